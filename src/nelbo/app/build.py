@@ -1,0 +1,138 @@
+"""From configuration nodes to objects: who is made first, and who is told what.
+
+The data comes first, for it declares shape, levels and classes, from which schedule, decoder and network
+follow. Each node of the configuration is instantiated once, here.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from lightning import Callback, Trainer
+from lightning.pytorch.loggers import CSVLogger, Logger
+from omegaconf import DictConfig, OmegaConf
+
+from nelbo.data import DataSpec
+from nelbo.diffusion.bound import VariationalBound
+from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.denoiser import Denoiser
+from nelbo.diffusion.losses import Loss
+from nelbo.diffusion.schedules import NoiseSchedule
+from nelbo.diffusion.variances import ReverseVariance
+from nelbo.evaluation.units import unit_of
+from nelbo.training.module import DiffusionModule
+
+
+def build_module(config: DictConfig, spec: DataSpec) -> DiffusionModule:
+    """The diffusion model of a configuration, for data of the given kind.
+
+    Raises:
+        ValueError: for options that are out of range, or that cannot work together.
+    """
+    schedule: NoiseSchedule = instantiate(config.schedule, half_bin=spec.half_bin)
+    variance: ReverseVariance = instantiate(config.variance)
+    loss: Loss = instantiate(config.loss)
+    check_variance_is_trained(loss, variance)
+    chain = Chain(schedule)
+    decoder = instantiate(config.decoder, levels=spec.levels)
+    num_classes = class_count(config, spec)
+    network = instantiate(
+        config.model,
+        shape=spec.shape,
+        out_channels=spec.shape[0] * variance.channels,
+        num_classes=num_classes,
+    )
+    if config.compile:
+        network.compile()
+    denoiser = Denoiser(
+        network=network,
+        parameterization=instantiate(config.parameterization),
+        variance=variance,
+        time_scale=1000.0 / schedule.num_steps,
+    )
+    return DiffusionModule(
+        denoiser=denoiser,
+        bound=VariationalBound(chain, decoder),
+        loss=loss,
+        timesteps=instantiate(config.timesteps, num_steps=chain.num_steps),
+        optimizer=instantiate(config.optimizer),
+        lr_schedule=instantiate(config.lr_schedule),
+        val_estimator=instantiate(config.val_estimator),
+        test_estimator=instantiate(config.test_estimator),
+        unit=unit_of(spec.dims, spec.levels),
+        conditional=config.conditional,
+        seed=config.seed,
+        config=plain(config),
+    )
+
+
+def check_variance_is_trained(loss: Loss, variance: ReverseVariance) -> None:
+    """Refuse a learned variance that the loss does not train, and a loss with nothing to train.
+
+    Raises:
+        ValueError: naming what would work.
+    """
+    learned = variance.channels == 2
+    loss_name, variance_name = type(loss).__name__, type(variance).__name__
+    if learned and not loss.trains_variance:
+        raise ValueError(
+            f"the loss {loss_name} does not train a learned variance ({variance_name}): "
+            "use loss=hybrid or loss=vlb, or variance=fixed_small or fixed_large"
+        )
+    if loss.needs_learned_variance and not learned:
+        raise ValueError(
+            f"the loss {loss_name} trains nothing but the variance by its bound, and {variance_name} is "
+            "fixed: use variance=learned_range, or loss=simple"
+        )
+
+
+def class_count(config: DictConfig, spec: DataSpec) -> int | None:
+    """Number of classes that the network is told about, None for an unconditional one.
+
+    Raises:
+        ValueError: for a conditional model of data without labels.
+    """
+    if not config.conditional:
+        return None
+    if spec.num_classes is None:
+        raise ValueError("conditional=true needs data with class labels, and this data has none")
+    return spec.num_classes
+
+
+def build_callbacks(config: DictConfig, spec: DataSpec) -> list[Callback]:
+    """The callbacks, in the order of the configuration; an entry set to null is left out."""
+    sampler = instantiate(config.sampler)
+    callbacks: list[Callback] = []
+    for name, node in config.callbacks.items():
+        if node is None:
+            continue
+        supplied: dict[str, Any] = {}
+        if name == "samples":
+            supplied = {
+                "sampler": sampler,
+                "shape": spec.shape,
+                "num_classes": class_count(config, spec),
+            }
+        callbacks.append(instantiate(node, **supplied))
+    return callbacks
+
+
+def build_loggers(config: DictConfig, run_dir: Path) -> list[Logger]:
+    """The loggers of the configuration, and metrics.csv, which every run leaves behind."""
+    loggers = [instantiate(node) for node in (config.logger or {}).values()]
+    return [CSVLogger(run_dir, name="", version="", flush_logs_every_n_steps=1), *loggers]
+
+
+def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
+    """The Trainer. A run shorter than the validation interval is validated once, at its end."""
+    options: dict[str, Any] = {}
+    if 0 < config.trainer.max_steps < config.trainer.val_check_interval:
+        options["val_check_interval"] = config.trainer.max_steps
+    return instantiate(config.trainer, callbacks=callbacks, logger=loggers, **options)
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain values, which a checkpoint can hold."""
+    container = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}

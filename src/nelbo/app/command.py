@@ -1,0 +1,84 @@
+"""Running a command: compose its configuration, run its job, say in one line what went wrong."""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, InstantiationException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+CONFIG_DIR = Path(__file__).parents[3] / "conf"
+TRACEBACK = "HYDRA_FULL_ERROR"
+
+
+def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
+    """Compose ``conf/<config_name>.yaml`` with the command line and run the job on it.
+
+    A failure is one line on stderr and exit code 1; ``HYDRA_FULL_ERROR=1`` shows the traceback instead.
+    """
+    wants_traceback = os.environ.get(TRACEBACK)
+
+    def task(config: DictConfig) -> None:
+        # what the job starts in turn (other ranks) shall find the user's own setting
+        if wants_traceback is None:
+            os.environ.pop(TRACEBACK, None)
+        _or_one_line(lambda: job(config), config_name, wants_traceback)
+
+    os.environ[TRACEBACK] = "1"  # Hydra then raises what it would otherwise print over many lines
+    main = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(task)
+    _or_one_line(main, config_name, wants_traceback)
+
+
+def _or_one_line(action: Callable[[], None], config_name: str, wants_traceback: str | None) -> None:
+    try:
+        action()
+    except Exception as error:
+        if wants_traceback:
+            raise
+        print(f"error: {one_line(error, config_name)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def one_line(error: BaseException, config_name: str) -> str:
+    """What went wrong and what would be right, without the wrapping of the libraries in between."""
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        error = error.__cause__
+    message = " ".join(str(error).split())
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        message = re.sub(r"^In '.*?': | Config search path: .*$", "", message)
+        return _misspelt_option(message, config_name) or message
+    is_ours = type(error).__module__.startswith("nelbo.")
+    if is_ours or isinstance(error, ValueError | OSError | ImportError):
+        return message
+    # not written for a user: name it, and say how to see more
+    return f"{type(error).__name__}: {message} ({TRACEBACK}=1 shows where)"
+
+
+def _misspelt_option(message: str, config_name: str) -> str | None:
+    found = re.search(r"Could not override '([^']+)'", message)
+    if found is None:
+        return None
+    *parents, name = found[1].replace("/", ".").split(".")
+    node = _composed_without_options(config_name)
+    for parent in parents:
+        node = node.get(parent) if isinstance(node, DictConfig) else None
+    choices = sorted(str(key) for key in node) if isinstance(node, DictConfig) else []
+    close = difflib.get_close_matches(name, choices, n=1)
+    where = f" in {'.'.join(parents)}" if parents else ""
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    return f"there is no option {name}{where}{hint}; there are: {', '.join(choices) or 'none'}"
+
+
+def _composed_without_options(config_name: str) -> DictConfig:
+    """The configuration with the command line's choices of groups alone: they decide what options exist."""
+    groups = {entry.name for entry in CONFIG_DIR.iterdir() if entry.is_dir()}
+    chosen = [a for a in sys.argv[1:] if a.partition("=")[0] in groups and "," not in a]
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return hydra.compose(config_name, overrides=chosen)

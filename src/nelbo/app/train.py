@@ -1,0 +1,96 @@
+"""The training job: fit, validate, test, and leave a run folder behind."""
+
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from lightning import Trainer
+
+    from nelbo.data import DataModule
+    from nelbo.training.module import DiffusionModule
+
+
+def train(config: DictConfig) -> None:
+    """Train, validate and test one model.
+
+    Raises:
+        ValueError: for a configuration that cannot work.
+        OSError: for data that cannot be read, or a run folder that cannot be written.
+        NonFiniteLossError: when the loss becomes NaN or infinite.
+    """
+    import torch
+    from hydra.utils import instantiate
+    from lightning import seed_everything
+
+    from nelbo.app import build
+    from nelbo.dashboard.terminal import print_bound
+    from nelbo.dashboard.wandb_run import finish
+
+    _quieten_libraries()
+    seed_everything(config.seed, workers=True, verbose=False)
+    torch.set_float32_matmul_precision("high")  # TF32 in the network; the bound is not made of matmuls
+    run_dir = Path(config.run_dir)
+
+    data: DataModule = instantiate(config.data)
+    module = build.build_module(config, data.spec)
+    callbacks = build.build_callbacks(config, data.spec)
+    data.prepare_data()
+    data.setup()  # missing or broken data shows now, and not at the end of the training that needs it
+    loggers = build.build_loggers(config, run_dir)
+    trainer = build.build_trainer(config, callbacks, loggers)
+    try:
+        trainer.fit(module, datamodule=data)
+        trainer.validate(module, datamodule=data, verbose=False)
+        metrics = _metrics(trainer)
+        trainer.test(module, datamodule=data, verbose=False)
+        metrics |= _metrics(trainer)
+        if trainer.is_global_zero:
+            _write_summary(run_dir, metrics, data, module, trainer)
+    finally:
+        finish(loggers)
+    if trainer.is_global_zero:
+        print_bound(metrics, ("val", "test"), module.unit, run_dir)
+
+
+def _quieten_libraries() -> None:
+    """Keep advertisements, and warnings about what is meant to be so, out of the terminal."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*exists and is not empty.*",
+        ".*treespec, LeafSpec.*",
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def _metrics(trainer: "Trainer") -> dict[str, float]:
+    return {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+
+
+def _write_summary(
+    run_dir: Path,
+    metrics: dict[str, float],
+    data: "DataModule",
+    module: "DiffusionModule",
+    trainer: "Trainer",
+) -> None:
+    from nelbo.evaluation.ledger import make_ledger
+    from nelbo.training.callbacks import EMA
+
+    averaged = any(isinstance(callback, EMA) for callback in trainer.callbacks)  # pyright: ignore
+    ledger = make_ledger(
+        data=type(data).__name__,
+        split="test",
+        weights="ema" if averaged else "raw",
+        bound=module.bound,
+        variance=module.denoiser.variance,
+        estimator=module.test_estimator,
+        estimate=module.tally.estimate(),
+    )
+    summary = {**metrics, "step": trainer.global_step, "ledger": ledger.to_dict()}
+    (run_dir / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")

@@ -1,0 +1,70 @@
+"""The table at the end of a run."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nelbo.evaluation.units import Unit
+
+PARTS = (
+    ("L_0", "reconstruction"),
+    ("L_t", "denoising"),
+    ("L_T", "prior"),
+)
+
+
+def print_bound(metrics: Mapping[str, float], splits: tuple[str, ...], unit: Unit, run_dir: Path) -> None:
+    """L_0, L_t, L_T and their sum for each split, and where the files are.
+
+    Args:
+        metrics: flat, as :meth:`Unit.metrics` names them.
+        splits: the columns.
+        unit: of the metrics.
+        run_dir: the run's folder.
+    """
+    table = Table(title=f"variational bound, {unit.label}", title_justify="left", title_style="bold")
+    table.add_column("term", no_wrap=True)
+    for split in splits:
+        table.add_column(split, justify="right", no_wrap=True)
+        table.add_column("share", justify="right", style="dim")
+    for key, meaning in PARTS:
+        name = Text.assemble(f"{key}  ", (meaning, "dim"))
+        table.add_row(name, *_cells(metrics, splits, key, unit.metric))
+    table.add_section()
+    table.add_row(Text("total", style="bold"), *_cells(metrics, splits, unit.metric, unit.metric))
+    console = Console()
+    console.print()
+    console.print(table)
+    for what, where in _files(run_dir):
+        console.print(Text.assemble((f"{what:<11}", "dim"), where), soft_wrap=True)
+
+
+def _cells(metrics: Mapping[str, float], splits: tuple[str, ...], key: str, total: str) -> list[Text]:
+    cells: list[Text] = []
+    for split in splits:
+        value, error = metrics[f"{split}/{key}"], metrics[f"{split}/{key}_stderr"]
+        share = value / metrics[f"{split}/{total}"]
+        cells += [Text(f"{value:.4f} ± {_error(error)}"), Text(f"{share:.1%}")]
+    return cells
+
+
+def _error(value: float) -> str:
+    return "?" if math.isnan(value) else f"{value:.4f}"
+
+
+def _files(run_dir: Path) -> list[tuple[str, str]]:
+    files = [
+        ("run", str(run_dir)),
+        ("weights", str(run_dir / "checkpoints" / "last.ckpt")),
+    ]
+    samples = sorted((run_dir / "samples").glob("*.png"))
+    if samples:
+        files.append(("samples", str(samples[-1])))
+    wandb_runs = sorted((run_dir / "wandb").glob("*run-*"))
+    if wandb_runs:
+        files.append(("look", f"wandb leet {wandb_runs[-1]}"))
+    return files

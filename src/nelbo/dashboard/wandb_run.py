@@ -1,0 +1,77 @@
+"""A Weights & Biases run that never prompts, never hangs and never stops the training.
+
+Online when a key is configured and the server answers, otherwise offline; ``WANDB_MODE`` overrules.
+"""
+
+import netrc
+import os
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlparse
+
+import wandb
+import wandb.errors
+from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+
+SECONDS_TO_WAIT_FOR_THE_SERVER = 20
+
+
+def wandb_logger(
+    save_dir: str,
+    project: str,
+    name: str | None = None,
+    group: str | None = None,
+    tags: list[str] | None = None,
+    entity: str | None = None,
+) -> WandbLogger:
+    """Start a run, on rank 0 alone, and return its logger.
+
+    Args:
+        save_dir: the run's folder; W&B's files go to ``wandb/`` in it.
+        project: W&B project.
+        name: of the run.
+        group: that the run belongs to, such as a sweep.
+        tags: of the run.
+        entity: W&B user or team.
+    """
+    if rank_zero_only.rank != 0:
+        return WandbLogger(save_dir=save_dir)
+    settings = wandb.Settings(init_timeout=SECONDS_TO_WAIT_FOR_THE_SERVER, silent=True, console="off")
+    start = partial(
+        wandb.init,
+        dir=save_dir,
+        project=project,
+        name=name,
+        group=group,
+        tags=tags,
+        entity=entity,
+        settings=settings,
+    )
+    mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
+    try:
+        run = start(mode=mode)  # pyright: ignore[reportArgumentType]  # wandb names the valid ones
+    except (wandb.errors.CommError, wandb.errors.UsageError, wandb.errors.AuthenticationError) as error:
+        first_line = str(error).splitlines()[0]
+        rank_zero_warn(f"W&B: {first_line}; the run is kept offline, `wandb sync` uploads it later")
+        run = start(mode="offline")
+    return WandbLogger(save_dir=save_dir, experiment=run)
+
+
+def finish(loggers: Iterable[Logger]) -> None:
+    """End the W&B run, so that the next job of a sweep starts one of its own."""
+    if any(isinstance(logger, WandbLogger) for logger in loggers):
+        wandb.finish()
+
+
+def has_key() -> bool:
+    """Whether a key is configured, in ``WANDB_API_KEY`` or by ``wandb login`` in the netrc file."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+    path = Path(os.environ.get("NETRC", Path.home() / ".netrc"))
+    try:
+        return bool(host and netrc.netrc(path).authenticators(host))
+    except (FileNotFoundError, netrc.NetrcParseError):
+        return False

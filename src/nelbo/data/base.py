@@ -1,0 +1,123 @@
+"""The base of all data modules: splits, loaders and the step from level indices to values."""
+
+from abc import ABC, abstractmethod
+from typing import Literal, get_args
+
+from lightning import LightningDataModule
+
+from nelbo.data.batch import Batch
+from nelbo.data.examples import Examples, Flipped
+from nelbo.data.loader import Loader
+from nelbo.data.order import SequentialOrder, ShuffledOrder
+from nelbo.data.spec import DataSpec
+
+SplitName = Literal["train", "val", "test"]
+
+_SPLITS_OF_STAGE: dict[str, tuple[SplitName, ...]] = {
+    "fit": ("train", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+}
+
+
+class DataModule(LightningDataModule, ABC):
+    """Data for training and evaluation. A subclass says what it is (``spec``) and reads it.
+
+    Its loaders share batches out among processes and keep their position themselves; Lightning adds
+    no sampler of its own, for they are not torch DataLoaders.
+
+    Args:
+        batch_size: examples in a training step, all processes together.
+        eval_batch_size: examples in an evaluation step, all processes together.
+        num_workers: processes that fetch batches, for each loader; 0 fetches in the main process,
+            which is fastest for data held in memory.
+        seed: of the order and the augmentation of training; what is in a split does not depend on it.
+        flip: mirror training images at random; only for data that looks natural mirrored.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int,
+        eval_batch_size: int,
+        num_workers: int,
+        seed: int,
+        flip: bool = False,
+    ) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.flip = flip
+        self._splits: dict[SplitName, Examples] = {}
+
+    @property
+    @abstractmethod
+    def spec(self) -> DataSpec:
+        """Shape, range and levels; known before ``setup``."""
+
+    @abstractmethod
+    def read_split(self, name: SplitName) -> Examples:
+        """Read one split, without augmentation.
+
+        Raises:
+            FileNotFoundError: if the data is not there, saying where it was looked for.
+            ValueError: if it cannot be read.
+        """
+
+    def split(self, name: SplitName) -> Examples:
+        """The examples of one split, without augmentation, read when first asked for.
+
+        Raises:
+            ValueError: if there is no such split.
+        """
+        if name not in get_args(SplitName):
+            choices = ", ".join(get_args(SplitName))
+            raise ValueError(f"there is no split {name!r}: choose one of {choices}")
+        if name not in self._splits:
+            self._splits[name] = self.read_split(name)
+        return self._splits[name]
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the splits that ``stage`` needs (None: all), so that bad data shows at once."""
+        names = get_args(SplitName) if stage is None else _SPLITS_OF_STAGE.get(stage, ())
+        for name in names:
+            self.split(name)
+
+    def train_dataloader(self) -> Loader:
+        """Shuffled, augmented batches; the last incomplete one of an epoch is dropped."""
+        examples = self.split("train")
+        if self.flip:
+            examples = Flipped(examples, self.seed)
+        order = ShuffledOrder(len(examples), self.batch_size, self.seed, *self._position())
+        return Loader(examples, order, self.num_workers, self._batches_in_flight)
+
+    def eval_dataloader(self, name: SplitName) -> Loader:
+        """Every example of any split once, in order, without augmentation."""
+        examples = self.split(name)
+        order = SequentialOrder(len(examples), self.eval_batch_size, *self._position())
+        return Loader(examples, order, self.num_workers)
+
+    def val_dataloader(self) -> Loader:
+        """Every example of the validation split once."""
+        return self.eval_dataloader("val")
+
+    def test_dataloader(self) -> Loader:
+        """Every example of the test split once."""
+        return self.eval_dataloader("test")
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
+        """Level indices to float32 values, on the device. The Trainer calls it; others must."""
+        return batch._replace(x0=self.spec.from_levels(batch.x0))
+
+    def _position(self) -> tuple[int, int]:
+        """(rank, world size); a data module without a Trainer is alone."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _batches_in_flight(self) -> int:
+        """Batches that the Trainer took but did not finish: 1 when an exception ends the step."""
+        if self.trainer is None:
+            return 0
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        return progress.ready - progress.processed  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,20 @@
+"""What a loader yields."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """A batch of B examples.
+
+    Loaders yield quantised data as level indices, four times smaller to transfer than floats;
+    ``DataModule.on_after_batch_transfer`` turns them into values on the device.
+    """
+
+    x0: Tensor
+    """``(B, *shape)``: uint8 level indices, or float32 values."""
+    label: Tensor | None
+    """``(B,)`` int64; None if the data has no labels."""
+    index: Tensor
+    """``(B,)`` int64: the position of each example in its split."""

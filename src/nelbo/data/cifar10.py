@@ -1,0 +1,84 @@
+"""CIFAR-10, in the pickled batches of its authors."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+
+from nelbo.data.base import DataModule, SplitName
+from nelbo.data.download import download
+from nelbo.data.examples import Examples, TensorExamples
+from nelbo.data.spec import DataSpec
+from nelbo.data.split import deal
+
+
+class CIFAR10(DataModule):
+    """60,000 RGB images of 32x32, 256 levels, 10 classes: 45,000 / 5,000 / 10,000.
+
+    Test is the official test set. Of every ten training images of a class, one goes to validation.
+
+    Args:
+        root: the folder that holds ``cifar-10-batches-py/``.
+        download: fetch the data if it is not there.
+        flip: mirror training images at random.
+        batch_size, eval_batch_size, num_workers, seed: see ``DataModule``.
+    """
+
+    def __init__(
+        self,
+        root: str = "datasets",
+        download: bool = True,
+        flip: bool = True,
+        batch_size: int = 128,
+        eval_batch_size: int = 512,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            num_workers=num_workers,
+            seed=seed,
+            flip=flip,
+        )
+        self.root = root
+        self.download = download
+
+    @property
+    def spec(self) -> DataSpec:
+        """8-bit colour images."""
+        return DataSpec(shape=(3, 32, 32), levels=256, num_classes=10)
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+        return Path(self.root) / torchvision.datasets.CIFAR10.base_folder
+
+    def prepare_data(self) -> None:
+        """Download the data if it is missing and that is wanted.
+
+        Raises:
+            OSError: if that fails.
+        """
+        if self.download and not self.folder.is_dir():
+            download(torchvision.datasets.CIFAR10, self.root)
+
+    def read_split(self, name: SplitName) -> Examples:
+        """Read the official files, and set the validation images apart from the training images."""
+        if not self.folder.is_dir():
+            raise FileNotFoundError(
+                f"no CIFAR-10 in {self.folder}: set data.root to the folder that holds "
+                f"{self.folder.name}, or data.download=true to fetch it"
+            )
+        try:
+            official = torchvision.datasets.CIFAR10(self.root, train=name != "test")
+        except RuntimeError as error:  # torchvision found a checksum that is not right
+            raise ValueError(f"{self.folder} is damaged: delete it and fetch it again") from error
+        x = torch.from_numpy(np.asarray(official.data)).permute(0, 3, 1, 2).contiguous()
+        label = torch.tensor(official.targets)
+        if name == "test":
+            return TensorExamples(x, label)
+        val, *train = deal(label, hands=10)
+        chosen = val if name == "val" else torch.cat(train)
+        return TensorExamples(x[chosen], label[chosen])

@@ -1,0 +1,76 @@
+"""Sets of examples that are fetched a whole batch at a time."""
+
+from abc import ABC, abstractmethod
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from nelbo.data.batch import Batch
+from nelbo.data.randomness import generator
+
+
+class Request(NamedTuple):
+    """One batch, as asked of a worker. Plain integers: tensors would travel by shared memory."""
+
+    epoch: int
+    indices: list[int]
+
+
+class Examples(ABC):
+    """A split of a data set. Augmentation depends on the epoch and the index of an example only."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def fetch(self, indices: Tensor, epoch: int) -> Batch:
+        """The examples at ``indices`` (B,) as they look in ``epoch``."""
+
+    def __getitem__(self, request: Request) -> Batch:
+        """What torch's DataLoader calls; the epoch comes along because workers outlive it."""
+        return self.fetch(torch.tensor(request.indices), request.epoch)
+
+
+class TensorExamples(Examples):
+    """Examples held in memory.
+
+    Args:
+        x: ``(N, *shape)``, uint8 level indices or float32 values.
+        label: ``(N,)`` int64, or None.
+    """
+
+    def __init__(self, x: Tensor, label: Tensor | None = None) -> None:
+        self.x = x
+        self.label = label
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def fetch(self, indices: Tensor, epoch: int) -> Batch:
+        """The same in every epoch."""
+        label = None if self.label is None else self.label[indices]
+        return Batch(self.x[indices], label, indices)
+
+
+class Flipped(Examples):
+    """Images mirrored left to right, each with probability 1/2 in each epoch."""
+
+    def __init__(self, examples: Examples, seed: int) -> None:
+        self.examples = examples
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def fetch(self, indices: Tensor, epoch: int) -> Batch:
+        """The images at ``indices``, those that are to be mirrored in ``epoch`` mirrored."""
+        batch = self.examples.fetch(indices, epoch)
+        mirrored = _coin_tosses(len(self), self.seed, epoch)[indices]
+        return batch._replace(x0=torch.where(mirrored[:, None, None, None], batch.x0.flip(-1), batch.x0))
+
+
+@lru_cache(maxsize=1)  # one toss for each example of the epoch: too many to repeat for each batch
+def _coin_tosses(n: int, seed: int, epoch: int) -> Tensor:
+    return torch.rand(n, generator=generator(seed, epoch, "flip")) < 0.5

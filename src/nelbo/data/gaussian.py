@@ -1,0 +1,51 @@
+"""One Gaussian: every term of the bound, and the entropy it cannot beat, are known exactly."""
+
+import torch
+
+from nelbo.data.base import DataModule, SplitName
+from nelbo.data.examples import Examples, TensorExamples
+from nelbo.data.randomness import generator
+from nelbo.data.spec import DataSpec
+
+
+class Gaussian(DataModule):
+    """Vectors from N(0, std^2 I).
+
+    Args:
+        dims: dimensions D of a vector.
+        std: standard deviation in each of them.
+        n_train, n_val, n_test: vectors in each split, drawn once and for all.
+        batch_size, eval_batch_size, num_workers, seed: see ``DataModule``.
+    """
+
+    def __init__(
+        self,
+        dims: int = 2,
+        std: float = 1.0,
+        n_train: int = 50_000,
+        n_val: int = 5_000,
+        n_test: int = 5_000,
+        batch_size: int = 128,
+        eval_batch_size: int = 512,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            num_workers=num_workers,
+            seed=seed,
+        )
+        self.dims = dims
+        self.std = std
+        self.sizes = {"train": n_train, "val": n_val, "test": n_test}
+
+    @property
+    def spec(self) -> DataSpec:
+        """Continuous vectors."""
+        return DataSpec(shape=(self.dims,), levels=None, num_classes=None)
+
+    def read_split(self, name: SplitName) -> Examples:
+        """Draw the vectors."""
+        noise = torch.randn(self.sizes[name], self.dims, generator=generator(0, 0, name))
+        return TensorExamples(self.std * noise)

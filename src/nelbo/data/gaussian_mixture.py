@@ -1,0 +1,90 @@
+"""A mixture of Gaussians: multimodal, and still with a denoiser in closed form."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from nelbo.data.base import DataModule, SplitName
+from nelbo.data.examples import Examples, TensorExamples
+from nelbo.data.randomness import generator
+from nelbo.data.spec import DataSpec
+
+
+class GaussianMixture(DataModule):
+    """Vectors from sum_k weights_k N(means_k, std^2 I), labelled with their component.
+
+    Args:
+        components: number of components, evenly spaced on a circle in the plane.
+        radius: radius of that circle.
+        means: K points (K, D) that take the place of the circle, if it is not what you want.
+        weights: K positive numbers, scaled to sum to 1; None makes all components equally likely.
+        std: standard deviation of each component, in each dimension.
+        n_train, n_val, n_test: vectors in each split, drawn once and for all.
+        batch_size, eval_batch_size, num_workers, seed: see ``DataModule``.
+
+    Attributes:
+        means: ``(K, D)`` float32.
+        weights: ``(K,)`` float32, sum 1.
+        std: float.
+
+    Raises:
+        ValueError: if there are not as many weights as components.
+    """
+
+    def __init__(
+        self,
+        components: int = 8,
+        radius: float = 1.0,
+        means: Sequence[Sequence[float]] | None = None,
+        weights: Sequence[float] | None = None,
+        std: float = 0.1,
+        n_train: int = 50_000,
+        n_val: int = 5_000,
+        n_test: int = 5_000,
+        batch_size: int = 128,
+        eval_batch_size: int = 512,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            num_workers=num_workers,
+            seed=seed,
+        )
+        # list(): a sequence read from a configuration file need not be one that torch understands
+        self.means = (
+            _circle(components, radius)
+            if means is None
+            else torch.tensor([list(point) for point in means], dtype=torch.float32)
+        )
+        self.weights = torch.ones(len(self.means)) if weights is None else torch.tensor([*weights])
+        if len(self.weights) != len(self.means):
+            raise ValueError(
+                f"data.weights has {len(self.weights)} entries for {len(self.means)} components: "
+                f"give one for each, or null for equal weights"
+            )
+        self.weights = self.weights / self.weights.sum()
+        self.std = std
+        self.sizes = {"train": n_train, "val": n_val, "test": n_test}
+
+    @property
+    def spec(self) -> DataSpec:
+        """Continuous vectors; a class for each component."""
+        components, dims = self.means.shape
+        return DataSpec(shape=(dims,), levels=None, num_classes=components)
+
+    def read_split(self, name: SplitName) -> Examples:
+        """Draw components, then vectors."""
+        g = generator(0, 0, name)
+        label = self.weights.multinomial(self.sizes[name], replacement=True, generator=g)
+        noise = torch.randn(len(label), self.means.shape[1], generator=g)
+        return TensorExamples(self.means[label] + self.std * noise, label)
+
+
+def _circle(components: int, radius: float) -> Tensor:
+    """(components, 2) points, the first on the positive x axis."""
+    angle = torch.arange(components) * (2 * math.pi / components)
+    return radius * torch.stack([angle.cos(), angle.sin()], dim=1)

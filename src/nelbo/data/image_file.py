@@ -1,0 +1,61 @@
+"""Images decoded from files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from nelbo.data.batch import Batch
+from nelbo.data.examples import Examples
+
+MODES = {1: "L", 3: "RGB"}
+"""What Pillow calls images of so many channels."""
+
+
+def decode(path: Path, size: int, channels: int) -> Tensor:
+    """Read an image: centred square, resized (antialiased) to ``(channels, size, size)`` uint8.
+
+    An image that already has that size comes out as it was stored.
+
+    Raises:
+        ValueError: if the file cannot be decoded, naming it.
+    """
+    try:
+        with Image.open(path) as stored:
+            upright = ImageOps.exif_transpose(stored).convert(MODES[channels])
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"cannot read the image {path}: {error}") from error
+    side = min(upright.size)
+    left, top = ((length - side) // 2 for length in upright.size)
+    square = upright.crop((left, top, left + side, top + side))
+    resized = square.resize((size, size), Image.Resampling.BICUBIC)  # Pillow's is antialiased
+    # np.array copies: the pixels of an image are read-only, a tensor must not be
+    return torch.from_numpy(np.array(resized)).view(size, size, channels).permute(2, 0, 1)
+
+
+class ImageFiles(Examples):
+    """Images decoded each time they are asked for.
+
+    Args:
+        paths: one file per example.
+        size, channels: see ``decode``.
+        label: ``(N,)`` int64, or None.
+    """
+
+    def __init__(self, paths: Sequence[Path], size: int, channels: int, label: Tensor | None) -> None:
+        self.paths = paths
+        self.size = size
+        self.channels = channels
+        self.label = label
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def fetch(self, indices: Tensor, epoch: int) -> Batch:
+        """Decode the images at ``indices``; the same in every epoch."""
+        images = [decode(self.paths[i], self.size, self.channels) for i in indices.tolist()]
+        label = None if self.label is None else self.label[indices]
+        return Batch(torch.stack(images), label, indices)

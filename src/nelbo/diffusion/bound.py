@@ -1,0 +1,131 @@
+"""The variational bound, term by term (DDPM, Ho et al. 2020, equation 5), in nats.
+
+    L_VLB = L_0 + sum_{i=2..K} L_i + L_T
+    L_0 = -log p(x_0 | x_1)                              reconstruction
+    L_i = KL(q(x_{i-1} | x_i, x_0) || p(x_{i-1} | x_i))  denoising
+    L_T = KL(q(x_K | x_0) || N(0, I))                    prior
+
+Posterior and reverse step have the same weight on x_t in their means, so the KL sees only the gap between
+x_0 and x0_hat; x_t itself, and with it the cancellation of two large nearly equal means, drops out.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.decoders import Decoder
+from nelbo.diffusion.denoiser import Prediction
+from nelbo.diffusion.gaussian import DiagonalGaussian, kl
+from nelbo.diffusion.level import NoiseLevel, Step, per_example, scale, sum_per_example
+from nelbo.diffusion.process import diffuse, marginal, posterior_coefficients
+
+Denoise = Callable[[Tensor, NoiseLevel, Tensor | None], Prediction]
+
+
+@dataclass(frozen=True)
+class BoundTerms:
+    """All terms of the bound of each example, in nats.
+
+    Attributes:
+        prior: (B,) L_T.
+        denoising: (B, K-1), L_i for i = 2..K.
+        reconstruction: (B,) L_0.
+    """
+
+    prior: Tensor
+    denoising: Tensor
+    reconstruction: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """The bound, (B,)."""
+        return self.prior + self.denoising.sum(1) + self.reconstruction
+
+
+class VariationalBound:
+    """The bound of a chain.
+
+    Args:
+        chain: the noise levels.
+        decoder: likelihood at the clean end.
+        clip: (low, high) to clamp x0_hat to before it is scored; None to score it as it is. A clipped
+            bound is another bound: say which one a figure is.
+    """
+
+    def __init__(
+        self,
+        chain: Chain,
+        decoder: Decoder,
+        clip: tuple[float, float] | None = None,
+    ) -> None:
+        self.chain = chain
+        self.decoder = decoder
+        self.clip = clip
+
+    def prior(self, x0: Tensor) -> Tensor:
+        """L_T of each example, (B,) nats; needs no network."""
+        noisiest = self.chain.level(torch.full((), self.chain.num_steps, device=x0.device))
+        standard = DiagonalGaussian(torch.zeros_like(x0), torch.zeros_like(noisiest.logsnr))
+        return sum_per_example(kl(marginal(x0, noisiest), standard))
+
+    def term(self, step: Step, x0: Tensor, prediction: Prediction) -> Tensor:
+        """L_0 or L_i of each example at its own step, (B,) nats.
+
+        One draw of x_t gives one unbiased sample of the term. Summed over the K steps of the chain, or
+        averaged over random steps and multiplied by K, it is the bound less the prior.
+
+        Args:
+            step: transitions of shape (B,).
+            x0: (B, ...) data.
+            prediction: of the denoiser at x_t.
+        """
+        x0_hat = prediction.x0_hat if self.clip is None else prediction.x0_hat.clamp(*self.clip)
+        log_var = prediction.log_var(step)
+        is_first = per_example(step.is_first, x0)
+        # Each branch is given harmless numbers in the rows that are not its own, for a masked infinity
+        # would still turn gradients into NaN.
+        nats = torch.where(
+            is_first,
+            self._reconstruction(x0, x0_hat, log_var, is_first),
+            self._denoising(step, x0 - x0_hat, log_var, is_first),
+        )
+        return sum_per_example(nats)
+
+    def terms(
+        self,
+        denoise: Denoise,
+        x0: Tensor,
+        noise: Callable[[int], Tensor],
+        label: Tensor | None = None,
+    ) -> BoundTerms:
+        """Every term of every example: K network evaluations per example.
+
+        Args:
+            denoise: maps (x_t, level, label) to a prediction.
+            x0: (B, ...) data.
+            noise: gives the standard normal noise (B, ...) of step i in 1..K.
+            label: (B,) class labels, for conditional denoisers.
+        """
+        terms: list[Tensor] = []
+        for i in range(1, self.chain.num_steps + 1):
+            step = self.chain.step(torch.full((len(x0),), i, device=x0.device))
+            xt = diffuse(x0, noise(i), step.t)
+            terms.append(self.term(step, x0, denoise(xt, step.t, label)))
+        stacked = torch.stack(terms, dim=1)
+        return BoundTerms(prior=self.prior(x0), denoising=stacked[:, 1:], reconstruction=stacked[:, 0])
+
+    def _reconstruction(self, x0: Tensor, x0_hat: Tensor, log_var: Tensor, is_first: Tensor) -> Tensor:
+        mean = torch.where(is_first, x0_hat, x0)
+        return -self.decoder.log_prob(x0, mean, log_var.masked_fill(~is_first, 0.0))
+
+    def _denoising(self, step: Step, gap: Tensor, log_var: Tensor, is_first: Tensor) -> Tensor:
+        _, from_x0 = posterior_coefficients(step)
+        log_beta_tilde = per_example(step.log_beta_tilde, gap)
+        q = DiagonalGaussian(
+            mean=scale(from_x0, gap),
+            log_var=torch.where(is_first, log_var.detach(), log_beta_tilde.to(log_var.dtype)),
+        )
+        return kl(q, DiagonalGaussian(torch.zeros_like(gap), log_var))

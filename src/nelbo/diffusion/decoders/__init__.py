@@ -1,0 +1,7 @@
+"""Decoders: one likelihood per file."""
+
+from nelbo.diffusion.decoders.base import Decoder
+from nelbo.diffusion.decoders.discretized_gaussian import DiscretizedGaussian
+from nelbo.diffusion.decoders.gaussian import GaussianDecoder
+
+__all__ = ["Decoder", "DiscretizedGaussian", "GaussianDecoder"]

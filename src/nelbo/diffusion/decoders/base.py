@@ -1,0 +1,19 @@
+"""Decoders: the likelihood p(x_0 | x_1) at the clean end of a chain, the source of L_0."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+
+class Decoder(ABC):
+    """Likelihood of data under a Gaussian N(mean, exp(log_var)) at the cleanest level."""
+
+    @abstractmethod
+    def log_prob(self, x0: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
+        """Log likelihood in nats, elementwise, (B, ...).
+
+        Args:
+            x0: (B, ...) data.
+            mean: (B, ...) predicted mean.
+            log_var: broadcasts against ``x0``.
+        """

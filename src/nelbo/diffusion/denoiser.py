@@ -1,0 +1,94 @@
+"""The denoiser: a network, a parameterization and a variance, seen as one function of (x_t, level)."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from nelbo.diffusion.level import NoiseLevel, Step, per_example, scale
+from nelbo.diffusion.parameterizations import Parameterization
+from nelbo.diffusion.variances import ReverseVariance
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a denoiser says about x_t: the mean and the variance of every reverse step from it.
+
+    Attributes:
+        x0_hat: (B, ...) predicted data.
+        eps_hat: (B, ...) predicted noise, x_t = signal x0_hat + noise eps_hat.
+        variance: of the reverse steps.
+        raw: (B, ...) what the network says about the variance; None when the variance is fixed.
+    """
+
+    x0_hat: Tensor
+    eps_hat: Tensor
+    variance: ReverseVariance
+    raw: Tensor | None = None
+
+    def log_var(self, step: Step) -> Tensor:
+        """Log variance of p(x_s | x_t), broadcasting against ``x0_hat``."""
+        return per_example(self.variance.log_var(step, self.raw), self.x0_hat)
+
+    def detach_mean(self) -> "Prediction":
+        """The same prediction, with gradients left only in the variance (Improved DDPM, section 3.2)."""
+        return replace(self, x0_hat=self.x0_hat.detach(), eps_hat=self.eps_hat.detach())
+
+    def clip(self, xt: Tensor, level: NoiseLevel, low: float, high: float) -> "Prediction":
+        """x0_hat clamped to [low, high], and the eps_hat that goes with it."""
+        x0_hat = self.x0_hat.clamp(low, high)
+        eps_hat = scale(1.0 / level.noise_scale, xt) - scale((0.5 * level.logsnr).exp(), x0_hat)
+        return replace(self, x0_hat=x0_hat, eps_hat=eps_hat)
+
+
+class Denoiser(nn.Module):
+    """Turn a network's output into a :class:`Prediction`.
+
+    The network is called as ``network(x_t, c, label)`` with c = (t + time_shift) * time_scale, (B,)
+    float32, so that networks need not know how many timesteps there are.
+
+    Args:
+        network: maps (B, C, ...), (B,), label to (B, C * variance.channels, ...).
+        parameterization: the meaning of the first C channels of the output.
+        variance: of the reverse steps; a learned one reads the second half of the output's channels.
+        time_scale: 1000 / T keeps c on the scale 0..1000 for every T.
+        time_shift: 0; -1 for networks trained with 0-based timesteps.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        parameterization: Parameterization,
+        variance: ReverseVariance,
+        time_scale: float = 1.0,
+        time_shift: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.parameterization = parameterization
+        self.variance = variance
+        self.time_scale = time_scale
+        self.time_shift = time_shift
+
+    def forward(self, xt: Tensor, level: NoiseLevel, label: Tensor | None = None) -> Prediction:
+        """Predict x_0, the noise and the variance's raw value.
+
+        Args:
+            xt: (B, ...).
+            level: levels of shape (B,).
+            label: (B,) int64 class labels for conditional networks.
+        """
+        c = ((level.t + self.time_shift) * self.time_scale).to(torch.float32)
+        # the output may come in bfloat16 from autocast; from here on it is arithmetic in x_t's dtype
+        output = self.network(xt, c, label).to(xt.dtype)
+        raw = None
+        if self.variance.channels == 2:
+            output, raw = output.chunk(2, dim=1)
+        x0_skip, x0_out = self.parameterization.coefficients(level)
+        eps_skip, eps_out = self.parameterization.eps_coefficients(level)
+        return Prediction(
+            x0_hat=scale(x0_skip, xt) + scale(x0_out, output),
+            eps_hat=scale(eps_skip, xt) + scale(eps_out, output),
+            variance=self.variance,
+            raw=raw,
+        )

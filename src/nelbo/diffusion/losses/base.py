@@ -1,0 +1,88 @@
+"""Training losses: what is minimised at one noise level.
+
+Every loss also reports the bound's term at its step, computed from the same prediction, so that any
+training run shows a live bound at no extra network evaluation.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nelbo.diffusion.bound import VariationalBound
+from nelbo.diffusion.denoiser import Prediction
+from nelbo.diffusion.level import NoiseLevel, Step, mean_per_example
+
+
+@dataclass(frozen=True)
+class Noised:
+    """Data on its way through one step of the chain.
+
+    Attributes:
+        x0: (B, ...) data.
+        eps: (B, ...) the noise in x_t.
+        step: the transitions, levels of shape (B,).
+    """
+
+    x0: Tensor
+    eps: Tensor
+    step: Step
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """A loss and the bound's term beside it, per example.
+
+    Attributes:
+        loss: (B,) what is minimised, per dimension.
+        bound: (B,) L_0 or L_t in nats, without gradient.
+    """
+
+    loss: Tensor
+    bound: Tensor
+
+
+class Loss(ABC):
+    """A per-example training loss.
+
+    Attributes:
+        trains_variance: whether gradients reach a learned variance.
+        needs_learned_variance: whether part of the loss trains nothing else.
+    """
+
+    trains_variance: bool = False
+    needs_learned_variance: bool = False
+
+    @abstractmethod
+    def __call__(self, noised: Noised, prediction: Prediction, bound: VariationalBound) -> LossTerms:
+        """Score a prediction at the steps of ``noised``."""
+
+
+class WeightedMSE(Loss):
+    """E weight(level) |eps - eps_hat|^2, the mean over dimensions.
+
+    Every regression loss of the field is this one with some weight, whatever the network predicts:
+    in terms of x_0 the weight is multiplied by the SNR, in terms of v by SNR / (SNR + 1).
+    """
+
+    @abstractmethod
+    def weight(self, level: NoiseLevel) -> Tensor:
+        """Weight of the eps error, (B,) float64."""
+
+    def __call__(self, noised: Noised, prediction: Prediction, bound: VariationalBound) -> LossTerms:
+        """Score a prediction at the steps of ``noised``."""
+        error = eps_mse(noised, prediction)
+        weight = self.weight(noised.step.t).to(error.dtype)
+        return LossTerms(loss=weight * error, bound=bound_term(noised, prediction, bound))
+
+
+def eps_mse(noised: Noised, prediction: Prediction) -> Tensor:
+    """|eps - eps_hat|^2, the mean over dimensions: (B,)."""
+    return mean_per_example((noised.eps - prediction.eps_hat).square())
+
+
+def bound_term(noised: Noised, prediction: Prediction, bound: VariationalBound) -> Tensor:
+    """The bound's term at the steps of ``noised``, (B,) nats, without gradient."""
+    with torch.no_grad():
+        return bound.term(noised.step, noised.x0, prediction)

@@ -1,0 +1,39 @@
+"""L_hybrid = L_simple + lambda L_vlb (Improved DDPM, Nichol & Dhariwal 2021, equation 16).
+
+The mean is trained by L_simple alone: in the bound's part it is detached, which leaves the learned
+variance. L_vlb is the whole bound, hence the factor K on the one term that was drawn; without it the
+weight is a thousand times smaller than the paper's. The paper's code measures it in bits per dimension,
+and lambda = 0.001 refers to that.
+"""
+
+import math
+
+from nelbo.diffusion.bound import VariationalBound
+from nelbo.diffusion.denoiser import Prediction
+from nelbo.diffusion.losses.base import Loss, LossTerms, Noised, eps_mse
+
+
+class Hybrid(Loss):
+    """|eps - eps_hat|^2 + weight * K L_t in bits/dim, the mean detached in the second part.
+
+    Args:
+        weight: lambda, on the bound in bits per dimension.
+
+    Raises:
+        ValueError: when ``weight`` is not positive.
+    """
+
+    trains_variance = True
+    needs_learned_variance = True
+
+    def __init__(self, weight: float = 0.001) -> None:
+        if weight <= 0.0:
+            raise ValueError(f"loss.weight={weight} must be positive")
+        self.weight = weight
+
+    def __call__(self, noised: Noised, prediction: Prediction, bound: VariationalBound) -> LossTerms:
+        """Score a prediction at the steps of ``noised``."""
+        term = bound.term(noised.step, noised.x0, prediction.detach_mean())
+        bits_per_dim = term / (noised.x0[0].numel() * math.log(2))
+        loss = eps_mse(noised, prediction) + self.weight * bound.chain.num_steps * bits_per_dim
+        return LossTerms(loss=loss, bound=term.detach())

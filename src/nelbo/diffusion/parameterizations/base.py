@@ -1,0 +1,36 @@
+"""Parameterizations: what the network's output means.
+
+A parameterization is two coefficients,
+
+    x0_hat = c_skip x_t + c_out net(x_t),
+
+and the noise that goes with this x0_hat follows from x_t = signal x0_hat + noise eps_hat:
+
+    eps_hat = (1 - signal c_skip)/noise x_t - signal c_out/noise net(x_t).
+"""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from nelbo.diffusion.level import NoiseLevel
+
+
+class Parameterization(ABC):
+    """The meaning of the network's output."""
+
+    @abstractmethod
+    def coefficients(self, level: NoiseLevel) -> tuple[Tensor, Tensor]:
+        """(c_skip, c_out) of x0_hat = c_skip x_t + c_out net(x_t), each (B,) float64."""
+
+    @abstractmethod
+    def eps_coefficients(self, level: NoiseLevel) -> tuple[Tensor, Tensor]:
+        """(c_skip, c_out) of eps_hat = c_skip x_t + c_out net(x_t), each (B,) float64.
+
+        They follow from :meth:`coefficients`; each parameterization writes them without the difference
+        1 - signal^2, which loses its digits at clean levels.
+        """
+
+    @abstractmethod
+    def target(self, x0: Tensor, eps: Tensor, level: NoiseLevel) -> Tensor:
+        """The output of a perfect network, (B, ...)."""

@@ -1,0 +1,134 @@
+"""Noise schedules: from a timestep to a noise level.
+
+A schedule is a decreasing curve logsnr(u), u in (0, 1], sampled at T points. As published, timestep t
+sits at u = t/T. Truncation keeps the curve and moves the ends: the T timesteps are spread evenly over
+[u_clean, u_noisy], the part of the curve between ``logsnr_max`` and ``logsnr_min``. Nothing is clamped.
+"""
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from nelbo.diffusion.level import NoiseLevel
+
+# A start that is cleaner than half a bin by less than this (in nats of logsnr) is left as published.
+# It is what keeps the cosine schedule at T = 4000 (Improved DDPM) untouched on 8-bit images, where
+# it starts 0.45 nats below half a bin.
+AUTO_TOLERANCE = 0.5
+
+
+class NoiseSchedule(ABC):
+    """A noise schedule with timesteps 1..T.
+
+    Args:
+        num_steps: T, the number of timesteps.
+        logsnr_max: where the chain starts, its cleanest level (t = 1). ``"paper"``: as published.
+            ``"auto"``: as published, or at half a bin of the data, whichever is noisier (a start within
+            half a nat of that is left alone, so that published schedules stay as they are on 8-bit
+            images). A number: that log signal-to-noise ratio.
+        logsnr_min: where the chain ends, its noisiest level (t = T): ``"paper"`` or a number.
+        half_bin: half the width of one quantisation bin of the data, None for continuous data.
+
+    Raises:
+        ValueError: for a number of steps below 1, or ends that the curve does not reach in this order.
+    """
+
+    def __init__(
+        self,
+        num_steps: int = 1000,
+        logsnr_max: float | str = "auto",
+        logsnr_min: float | str = "paper",
+        half_bin: float | None = None,
+    ) -> None:
+        if num_steps < 1:
+            raise ValueError(f"schedule.num_steps={num_steps}: a chain has at least 1 step")
+        self.num_steps = num_steps
+        self.half_bin = half_bin
+        u_clean, u_noisy = self._truncate(
+            _end("logsnr_max", logsnr_max, ("auto", "paper")),
+            _end("logsnr_min", logsnr_min, ("paper",)),
+        )
+        u = torch.linspace(u_clean, u_noisy, num_steps, dtype=torch.float64)
+        u[-1] = u_noisy  # also for T = 1, where linspace gives the clean end
+        self._tables = {torch.device("cpu"): self._decreasing(self.logsnr(u))}
+
+    @abstractmethod
+    def logsnr(self, u: Tensor) -> Tensor:
+        """The curve: logsnr at u in (0, 1], float64, decreasing, same shape as ``u``."""
+
+    def position(self, logsnr: float) -> float:
+        """The u at which the curve has this logsnr, by bisection.
+
+        Raises:
+            ValueError: when the curve does not reach it.
+        """
+        low, high = 1e-12, 1.0
+        if not self._at(high) <= logsnr <= self._at(low):
+            raise ValueError(
+                f"logsnr {logsnr:g} is not on the curve of {type(self).__name__}, "
+                f"which runs from {self._at(low):.4g} to {self._at(high):.4g}"
+            )
+        for _ in range(60):  # halvings of (0, 1] down to the last bit
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if self._at(middle) > logsnr else (low, middle)
+        return high
+
+    def level(self, t: Tensor) -> NoiseLevel:
+        """Noise levels of timesteps ``t``, (B,) or () int64 in 1..T, on the device of ``t``."""
+        return NoiseLevel(t, self.table(t.device)[t - 1])
+
+    def table(self, device: torch.device | str = "cpu") -> Tensor:
+        """logsnr of t = 1..T, (T,) float64; one copy is kept per device."""
+        device = torch.device(device)
+        if device not in self._tables:
+            self._tables[device] = self._tables[torch.device("cpu")].to(device)
+        return self._tables[device]
+
+    def _truncate(self, logsnr_max: float | str, logsnr_min: float | str) -> tuple[float, float]:
+        u_clean = 1.0 / self.num_steps
+        if logsnr_max == "auto":
+            logsnr_max = self._auto_start(self.logsnr(torch.tensor(u_clean, dtype=torch.float64)).item())
+        if not isinstance(logsnr_max, str):
+            u_clean = self.position(logsnr_max)
+        u_noisy = 1.0 if isinstance(logsnr_min, str) else self.position(logsnr_min)
+        if self.num_steps > 1 and u_clean >= u_noisy:
+            raise ValueError(
+                f"schedule: the cleanest level (logsnr_max={logsnr_max}) must be cleaner than the "
+                f"noisiest (logsnr_min={logsnr_min})"
+            )
+        return u_clean, u_noisy
+
+    def _at(self, u: float) -> float:
+        return self.logsnr(torch.tensor(u, dtype=torch.float64)).item()
+
+    def _auto_start(self, published: float) -> float | str:
+        if self.half_bin is None:
+            return "paper"
+        fits = half_bin_logsnr(self.half_bin)
+        return fits if published - fits > AUTO_TOLERANCE else "paper"
+
+    def _decreasing(self, table: Tensor) -> Tensor:
+        if not (table.isfinite().all() and (table.diff() < 0).all()):
+            raise ValueError(
+                f"{type(self).__name__} with {self.num_steps} steps is not a chain: "
+                "its levels do not get noisier at every step"
+            )
+        return table
+
+
+def half_bin_logsnr(half_bin: float) -> float:
+    """The logsnr at which noise_scale / signal_scale is half a quantisation bin."""
+    return -2.0 * math.log(half_bin)
+
+
+def _end(name: str, value: float | str, words: tuple[str, ...]) -> float | str:
+    """Accept a number or one of ``words``.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if isinstance(value, str) and value not in words:
+        raise ValueError(f"schedule.{name}={value}: expected a number or {' or '.join(words)}")
+    return value

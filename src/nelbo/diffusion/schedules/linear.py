@@ -1,0 +1,58 @@
+"""DDPM's linear schedule (Ho et al. 2020, section 4): betas evenly spaced from 1e-4 to 0.02 at T = 1000.
+
+For another T the betas are multiplied by 1000 / T, as Improved DDPM does, which keeps the two ends
+where they are. Between timesteps log(alpha_bar) is interpolated linearly: a constant rate in a step.
+"""
+
+import torch
+from torch import Tensor
+
+from nelbo.diffusion.schedules.base import NoiseSchedule
+
+
+class LinearSchedule(NoiseSchedule):
+    """beta_t = (1000 / T) * (beta_first ... beta_last), linear in t.
+
+    Args:
+        num_steps: T.
+        beta_first: beta_1 at T = 1000.
+        beta_last: beta_T at T = 1000.
+        logsnr_max: see :class:`NoiseSchedule`.
+        logsnr_min: see :class:`NoiseSchedule`.
+        half_bin: see :class:`NoiseSchedule`.
+
+    Raises:
+        ValueError: when a beta is not inside (0, 1), which for the published ends is so up to T = 20.
+    """
+
+    def __init__(
+        self,
+        num_steps: int = 1000,
+        beta_first: float = 1e-4,
+        beta_last: float = 0.02,
+        logsnr_max: float | str = "auto",
+        logsnr_min: float | str = "paper",
+        half_bin: float | None = None,
+    ) -> None:
+        rescale = 1000.0 / max(num_steps, 1)
+        if not 0.0 < beta_first <= beta_last:
+            raise ValueError(
+                f"schedule: beta_first={beta_first} and beta_last={beta_last} must be positive and in order"
+            )
+        if beta_last * rescale >= 1.0:
+            raise ValueError(
+                f"schedule=linear with num_steps={num_steps} has a last beta of {beta_last * rescale:g}, "
+                f"but a beta must be below 1: use more than {1000.0 * beta_last:g} steps, or schedule=cosine"
+            )
+        betas = torch.linspace(rescale * beta_first, rescale * beta_last, num_steps, dtype=torch.float64)
+        log_alpha_bar = torch.log1p(-betas).cumsum(0)
+        self._log_alpha_bar = torch.cat([log_alpha_bar.new_zeros(1), log_alpha_bar])  # t = 0..T
+        super().__init__(num_steps, logsnr_max, logsnr_min, half_bin)
+
+    def logsnr(self, u: Tensor) -> Tensor:
+        """logsnr at u in (0, 1], by linear interpolation of log(alpha_bar) between timesteps."""
+        position = u * self.num_steps
+        before = position.floor().clamp(max=self.num_steps - 1).long()
+        table = self._log_alpha_bar
+        log_alpha_bar = torch.lerp(table[before], table[before + 1], position - before)
+        return log_alpha_bar - torch.log(-torch.expm1(log_alpha_bar))

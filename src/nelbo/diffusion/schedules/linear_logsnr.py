@@ -1,0 +1,31 @@
+"""The schedule that is linear in logsnr (VDM, Kingma et al. 2021, section 6.1 and appendix).
+
+VDM learns the two ends and reports ends near 13.3 and -5 as its starting point; those are the
+published ends here. The curve is a straight line, so ends beyond them are on it as well.
+"""
+
+from torch import Tensor
+
+from nelbo.diffusion.schedules.base import NoiseSchedule
+
+PUBLISHED_MAX = 13.3
+PUBLISHED_MIN = -5.0
+
+
+class LinearLogSNRSchedule(NoiseSchedule):
+    """logsnr falls linearly with t.
+
+    Args:
+        num_steps: T.
+        logsnr_max: see :class:`NoiseSchedule`.
+        logsnr_min: see :class:`NoiseSchedule`.
+        half_bin: see :class:`NoiseSchedule`.
+    """
+
+    def logsnr(self, u: Tensor) -> Tensor:
+        """logsnr at u in (0, 1]."""
+        return PUBLISHED_MAX + u * (PUBLISHED_MIN - PUBLISHED_MAX)
+
+    def position(self, logsnr: float) -> float:
+        """The u at which the line has this logsnr; outside of (0, 1] for ends beyond the published."""
+        return (logsnr - PUBLISHED_MAX) / (PUBLISHED_MIN - PUBLISHED_MAX)

@@ -1,0 +1,76 @@
+"""Timestep samplers: which steps of the chain a batch is trained on, and with what weight.
+
+A sampler draws for the whole global batch at once, from a generator that all ranks seed alike; each rank
+then takes its rows. So the timesteps do not depend on how many processes share the batch.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TimestepSample:
+    """Steps of a batch.
+
+    Attributes:
+        index: (B,) int64 in 1..K, the step of the chain.
+        weight: (B,) float64 importance weight 1 / (K p(index)), with which the mean of weight * f(index)
+            is an unbiased estimate of the uniform mean of f.
+    """
+
+    index: Tensor
+    weight: Tensor
+
+
+class TimestepSampler(ABC):
+    """Draws steps 1..num_steps.
+
+    Attributes:
+        learns: whether :meth:`update` wants the losses of every batch.
+
+    Args:
+        num_steps: K, the number of steps of the chain.
+    """
+
+    learns: bool = False
+
+    def __init__(self, num_steps: int) -> None:
+        self.num_steps = num_steps
+
+    @abstractmethod
+    def sample(self, batch_size: int, generator: torch.Generator) -> TimestepSample:
+        """Draw steps for a global batch, on the CPU.
+
+        Args:
+            batch_size: of all ranks together.
+            generator: a CPU generator, in the same state on every rank.
+        """
+
+    def update(self, index: Tensor, loss: Tensor) -> None:  # noqa: B027 - most samplers learn nothing
+        """Learn from the losses of a global batch.
+
+        Args:
+            index: (B,) steps, all ranks together.
+            loss: (B,) the per-example loss at these steps, before weighting.
+        """
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What a checkpoint must hold."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:  # noqa: B027 - see update
+        """Take up the history of a checkpoint."""
+
+
+def stratified_uniforms(batch_size: int, generator: torch.Generator) -> Tensor:
+    """(B,) float64 in [0, 1): one in each of B equal cells, in random order.
+
+    All share one offset (the low-discrepancy sampler of VDM, Kingma et al. 2021, appendix I.1); each by
+    itself is uniform, so estimates stay unbiased, while their variance over the batch falls.
+    """
+    offset = torch.rand((), generator=generator, dtype=torch.float64)
+    order = torch.randperm(batch_size, generator=generator)
+    return ((order + offset) / batch_size).clamp(max=1.0 - 2.0**-53)

@@ -1,0 +1,89 @@
+"""Timesteps drawn in proportion to the size of their loss (Improved DDPM, section 3.3).
+
+The variance of weight * loss is smallest for p(t) proportional to sqrt(E[L_t^2]), which is estimated
+from the last ``history`` losses of every step. Until each step has that many, steps are stratified
+uniform. A share ``floor`` of the draws stays uniform for good, so that no weight exceeds 1 / floor and a
+step whose loss rises is noticed.
+"""
+
+import torch
+from torch import Tensor
+
+from nelbo.diffusion.timesteps.base import TimestepSample, TimestepSampler, stratified_uniforms
+
+
+class Importance(TimestepSampler):
+    """p proportional to sqrt(E[loss^2]), stratified over the batch, with a uniform floor.
+
+    Args:
+        num_steps: K, the number of steps of the chain.
+        history: losses kept of each step.
+        floor: share of uniform draws.
+
+    Raises:
+        ValueError: when ``history`` is below 1 or ``floor`` is not inside (0, 1].
+    """
+
+    learns = True
+
+    def __init__(self, num_steps: int, history: int = 10, floor: float = 0.01) -> None:
+        if history < 1:
+            raise ValueError(f"timesteps.history={history}: at least 1 loss per step is needed")
+        if not 0.0 < floor <= 1.0:
+            raise ValueError(f"timesteps.floor={floor} must be inside (0, 1]")
+        super().__init__(num_steps)
+        self.history = history
+        self.floor = floor
+        self._losses = torch.zeros(num_steps, history, dtype=torch.float64)
+        self._counts = torch.zeros(num_steps, dtype=torch.int64)  # losses ever seen of each step
+
+    @property
+    def probabilities(self) -> Tensor:
+        """(K,) float64, they add up to 1."""
+        uniform = torch.full((self.num_steps,), 1.0 / self.num_steps, dtype=torch.float64)
+        if not (self._counts >= self.history).all():
+            return uniform
+        size = self._losses.square().mean(1).sqrt()
+        if size.sum() == 0.0:
+            return uniform
+        return (1.0 - self.floor) * size / size.sum() + self.floor * uniform
+
+    def sample(self, batch_size: int, generator: torch.Generator) -> TimestepSample:
+        """Draw steps for a global batch."""
+        p = self.probabilities
+        u = stratified_uniforms(batch_size, generator)
+        # rounding may leave the last cumulated value a little below 1
+        index = torch.searchsorted(p.cumsum(0), u, right=True).clamp(max=self.num_steps - 1)
+        return TimestepSample(index + 1, 1.0 / (self.num_steps * p[index]))
+
+    def update(self, index: Tensor, loss: Tensor) -> None:
+        """Put the losses into the history, oldest out first."""
+        index, loss = index.cpu() - 1, loss.detach().to("cpu", torch.float64)
+        # a step that occurs n times in the batch takes n consecutive places of its ring
+        order = torch.argsort(index, stable=True)
+        index, loss = index[order], loss[order]
+        occurrences = torch.bincount(index, minlength=self.num_steps)
+        starts = occurrences.cumsum(0) - occurrences
+        nth = torch.arange(len(index)) - starts[index]
+        newest = nth >= occurrences[index] - self.history  # the rest would be overwritten at once
+        index, loss, nth = index[newest], loss[newest], nth[newest]
+        self._losses[index, (self._counts[index] + nth) % self.history] = loss
+        self._counts += occurrences
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The history."""
+        return {"losses": self._losses.clone(), "counts": self._counts.clone()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take up the history of a checkpoint.
+
+        Raises:
+            ValueError: when it was kept for another number of steps or of losses per step.
+        """
+        if state["losses"].shape != self._losses.shape:
+            raise ValueError(
+                f"the checkpoint's importance history has shape {tuple(state['losses'].shape)} "
+                f"(steps, losses kept), this run's is {tuple(self._losses.shape)}"
+            )
+        self._losses.copy_(state["losses"])
+        self._counts.copy_(state["counts"])

@@ -1,0 +1,14 @@
+"""Independent uniform timesteps (DDPM, Ho et al. 2020, algorithm 1)."""
+
+import torch
+
+from nelbo.diffusion.timesteps.base import TimestepSample, TimestepSampler
+
+
+class Uniform(TimestepSampler):
+    """Every step equally likely, drawn independently."""
+
+    def sample(self, batch_size: int, generator: torch.Generator) -> TimestepSample:
+        """Draw steps for a global batch."""
+        index = torch.randint(1, self.num_steps + 1, (batch_size,), generator=generator)
+        return TimestepSample(index, torch.ones(batch_size, dtype=torch.float64))

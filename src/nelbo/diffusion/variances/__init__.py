@@ -1,0 +1,8 @@
+"""Reverse variances: one choice per file."""
+
+from nelbo.diffusion.variances.base import ReverseVariance
+from nelbo.diffusion.variances.fixed_large import FixedLarge
+from nelbo.diffusion.variances.fixed_small import FixedSmall
+from nelbo.diffusion.variances.learned_range import LearnedRange
+
+__all__ = ["FixedLarge", "FixedSmall", "LearnedRange", "ReverseVariance"]

@@ -1,0 +1,24 @@
+"""A learned interpolation, in the logarithm, between beta-tilde and beta (Improved DDPM, equation 15)."""
+
+from torch import Tensor
+
+from nelbo.diffusion.level import Step, per_example
+from nelbo.diffusion.variances.base import ReverseVariance
+
+
+class LearnedRange(ReverseVariance):
+    """log variance = v log beta + (1 - v) log beta-tilde, v = (raw + 1) / 2 from the network.
+
+    ``first_step`` is the lower end at the first step. With ``beta`` both ends are beta_1 there, and the
+    network has no say in it; Improved DDPM has ``beta_tilde``.
+    """
+
+    channels = 2
+
+    def log_var(self, step: Step, raw: Tensor | None) -> Tensor:
+        """Log variance, (B, C, ...) in the dtype of ``raw``."""
+        assert raw is not None, "a learned variance needs the network's second half of channels"
+        low = self.small_log_var(step)
+        span = step.log_beta - low
+        v = 0.5 * (raw + 1.0)
+        return per_example(low, raw).to(raw.dtype) + v * per_example(span, raw).to(raw.dtype)

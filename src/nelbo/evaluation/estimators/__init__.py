@@ -1,0 +1,7 @@
+"""Bound estimators: one per file."""
+
+from nelbo.evaluation.estimators.base import BoundEstimator
+from nelbo.evaluation.estimators.full import Full
+from nelbo.evaluation.estimators.stratified import Stratified
+
+__all__ = ["BoundEstimator", "Full", "Stratified"]

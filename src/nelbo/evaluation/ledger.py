@@ -1,0 +1,101 @@
+"""The ledger: what a bound measured. Two bounds compare only where their ledgers agree."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from nelbo.diffusion.bound import VariationalBound
+from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.variances import ReverseVariance
+from nelbo.evaluation.estimators import BoundEstimator
+from nelbo.evaluation.tally import BoundEstimate
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Everything that a reported bound depends on besides the network.
+
+    Attributes:
+        data: data set.
+        split: of the data set.
+        num_examples: examples measured.
+        decoder: likelihood at the clean end, with the number of levels.
+        schedule: noise schedule.
+        T: timesteps of the schedule.
+        K: steps of the chain.
+        timesteps: which t the chain visits.
+        logsnr_max: cleanest level of the chain.
+        logsnr_min: noisiest level of the chain.
+        variance: of the reverse steps.
+        first_step: what it is at the first step.
+        clip: range that x0_hat was clamped to, None for no clamping.
+        weights: ``ema`` or ``raw``.
+        estimator: how terms were chosen.
+        seed: of the estimator.
+        num_evaluations: network evaluations.
+        stderr: standard error of the total, in nats per example.
+    """
+
+    data: str
+    split: str
+    num_examples: int
+    decoder: str
+    schedule: str
+    T: int
+    K: int
+    timesteps: str
+    logsnr_max: float
+    logsnr_min: float
+    variance: str
+    first_step: str
+    clip: tuple[float, float] | None
+    weights: str
+    estimator: str
+    seed: int
+    num_evaluations: int
+    stderr: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def make_ledger(
+    *,
+    data: str,
+    split: str,
+    weights: str,
+    bound: VariationalBound,
+    variance: ReverseVariance,
+    estimator: BoundEstimator,
+    estimate: BoundEstimate,
+) -> Ledger:
+    """The ledger of one measurement."""
+    chain = bound.chain
+    cleanest, noisiest = chain.level(torch.tensor([1, chain.num_steps])).logsnr.tolist()
+    return Ledger(
+        data=data,
+        split=split,
+        num_examples=estimate.num_examples,
+        decoder=str(bound.decoder),
+        schedule=type(chain.schedule).__name__,
+        T=chain.schedule.num_steps,
+        K=chain.num_steps,
+        timesteps=_visited(chain),
+        logsnr_max=cleanest,
+        logsnr_min=noisiest,
+        variance=type(variance).__name__,
+        first_step=variance.first_step,
+        clip=bound.clip,
+        weights=weights,
+        estimator=estimator.name,
+        seed=estimator.seed,
+        num_evaluations=estimate.num_evaluations,
+        stderr=estimate.total.stderr,
+    )
+
+
+def _visited(chain: Chain) -> str:
+    T = chain.schedule.num_steps
+    return f"1..{T}" if chain.num_steps == T else " ".join(map(str, chain.timesteps().tolist()))

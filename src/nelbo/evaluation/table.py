@@ -1,0 +1,54 @@
+"""bound.parquet: L_t against t, one row per (step, split, t), in nats.
+
+Columns: ``step`` (optimizer steps so far), ``split`` (``train`` rows come from the training batches since
+the rows before them, ``val`` rows from one validation), ``t``, ``sum``, ``sum_of_squares``, ``count``. The
+mean of L_t is sum / count; rows of several steps may be added. t = 1 is L_0.
+"""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch import Tensor
+
+from nelbo.evaluation.tally import StepTable
+
+SCHEMA = pa.schema(
+    [
+        ("step", pa.int64()),
+        ("split", pa.string()),
+        ("t", pa.int32()),
+        ("sum", pa.float64()),
+        ("sum_of_squares", pa.float64()),
+        ("count", pa.int64()),
+    ]
+)
+
+
+def append(path: Path, step: int, split: str, timesteps: Tensor, table: StepTable) -> None:
+    """Add the drawn steps of a table to the file; a reader sees the file before or after, never between.
+
+    Args:
+        path: the parquet file, made when it is missing.
+        step: optimizer steps so far.
+        split: ``train``, ``val`` or ``test``.
+        timesteps: (K,) t of each step of the chain.
+        table: sums of each step.
+    """
+    drawn = table.count > 0
+    rows = int(drawn.sum())
+    new = pa.table(
+        {
+            "step": [step] * rows,
+            "split": [split] * rows,
+            "t": timesteps[drawn].numpy(),
+            "sum": table.sum[drawn].numpy(),
+            "sum_of_squares": table.sum_of_squares[drawn].numpy(),
+            "count": table.count[drawn].long().numpy(),
+        },
+        schema=SCHEMA,
+    )
+    old = [pq.read_table(path, schema=SCHEMA)] if path.exists() else []
+    unfinished = path.with_name(path.name + ".tmp")
+    pq.write_table(pa.concat_tables([*old, new]), unfinished, compression="zstd")
+    unfinished.replace(path)

@@ -1,0 +1,115 @@
+"""Reads the weights of OpenAI's improved-diffusion, the code of Nichol & Dhariwal 2021.
+
+Its U-Net is ours layer by layer, so that a state dict is only renamed. Its blocks are two flat lists,
+``input_blocks`` and ``output_blocks``, whose entries are what happens between two skip connections:
+the stem, a residual block (0) with attention (1) and upsampling (the last), or a downsampling.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor
+
+_RESIDUAL = {
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "embedding",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
+    "skip_connection": "skip",
+}
+_ATTENTION = {"norm": "norm", "qkv": "qkv", "proj_out": "out"}
+
+
+def unet_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the weights of an improved-diffusion ``UNetModel`` to those of ``nelbo.models.unet.UNet``.
+
+    Args:
+        state_dict: What ``torch.load`` gives for a released checkpoint; not modified.
+
+    Returns:
+        A state dict for a ``UNet`` of the same configuration. The tensors share memory with those given.
+
+    Raises:
+        ValueError: The state dict is not that of such a network; names what is missing or unexpected.
+    """
+    layers = _layers({key.rpartition(".")[0] for key in state_dict})
+    expected = {f"{theirs}.{kind}" for theirs in layers for kind in ("weight", "bias")}
+    expected.discard("label_emb.bias")  # an embedding has none
+    missing, unexpected = expected - state_dict.keys(), state_dict.keys() - expected
+    if missing or unexpected:
+        raise ValueError(
+            "not the weights of an improved-diffusion U-Net: "
+            f"missing {_listed(missing)}; unexpected {_listed(unexpected)}"
+        )
+    renamed = {}
+    for key, tensor in state_dict.items():
+        theirs, _, kind = key.rpartition(".")
+        # their attention is made of 1-d convolutions over the flattened map, ours of 1x1 convolutions
+        renamed[f"{layers[theirs]}.{kind}"] = tensor.unsqueeze(-1) if tensor.ndim == 3 else tensor
+    return renamed
+
+
+def _layers(given: set[str]) -> dict[str, str]:
+    """Map their names of layers to ours, for all layers of the network that ``given`` belong to."""
+    layers = {
+        "time_embed.0": "embedding.linear1",
+        "time_embed.2": "embedding.linear2",
+        "input_blocks.0.0": "stem",
+        "out.0": "out.0",
+        "out.2": "out.2",
+    }
+    if "label_emb" in given:
+        layers["label_emb"] = "embedding.label"
+
+    # every input block is a skip connection into an output block: there are as many of both
+    indices = (re.match(r"(?:in|out)put_blocks\.(\d+)\.", layer) for layer in given)
+    length = 1 + max((int(match[1]) for match in indices if match), default=0)
+
+    level = block = 0
+    for index in range(1, length):
+        theirs = f"input_blocks.{index}"
+        if f"{theirs}.0.op" in given:
+            layers[f"{theirs}.0.op"] = f"down.{level}.downsample"
+            level, block = level + 1, 0
+        else:
+            layers |= _block(theirs, f"down.{level}.blocks.{block}", given)
+            block += 1
+
+    layers |= _renamed(_RESIDUAL, "middle_block.0", "middle.0.residual")
+    layers |= _renamed(_ATTENTION, "middle_block.1", "middle.0.attention")
+    layers |= _renamed(_RESIDUAL, "middle_block.2", "middle.1.residual")
+
+    level = block = 0
+    for index in range(length):
+        theirs = f"output_blocks.{index}"
+        layers |= _block(theirs, f"up.{level}.blocks.{block}", given)
+        block += 1
+        for upsample in (f"{theirs}.1.conv", f"{theirs}.2.conv"):
+            if upsample in given:
+                layers[upsample] = f"up.{level}.upsample"
+                level, block = level + 1, 0
+
+    # a residual block has this layer only where it changes the number of channels
+    return {
+        theirs: ours
+        for theirs, ours in layers.items()
+        if theirs in given or not theirs.endswith(".skip_connection")
+    }
+
+
+def _block(theirs: str, ours: str, given: set[str]) -> dict[str, str]:
+    layers = _renamed(_RESIDUAL, f"{theirs}.0", f"{ours}.residual")
+    if f"{theirs}.1.qkv" in given:
+        layers |= _renamed(_ATTENTION, f"{theirs}.1", f"{ours}.attention")
+    return layers
+
+
+def _renamed(names: dict[str, str], theirs: str, ours: str) -> dict[str, str]:
+    return {f"{theirs}.{name}": f"{ours}.{new_name}" for name, new_name in names.items()}
+
+
+def _listed(keys: Iterable[str], limit: int = 5) -> str:
+    names = sorted(keys)
+    more = [f"and {len(names) - limit} more"] if len(names) > limit else []
+    return ", ".join(names[:limit] + more) or "nothing"

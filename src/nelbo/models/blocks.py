@@ -1,0 +1,133 @@
+"""The parts of the U-Net that repeat: residual block, resampling, and the levels made of them."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nelbo.models.attention import SelfAttention
+from nelbo.models.layers import group_norm, zeroed
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions around a skip connection, told the noise level between them.
+
+    Ho et al. 2020 (DDPM), appendix B: the embedding is added before the second norm. With
+    ``use_scale_shift_norm`` it scales and shifts after it: Nichol & Dhariwal 2021 (Improved DDPM),
+    appendix A. Prefer that for narrow networks: a norm whose groups are single channels (32 channels
+    or fewer) takes an added embedding straight out again.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        embedding_width: Features of the conditioning embedding.
+        dropout: Probability of dropout before the last convolution.
+        use_scale_shift_norm: Scale and shift instead of adding.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        embedding_width: int,
+        dropout: float,
+        use_scale_shift_norm: bool,
+    ):
+        super().__init__()
+        self.use_scale_shift_norm = use_scale_shift_norm
+        self.norm1 = group_norm(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.embedding = nn.Linear(embedding_width, out_channels * (1 + use_scale_shift_norm))
+        self.norm2 = group_norm(out_channels)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        same = in_channels == out_channels
+        self.skip = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) and (B, embedding_width) to (B, out_channels, H, W)."""
+        h = self.conv1(F.silu(self.norm1(x)))
+        condition = self.embedding(embedding)[:, :, None, None]
+        if self.use_scale_shift_norm:
+            scale, shift = condition.chunk(2, dim=1)
+            h = self.norm2(h) * (1 + scale) + shift
+        else:
+            h = self.norm2(h + condition)
+        return self.skip(x) + self.conv2(self.dropout(F.silu(h)))
+
+
+class Block(nn.Module):
+    """A residual block, followed by self-attention when ``num_heads`` is not 0."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        num_heads: int,
+        *,
+        embedding_width: int,
+        dropout: float,
+        use_scale_shift_norm: bool,
+    ):
+        super().__init__()
+        self.residual = ResidualBlock(
+            in_channels, out_channels, embedding_width, dropout, use_scale_shift_norm
+        )
+        self.attention = SelfAttention(out_channels, num_heads) if num_heads else nn.Identity()
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) and (B, embedding_width) to (B, out_channels, H, W)."""
+        return self.attention(self.residual(x, embedding))
+
+
+class Downsample(nn.Conv2d):
+    """Halve the feature map by a strided 3x3 convolution: (B, C, H, W) to (B, C, H/2, W/2)."""
+
+    def __init__(self, channels: int):
+        super().__init__(channels, channels, 3, stride=2, padding=1)
+
+
+class Upsample(nn.Conv2d):
+    """Double the feature map, nearest neighbour then a 3x3 convolution: (B, C, H, W) to (B, C, 2H, 2W)."""
+
+    def __init__(self, channels: int):
+        super().__init__(channels, channels, 3, padding=1)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, C, 2H, 2W)."""
+        return super().forward(F.interpolate(input, scale_factor=2.0, mode="nearest"))
+
+
+class DownLevel(nn.Module):
+    """The blocks at one resolution of the way down, then the step to the next, if there is one."""
+
+    def __init__(self, blocks: Sequence[Block], downsample: Downsample | None):
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
+        """Return every intermediate feature map, each to be skip-connected; the last is the output."""
+        maps = []
+        for block in self.blocks:
+            x = block(x, embedding)
+            maps.append(x)
+        if self.downsample is not None:
+            maps.append(self.downsample(x))
+        return maps
+
+
+class UpLevel(nn.Module):
+    """The blocks at one resolution of the way up, then the step to the next, if there is one."""
+
+    def __init__(self, blocks: Sequence[Block], upsample: Upsample | None):
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.upsample = upsample
+
+    def forward(self, x: Tensor, embedding: Tensor, skips: list[Tensor]) -> Tensor:
+        """Map (B, C, H, W) up; every block takes one feature map off the end of ``skips``."""
+        for block in self.blocks:
+            x = block(torch.cat([x, skips.pop()], dim=1), embedding)
+        return x if self.upsample is None else self.upsample(x)

@@ -1,0 +1,67 @@
+"""How a network is told the noise level, and the class."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def sinusoidal_embedding(c: Tensor, dim: int, max_period: float = 10_000.0) -> Tensor:
+    """Cosines and sines of ``c`` at ``dim / 2`` geometrically spaced frequencies.
+
+    Vaswani et al. 2017, section 3.5, in the order of Improved DDPM's code: all cosines, then all sines.
+
+    The frequencies are made on ``c``'s device at every call: they cost nothing beside the network,
+    and a buffer would be rounded by ``module.half()``; at c = 1000 bfloat16 would be off by over a radian.
+
+    Args:
+        c: (B,), on the scale 0..1000.
+        dim: Number of features, even.
+        max_period: Period of the slowest pair is ``2 pi max_period``, to within one step.
+
+    Returns:
+        (B, dim), float32.
+    """
+    half = dim // 2
+    index = torch.arange(half, dtype=torch.float32, device=c.device)
+    frequencies = torch.exp(-math.log(max_period) * index / half)
+    phase = c.float()[:, None] * frequencies
+    return torch.cat([phase.cos(), phase.sin()], dim=1)
+
+
+class ConditioningEmbedding(nn.Module):
+    """Embeds the noise conditioning, and the class when there is one, for the residual blocks.
+
+    Linear, SiLU, Linear over the sinusoidal features; the class embedding is added (Improved DDPM's
+    code). All blocks begin with SiLU of this vector, so it is applied here, once.
+
+    Args:
+        dim: Number of sinusoidal features.
+        width: Number of features returned.
+        num_classes: Number of classes, or None for an unconditional network.
+
+    Raises:
+        ValueError: ``dim`` is odd; in ``forward``, a label is missing or not expected.
+    """
+
+    def __init__(self, dim: int, width: int, num_classes: int | None = None):
+        super().__init__()
+        if dim % 2:
+            raise ValueError(f"the width of the noise embedding must be even, not {dim}")
+        self.dim = dim
+        self.linear1 = nn.Linear(dim, width)
+        self.linear2 = nn.Linear(width, width)
+        self.label = None if num_classes is None else nn.Embedding(num_classes, width)
+
+    def forward(self, c: Tensor, label: Tensor | None = None) -> Tensor:
+        """Embed ``c`` (B,) and ``label`` (B,) int64 into (B, width)."""
+        features = sinusoidal_embedding(c, self.dim).to(self.linear1.weight.dtype)
+        embedding = self.linear2(F.silu(self.linear1(features)))
+        if self.label is not None:
+            if label is None:
+                raise ValueError("this network is class-conditional: it needs a label")
+            embedding = embedding + self.label(label)
+        elif label is not None:
+            raise ValueError("this network is unconditional: it was built without num_classes")
+        return F.silu(embedding)

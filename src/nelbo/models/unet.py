@@ -1,0 +1,141 @@
+"""The U-Net of DDPM and Improved DDPM."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from torch import Tensor, nn
+
+from nelbo.models.blocks import Block, DownLevel, Downsample, UpLevel, Upsample
+from nelbo.models.embedding import ConditioningEmbedding
+from nelbo.models.layers import group_norm, zeroed
+
+
+class UNet(nn.Module):
+    """Residual blocks and self-attention on the way down and up, joined by skip connections.
+
+    Ho et al. 2020 (DDPM), appendix B; ``num_heads`` and ``use_scale_shift_norm`` from Nichol & Dhariwal
+    2021 (Improved DDPM). The released weights of both fit: see ``nelbo.interop.improved_diffusion``.
+
+    Args:
+        shape: Shape of one example, (C, H, W).
+        out_channels: Channels of the output.
+        num_classes: Number of classes, or None for an unconditional network.
+        channels: Width at the full resolution.
+        channel_mult: Width of every level, as a multiple of ``channels``; each level after the first
+            halves the feature map.
+        num_res_blocks: Blocks per level on the way down; one more on the way up.
+        attention_resolutions: Sides of the feature maps with attention (16: where the map is 16x16,
+            whatever the size of the image). The middle always has attention.
+        num_heads: Heads of every attention.
+        dropout: Probability of dropout in the residual blocks.
+        use_scale_shift_norm: Let the noise level scale and shift the features instead of adding to
+            them.
+
+    Raises:
+        ValueError: ``shape`` is not that of an image, cannot be halved so often, or has no feature map
+            of ``attention_resolutions``; ``num_heads`` does not divide the channels.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        out_channels: int,
+        num_classes: int | None = None,
+        *,
+        channels: int,
+        channel_mult: Sequence[int],
+        num_res_blocks: int,
+        attention_resolutions: Sequence[int],
+        num_heads: int,
+        dropout: float,
+        use_scale_shift_norm: bool,
+    ):
+        super().__init__()
+        sides = _feature_map_sides(shape, channel_mult, attention_resolutions)
+        widths = [channels * multiple for multiple in channel_mult]
+        heads = [num_heads if side in attention_resolutions else 0 for side in sides]
+        levels = range(len(widths))
+        block = partial(
+            Block,
+            embedding_width=4 * channels,
+            dropout=dropout,
+            use_scale_shift_norm=use_scale_shift_norm,
+        )
+
+        self.embedding = ConditioningEmbedding(channels, 4 * channels, num_classes)
+        self.stem = nn.Conv2d(shape[0], channels, 3, padding=1)
+
+        width = channels
+        skips = [width]  # widths of the feature maps that the way up will concatenate
+        self.down = nn.ModuleList()
+        for level in levels:
+            blocks = []
+            for _ in range(num_res_blocks):
+                blocks.append(block(width, widths[level], heads[level]))
+                width = widths[level]
+                skips.append(width)
+            downsample = None
+            if level < levels[-1]:
+                downsample = Downsample(width)
+                skips.append(width)
+            self.down.append(DownLevel(blocks, downsample))
+
+        self.middle = nn.ModuleList([block(width, width, num_heads), block(width, width, 0)])
+
+        self.up = nn.ModuleList()  # coarsest first
+        for level in reversed(levels):
+            blocks = []
+            for _ in range(num_res_blocks + 1):
+                blocks.append(block(width + skips.pop(), widths[level], heads[level]))
+                width = widths[level]
+            self.up.append(UpLevel(blocks, Upsample(width) if level > 0 else None))
+
+        self.out = nn.Sequential(
+            group_norm(width), nn.SiLU(), zeroed(nn.Conv2d(width, out_channels, 3, padding=1))
+        )
+
+    def forward(self, x: Tensor, c: Tensor, label: Tensor | None = None) -> Tensor:
+        """Map noisy images to whatever the parameterization calls them.
+
+        Args:
+            x: (B, C, H, W).
+            c: (B,), the noise conditioning on the scale 0..1000.
+            label: (B,) int64, needed exactly when the network was built with ``num_classes``.
+
+        Returns:
+            (B, out_channels, H, W).
+        """
+        embedding = self.embedding(c, label)
+        skips = [self.stem(x)]
+        for level in self.down:
+            skips += level(skips[-1], embedding)
+        h = skips[-1]
+        for block in self.middle:
+            h = block(h, embedding)
+        for level in self.up:
+            h = level(h, embedding, skips)
+        return self.out(h)
+
+
+def _feature_map_sides(
+    shape: tuple[int, ...], channel_mult: Sequence[int], attention_resolutions: Sequence[int]
+) -> list[int]:
+    """Return the shorter side of every level's feature maps; check that the data fits."""
+    if len(shape) != 3:
+        raise ValueError(
+            f"model=unet_* needs images (C, H, W); the data has shape {tuple(shape)}: use model=mlp"
+        )
+    _, height, width = shape
+    halvings = len(channel_mult) - 1
+    if height % 2**halvings or width % 2**halvings:
+        raise ValueError(
+            f"images of {height}x{width} cannot be halved {halvings} times, as the "
+            f"{len(channel_mult)} levels of channel_mult={list(channel_mult)} ask"
+        )
+    sides = [min(height, width) >> level for level in range(len(channel_mult))]
+    if attention_resolutions and not set(attention_resolutions) & set(sides):
+        raise ValueError(
+            f"attention_resolutions={list(attention_resolutions)} matches none of the feature maps, "
+            f"whose sides are {sides}"
+        )
+    return sides

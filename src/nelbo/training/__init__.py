@@ -1,0 +1,1 @@
+"""Training: the LightningModule, and the callbacks that watch it."""

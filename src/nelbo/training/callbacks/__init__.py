@@ -1,0 +1,23 @@
+"""Callbacks: one per file. They read what the training step returned and never compute it again."""
+
+from nelbo.training.callbacks.best_checkpoint import BestCheckpoint
+from nelbo.training.callbacks.ema import EMA
+from nelbo.training.callbacks.last_checkpoint import LastCheckpoint
+from nelbo.training.callbacks.live_bound import LiveBound
+from nelbo.training.callbacks.progress import StepProgress
+from nelbo.training.callbacks.sample_grid import SampleGrid
+from nelbo.training.callbacks.stop_on_non_finite import StopOnNonFinite
+from nelbo.training.callbacks.throughput import Throughput
+from nelbo.training.callbacks.validation_bound import ValidationBound
+
+__all__ = [
+    "EMA",
+    "BestCheckpoint",
+    "LastCheckpoint",
+    "LiveBound",
+    "SampleGrid",
+    "StepProgress",
+    "StopOnNonFinite",
+    "Throughput",
+    "ValidationBound",
+]

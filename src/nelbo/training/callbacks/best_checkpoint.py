@@ -1,0 +1,38 @@
+"""``checkpoints/best.ckpt``: the model with the lowest bound on the validation split."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from nelbo.training.callbacks.checkpoint_file import write_checkpoint
+from nelbo.training.module import DiffusionModule
+
+
+class BestCheckpoint(Checkpoint):
+    """Save after every validation during training that improved on all before it.
+
+    Args:
+        folder: where ``best.ckpt`` goes.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.path = Path(folder) / "best.ckpt"
+        self.best = float("inf")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if this is the best so far."""
+        assert isinstance(pl_module, DiffusionModule)
+        value = float(trainer.callback_metrics[f"val/{pl_module.unit.metric}"])
+        if trainer.state.fn == "fit" and value < self.best:
+            self.best = value
+            write_checkpoint(trainer, self.path)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value so far."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the best value so far."""
+        self.best = state_dict["best"]

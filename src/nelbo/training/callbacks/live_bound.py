@@ -1,0 +1,80 @@
+"""The bound of the training batches, from their own predictions: no extra network evaluation."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from nelbo.data.batch import Batch
+from nelbo.evaluation import table
+from nelbo.evaluation.tally import BoundTally
+from nelbo.training.module import DiffusionModule
+
+
+class LiveBound(Callback):
+    """Log ``train/bpd`` and its parts, and keep L_t of every t for ``bound.parquet``.
+
+    A draw of step i with importance weight w = 1 / (K p_i) is an unbiased sample K w L_i of L_0 + sum L_t.
+    In the table of L_t against t the weight has no place: there, draws of one step are averaged as they are.
+
+    Args:
+        run_dir: the run's folder.
+    """
+
+    def __init__(self, run_dir: str) -> None:
+        self.path = Path(run_dir) / "bound.parquet"
+        self._window: BoundTally | None = None  # since the last scalars
+        self._steps: BoundTally | None = None  # since the last rows of the table
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to count."""
+        assert isinstance(pl_module, DiffusionModule)
+        K = pl_module.bound.chain.num_steps
+        self._window = BoundTally(K, pl_module.device)
+        self._steps = BoundTally(K, pl_module.device)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Add the batch; log what the window says when it is time."""
+        assert isinstance(pl_module, DiffusionModule)
+        assert self._window is not None
+        assert self._steps is not None
+        index, nats = outputs["index"], outputs["bound"]
+        per_chain = pl_module.bound.chain.num_steps * outputs["weight"] * nats.double()
+        self._window.add_examples(
+            reconstruction=per_chain.masked_fill(index != 1, 0.0),
+            denoising=per_chain.masked_fill(index == 1, 0.0),
+            prior=outputs["prior"],
+        )
+        self._steps.add_terms(index, nats)
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # pyright: ignore
+            self._log(trainer, pl_module, self._window)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the rows since the last validation."""
+        self._write(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what is left."""
+        self._write(trainer, pl_module)
+
+    def _log(self, trainer: Trainer, pl_module: DiffusionModule, window: BoundTally) -> None:
+        trainer.strategy.reduce(window.sums, reduce_op="sum")
+        unit = pl_module.unit
+        metrics = unit.metrics("train", window.estimate())
+        bar = f"train/{unit.metric}"
+        pl_module.log(bar, metrics.pop(bar), prog_bar=True)
+        pl_module.log_dict(metrics)
+        window.reset()
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, DiffusionModule)
+        if self._steps is None:
+            return
+        trainer.strategy.reduce(self._steps.sums, reduce_op="sum")
+        steps = self._steps.step_table()
+        if trainer.is_global_zero and steps.count.sum() > 0:
+            t = pl_module.bound.chain.timesteps()
+            table.append(self.path, trainer.global_step, "train", t, steps)
+        self._steps.reset()

@@ -1,0 +1,81 @@
+"""A progress bar that counts optimizer steps, with the loss and the live bound beside it."""
+
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from nelbo.data.batch import Batch
+
+
+class StepProgress(ProgressBar):
+    """One line for the whole training; where there is no terminal, one line per validation.
+
+    Args:
+        refresh_every: steps between two updates.
+    """
+
+    def __init__(self, refresh_every: int = 10) -> None:
+        super().__init__()
+        self.refresh_every = refresh_every
+        self._enabled = True
+        self._console = Console()
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[metrics]}"),
+            console=self._console,
+        )
+
+    def disable(self) -> None:
+        """Called on every rank but the first."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Called on the first rank."""
+        self._enabled = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the bar."""
+        if self._shown:
+            total = trainer.max_steps if trainer.max_steps > 0 else None
+            self._progress.add_task("training", total=total, completed=trainer.global_step, metrics="")
+            self._progress.start()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Move the bar."""
+        if self._shown and trainer.global_step % self.refresh_every == 0:
+            self._update(trainer, f"loss {float(outputs['loss']):.3f}  ")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Without a bar, print a line."""
+        if self._enabled and trainer.state.fn == "fit" and not self._console.is_terminal:
+            self._console.print(f"step {trainer.global_step:>7}  {self._metrics(trainer)}", soft_wrap=True)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Finish the bar."""
+        if self._shown:
+            self._update(trainer)
+            self._progress.stop()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give the terminal back."""
+        self._progress.stop()
+
+    @property
+    def _shown(self) -> bool:
+        return self._enabled and self._console.is_terminal
+
+    def _update(self, trainer: Trainer, before: str = "") -> None:
+        task = self._progress.task_ids[-1]
+        self._progress.update(task, completed=trainer.global_step, metrics=before + self._metrics(trainer))
+
+    def _metrics(self, trainer: Trainer) -> str:
+        values = trainer.progress_bar_metrics
+        return "  ".join(f"{name} {value:.3f}" for name, value in values.items())

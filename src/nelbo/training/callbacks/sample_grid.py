@@ -1,0 +1,71 @@
+"""A grid of samples at every validation: ``samples/step_00000500.png`` and the loggers' images."""
+
+import math
+from pathlib import Path
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+from torchvision.utils import make_grid, save_image
+
+from nelbo.dashboard import wandb_charts
+from nelbo.diffusion.samplers import Sampler
+from nelbo.evaluation.random import ExampleNoise
+from nelbo.training.module import DiffusionModule
+
+
+class SampleGrid(Callback):
+    """Draw samples with the averaged weights, always from the same noise.
+
+    Data that is not images has no grid.
+
+    Args:
+        sampler: draws the samples.
+        shape: of one example.
+        run_dir: the run's folder.
+        num_samples: how many, at best a square number.
+        num_classes: of a conditional model, whose samples go through the classes in turn.
+        seed: of the noise.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        shape: tuple[int, ...],
+        run_dir: str,
+        num_samples: int = 36,
+        num_classes: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.sampler = sampler
+        self.shape = shape
+        self.folder = Path(run_dir) / "samples"
+        self.num_samples = num_samples
+        self.num_classes = num_classes
+        self.seed = seed
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw and save the grid. At the start of the epoch, for at its end the average is swapped out."""
+        assert isinstance(pl_module, DiffusionModule)
+        if len(self.shape) != 3 or self.num_samples == 0 or not trainer.is_global_zero:
+            return
+        images = self.sample(pl_module)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"step_{trainer.global_step:08d}.png"
+        nrow, enlarge = math.ceil(math.sqrt(self.num_samples)), max(1, 32 // self.shape[-1])
+        images = images.repeat_interleave(enlarge, -1).repeat_interleave(enlarge, -2)
+        save_image(make_grid(images, nrow=nrow, padding=enlarge, pad_value=0.5), path)
+        for logger in trainer.loggers:
+            wandb_charts.log_image(logger, "samples", path)
+
+    def sample(self, pl_module: DiffusionModule) -> Tensor:
+        """Samples in [0, 1], (num_samples, C, H, W)."""
+        like = torch.zeros(self.num_samples, *self.shape, device=pl_module.device)
+        index = torch.arange(self.num_samples, device=pl_module.device)
+        noise = ExampleNoise(self.seed, "samples", index, like)
+        chain = self.sampler.chain(pl_module.bound.chain.schedule)
+        label = None if self.num_classes is None else index % self.num_classes
+        x0 = self.sampler.sample(
+            pl_module.denoiser, chain, xT=noise.draw(), noise=lambda _: noise.draw(), label=label
+        )
+        return (0.5 * (x0 + 1.0)).clamp(0.0, 1.0)

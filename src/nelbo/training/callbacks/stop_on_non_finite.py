@@ -1,0 +1,65 @@
+"""Stop when the loss is NaN or infinite, before a checkpoint is written over."""
+
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from nelbo.data.batch import Batch
+from nelbo.training.errors import NonFiniteLossError
+
+
+class StopOnNonFinite(Callback):
+    """Raise :class:`NonFiniteLossError`, naming the step and the timesteps of the batch.
+
+    On a GPU a look at the loss would make the host wait for the device, so batches are remembered and
+    looked at together: every ``check_every`` steps, and before anything is validated or saved. On the CPU,
+    where a look is free, every step.
+
+    Args:
+        check_every: steps between two looks on a GPU.
+    """
+
+    def __init__(self, check_every: int = 50) -> None:
+        self.check_every = check_every
+        self._seen: list[tuple[int, Tensor, Tensor]] = []  # step, is finite (), timesteps (B,)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Remember the batch; look when it is time."""
+        self._seen.append((trainer.global_step, outputs["loss"].isfinite(), outputs["index"]))
+        if pl_module.device.type == "cpu" or len(self._seen) >= self.check_every:
+            self.check(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look before anything is measured."""
+        self.check(trainer)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Look before anything is written."""
+        self.check(trainer)
+
+    def check(self, trainer: Trainer) -> None:
+        """Raise if a remembered loss was not finite, on this rank or another."""
+        if not self._seen:
+            return
+        finite = torch.stack([is_finite for _, is_finite, _ in self._seen])
+        all_finite = trainer.strategy.reduce_boolean_decision(bool(finite.all()), all=True)
+        if not all_finite:
+            raise NonFiniteLossError(self._describe(finite))
+        self._seen.clear()
+
+    def _describe(self, finite: Tensor) -> str:
+        if finite.all():
+            return f"the loss of another process is not finite, at step {self._seen[0][0]} or later"
+        step, _, index = self._seen[int((~finite).int().argmax())]
+        values = sorted(set(index.tolist()))
+        shown = ", ".join(map(str, values[:12])) + (", ..." if len(values) > 12 else "")
+        return (
+            f"the loss is not finite at step {step}, timesteps t = {shown}: training stopped, the last "
+            "good checkpoint is kept; try a lower optimizer.lr or trainer.gradient_clip_val"
+        )

@@ -1,0 +1,38 @@
+"""``throughput/images_per_second``: training speed, validation and saving left out."""
+
+import time
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from nelbo.data.batch import Batch
+
+
+class Throughput(Callback):
+    """Log training examples per second of all ranks together, over the steps since the last log."""
+
+    def __init__(self) -> None:
+        self._examples = 0
+        self._started = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._restart()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock again: validation is not training."""
+        self._restart()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Count the batch; log when it is time."""
+        self._examples += len(batch.x0) * trainer.world_size
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # pyright: ignore
+            elapsed = time.perf_counter() - self._started
+            pl_module.log("throughput/images_per_second", self._examples / elapsed)
+            self._restart()
+
+    def _restart(self) -> None:
+        self._examples = 0
+        self._started = time.perf_counter()

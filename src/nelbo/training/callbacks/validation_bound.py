@@ -1,0 +1,82 @@
+"""The bound on held-out data: scalars, rows of ``bound.parquet``, and a warning about the chain's start."""
+
+from pathlib import Path
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+
+from nelbo.dashboard import wandb_charts
+from nelbo.diffusion.schedules import half_bin_logsnr
+from nelbo.evaluation import table
+from nelbo.evaluation.decades import shares_by_decade
+from nelbo.evaluation.tally import BoundEstimate, StepTable
+from nelbo.training.module import DiffusionModule
+
+# a share of the bound that shows in the third digit of bits/dim
+VISIBLE_SHARE = 0.05
+
+
+class ValidationBound(Callback):
+    """Log what the module measured: ``val/bpd`` and its parts, or ``test/...``.
+
+    Args:
+        run_dir: the run's folder.
+    """
+
+    def __init__(self, run_dir: str) -> None:
+        self.path = Path(run_dir) / "bound.parquet"
+        self._warned = False
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report the validation that just ended."""
+        self._report(trainer, pl_module, "val")
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report the test that just ended."""
+        self._report(trainer, pl_module, "test")
+
+    def _report(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
+        assert isinstance(pl_module, DiffusionModule)
+        trainer.strategy.reduce(pl_module.tally.sums, reduce_op="sum")
+        estimate, steps = pl_module.tally.estimate(), pl_module.tally.step_table()
+        chain = pl_module.bound.chain
+        shares = shares_by_decade(chain.timesteps(), steps, estimate)
+        metrics = pl_module.unit.metrics(split, estimate)
+        metrics |= {f"{split}/share/{name}": share for name, share in shares.items()}
+        bar = f"{split}/{pl_module.unit.metric}"
+        pl_module.log(bar, metrics.pop(bar), prog_bar=split == "val")
+        pl_module.log_dict(metrics)
+        if trainer.is_global_zero:
+            table.append(self.path, trainer.global_step, split, chain.timesteps(), steps)
+            for logger in trainer.loggers:
+                wandb_charts.log_bound(logger, split, chain.timesteps(), steps, pl_module.unit)
+        self._warn_about_clean_levels(pl_module, estimate, steps)
+
+    def _warn_about_clean_levels(
+        self, pl_module: DiffusionModule, estimate: BoundEstimate, steps: StepTable
+    ) -> None:
+        share = share_below_half_bin(pl_module, estimate, steps)
+        if share > VISIBLE_SHARE and not self._warned:
+            self._warned = True
+            rank_zero_warn(
+                f"{share:.0%} of the bound lies in noise levels cleaner than half a bin of the data, where "
+                "there is nothing to learn: start the chain later with schedule.logsnr_max=auto"
+            )
+
+
+def share_below_half_bin(pl_module: DiffusionModule, estimate: BoundEstimate, steps: StepTable) -> float:
+    """Share of the bound in steps whose noise level is cleaner than half a bin; 0 for continuous data."""
+    schedule = pl_module.bound.chain.schedule
+    if schedule.half_bin is None:
+        return 0.0
+    indices = torch.arange(1, pl_module.bound.chain.num_steps + 1)
+    logsnr = pl_module.bound.chain.level(indices).logsnr
+    # a chain that starts at half a bin starts there to rounding
+    clean = (logsnr > half_bin_logsnr(schedule.half_bin) + 1e-6) & (steps.count > 0)
+    denoising = clean & (indices > 1)
+    drawn = steps.count[1:].sum().clamp(min=1)
+    nats = float(steps.sum[denoising].sum() / drawn) * (len(indices) - 1)
+    if clean[0]:
+        nats += float(steps.mean[0])
+    return nats / estimate.total.mean

@@ -1,0 +1,163 @@
+"""The LightningModule: one training step of a diffusion model, and the bound on held-out data."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from nelbo.data.base import DataModule, SplitName
+from nelbo.data.batch import Batch
+from nelbo.diffusion.bound import VariationalBound
+from nelbo.diffusion.denoiser import Denoiser
+from nelbo.diffusion.losses import Loss, Noised
+from nelbo.diffusion.process import diffuse
+from nelbo.diffusion.timesteps import TimestepSample, TimestepSampler
+from nelbo.evaluation.estimators import BoundEstimator
+from nelbo.evaluation.random import generator
+from nelbo.evaluation.tally import BoundTally
+from nelbo.evaluation.units import Unit
+
+
+class DiffusionModule(LightningModule):
+    """Trains a denoiser and measures its bound.
+
+    Noise and timesteps of a training batch are functions of (seed, batch number) for the global batch, of
+    which each rank takes its rows: they depend neither on the number of processes nor on interruptions.
+
+    Args:
+        denoiser: what is trained.
+        bound: what is measured, on the full chain.
+        loss: what is minimised.
+        timesteps: where on the chain it is minimised.
+        optimizer: makes an optimizer from parameters.
+        lr_schedule: makes a learning-rate schedule, stepped after every optimizer step.
+        val_estimator: measures the bound during training.
+        test_estimator: measures the bound of the finished model.
+        unit: in which the bound is read.
+        conditional: whether the network is told the class labels.
+        seed: of noise and timesteps.
+        config: the run's configuration as plain values, stored in every checkpoint.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        bound: VariationalBound,
+        loss: Loss,
+        timesteps: TimestepSampler,
+        optimizer: Callable[[Iterable[Parameter]], Optimizer],
+        lr_schedule: Callable[[Optimizer], LRScheduler],
+        val_estimator: BoundEstimator,
+        test_estimator: BoundEstimator,
+        unit: Unit,
+        conditional: bool = False,
+        seed: int = 0,
+        config: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.bound = bound
+        self.loss = loss
+        self.timesteps = timesteps
+        self.make_optimizer = optimizer
+        self.make_lr_schedule = lr_schedule
+        self.val_estimator = val_estimator
+        self.test_estimator = test_estimator
+        self.unit = unit
+        self.conditional = conditional
+        self.seed = seed
+        self.config = config or {}
+        self.tally = BoundTally(bound.chain.num_steps)  # of the evaluation that is going on
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Loss of one batch, and what callbacks need to account for it.
+
+        Returns:
+            ``loss`` (), and per example: ``index`` (B,) step of the chain, ``weight`` (B,) its importance
+            weight, ``bound`` (B,) L_0 or L_t in nats, ``prior`` (B,) L_T in nats.
+        """
+        sample, eps = self.draw(batch.x0)
+        step = self.bound.chain.step(sample.index)
+        prediction = self.denoiser(diffuse(batch.x0, eps, step.t), step.t, self.label(batch))
+        terms = self.loss(Noised(batch.x0, eps, step), prediction, self.bound)
+        self.learn_timesteps(sample.index, terms.loss.detach())
+        return {
+            "loss": (sample.weight.to(terms.loss.dtype) * terms.loss).mean(),
+            "index": sample.index,
+            "weight": sample.weight,
+            "bound": terms.bound,
+            "prior": self.bound.prior(batch.x0),
+        }
+
+    def label(self, batch: Batch) -> Tensor | None:
+        """What the network is told of the classes, (B,) or None."""
+        return batch.label if self.conditional else None
+
+    def draw(self, x0: Tensor) -> tuple[TimestepSample, Tensor]:
+        """Timesteps and noise of the current batch: this rank's rows of the global draw."""
+        number, rows = self.trainer.fit_loop.total_batch_idx, len(x0)
+        world, rank = self.trainer.world_size, self.trainer.global_rank
+        sample = self.timesteps.sample(rows * world, generator(self.seed, "timesteps", number))
+        noise = torch.randn(
+            (rows * world, *x0.shape[1:]),
+            generator=generator(self.seed, "noise", number, device=x0.device),
+            device=x0.device,
+            dtype=x0.dtype,
+        )
+        mine = slice(rank * rows, (rank + 1) * rows)
+        index, weight = sample.index[mine], sample.weight[mine]
+        return TimestepSample(
+            index.to(x0.device, non_blocking=True), weight.to(x0.device, non_blocking=True)
+        ), noise[mine]
+
+    def learn_timesteps(self, index: Tensor, loss: Tensor) -> None:
+        """Show the global batch's losses to a timestep sampler that learns from them."""
+        if not self.timesteps.learns:
+            return
+        pair = torch.stack([index.to(torch.float64), loss.to(torch.float64)])
+        if self.trainer.world_size > 1:
+            pair = torch.cat(list(self.all_gather(pair)), dim=1)
+        self.timesteps.update(pair[0].long(), pair[1])
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin a new measurement."""
+        self.tally = BoundTally(self.bound.chain.num_steps, self.device)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch of held-out data to the measurement."""
+        self._measure(self.val_estimator, batch, "val")
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch of the test split to the measurement."""
+        self._measure(self.test_estimator, batch, "test")
+
+    def _measure(self, estimator: BoundEstimator, batch: Batch, split: SplitName) -> None:
+        data: DataModule = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        num_examples = len(data.split(split))
+        estimator.measure(
+            self.tally, self.bound, self.denoiser, batch.x0, batch.index, self.label(batch), num_examples
+        )
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer, and a learning-rate schedule stepped at every optimizer step."""
+        optimizer = self.make_optimizer(self.parameters())
+        schedule = self.make_lr_schedule(optimizer)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store the configuration and the timestep sampler's history, as plain values and tensors."""
+        checkpoint["nelbo"] = {"config": self.config, "timesteps": self.timesteps.state_dict()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the timestep sampler's history."""
+        self.timesteps.load_state_dict(checkpoint["nelbo"]["timesteps"])
