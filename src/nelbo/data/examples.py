@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nelbo.data.batch import Batch
-from nelbo.data.randomness import generator
+from nelbo.randomness import generator
 
 
 class Request(NamedTuple):

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from nelbo.data.base import DataModule, SplitName
 from nelbo.data.examples import Examples, TensorExamples
-from nelbo.data.randomness import generator
 from nelbo.data.spec import DataSpec
+from nelbo.randomness import generator
 
 
 class GaussianMixture(DataModule):

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from nelbo.data.randomness import generator
+from nelbo.randomness import generator
 
 
 class Order(ABC):

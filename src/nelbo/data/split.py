@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from nelbo.data.randomness import generator
+from nelbo.randomness import generator
 
 
 def deal(label: Tensor, hands: int) -> list[Tensor]:

@@ -18,9 +18,9 @@ from nelbo.diffusion.losses import Loss, Noised
 from nelbo.diffusion.process import diffuse
 from nelbo.diffusion.timesteps import TimestepSample, TimestepSampler
 from nelbo.evaluation.estimators import BoundEstimator
-from nelbo.evaluation.random import generator
 from nelbo.evaluation.tally import BoundTally
 from nelbo.evaluation.units import Unit
+from nelbo.randomness import generator
 
 
 class DiffusionModule(LightningModule):

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from nelbo.diffusion.bound import Denoise, VariationalBound
 from nelbo.evaluation.estimators.base import BoundEstimator
-from nelbo.evaluation.random import ExampleNoise
+from nelbo.evaluation.noise import ExampleNoise
 from nelbo.evaluation.tally import BoundTally
 
 

@@ -7,8 +7,9 @@ from nelbo.diffusion.bound import Denoise, VariationalBound
 from nelbo.diffusion.process import diffuse
 from nelbo.diffusion.timesteps import stratified_uniforms
 from nelbo.evaluation.estimators.base import BoundEstimator
-from nelbo.evaluation.random import ExampleNoise, generator
+from nelbo.evaluation.noise import ExampleNoise
 from nelbo.evaluation.tally import BoundTally
+from nelbo.randomness import generator
 
 
 class Stratified(BoundEstimator):

@@ -10,7 +10,7 @@ from torchvision.utils import make_grid, save_image
 
 from nelbo.dashboard import wandb_charts
 from nelbo.diffusion.samplers import Sampler
-from nelbo.evaluation.random import ExampleNoise
+from nelbo.evaluation.noise import ExampleNoise
 from nelbo.training.module import DiffusionModule
 
 

@@ -1,23 +1,13 @@
-"""Random numbers that are functions of what they belong to, not of when they were drawn.
-
-Seeds are hashes of (seed, purpose, position, ...), so that a draw does not depend on the batch size, on
-the number of processes, or on whether the run was interrupted before it.
-"""
-
-import hashlib
+"""Noise of single examples."""
 
 import torch
 from torch import Tensor
 
-
-def generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator whose state is a function of ``key`` alone."""
-    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-    return torch.Generator(device).manual_seed(int.from_bytes(digest, "big") >> 1)
+from nelbo.randomness import generator
 
 
 class ExampleNoise:
-    """Standard normal noise of single examples, one stream per example of a data set.
+    """Standard normal noise, one stream per example of a data set.
 
     Args:
         seed: the run's seed.
