@@ -30,7 +30,7 @@ def print_bound(metrics: Mapping[str, float], splits: tuple[str, ...], unit: Uni
     table.add_column("term", no_wrap=True)
     for split in splits:
         table.add_column(split, justify="right", no_wrap=True)
-        table.add_column("share", justify="right", style="dim")
+        table.add_column("share", justify="right", style="dim", no_wrap=True)
     for key, meaning in PARTS:
         name = Text.assemble(f"{key}  ", (meaning, "dim"))
         table.add_row(name, *_cells(metrics, splits, key, unit.metric))
@@ -48,12 +48,15 @@ def _cells(metrics: Mapping[str, float], splits: tuple[str, ...], key: str, tota
     for split in splits:
         value, error = metrics[f"{split}/{key}"], metrics[f"{split}/{key}_stderr"]
         share = value / metrics[f"{split}/{total}"]
-        cells += [Text(f"{value:.4f} ± {_error(error)}"), Text(f"{share:.1%}")]
+        cells += [Text(f"{_short(value)} ± {_short(error)}"), Text(f"{share:.1%}")]
     return cells
 
 
-def _error(value: float) -> str:
-    return "?" if math.isnan(value) else f"{value:.4f}"
+def _short(value: float) -> str:
+    """Four decimals, fewer for the large figures of an untrained model."""
+    if math.isnan(value):
+        return "?"
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
 
 
 def _files(run_dir: Path) -> list[tuple[str, str]]:

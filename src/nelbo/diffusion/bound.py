@@ -71,6 +71,10 @@ class VariationalBound:
         standard = DiagonalGaussian(torch.zeros_like(x0), torch.zeros_like(noisiest.logsnr))
         return sum_per_example(kl(marginal(x0, noisiest), standard))
 
+    def x0_hat(self, prediction: Prediction) -> Tensor:
+        """The predicted data as it is scored, clamped where the bound clips."""
+        return prediction.x0_hat if self.clip is None else prediction.x0_hat.clamp(*self.clip)
+
     def term(self, step: Step, x0: Tensor, prediction: Prediction) -> Tensor:
         """L_0 or L_i of each example at its own step, (B,) nats.
 
@@ -82,7 +86,7 @@ class VariationalBound:
             x0: (B, ...) data.
             prediction: of the denoiser at x_t.
         """
-        x0_hat = prediction.x0_hat if self.clip is None else prediction.x0_hat.clamp(*self.clip)
+        x0_hat = self.x0_hat(prediction)
         log_var = prediction.log_var(step)
         is_first = per_example(step.is_first, x0)
         # Each branch is given harmless numbers in the rows that are not its own, for a masked infinity

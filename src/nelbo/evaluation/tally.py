@@ -52,11 +52,13 @@ class StepTable:
         count: draws of the step.
         sum: of the term L_0 or L_t.
         sum_of_squares: of the term.
+        sum_of_errors: of the mean squared error of x0_hat per dimension; NaN where it was not measured.
     """
 
     count: Tensor
     sum: Tensor
     sum_of_squares: Tensor
+    sum_of_errors: Tensor
 
     @property
     def mean(self) -> Tensor:
@@ -68,6 +70,11 @@ class StepTable:
         """Standard error of :attr:`mean`, (K,) nats; NaN below two draws."""
         variance = (self.sum_of_squares / self.count - self.mean.square()).clamp(min=0.0)
         return (variance / (self.count - 1)).sqrt().where(self.count > 1, torch.nan)
+
+    @property
+    def rmse(self) -> Tensor:
+        """Root mean squared error of x0_hat, (K,) in the units of the data; NaN where it is not known."""
+        return (self.sum_of_errors / self.count).sqrt()
 
 
 class BoundTally:
@@ -81,10 +88,10 @@ class BoundTally:
     def __init__(self, num_steps: int, device: torch.device | str = "cpu") -> None:
         self.num_steps = num_steps
         # one flat vector, so that ranks meet in a single reduction
-        self._sums = torch.zeros(2 + 2 * len(PARTS) + 3 * num_steps, dtype=torch.float64, device=device)
+        self._sums = torch.zeros(2 + 2 * len(PARTS) + 4 * num_steps, dtype=torch.float64, device=device)
         self._evaluations, self._examples = self._sums[0:1], self._sums[1:2]
         self._parts = self._sums[2 : 2 + 2 * len(PARTS)].view(2, len(PARTS))
-        self._steps = self._sums[2 + 2 * len(PARTS) :].view(3, num_steps)
+        self._steps = self._sums[2 + 2 * len(PARTS) :].view(4, num_steps)
 
     def add_examples(self, reconstruction: Tensor, denoising: Tensor, prior: Tensor) -> None:
         """Add unbiased estimates of the parts of single examples, each (B,) nats."""
@@ -94,10 +101,11 @@ class BoundTally:
         self._parts[1] += parts.square().sum(1)
         self._examples += parts.shape[1]
 
-    def add_terms(self, index: Tensor, nats: Tensor) -> None:
-        """Add draws of single terms: steps (B,) in 1..K and their nats (B,)."""
+    def add_terms(self, index: Tensor, nats: Tensor, error: Tensor | None = None) -> None:
+        """Add draws of single terms: steps (B,) in 1..K, their nats (B,), x0_hat's mean squared error (B,)."""
         nats = nats.detach().double()
-        rows = torch.stack([torch.ones_like(nats), nats, nats.square()])
+        error = torch.full_like(nats, torch.nan) if error is None else error.detach().double()
+        rows = torch.stack([torch.ones_like(nats), nats, nats.square(), error])
         self._steps.index_add_(1, index - 1, rows)
         self._evaluations += len(nats)
 
@@ -126,8 +134,7 @@ class BoundTally:
 
     def step_table(self) -> StepTable:
         """The sums of each step."""
-        count, total, squares = self._steps.cpu().clone()
-        return StepTable(count, total, squares)
+        return StepTable(*self._steps.cpu().clone())
 
 
 def _estimate(n: float, total: float, squares: float) -> Estimate:

@@ -1,11 +1,30 @@
 """Bound estimators: which terms of which examples are evaluated, and how they add up to the bound."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from nelbo.diffusion.bound import Denoise, VariationalBound
+from nelbo.diffusion.level import mean_per_example
+from nelbo.diffusion.process import diffuse
+from nelbo.evaluation.noise import ExampleNoise
 from nelbo.evaluation.tally import BoundTally
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Which steps of the chain are evaluated for each example of a batch.
+
+    Attributes:
+        steps: (B, R) int64 in 1..K.
+        weights: (B, R) float64, with which the sum of weight * term over an example's row is an unbiased
+            estimate of its L_0 + sum of L_t.
+    """
+
+    steps: Tensor
+    weights: Tensor
 
 
 class BoundEstimator(ABC):
@@ -16,10 +35,12 @@ class BoundEstimator(ABC):
 
     Args:
         seed: of the draws.
+        pairs_per_call: how many pairs of example and timestep one call of the network takes.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, pairs_per_call: int = 512) -> None:
         self.seed = seed
+        self.pairs_per_call = pairs_per_call
 
     @property
     @abstractmethod
@@ -27,6 +48,9 @@ class BoundEstimator(ABC):
         """What the ledger calls it."""
 
     @abstractmethod
+    def assign(self, index: Tensor, num_examples: int, K: int) -> Assignment:
+        """The steps of the examples at positions ``index`` (B,) of a data set of ``num_examples``."""
+
     def measure(
         self,
         tally: BoundTally,
@@ -48,3 +72,41 @@ class BoundEstimator(ABC):
             label: (B,) class labels or None.
             num_examples: size of the whole data set.
         """
+        assignment = self.assign(index.cpu(), num_examples, bound.chain.num_steps)
+        steps, weights = assignment.steps.to(x0.device), assignment.weights.to(x0.device)
+        noise = ExampleNoise(self.seed, "bound", index, x0)
+        at_once = max(1, self.pairs_per_call // len(x0))
+        columns = steps.split(at_once, dim=1)
+        pairs = torch.cat([score(bound, denoise, x0, label, noise, column) for column in columns], dim=2)
+        nats, error = pairs
+        tally.add_terms(steps.flatten(), nats.flatten(), error.flatten())
+        weighted = weights * nats.double()
+        is_first = steps == 1
+        tally.add_examples(
+            reconstruction=weighted.masked_fill(~is_first, 0.0).sum(1),
+            denoising=weighted.masked_fill(is_first, 0.0).sum(1),
+            prior=bound.prior(x0),
+        )
+
+
+def score(
+    bound: VariationalBound,
+    denoise: Denoise,
+    x0: Tensor,
+    label: Tensor | None,
+    noise: ExampleNoise,
+    steps: Tensor,
+) -> Tensor:
+    """Evaluate the network once, at steps (B, R) of each example.
+
+    Returns:
+        (2, B, R): the bound's terms in nats, and the mean squared error of x0_hat per dimension.
+    """
+    rows = steps.shape[1]
+    eps = torch.stack([noise.draw() for _ in range(rows)], dim=1).flatten(0, 1)
+    x0 = x0.repeat_interleave(rows, dim=0)
+    label = None if label is None else label.repeat_interleave(rows)
+    step = bound.chain.step(steps.flatten())
+    prediction = denoise(diffuse(x0, eps, step.t), step.t, label)
+    error = mean_per_example((x0 - bound.x0_hat(prediction)).square())
+    return torch.stack([bound.term(step, x0, prediction), error]).view(2, -1, rows)

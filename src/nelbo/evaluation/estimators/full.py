@@ -3,34 +3,23 @@
 import torch
 from torch import Tensor
 
-from nelbo.diffusion.bound import Denoise, VariationalBound
-from nelbo.evaluation.estimators.base import BoundEstimator
-from nelbo.evaluation.noise import ExampleNoise
-from nelbo.evaluation.tally import BoundTally
+from nelbo.evaluation.estimators.base import Assignment, BoundEstimator
 
 
 class Full(BoundEstimator):
-    """L_0 and every L_t of every example, one draw of noise each."""
+    """L_0 and every L_t of every example, one draw of noise each.
+
+    Args:
+        seed: of the noise.
+        pairs_per_call: pairs of example and timestep in one call of the network.
+    """
 
     @property
     def name(self) -> str:
         """What the ledger calls it."""
         return "full chain"
 
-    def measure(
-        self,
-        tally: BoundTally,
-        bound: VariationalBound,
-        denoise: Denoise,
-        x0: Tensor,
-        index: Tensor,
-        label: Tensor | None,
-        num_examples: int,
-    ) -> None:
-        """Evaluate a batch and add it to the tally."""
-        noise = ExampleNoise(self.seed, "full bound", index, x0)
-        terms = bound.terms(denoise, x0, lambda _: noise.draw(), label)
-        per_step = torch.cat([terms.reconstruction[:, None], terms.denoising], dim=1)
-        for i, nats in enumerate(per_step.T, start=1):
-            tally.add_terms(torch.full((len(x0),), i, device=x0.device), nats)
-        tally.add_examples(terms.reconstruction, terms.denoising.sum(1), terms.prior)
+    def assign(self, index: Tensor, num_examples: int, K: int) -> Assignment:
+        """Steps 1..K for every example, weight 1."""
+        steps = torch.arange(1, K + 1).expand(len(index), K)
+        return Assignment(steps, torch.ones(len(index), K, dtype=torch.float64))

@@ -1,0 +1,92 @@
+"""A mistake is one line on stderr that names its cause and what would be right, and exit code 1."""
+
+import pytest
+from PIL import Image
+
+MISTAKES = {
+    "schedule.num_step=3": "there is no option num_step in schedule (did you mean num_steps?)",
+    "shedule=linear": "there is no option shedule (did you mean schedule?); there are: callbacks, ",
+    "loss=vbl": "Available options in 'loss': hybrid min_snr p2 simple vlb",
+    "loss=hybrid loss.wait=1": "no option wait in loss (did you mean weight?); there are: ",
+    "callbacks.emma.decay=0": "no option decay in callbacks.emma",
+    "schedule.num_steps=0": "schedule.num_steps=0: a chain has at least 1 step",
+    "schedule.num_steps=-1": "schedule.num_steps=-1: a chain has at least 1 step",
+    "schedule=linear schedule.num_steps=20": "use more than 20 steps, or schedule=cosine",
+    "schedule.logsnr_max=papr": "schedule.logsnr_max=papr: expected a number or auto or paper",
+    "schedule.offset=-1": "schedule.offset=-1 must not be negative",
+    "variance.first_step=one": "variance.first_step=one: expected one of beta, beta_tilde",
+    "decoder=discretized_gaussian data=gaussian": "use decoder=gaussian",
+    "decoder=gaussian": "this data has 17 discrete levels: use decoder=discretized_gaussian",
+    "variance=learned_range loss=simple": "use loss=hybrid or loss=vlb, or variance=fixed_small",
+    "loss=hybrid variance=fixed_large": "use variance=learned_range, or loss=simple",
+    "model=unet_tiny data=gaussian": "the data has shape (2,): use model=mlp",
+    "conditional=true data=patches": "conditional=true needs data with class labels",
+    "timesteps=importance timesteps.floor=0": "timesteps.floor=0 must be inside (0, 1]",
+    "val_estimator.evaluations_per_example=1": "evaluations_per_example=1: at least 2 are needed",
+    "callbacks.ema.decay=1": "callbacks.ema.decay=1 must be inside [0, 1)",
+    "checkpoint_every=0": "checkpoint_every=0 must be at least 1 step",
+    "sampler.eta=2": "sampler.eta=2 must be inside [0, 1]",
+    "data=mnist data.root=/nonexistent data.download=false": "set data.root to the folder",
+    "data=image_folder data.root=/nonexistent": "no images in /nonexistent: set data.root to a folder",
+    "data.batch_size=100000": "batch_size=100000 is larger than the training set of 1437 examples",
+    "sampler.steps=2000": "sampler.steps=2000, but the schedule has only 1000 steps",
+    "optimizer.lr=-1": "Invalid learning rate: -1",
+}
+
+
+def is_refused(ended, expected: str) -> None:
+    assert ended.code == 1
+    assert expected in ended.err
+    assert ended.err.startswith("error: ")
+    assert ended.err.count("\n") == 1, "more than one line"
+    assert not (ended.folder / "metrics.csv").exists(), "training had begun"
+
+
+@pytest.mark.parametrize("arguments", MISTAKES)
+def test_a_mistake_in_the_configuration(arguments, command, tiny):
+    small = [option for option in tiny if not option.startswith(("model", "val_estimator"))]
+    is_refused(command("logger=none", *small, *arguments.split()), MISTAKES[arguments])
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_broken_image_is_named_before_training(in_memory, command, tmp_path):
+    for i in range(60):
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / f"{i}.png")
+    (tmp_path / "7.png").write_bytes(b"not an image")
+    ended = command(
+        "logger=none",
+        "data=image_folder",
+        f"data.root={tmp_path}",
+        f"data.in_memory={in_memory}",
+        "data.size=8",
+        "data.batch_size=8",
+        "model=mlp",
+        "model.width=8",
+        "trainer.max_steps=1",
+    )
+    is_refused(ended, str(tmp_path / "7.png"))
+
+
+def test_what_was_not_written_for_a_user_is_named(command):
+    def job(config):
+        raise KeyError("surprise")
+
+    ended = command(job=job)
+    assert ended.code == 1
+    assert ended.err == "error: KeyError: 'surprise' (HYDRA_FULL_ERROR=1 shows where)\n"
+
+
+def test_a_job_that_ends_well_says_nothing(command):
+    ended = command(job=lambda config: None)
+    assert (ended.code, ended.out, ended.err) == (0, "", "")
+
+
+def test_the_traceback_is_raised_when_it_is_asked_for(command, monkeypatch):
+    def job(config):
+        raise ValueError("here")
+
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    from nelbo.app import command as module
+
+    with pytest.raises(ValueError, match="here"):
+        module._or_one_line(lambda: job(None), "train", "1")

@@ -1,0 +1,59 @@
+"""The command line as a person meets it: real processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# shown at exit: which of the libraries that take seconds were imported
+SPY = "import atexit, sys; atexit.register(lambda: print('imported', sorted({'torch', 'lightning', 'wandb'} & set(sys.modules))))"
+
+
+def python(*arguments, spy=None, **environment):
+    env = {**os.environ, **environment}
+    if spy is not None:
+        (spy / "sitecustomize.py").write_text(SPY)
+        env["PYTHONPATH"] = str(spy)
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "shown"),
+    [
+        (["--help"], 0, "schedule: cosine, linear, linear_logsnr, sigmoid"),
+        (["--cfg", "job"], 0, "_target_: nelbo.diffusion.schedules.cosine.CosineSchedule"),
+        (["schedule.num_step=3"], 1, "error: there is no option num_step in schedule"),
+    ],
+    ids=["help", "cfg", "misspelt"],
+)
+def test_what_needs_no_torch_does_not_wait_for_it(arguments, code, shown, tmp_path):
+    ended = python("train.py", f"hydra.run.dir={tmp_path}", *arguments, spy=tmp_path)
+    assert ended.returncode == code, ended.stderr
+    assert shown in ended.stdout + ended.stderr
+    assert ended.stdout.splitlines()[-1] == "imported []"
+
+
+def test_the_traceback_is_there_for_those_who_ask(tmp_path):
+    ended = python("train.py", f"hydra.run.dir={tmp_path}", "schedule.num_step=3", HYDRA_FULL_ERROR="1")
+    assert ended.returncode == 1
+    assert "Traceback (most recent call last)" in ended.stderr
+    assert "Key 'num_step' is not in struct" in ended.stderr
+
+
+def test_importing_the_package_is_cheap(tmp_path):
+    ended = python("-c", "import nelbo", spy=tmp_path)
+    assert ended.stdout == "imported []\n", ended.stderr
+
+
+def test_the_libraries_import_together():
+    ended = python("-c", "import nelbo, lightning, torchvision, torch_fidelity; print('ok')")
+    assert ended.stdout == "ok\n", ended.stderr
+
+
+def test_our_tests_are_not_those_of_an_installed_package():
+    assert Path(sys.modules[__name__].__file__).is_relative_to(ROOT / "tests")

@@ -1,0 +1,132 @@
+"""What the tests of several rooms need: composed configurations, tiny runs, and commands run in process."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import nelbo  # noqa: F401  # before Lightning and torchvision, which it makes importable
+import pytest
+import torch
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+ROOT = Path(__file__).parents[1]
+
+# a network and a run that take a second on one core
+TINY = (
+    "model=mlp",
+    "model.width=16",
+    "model.depth=1",
+    "data.batch_size=32",
+    "trainer.max_steps=6",
+    "trainer.val_check_interval=3",
+    "trainer.log_every_n_steps=2",
+    "lr_schedule.warmup_steps=0",
+    "val_estimator.evaluations_per_example=2",
+    "test_estimator.evaluations_per_example=4",
+    "sampler.steps=2",
+    "callbacks.samples.num_samples=4",
+    "checkpoint_every=2",
+)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_account():
+    """No test reaches a W&B account that the machine may have."""
+    before = dict(os.environ)
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "HYDRA_FULL_ERROR"):
+        os.environ.pop(name, None)
+    os.environ["NETRC"] = os.devnull
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def compose_train(*overrides: str, run_dir: Path | str = "unused") -> DictConfig:
+    """What ``python train.py <overrides>`` composes."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return hydra_compose("train", overrides=[*overrides, f"run_dir={run_dir}"])
+
+
+@pytest.fixture(scope="session")
+def compose() -> Callable[..., DictConfig]:
+    return compose_train
+
+
+@pytest.fixture(scope="session")
+def tiny() -> tuple[str, ...]:
+    return TINY
+
+
+@pytest.fixture
+def tiny_run(tmp_path) -> Callable[..., SimpleNamespace]:
+    """Builds, and does not start, a tiny run without logger: config, data, module, trainer, folder."""
+
+    def build_run(*overrides: str, callbacks=(), folder: Path = tmp_path) -> SimpleNamespace:
+        from nelbo.app import build
+
+        config = compose_train(*TINY, "logger=none", *overrides, run_dir=folder)
+        torch.manual_seed(config.seed)
+        data = instantiate(config.data)
+        module = build.build_module(config, data.spec)
+        trainer = build.build_trainer(
+            config,
+            [*build.build_callbacks(config, data.spec), *callbacks],
+            build.build_loggers(config, folder),
+        )
+        fit = lambda: trainer.fit(module, datamodule=data)  # noqa: E731
+        return SimpleNamespace(
+            config=config, data=data, module=module, trainer=trainer, folder=folder, fit=fit
+        )
+
+    return build_run
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capfd) -> Callable[..., SimpleNamespace]:
+    """Runs ``python train.py <arguments>`` in this process: exit code, stdout, stderr."""
+
+    def run(*arguments: str, job=None) -> SimpleNamespace:
+        from nelbo.app.command import run as run_command
+        from nelbo.app.train import train
+
+        monkeypatch.setattr(sys, "argv", ["train.py", f"hydra.run.dir={tmp_path / 'run'}", *arguments])
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # so that what the command sets is undone
+        monkeypatch.delenv("HYDRA_FULL_ERROR")
+        GlobalHydra.instance().clear()
+        capfd.readouterr()
+        code = 0
+        try:
+            run_command("train", job or train)
+        except SystemExit as ended:
+            code = ended.code
+        out, err = capfd.readouterr()
+        return SimpleNamespace(code=code, out=out, err=err, folder=tmp_path / "run")
+
+    return run
+
+
+class Trainer(SimpleNamespace):
+    """As much of a Trainer as one training step asks for."""
+
+    def __init__(self, batch: int = 0, world_size: int = 1, rank: int = 0) -> None:
+        fit_loop = SimpleNamespace(total_batch_idx=batch)
+        super().__init__(fit_loop=fit_loop, world_size=world_size, global_rank=rank)
+
+
+@pytest.fixture
+def stub_trainer() -> Callable[..., Trainer]:
+    """Gives a module a Trainer that says which batch this is, and on which rank of how many."""
+    alive = []  # the module holds only a weak reference
+
+    def attach(module, **options) -> None:
+        alive.append(Trainer(**options))
+        module.trainer = alive[-1]
+
+    return attach

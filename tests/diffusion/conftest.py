@@ -1,0 +1,116 @@
+"""What the tests of the mathematics share: the files of conf, textbook schedules, repeatable examples."""
+
+import importlib
+from functools import partial
+from pathlib import Path
+
+import hypothesis
+import mpmath
+import pytest
+import torch
+import yaml
+
+CONF = Path(__file__).parents[2] / "conf"
+
+# the same examples on every machine, however slow it is
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("repeatable")
+mpmath.mp.dps = 50
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Small tensors gain nothing from threads, and lose much where tests run side by side."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def components(group):
+    """Each file of conf/group as a parameter: its class, given the file's arguments."""
+    parameters = []
+    for path in sorted((CONF / group).glob("*.yaml")):
+        config = yaml.safe_load(path.read_text())
+        config.pop("defaults", None)
+        module, _, name = config.pop("_target_").rpartition(".")
+        cls = getattr(importlib.import_module(module), name)
+        parameters.append(pytest.param(partial(cls, **config), id=path.stem))
+    return parameters
+
+
+@pytest.fixture(params=components("schedule"))
+def make_schedule(request):
+    return request.param
+
+
+@pytest.fixture(params=components("parameterization"))
+def make_parameterization(request):
+    return request.param
+
+
+@pytest.fixture(params=components("variance"))
+def make_variance(request):
+    return request.param
+
+
+@pytest.fixture(params=components("loss"))
+def make_loss(request):
+    return request.param
+
+
+@pytest.fixture(params=components("timesteps"))
+def make_timesteps(request):
+    return request.param
+
+
+@pytest.fixture(params=components("sampler"))
+def make_sampler(request):
+    return request.param
+
+
+def _linear(T):
+    first, last = mpmath.mpf("0.1") / T, mpmath.mpf(20) / T
+    return [first + (last - first) * i / (T - 1) for i in range(T)]
+
+
+def _cosine(T):
+    def f(u):
+        return mpmath.cos((u + mpmath.mpf("0.008")) / mpmath.mpf("1.008") * mpmath.pi / 2) ** 2
+
+    u = [mpmath.mpf(i) / T for i in range(T + 1)]
+    return [min(1 - f(u[i + 1]) / f(u[i]), mpmath.mpf("0.999")) for i in range(T)]
+
+
+def _from_alpha_bar(alpha_bar, T):
+    values = [mpmath.mpf(1), *(alpha_bar(mpmath.mpf(i) / T) for i in range(1, T + 1))]
+    return [1 - values[i + 1] / values[i] for i in range(T)]
+
+
+def _sigmoid(T):
+    def sigmoid(x):
+        return 1 / (1 + mpmath.exp(-x))
+
+    def alpha_bar(u):
+        share = (sigmoid(mpmath.mpf(3)) - sigmoid(6 * u - 3)) / (
+            sigmoid(mpmath.mpf(3)) - sigmoid(mpmath.mpf(-3))
+        )
+        return max(share, mpmath.mpf("1e-9"))
+
+    return _from_alpha_bar(alpha_bar, T)
+
+
+def _linear_logsnr(T):
+    return _from_alpha_bar(lambda u: 1 / (1 + mpmath.exp(-(mpmath.mpf("13.3") - u * mpmath.mpf("18.3")))), T)
+
+
+@pytest.fixture(scope="session")
+def textbook_betas():
+    """(schedule, T) -> the published betas, beta_1 first, to 50 digits and without our code."""
+    formulas = {
+        "linear": _linear,
+        "cosine": _cosine,
+        "sigmoid": _sigmoid,
+        "linear_logsnr": _linear_logsnr,
+    }
+    return lambda name, T: formulas[name](T)

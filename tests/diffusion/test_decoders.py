@@ -1,0 +1,163 @@
+import hypothesis.strategies as st
+import mpmath
+import pytest
+import torch
+from hypothesis import given
+from torch.distributions import Normal
+
+from nelbo.diffusion.decoders import DiscretizedGaussian, GaussianDecoder
+
+LEVELS = pytest.mark.parametrize("levels", [2, 17, 256])
+
+
+def grid(levels, dtype=torch.float64):
+    return torch.linspace(-1, 1, levels, dtype=torch.float64).to(dtype)
+
+
+def log_var(sigma, levels):
+    """Log variance of a deviation of so many bins."""
+    return 2 * (torch.tensor(2.0 * sigma / (levels - 1), dtype=torch.float64)).log()
+
+
+def exact_log_mass(x, mean, sigma, levels):
+    """log P of the bin of x, by erfc to 50 digits."""
+    x, mean, sigma = mpmath.mpf(x), mpmath.mpf(mean), mpmath.mpf(sigma)
+    half = mpmath.mpf(1) / (levels - 1)
+    sign = -1 if x > mean else 1  # mirrored, so that the two tails are small and not both nearly 1
+
+    def tail(edge):
+        return mpmath.erfc(sign * (mean - edge) / sigma / mpmath.sqrt(2)) / 2
+
+    upper = (1 if sign == 1 else 0) if x > 1 - half else tail(x + half)
+    lower = (0 if sign == 1 else 1) if x < -1 + half else tail(x - half)
+    return mpmath.log(abs(upper - lower))
+
+
+# ------------------------------------------------------------------ discretized Gaussian
+
+
+@given(mean=st.floats(-5, 5), log10_sigma=st.floats(-3, 2))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@LEVELS
+def test_probabilities_add_up_to_1(levels, dtype, mean, log10_sigma):
+    """From a thousandth of a bin to a hundred bins, the mean inside and far outside."""
+    decoder = DiscretizedGaussian(levels)
+    x0 = grid(levels, dtype)
+    log_p = decoder.log_prob(x0, torch.full_like(x0, mean), log_var(10.0**log10_sigma, levels))
+    assert log_p.dtype == dtype
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-6
+    assert log_p.double().logsumexp(0).abs() < tolerance
+
+
+@pytest.mark.parametrize("sigma", [1e-3, 0.1, 1.0, 10.0, 100.0])
+@LEVELS
+def test_every_probability_is_exact_however_small(levels, sigma):
+    """Relative precision of log P down to probabilities like exp(-1e11), where a clamp would hide them."""
+    x0 = grid(levels)
+    means = torch.tensor([-1.9, -1.0, -0.3, 0.004, 0.7, 3.0], dtype=torch.float64)
+    scale = log_var(sigma, levels)
+    actual = DiscretizedGaussian(levels).log_prob(x0[:, None], means, scale)
+    deviation = mpmath.exp(mpmath.mpf(scale.item()) / 2)
+    expected = [
+        [float(exact_log_mass(x, mean, deviation, levels)) for mean in means.tolist()] for x in x0.tolist()
+    ]
+    expected = torch.tensor(expected, dtype=torch.float64)
+    # log P is as precise as the edges in units of sigma; near P = 1 it is 0 to rounding
+    torch.testing.assert_close(actual, expected, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("sigma", [1e-3, 0.1, 1.0, 100.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@LEVELS
+def test_gradients_are_finite_everywhere(levels, dtype, sigma):
+    x0 = grid(levels, dtype)[:, None]
+    mean = torch.linspace(-4, 4, 41, dtype=dtype).expand(levels, 41).clone().requires_grad_()
+    scale = log_var(sigma, levels).to(dtype).expand(levels, 41).clone().requires_grad_()
+    DiscretizedGaussian(levels).log_prob(x0, mean, scale).sum().backward()
+    assert mean.grad.isfinite().all()
+    assert scale.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("cdf", ["exact", "tanh"])
+@pytest.mark.parametrize("sigma", [0.3, 1.0, 5.0])
+def test_gradients_are_those_of_finite_differences(cdf, sigma):
+    x0 = grid(17)
+    # off the grid by less than what tanh's clamp at 1e-12 would flatten
+    mean = (x0 + 0.03).requires_grad_()
+    scale = log_var(sigma, 17).expand(17).clone().requires_grad_()
+    decoder = DiscretizedGaussian(17, cdf)
+    assert torch.autograd.gradcheck(lambda m, s: decoder.log_prob(x0, m, s), (mean, scale))
+
+
+def test_tanh_is_the_published_computation():
+    """improved_diffusion/losses.py, discretized_gaussian_log_likelihood, rewritten line by line."""
+    x0 = grid(256)[:, None]
+    mean = torch.linspace(-1.2, 1.2, 49, dtype=torch.float64)
+    for sigma in (0.2, 1.0, 30.0):
+        log_std = 0.5 * log_var(sigma, 256)
+
+        def phi(x):
+            return 0.5 * (1.0 + torch.tanh((2.0 / torch.pi) ** 0.5 * (x + 0.044715 * x**3)))
+
+        inverse = torch.exp(-log_std)
+        plus, minus = phi(inverse * (x0 - mean + 1 / 255)), phi(inverse * (x0 - mean - 1 / 255))
+        expected = torch.where(
+            x0 < -0.999,
+            plus.clamp(min=1e-12).log(),
+            torch.where(
+                x0 > 0.999, (1 - minus).clamp(min=1e-12).log(), (plus - minus).clamp(min=1e-12).log()
+            ),
+        )
+        actual = DiscretizedGaussian(256, "tanh").log_prob(x0, mean, 2 * log_std)
+        torch.testing.assert_close(actual, expected, rtol=1e-9, atol=0)
+
+
+def test_tanh_is_near_the_exact_one_in_the_middle_and_no_bound_in_the_tail():
+    x0 = grid(256)
+    exact, tanh = (
+        DiscretizedGaussian(256, cdf).log_prob(x0, torch.zeros_like(x0), log_var(8.0, 256))
+        for cdf in ("exact", "tanh")
+    )
+    middle = slice(112, 144)
+    torch.testing.assert_close(tanh[middle], exact[middle], rtol=1e-3, atol=0)
+    assert tanh[0].item() == pytest.approx(-27.631, abs=1e-3)  # log(1e-12)
+    assert exact[0] < -100
+
+
+def test_the_grid_may_lie_elsewhere():
+    x0 = torch.arange(4.0, dtype=torch.float64)
+    log_p = DiscretizedGaussian(4, low=0.0, high=3.0).log_prob(
+        x0, torch.full_like(x0, 1.2), torch.tensor(-1.0)
+    )
+    cdf = Normal(1.2, torch.tensor(-0.5).double().exp()).cdf(x0[:-1] + 0.5)
+    expected = torch.cat([cdf, cdf.new_ones(1)]) - torch.cat([cdf.new_zeros(1), cdf])
+    torch.testing.assert_close(log_p.exp(), expected)
+
+
+def test_continuous_data_have_no_bins():
+    with pytest.raises(ValueError, match="this data is continuous: use decoder=gaussian"):
+        DiscretizedGaussian(None)
+
+
+def test_an_unknown_cdf_is_refused():
+    with pytest.raises(ValueError, match=r"decoder\.cdf=logistic: expected one of exact, tanh"):
+        DiscretizedGaussian(256, "logistic")
+
+
+def test_the_ledger_can_say_which():
+    assert str(DiscretizedGaussian(17, "tanh")) == "discretized Gaussian, 17 levels, tanh CDF"
+    assert str(GaussianDecoder()) == "Gaussian density"
+
+
+# ------------------------------------------------------------------ Gaussian density
+
+
+def test_the_density_of_continuous_data():
+    x0, mean = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    log_p = GaussianDecoder().log_prob(x0, mean, torch.tensor(-1.0, dtype=torch.float64))
+    torch.testing.assert_close(log_p, Normal(mean, torch.tensor(-0.5).double().exp()).log_prob(x0))
+
+
+def test_a_density_of_discrete_data_is_refused():
+    with pytest.raises(ValueError, match="256 discrete levels: use decoder=discretized_gaussian"):
+        GaussianDecoder(256)

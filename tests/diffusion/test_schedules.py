@@ -1,0 +1,192 @@
+import math
+
+import hypothesis.strategies as st
+import mpmath
+import pytest
+import torch
+from hypothesis import given
+
+from nelbo.diffusion.schedules import (
+    CosineSchedule,
+    LinearLogSNRSchedule,
+    LinearSchedule,
+    NoiseSchedule,
+    SigmoidSchedule,
+    half_bin_logsnr,
+)
+
+SCHEDULES = {
+    "linear": LinearSchedule,
+    "cosine": CosineSchedule,
+    "sigmoid": SigmoidSchedule,
+    "linear_logsnr": LinearLogSNRSchedule,
+}
+
+
+# ------------------------------------------------------------------ as published
+
+
+@pytest.mark.parametrize("T", [21, 100, 1000, 4000])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_levels_are_the_published_betas(name, T, textbook_betas):
+    expected, alpha_bar = [], mpmath.mpf(1)
+    for beta in textbook_betas(name, T):
+        alpha_bar *= 1 - beta
+        expected.append(float(mpmath.log(alpha_bar / (1 - alpha_bar))))
+    table = SCHEDULES[name](T, logsnr_max="paper").table()
+    torch.testing.assert_close(table, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-10)
+
+
+def test_the_clip_of_the_cosine_schedule_moves_only_the_last_level():
+    table = CosineSchedule(100, logsnr_max="paper").table()
+    clipped_harder = CosineSchedule(100, max_beta=0.99, logsnr_max="paper").table()
+    assert torch.equal(table[:-1], clipped_harder[:-1])
+    alpha_bar = table.sigmoid()
+    assert alpha_bar[-1] / alpha_bar[-2] == pytest.approx(0.001, rel=1e-12)
+    assert clipped_harder.sigmoid()[-1] / alpha_bar[-2] == pytest.approx(0.01, rel=1e-12)
+
+
+def test_the_noisiest_level_of_the_sigmoid_schedule_is_its_floor():
+    table = SigmoidSchedule(100, min_alpha_bar=1e-5, logsnr_max="paper").table()
+    assert table[-1].sigmoid().item() == pytest.approx(1e-5, rel=1e-12)
+    assert table[-2].sigmoid() > 1e-5
+
+
+# ------------------------------------------------------------------ every schedule
+
+
+@pytest.mark.parametrize("T", [21, 50, 1000])
+def test_a_schedule_gets_noisier_at_every_step(make_schedule, T):
+    schedule = make_schedule(num_steps=T)
+    table = schedule.table()
+    assert isinstance(schedule, NoiseSchedule)
+    assert table.shape == (T,)
+    assert table.dtype == torch.float64
+    assert table.isfinite().all()
+    assert (table.diff() < 0).all()
+
+
+def test_a_level_is_a_row_of_the_table(make_schedule):
+    schedule = make_schedule(num_steps=30)
+    t = torch.tensor([30, 1, 7])
+    level = schedule.level(t)
+    assert level.t is t
+    assert torch.equal(level.logsnr, schedule.table()[t - 1])
+    assert schedule.level(torch.tensor(7)).logsnr.shape == ()
+
+
+def test_the_curve_is_continuous_and_decreasing(make_schedule):
+    """Truncation samples it between timesteps."""
+    schedule = make_schedule(num_steps=50, logsnr_max="paper")
+    curve = schedule.logsnr(torch.linspace(0.02, 1.0, 20_001, dtype=torch.float64))
+    assert (curve.diff() <= 0).all()
+    assert curve[0] == pytest.approx(schedule.table()[0].item(), abs=1e-9)
+    assert curve[-1] == pytest.approx(schedule.table()[-1].item(), abs=1e-9)
+
+
+@given(high=st.floats(-1.0, 9.0), width=st.floats(0.5, 2.0), T=st.integers(2, 200))
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_ends_given_as_numbers_are_where_the_chain_starts_and_ends(name, high, width, T):
+    low = high - width
+    table = SCHEDULES[name](max(T, 21), logsnr_max=high, logsnr_min=low).table()
+    assert table[0].item() == pytest.approx(high, abs=1e-9)
+    assert table[-1].item() == pytest.approx(low, abs=1e-9)
+    assert (table.diff() < 0).all()
+
+
+def test_a_truncated_chain_lies_on_the_published_curve():
+    """Truncation moves the ends and keeps the curve; nothing is clamped."""
+    published, truncated = (CosineSchedule(1000, logsnr_max=end) for end in ("paper", 5.0))
+    u = torch.linspace(published.position(5.0), 1.0, 1000, dtype=torch.float64)
+    torch.testing.assert_close(truncated.table(), published.logsnr(u))
+
+
+def test_the_position_of_a_level_is_the_inverse_of_the_curve(make_schedule):
+    schedule = make_schedule(num_steps=50)
+    for logsnr in (6.0, 0.0, -3.0):
+        u = torch.tensor(schedule.position(logsnr), dtype=torch.float64)
+        assert schedule.logsnr(u).item() == pytest.approx(logsnr, abs=1e-9)
+
+
+# ------------------------------------------------------------------ logsnr_max=auto
+
+
+def test_few_levels_start_the_chain_at_half_a_bin():
+    """17 levels: below half a bin, 1/16, there is nothing left to denoise."""
+    table = CosineSchedule(1000, half_bin=1 / 16).table()
+    assert half_bin_logsnr(1 / 16) == pytest.approx(2 * math.log(16))
+    assert table[0].item() == pytest.approx(5.545, abs=5e-4)
+    assert table[-1] == CosineSchedule(1000, logsnr_max="paper").table()[-1]
+
+
+@pytest.mark.parametrize("T", [1000, 4000])
+@pytest.mark.parametrize("cls", [LinearSchedule, CosineSchedule])
+def test_published_schedules_stay_as_they_are_on_8_bit_images(cls, T):
+    assert torch.equal(cls(T, half_bin=1 / 255).table(), cls(T, logsnr_max="paper").table())
+
+
+def test_a_schedule_that_starts_much_cleaner_than_8_bits_is_truncated():
+    table = LinearLogSNRSchedule(1000, half_bin=1 / 255).table()
+    assert table[0].item() == pytest.approx(2 * math.log(255), abs=1e-9)
+
+
+def test_continuous_data_have_no_bin_to_start_at(make_schedule):
+    published = make_schedule(num_steps=100, logsnr_max="paper").table()
+    assert torch.equal(make_schedule(num_steps=100, half_bin=None).table(), published)
+
+
+# ------------------------------------------------------------------ refusals
+
+
+@pytest.mark.parametrize("T", [1, 10, 20])
+def test_the_linear_schedule_needs_more_than_20_steps(T):
+    """Its betas are multiplied by 1000 / T, and the last one would be 1 or more."""
+    with pytest.raises(ValueError, match=rf"schedule=linear with num_steps={T} .* use more than 20 steps"):
+        LinearSchedule(T)
+
+
+def test_the_linear_schedule_has_21_steps():
+    assert LinearSchedule(21).table().isfinite().all()
+
+
+def test_a_schedule_without_steps_is_refused(make_schedule):
+    with pytest.raises(ValueError, match="num_steps=0"):
+        make_schedule(num_steps=0)
+
+
+@pytest.mark.parametrize("end", ["logsnr_max", "logsnr_min"])
+def test_ends_that_are_neither_numbers_nor_known_words_are_refused(make_schedule, end):
+    with pytest.raises(ValueError, match=rf"schedule\.{end}=clean: expected a number or"):
+        make_schedule(num_steps=50, **{end: "clean"})
+    with pytest.raises(ValueError, match="nan|schedule"):
+        make_schedule(num_steps=50, **{end: math.nan})
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine", "sigmoid"])
+@pytest.mark.parametrize("ends", [{"logsnr_max": 40.0}, {"logsnr_min": -30.0}])
+def test_ends_off_the_curve_are_refused(name, ends):
+    with pytest.raises(ValueError, match=r"is not on the curve of \w+, which runs from"):
+        SCHEDULES[name](50, **ends)
+
+
+@pytest.mark.parametrize("ends", [(-2.0, 2.0), (1.0, 1.0), (math.inf, 0.0)])
+def test_ends_in_the_wrong_order_are_refused(make_schedule, ends):
+    with pytest.raises(ValueError, match="logsnr|is not a chain"):
+        make_schedule(num_steps=50, logsnr_max=ends[0], logsnr_min=ends[1])
+
+
+@pytest.mark.parametrize(
+    ("cls", "arguments", "named"),
+    [
+        (LinearSchedule, {"beta_first": 0.0}, "beta_first=0"),
+        (LinearSchedule, {"beta_first": 0.03}, "in order"),
+        (CosineSchedule, {"offset": -0.1}, "offset"),
+        (CosineSchedule, {"max_beta": 1.0}, "max_beta"),
+        (SigmoidSchedule, {"start": 3.0}, "start < end"),
+        (SigmoidSchedule, {"tau": 0.0}, "tau"),
+        (SigmoidSchedule, {"min_alpha_bar": 0.0}, "min_alpha_bar"),
+    ],
+)
+def test_arguments_out_of_range_are_named(cls, arguments, named):
+    with pytest.raises(ValueError, match=named):
+        cls(50, **arguments)

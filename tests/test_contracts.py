@@ -1,0 +1,153 @@
+"""Every file of ``conf/`` is one component: it says all of its arguments, and only what exists.
+
+A new component is found by listing the folders; nothing here has to be touched for it.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from omegaconf import OmegaConf
+from PIL import Image
+
+from nelbo.app import build
+from nelbo.app.command import one_line
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
+FILES = sorted(CONF.glob("*/*.yaml"))
+DEFAULTS = yaml.safe_load((CONF / "train.yaml").read_text())["defaults"]
+
+# what the composition root adds to the arguments of a file; the rest must be in the file
+SUPPLIED = {
+    "schedule": {"half_bin"},
+    "decoder": {"levels"},
+    "timesteps": {"num_steps"},
+    "model": {"shape", "out_channels", "num_classes"},
+    "optimizer": {"params"},
+    "lr_schedule": {"optimizer"},
+    "trainer": {"callbacks", "logger"},
+    "callbacks.samples": {"sampler", "shape", "num_classes"},
+}
+# where the components of a group live, and what they have in common
+HOMES = {
+    "schedule": ("nelbo.diffusion.schedules", "NoiseSchedule"),
+    "parameterization": ("nelbo.diffusion.parameterizations", "Parameterization"),
+    "variance": ("nelbo.diffusion.variances", "ReverseVariance"),
+    "decoder": ("nelbo.diffusion.decoders", "Decoder"),
+    "loss": ("nelbo.diffusion.losses", "Loss"),
+    "timesteps": ("nelbo.diffusion.timesteps", "TimestepSampler"),
+    "sampler": ("nelbo.diffusion.samplers", "Sampler"),
+    "estimator": ("nelbo.evaluation.estimators", "BoundEstimator"),
+    "data": ("nelbo.data", "DataModule"),
+}
+
+
+def components() -> dict[str, tuple[str, dict]]:
+    """Every node with a ``_target_``, under the name that a person gives it: its group and its node."""
+    found = {}
+    for path in FILES:
+        group = path.parent.name
+        content = yaml.safe_load(path.read_text()) or {}
+        nodes = {"": content} if "_target_" in content else {f".{k}": v for k, v in content.items()}
+        for suffix, node in nodes.items():
+            if isinstance(node, dict) and "_target_" in node:
+                found[f"{group}={path.stem}{suffix}"] = (group + suffix, node)
+    return found
+
+
+COMPONENTS = components()
+
+
+def options(node: dict) -> set[str]:
+    return {name for name in node if not (name.startswith("_") or name == "defaults")}
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_a_file_says_every_argument_and_no_other(name):
+    group, node = COMPONENTS[name]
+    target = get_object(node["_target_"])
+    arguments = set(inspect.signature(target).parameters) - {"args", "kwargs"}
+    supplied = SUPPLIED.get(group, set())
+    assert supplied <= arguments
+    assert options(node) <= arguments - supplied
+    if node["_target_"].startswith("nelbo."):
+        assert options(node) == arguments - supplied
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}={path.stem}")
+def test_a_file_begins_with_what_it_is(path):
+    assert path.read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("group", HOMES)
+def test_every_class_has_a_file_and_every_file_a_class(group):
+    package, base = HOMES[group]
+    home = importlib.import_module(package)
+    classes = set()
+    for module in pkgutil.iter_modules(home.__path__, f"{package}."):
+        for _, member in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
+            if issubclass(member, getattr(home, base)) and not inspect.isabstract(member):
+                classes.add(f"{member.__module__}.{member.__qualname__}")
+    targets = [node["_target_"] for name, (of, node) in COMPONENTS.items() if of == group]
+    assert sorted(targets) == sorted(classes)
+
+
+def test_every_network_and_every_callback_has_a_file():
+    for package, group in (("nelbo.models", "model"), ("nelbo.training.callbacks", "callbacks.")):
+        targets = {node["_target_"] for of, node in COMPONENTS.values() if of.startswith(group)}
+        names = importlib.import_module(package).__all__
+        assert {target.rpartition(".")[2] for target in targets} == set(names)
+
+
+def test_every_class_can_be_imported_from_its_package():
+    for package, base in HOMES.values():
+        home = importlib.import_module(package)
+        assert base in home.__all__
+
+
+# ----------------------------------------------------------------------------------------------------------
+
+GROUPS = {next(iter(entry)).split("@")[0]: next(iter(entry)) for entry in DEFAULTS if isinstance(entry, dict)}
+CHOICES = [(GROUPS[path.parent.name], path.stem) for path in FILES if path.parent.name in GROUPS]
+DATA = ("digits", "patches", "gaussian")  # grey, colour, and no images at all
+
+
+@pytest.mark.parametrize(("group", "option"), CHOICES, ids=lambda value: value)
+def test_every_choice_works_with_some_data_and_is_refused_in_one_line_by_the_rest(
+    group, option, compose, tmp_path
+):
+    Image.new("RGB", (32, 32)).save(tmp_path / "image.png")
+    chosen_data = [()] if group in ("data", "experiment") else [(f"data={name}",) for name in DATA]
+    refusals = []
+    for data in chosen_data:
+        config = compose(*data, f"{group}={option}", run_dir=tmp_path)
+        if option == "image_folder":
+            config.data.root = str(tmp_path)
+        assert_no_unknown_arguments(OmegaConf.to_container(config, resolve=True))
+        spec = instantiate(config.data).spec
+        try:
+            build.build_module(config, spec)
+            build.build_callbacks(config, spec)
+        except (ValueError, InstantiationException) as error:
+            assert isinstance(error.__cause__ or error, ValueError)
+            refusals.append(one_line(error, "train"))
+        else:
+            break
+    else:
+        pytest.fail(f"it works with no data: {refusals}")
+    assert all("use " in line or "attention_resolutions=" in line for line in refusals)
+
+
+def assert_no_unknown_arguments(node: object) -> None:
+    if not isinstance(node, dict):
+        return
+    if "_target_" in node:
+        assert options(node) <= set(inspect.signature(get_object(node["_target_"])).parameters)
+    for child in node.values():
+        assert_no_unknown_arguments(child)
