@@ -1,5 +1,6 @@
 """The training job: fit, validate, test, and leave a run folder behind."""
 
+import errno
 import json
 import logging
 import warnings
@@ -51,6 +52,10 @@ def train(config: DictConfig) -> None:
         metrics |= _metrics(trainer)
         if trainer.is_global_zero:
             _write_summary(run_dir, metrics, data, module, trainer)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise OSError(f"cannot write to {run_dir}: the disk is full") from error
     finally:
         finish(loggers)
     if trainer.is_global_zero:

@@ -36,6 +36,9 @@ def append(path: Path, step: int, split: str, timesteps: Tensor, table: StepTabl
         split: ``train``, ``val`` or ``test``.
         timesteps: (K,) t of each step of the chain.
         table: sums of each step.
+
+    Raises:
+        OSError: naming the file, if it cannot be written.
     """
     drawn = table.count > 0
     rows = int(drawn.sum())
@@ -53,5 +56,9 @@ def append(path: Path, step: int, split: str, timesteps: Tensor, table: StepTabl
     )
     old = [pq.read_table(path, schema=SCHEMA)] if path.exists() else []
     unfinished = path.with_name(path.name + ".tmp")
-    pq.write_table(pa.concat_tables([*old, new]), unfinished, compression="zstd")
-    unfinished.replace(path)
+    try:
+        pq.write_table(pa.concat_tables([*old, new]), unfinished, compression="zstd")
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise OSError(f"cannot write {path} ({error})") from error

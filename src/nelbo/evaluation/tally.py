@@ -14,13 +14,22 @@ PARTS = ("total", "reconstruction", "denoising", "prior")
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and its standard error."""
+    """A mean and its standard error.
+
+    Attributes:
+        mean: of the examples.
+        stderr: of the mean, as an estimate for the distribution that the data set is a sample of.
+        monte_carlo: the part of it that more noise and timesteps would remove; NaN where it is not known.
+    """
 
     mean: float
     stderr: float
+    monte_carlo: float = math.nan
 
-    def __mul__(self, factor: float) -> "Estimate":
-        return Estimate(self.mean * factor, self.stderr * abs(factor))
+    @property
+    def data_set(self) -> float:
+        """The part of the error that only more examples would remove; NaN where it is not known."""
+        return math.sqrt(max(self.stderr**2 - self.monte_carlo**2, 0.0))
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,7 @@ class BoundEstimate:
         reconstruction: L_0.
         denoising: the sum of L_t over the chain.
         prior: L_T.
-        num_examples: how many examples (for live estimates: draws) the errors are over.
+        num_examples: how many examples were measured.
         num_evaluations: network evaluations behind it.
     """
 
@@ -88,21 +97,44 @@ class BoundTally:
     def __init__(self, num_steps: int, device: torch.device | str = "cpu") -> None:
         self.num_steps = num_steps
         # one flat vector, so that ranks meet in a single reduction
-        self._sums = torch.zeros(2 + 2 * len(PARTS) + 4 * num_steps, dtype=torch.float64, device=device)
+        self._sums = torch.zeros(2 + 3 * len(PARTS) + 4 * num_steps, dtype=torch.float64, device=device)
         self._evaluations, self._examples = self._sums[0:1], self._sums[1:2]
-        self._parts = self._sums[2 : 2 + 2 * len(PARTS)].view(2, len(PARTS))
-        self._steps = self._sums[2 + 2 * len(PARTS) :].view(4, num_steps)
+        self._parts = self._sums[2 : 2 + 3 * len(PARTS)].view(3, len(PARTS))
+        self._steps = self._sums[2 + 3 * len(PARTS) :].view(4, num_steps)
 
-    def add_examples(self, reconstruction: Tensor, denoising: Tensor, prior: Tensor) -> None:
-        """Add unbiased estimates of the parts of single examples, each (B,) nats."""
+    def add_examples(
+        self,
+        reconstruction: Tensor,
+        denoising: Tensor,
+        prior: Tensor,
+        monte_carlo: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
+        """Add unbiased estimates of the parts of single examples, each (B,) nats.
+
+        Args:
+            reconstruction: L_0.
+            denoising: the sum of L_t.
+            prior: L_T.
+            monte_carlo: the variance that chance gave the first two, each (B,), where it is known. The
+                prior has none.
+        """
         parts = torch.stack([reconstruction, denoising, prior]).detach().double()
-        parts = torch.cat([parts.sum(0, keepdim=True), parts])
-        self._parts[0] += parts.sum(1)
-        self._parts[1] += parts.square().sum(1)
+        if monte_carlo is None:
+            chance = torch.full_like(parts, torch.nan)
+        else:
+            chance = torch.stack([*monte_carlo, torch.zeros_like(prior)]).detach().double()
+        parts, chance = (torch.cat([rows.sum(0, keepdim=True), rows]) for rows in (parts, chance))
+        self._parts += torch.stack([parts.sum(1), parts.square().sum(1), chance.sum(1)])
         self._examples += parts.shape[1]
 
     def add_terms(self, index: Tensor, nats: Tensor, error: Tensor | None = None) -> None:
-        """Add draws of single terms: steps (B,) in 1..K, their nats (B,), x0_hat's mean squared error (B,)."""
+        """Add draws of single terms.
+
+        Args:
+            index: (B,) steps in 1..K.
+            nats: (B,) their terms.
+            error: (B,) mean squared error of x0_hat per dimension, where it was measured.
+        """
         nats = nats.detach().double()
         error = torch.full_like(nats, torch.nan) if error is None else error.detach().double()
         rows = torch.stack([torch.ones_like(nats), nats, nats.square(), error])
@@ -123,23 +155,36 @@ class BoundTally:
         """Start again from zero."""
         self._sums.zero_()
 
-    def estimate(self) -> BoundEstimate:
-        """Read the bound and its parts; one transfer to the host."""
+    def estimate(self, rounds: int = 1) -> BoundEstimate:
+        """Read the bound and its parts; one transfer to the host.
+
+        Args:
+            rounds: how many times each example was added; with more than one, the Monte-Carlo part of the
+                errors must be known.
+        """
         n = float(self._examples)
-        if n == 0:
-            raise ValueError("no bound can be read: nothing was added to the tally")
-        first, second = (row.tolist() for row in self._parts.cpu())
-        parts = {name: _estimate(n, *sums) for name, *sums in zip(PARTS, first, second, strict=True)}
-        return BoundEstimate(num_examples=int(n), num_evaluations=int(self._evaluations), **parts)
+        assert n > 0, "nothing was added to the tally"
+        columns = self._parts.T.tolist()
+        parts = {name: _estimate(n, rounds, *sums) for name, sums in zip(PARTS, columns, strict=True)}
+        return BoundEstimate(num_examples=round(n / rounds), num_evaluations=int(self._evaluations), **parts)
 
     def step_table(self) -> StepTable:
         """The sums of each step."""
         return StepTable(*self._steps.cpu().clone())
 
 
-def _estimate(n: float, total: float, squares: float) -> Estimate:
+def _estimate(n: float, rounds: int, total: float, squares: float, chance: float) -> Estimate:
+    """Mean and errors from sums over n estimates, ``rounds`` of each example.
+
+    The spread between estimates is that between examples plus that of chance. Chance is averaged over all
+    n, the examples are only n / rounds.
+    """
     mean = total / n
     if n < 2:
         return Estimate(mean, math.nan)
-    variance = max(squares / n - mean * mean, 0.0) * n / (n - 1)
-    return Estimate(mean, math.sqrt(variance / n))
+    spread = max(squares / n - mean * mean, 0.0) * n / (n - 1)
+    if math.isnan(chance):
+        return Estimate(mean, math.sqrt(spread / n))
+    examples = max(spread - chance / n, 0.0)
+    monte_carlo = chance / n / n
+    return Estimate(mean, math.sqrt(examples * rounds / n + monte_carlo), math.sqrt(monte_carlo))

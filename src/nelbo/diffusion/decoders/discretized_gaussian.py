@@ -51,10 +51,13 @@ class DiscretizedGaussian(Decoder):
         """Log probability in nats, elementwise, (B, ...), in the dtype of ``mean``.
 
         Computed in float64: in float32 the difference of two neighbouring CDFs keeps three digits where
-        a bin is a thousandth of sigma.
+        a bin is a thousandth of sigma. ``tanh`` stays in the dtype of ``mean`` to lose what the published
+        computation loses.
         """
-        precision = (-0.5 * log_var.double()).exp()
-        x0, centred = x0.double(), x0.double() - mean.double()
+        dtype = mean.dtype if self.cdf == "tanh" else torch.float64
+        precision = (-0.5 * log_var).to(dtype).exp()
+        x0 = x0.to(dtype)
+        centred = x0 - mean.to(dtype)
         lower = (centred - self.half_bin) * precision
         upper = (centred + self.half_bin) * precision
         is_lowest = x0 < self.low + self.half_bin

@@ -17,6 +17,10 @@ from nelbo.evaluation.tally import BoundTally
 class Assignment:
     """Which steps of the chain are evaluated for each example of a batch.
 
+    The first two columns are two draws of L_0. The others are in the order of the chain and cover it, one
+    draw for each of R - 2 neighbouring ranges, so that the spread between neighbours shows how much of an
+    estimate is chance.
+
     Attributes:
         steps: (B, R) int64 in 1..K.
         weights: (B, R) float64, with which the sum of weight * term over an example's row is an unbiased
@@ -81,12 +85,34 @@ class BoundEstimator(ABC):
         nats, error = pairs
         tally.add_terms(steps.flatten(), nats.flatten(), error.flatten())
         weighted = weights * nats.double()
-        is_first = steps == 1
+        reconstruction, denoising = weighted[:, :2], weighted[:, 2:]
         tally.add_examples(
-            reconstruction=weighted.masked_fill(~is_first, 0.0).sum(1),
-            denoising=weighted.masked_fill(is_first, 0.0).sum(1),
+            reconstruction=reconstruction.sum(1),
+            denoising=denoising.sum(1),
             prior=bound.prior(x0),
+            monte_carlo=(variance_of_sum(reconstruction), variance_of_sum(denoising)),
         )
+
+
+def variance_of_sum(parts: Tensor) -> Tensor:
+    """How much of the sum over neighbouring parts (B, R) is chance: its variance, (B,).
+
+    Half the squared differences between neighbours, as for systematic samples: what neighbours do not have
+    in common counts as chance, so the estimate errs on the large side (Wolter 2007, section 8.2).
+    """
+    R = parts.shape[1]
+    if R < 2:
+        return torch.zeros_like(parts[:, :1].sum(1))
+    return 0.5 * R / (R - 1) * parts.diff(dim=1).square().sum(1)
+
+
+def first_two(steps: Tensor, weights: Tensor) -> Assignment:
+    """Put two draws of L_0, weight 1/2 each, before draws of L_t."""
+    ones = torch.ones(len(steps), 2)
+    return Assignment(
+        steps=torch.cat([ones.long(), steps], dim=1),
+        weights=torch.cat([0.5 * ones.double(), weights], dim=1),
+    )
 
 
 def score(

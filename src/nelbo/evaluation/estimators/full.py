@@ -1,13 +1,13 @@
-"""Every term of every example: the whole chain, K network evaluations per example."""
+"""Every term of every example: the whole chain, K + 1 network evaluations per example."""
 
 import torch
 from torch import Tensor
 
-from nelbo.evaluation.estimators.base import Assignment, BoundEstimator
+from nelbo.evaluation.estimators.base import Assignment, BoundEstimator, first_two
 
 
 class Full(BoundEstimator):
-    """L_0 and every L_t of every example, one draw of noise each.
+    """Every L_t of every example once, and L_0 twice.
 
     Args:
         seed: of the noise.
@@ -20,6 +20,6 @@ class Full(BoundEstimator):
         return "full chain"
 
     def assign(self, index: Tensor, num_examples: int, K: int) -> Assignment:
-        """Steps 1..K for every example, weight 1."""
-        steps = torch.arange(1, K + 1).expand(len(index), K)
-        return Assignment(steps, torch.ones(len(index), K, dtype=torch.float64))
+        """Steps 2..K for every example, weight 1."""
+        steps = torch.arange(2, K + 1).expand(len(index), K - 1)
+        return first_two(steps, torch.ones(steps.shape, dtype=torch.float64))

@@ -6,8 +6,16 @@ from lightning import Trainer
 
 
 def write_checkpoint(trainer: Trainer, path: Path) -> None:
-    """Save the state of training to ``path``: beside its place first, then moved there. On all ranks."""
+    """Save the state of training to ``path``: beside its place first, then moved there. On all ranks.
+
+    Raises:
+        OSError: naming the file, if it cannot be written.
+    """
     unfinished = path.with_suffix(".tmp")
-    trainer.save_checkpoint(unfinished)
-    if trainer.is_global_zero:
-        unfinished.replace(path)
+    try:
+        trainer.save_checkpoint(unfinished)
+        if trainer.is_global_zero:
+            unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise OSError(f"cannot write {path} ({error}); the checkpoint before it is kept") from error

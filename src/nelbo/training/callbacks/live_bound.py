@@ -1,9 +1,11 @@
-"""The bound of the training batches, from their own predictions: no extra network evaluation."""
+"""The loss and the bound of the training batches, from their own predictions: no extra evaluation."""
 
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from nelbo.data.batch import Batch
 from nelbo.evaluation import table
@@ -12,7 +14,7 @@ from nelbo.training.module import DiffusionModule
 
 
 class LiveBound(Callback):
-    """Log ``train/bpd`` and its parts, and keep L_t of every t for ``bound.parquet``.
+    """Log ``train/loss``, ``train/bpd`` and its parts, and keep L_t of every t for ``bound.parquet``.
 
     A draw of step i with importance weight w = 1 / (K p_i) is an unbiased sample K w L_i of L_0 + sum L_t.
     In the table of L_t against t the weight has no place: there, draws of one step are averaged as they are.
@@ -25,6 +27,7 @@ class LiveBound(Callback):
         self.path = Path(run_dir) / "bound.parquet"
         self._window: BoundTally | None = None  # since the last scalars
         self._steps: BoundTally | None = None  # since the last rows of the table
+        self._loss = torch.zeros(2, dtype=torch.float64)  # sum and number of losses since the last scalars
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count."""
@@ -32,6 +35,7 @@ class LiveBound(Callback):
         K = pl_module.bound.chain.num_steps
         self._window = BoundTally(K, pl_module.device)
         self._steps = BoundTally(K, pl_module.device)
+        self._loss = torch.zeros(2, dtype=torch.float64, device=pl_module.device)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -48,8 +52,11 @@ class LiveBound(Callback):
             prior=outputs["prior"],
         )
         self._steps.add_terms(index, nats)
+        # Lightning hands the loss on divided by the number of batches that share an optimizer step
+        loss = outputs["loss"].detach().double() * trainer.accumulate_grad_batches
+        self._loss += torch.stack([loss, torch.ones_like(loss)])
         if trainer.global_step % trainer.log_every_n_steps == 0:  # pyright: ignore
-            self._log(trainer, pl_module, self._window)
+            self._log(trainer, pl_module, self._window, self._loss)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the rows since the last validation."""
@@ -59,14 +66,17 @@ class LiveBound(Callback):
         """Write what is left."""
         self._write(trainer, pl_module)
 
-    def _log(self, trainer: Trainer, pl_module: DiffusionModule, window: BoundTally) -> None:
+    def _log(self, trainer: Trainer, pl_module: DiffusionModule, window: BoundTally, loss: Tensor) -> None:
         trainer.strategy.reduce(window.sums, reduce_op="sum")
+        trainer.strategy.reduce(loss, reduce_op="sum")
+        pl_module.log("train/loss", loss[0] / loss[1])
         unit = pl_module.unit
         metrics = unit.metrics("train", window.estimate())
         bar = f"train/{unit.metric}"
         pl_module.log(bar, metrics.pop(bar), prog_bar=True)
         pl_module.log_dict(metrics)
         window.reset()
+        loss.zero_()
 
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, DiffusionModule)

@@ -66,7 +66,8 @@ class StepProgress(ProgressBar):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Give the terminal back."""
-        self._progress.stop()
+        if self._shown:
+            self._progress.stop()
 
     @property
     def _shown(self) -> bool:

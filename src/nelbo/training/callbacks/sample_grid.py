@@ -44,6 +44,11 @@ class SampleGrid(Callback):
         self.num_classes = num_classes
         self.seed = seed
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a sampler that does not fit the schedule now, and not at the first validation."""
+        assert isinstance(pl_module, DiffusionModule)
+        self.sampler.chain(pl_module.bound.chain.schedule)
+
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw and save the grid. At the start of the epoch, for at its end the average is swapped out."""
         assert isinstance(pl_module, DiffusionModule)

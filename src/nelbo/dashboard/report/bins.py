@@ -1,0 +1,148 @@
+"""From sums over the draws of each t to curves: bins of log t, running sums, rate and distortion, gaps.
+
+A bin's mean is that of all its draws, sum over sum of counts; its error comes from the sums of squares of
+the same draws. So a t that was drawn once does not count as much as one that was drawn a hundred times.
+Values are nats per example.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from nelbo.dashboard.run_folder import Terms
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Ranges of t that cover 1..T without gaps; the first is t = 1 alone, which is L_0."""
+
+    first: np.ndarray
+    last: np.ndarray
+
+    @property
+    def size(self) -> np.ndarray:
+        """How many t are in each."""
+        return self.last - self.first + 1
+
+    @property
+    def centre(self) -> np.ndarray:
+        """Where to draw a bin on an axis of log t."""
+        return np.sqrt(self.first * self.last)
+
+    @property
+    def edges(self) -> np.ndarray:
+        """(B + 1,) ends, half way between two t."""
+        return np.append(self.first, self.last[-1] + 1) - 0.5
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A value in each bin, and its standard error."""
+
+    t: np.ndarray
+    value: np.ndarray
+    error: np.ndarray
+
+
+@dataclass(frozen=True)
+class Binned:
+    """What the draws of each bin say, (B,).
+
+    Attributes:
+        bins: the ranges of t.
+        count: draws.
+        mean: of L_t, per t.
+        stderr: of the mean; NaN below two draws.
+        mse: mean squared error of x0_hat; NaN where it was not measured.
+    """
+
+    bins: Bins
+    count: np.ndarray
+    mean: np.ndarray
+    stderr: np.ndarray
+    mse: np.ndarray
+
+
+def log_bins(tables: Sequence[Terms], per_decade: int = 8, at_least: int = 8) -> Bins:
+    """Bins of equal width in log t, joined where any of the tables has too few draws.
+
+    Args:
+        tables: whose draws are to be binned alike.
+        per_decade: bins to a factor of ten in t, as far as there are that many t.
+        at_least: draws that a bin has in every table.
+    """
+    counts = np.stack([terms.count for terms in tables])
+    T = counts.shape[1]
+    number = max(2, round(per_decade * np.log10((T + 1) / 2)) + 1)
+    edges = np.unique(np.geomspace(2, T + 1, number).round().astype(int)) if T > 1 else []
+    first, drawn = [1], np.full(len(tables), at_least)
+    for low, high in pairwise(edges):
+        if drawn.min() >= at_least:
+            first.append(low)
+            drawn = np.zeros(len(tables))
+        drawn = drawn + counts[:, low - 1 : high - 1].sum(1)
+    if drawn.min() < at_least and len(first) > 2:
+        first.pop()  # what is left over joins the bin before
+    return Bins(np.array(first), np.array([*first[1:], T + 1]) - 1)
+
+
+def binned(terms: Terms, bins: Bins) -> Binned:
+    """Add up the draws of each bin."""
+    count, total, squares, errors = (
+        np.add.reduceat(column, bins.first - 1)
+        for column in (terms.count, terms.sum, terms.sum_of_squares, terms.sum_of_errors)
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = total / count
+        variance = np.maximum(squares / count - mean**2, 0.0)
+        stderr = np.where(count > 1, np.sqrt(variance / (count - 1)), np.nan)
+        return Binned(bins, count, mean, stderr, errors / count)
+
+
+def from_noise(binned: Binned, prior: float) -> Curve:
+    """L_T plus all terms from T down to t, at each bin's cleanest t; ends at the bound."""
+    value, error = _parts(binned)
+    return Curve(binned.bins.first, prior + _sum_from_right(value), np.sqrt(_sum_from_right(error**2)))
+
+
+def from_data(binned: Binned) -> Curve:
+    """L_0 plus all terms from 2 up to t, at each bin's noisiest t; ends at the bound less L_T."""
+    value, error = _parts(binned)
+    return Curve(binned.bins.last, np.cumsum(value), np.sqrt(np.cumsum(error**2)))
+
+
+def rate_and_distortion(binned: Binned, prior: float) -> tuple[np.ndarray, np.ndarray]:
+    """Nats sent until the receiver knows x_t, and the root mean squared error of its x0_hat.
+
+    x_t is known once L_T and the terms T..t+1 are sent (DDPM, Ho et al. 2020, section 4.3). Within a bin the
+    rate is averaged over its t, as the error is.
+    """
+    sent_before, _ = _parts(binned)
+    above = prior + _sum_from_right(sent_before) - sent_before
+    inside = binned.mean * (binned.bins.size - 1) / 2
+    return above + inside, np.sqrt(binned.mse)
+
+
+def gap(held_out: Binned, train: Binned) -> Curve:
+    """By how much the terms of each bin add up to more on held-out data, for the same bins."""
+    value, error = _parts(held_out)
+    other, other_error = _parts(train)
+    return Curve(held_out.bins.centre, value - other, np.hypot(error, other_error))
+
+
+def relative_gap(held_out: Binned, train: Binned) -> Curve:
+    """The same as a fraction of the training value; the error is that of a ratio, to first order."""
+    ratio = held_out.mean / train.mean
+    error = np.abs(ratio) * np.hypot(held_out.stderr / held_out.mean, train.stderr / train.mean)
+    return Curve(held_out.bins.centre, ratio - 1.0, error)
+
+
+def _parts(binned: Binned) -> tuple[np.ndarray, np.ndarray]:
+    """What each bin adds to the bound, and its error."""
+    return binned.bins.size * binned.mean, binned.bins.size * binned.stderr
+
+
+def _sum_from_right(values: np.ndarray) -> np.ndarray:
+    return np.cumsum(values[::-1])[::-1]

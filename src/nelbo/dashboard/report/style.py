@@ -1,0 +1,108 @@
+"""Colours and the bare figure. Text, grid and background take their colours from the page, light or dark."""
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+# middle tones, which stand out from white and from black alike
+PART_COLOURS = {"L_0": "#e2953b", "L_t": "#4b87d9", "L_T": "#9b7cd1"}
+SPLIT_COLOURS = {"train": "#8b95a5", "val": "#27a08f", "test": "#d4587c"}
+RUN_COLOURS = ("#4b87d9", "#e2953b", "#27a08f", "#d4587c", "#9b7cd1", "#84a23c", "#b0773f", "#55a9c4")
+DECADE_COLOURS = ("#a9cdf0", "#78acdf", "#4b87d9", "#345fa8", "#243f73")
+SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
+
+
+def figure(x_title: str, y_title: str, **layout: Any) -> go.Figure:
+    """An empty figure."""
+    drawn = go.Figure()
+    drawn.update_layout(
+        template=go.layout.Template(),
+        xaxis={"title": {"text": x_title, "standoff": 10}, "zeroline": False, "automargin": True},
+        yaxis={"title": {"text": y_title, "standoff": 8}, "zeroline": False, "automargin": True},
+        legend={"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom"},
+        margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        hovermode="closest",
+        hoverlabel={"namelength": -1},
+        dragmode=False,
+    )
+    drawn.update_layout(**layout)
+    return drawn
+
+
+def log_t(drawn: go.Figure, T: int) -> go.Figure:
+    """Make x an axis of log t, with powers of ten."""
+    ticks = [10**k for k in range(len(str(T)))]
+    drawn.update_xaxes(type="log", tickvals=ticks, ticktext=[str(tick) for tick in ticks])
+    return drawn
+
+
+def log_y(drawn: go.Figure) -> go.Figure:
+    """Make y logarithmic, with powers of ten."""
+    drawn.update_yaxes(type="log", dtick=1, exponentformat="power")
+    return drawn
+
+
+def add_line(
+    drawn: go.Figure,
+    x: np.ndarray,
+    y: np.ndarray,
+    name: str,
+    colour: str,
+    *,
+    error: np.ndarray | None = None,
+    positive: bool = False,
+    **trace: Any,
+) -> None:
+    """A line, with a band of one standard error where there is one.
+
+    Args:
+        drawn: receives it.
+        x: where.
+        y: how high.
+        name: in the legend.
+        colour: of line and band.
+        error: standard error of ``y``.
+        positive: keep the band above 0, for a logarithmic axis.
+        **trace: passed on to the line.
+    """
+    shown = np.isfinite(y) & ((y > 0) if positive else True)
+    x, y = x[shown], y[shown]
+    hover = "%{y:.4g}"
+    if error is not None:
+        error = np.nan_to_num(error[shown])
+        low = np.maximum(y - error, y / 10) if positive else y - error
+        _add_band(drawn, x, low, y + error, colour, name)
+        trace |= {"customdata": error}
+        hover += " ± %{customdata:.2g}"
+    options = {"mode": "lines", "line": {"color": colour, "width": 2}, "legendgroup": name} | trace
+    drawn.add_scatter(
+        x=x, y=y, name=name, hovertemplate=f"<b>{name}</b><br>%{{x:.6~g}}: {hover}<extra></extra>", **options
+    )
+
+
+def _add_band(
+    drawn: go.Figure, x: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str, group: str
+) -> None:
+    drawn.add_scatter(
+        x=np.concatenate([x, x[::-1]]),
+        y=np.concatenate([high, low[::-1]]),
+        fill="toself",
+        fillcolor=faded(colour, 0.18),
+        line={"width": 0},
+        mode="lines",
+        hoverinfo="skip",
+        showlegend=False,
+        legendgroup=group,
+    )
+
+
+def faded(colour: str, opacity: float) -> str:
+    """A colour that lets the page through."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
+
+
+def has_traces(drawn: go.Figure) -> bool:
+    """Whether anything was drawn."""
+    return len(drawn.data) > 0  # pyright: ignore[reportArgumentType]
