@@ -1,15 +1,21 @@
 """The ledger: what a bound measured. Two bounds compare only where their ledgers agree."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
+from nelbo.data.spec import DataSpec
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.variances import ReverseVariance
 from nelbo.evaluation.estimators import BoundEstimator
 from nelbo.evaluation.tally import BoundEstimate
+
+# Where one of these differs, two bounds measured different things. The rest are choices of a model, whose
+# bounds on the same data are meant to be compared.
+MUST_AGREE = ("data", "dims", "levels", "split", "num_examples", "decoder", "clip")
 
 
 @dataclass(frozen=True)
@@ -18,6 +24,8 @@ class Ledger:
 
     Attributes:
         data: data set.
+        dims: scalars in one example.
+        levels: values that a scalar can have, None for continuous data.
         split: of the data set.
         num_examples: examples measured.
         decoder: likelihood at the clean end, with the number of levels.
@@ -38,6 +46,8 @@ class Ledger:
     """
 
     data: str
+    dims: int
+    levels: int | None
     split: str
     num_examples: int
     decoder: str
@@ -64,6 +74,7 @@ class Ledger:
 def make_ledger(
     *,
     data: str,
+    spec: DataSpec,
     split: str,
     weights: str,
     bound: VariationalBound,
@@ -76,6 +87,8 @@ def make_ledger(
     cleanest, noisiest = chain.level(torch.tensor([1, chain.num_steps])).logsnr.tolist()
     return Ledger(
         data=data,
+        dims=spec.dims,
+        levels=spec.levels,
         split=split,
         num_examples=estimate.num_examples,
         decoder=str(bound.decoder),
@@ -94,6 +107,19 @@ def make_ledger(
         num_evaluations=estimate.num_evaluations,
         stderr=estimate.total.stderr,
     )
+
+
+def disagreements(ledgers: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """What makes the bounds of these ledgers incomparable: entries of MUST_AGREE with their values.
+
+    An entry that a ledger does not have is not held against it, and its value is None.
+    """
+    differing: dict[str, list[Any]] = {}
+    for name in MUST_AGREE:
+        present = [ledger[name] for ledger in ledgers if name in ledger]
+        if any(value != present[0] for value in present[1:]):
+            differing[name] = [ledger.get(name) for ledger in ledgers]
+    return differing
 
 
 def _visited(chain: Chain) -> str:

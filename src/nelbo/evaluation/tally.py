@@ -155,6 +155,10 @@ class BoundTally:
         """Start again from zero."""
         self._sums.zero_()
 
+    def forget_estimates(self) -> None:
+        """Start again from zero, but keep the count of network evaluations: they were spent."""
+        self._sums[1:].zero_()
+
     def estimate(self, rounds: int = 1) -> BoundEstimate:
         """Read the bound and its parts; one transfer to the host.
 

@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from nelbo.diffusion.bound import Denoise, VariationalBound
+from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.level import mean_per_example
 from nelbo.diffusion.process import diffuse
 from nelbo.evaluation.noise import ExampleNoise
 from nelbo.evaluation.tally import BoundTally
+from nelbo.evaluation.units import Unit
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Assignment:
 
 
 class BoundEstimator(ABC):
-    """Measures the bound of a data set, batch by batch.
+    """Measures the bound of a data set, batch by batch, in one or more rounds through it.
 
     Noise and timesteps are functions of the seed and of the example's position in its data set, so a
     result depends neither on the batch size nor on the number of processes.
@@ -52,8 +54,28 @@ class BoundEstimator(ABC):
         """What the ledger calls it."""
 
     @abstractmethod
-    def assign(self, index: Tensor, num_examples: int, K: int) -> Assignment:
-        """The steps of the examples at positions ``index`` (B,) of a data set of ``num_examples``."""
+    def assign(self, index: Tensor, num_examples: int, chain: Chain) -> Assignment:
+        """The steps of this round.
+
+        Args:
+            index: (B,) positions of a batch in the data set, on the CPU.
+            num_examples: size of the data set.
+            chain: the chain that is measured.
+        """
+
+    def again(self, tally: BoundTally, unit: Unit) -> bool:
+        """Learn from the round that ended, and say whether another one is wanted.
+
+        Args:
+            tally: all rounds so far, of all ranks.
+            unit: in which the target is given.
+        """
+        return False
+
+    @property
+    def rounds(self) -> int:
+        """Rounds that the tally holds so far."""
+        return 1
 
     def measure(
         self,
@@ -76,9 +98,9 @@ class BoundEstimator(ABC):
             label: (B,) class labels or None.
             num_examples: size of the whole data set.
         """
-        assignment = self.assign(index.cpu(), num_examples, bound.chain.num_steps)
+        assignment = self.assign(index.cpu(), num_examples, bound.chain)
         steps, weights = assignment.steps.to(x0.device), assignment.weights.to(x0.device)
-        noise = ExampleNoise(self.seed, "bound", index, x0)
+        noise = ExampleNoise(self.seed, f"bound, round {self.rounds}", index, x0)
         at_once = max(1, self.pairs_per_call // len(x0))
         columns = steps.split(at_once, dim=1)
         pairs = torch.cat([score(bound, denoise, x0, label, noise, column) for column in columns], dim=2)

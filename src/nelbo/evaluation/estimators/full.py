@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from nelbo.diffusion.chain import Chain
 from nelbo.evaluation.estimators.base import Assignment, BoundEstimator, first_two
 
 
@@ -19,7 +20,7 @@ class Full(BoundEstimator):
         """What the ledger calls it."""
         return "full chain"
 
-    def assign(self, index: Tensor, num_examples: int, K: int) -> Assignment:
+    def assign(self, index: Tensor, num_examples: int, chain: Chain) -> Assignment:
         """Steps 2..K for every example, weight 1."""
-        steps = torch.arange(2, K + 1).expand(len(index), K - 1)
+        steps = torch.arange(2, chain.num_steps + 1).expand(len(index), -1)
         return first_two(steps, torch.ones(steps.shape, dtype=torch.float64))

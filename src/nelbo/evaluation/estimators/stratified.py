@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from nelbo.diffusion.chain import Chain
 from nelbo.evaluation.estimators.base import Assignment, BoundEstimator, first_two
 from nelbo.randomness import generator
 
@@ -33,8 +34,9 @@ class Stratified(BoundEstimator):
         """What the ledger calls it."""
         return f"stratified, {self.evaluations_per_example} evaluations per example"
 
-    def assign(self, index: Tensor, num_examples: int, K: int) -> Assignment:
+    def assign(self, index: Tensor, num_examples: int, chain: Chain) -> Assignment:
         """Draws in 2..K that share the K - 1 denoising terms among them."""
+        K = chain.num_steps
         draws = self.evaluations_per_example - 2 if K > 1 else 0  # a chain of one step has no L_t
         u = spread(num_examples, draws, self.seed, "steps")[index]
         steps = 2 + (u * (K - 1)).long()
