@@ -2,8 +2,7 @@
 
 import errno
 import json
-import logging
-import warnings
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,10 +28,12 @@ def train(config: DictConfig) -> None:
     from lightning import seed_everything
 
     from nelbo.app import build
+    from nelbo.app.quiet import quieten_libraries
+    from nelbo.dashboard.report import report_finished_run
     from nelbo.dashboard.terminal import print_bound
     from nelbo.dashboard.wandb_run import finish
 
-    _quieten_libraries()
+    quieten_libraries()
     seed_everything(config.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")  # TF32 in the network; the bound is not made of matmuls
     run_dir = Path(config.run_dir)
@@ -44,10 +45,12 @@ def train(config: DictConfig) -> None:
     data.setup()  # missing or broken data shows now, and not at the end of the training that needs it
     loggers = build.build_loggers(config, run_dir)
     trainer = build.build_trainer(config, callbacks, loggers)
+    started = time.perf_counter()
     try:
         trainer.fit(module, datamodule=data)
+        train_seconds = time.perf_counter() - started
         trainer.validate(module, datamodule=data, verbose=False)
-        metrics = _metrics(trainer)
+        metrics = _metrics(trainer) | {"train_seconds": round(train_seconds, 1)}
         trainer.test(module, datamodule=data, verbose=False)
         metrics |= _metrics(trainer)
         if trainer.is_global_zero:
@@ -59,18 +62,8 @@ def train(config: DictConfig) -> None:
     finally:
         finish(loggers)
     if trainer.is_global_zero:
+        report_finished_run(run_dir)
         print_bound(metrics, ("val", "test"), module.unit, run_dir)
-
-
-def _quieten_libraries() -> None:
-    """Keep advertisements, and warnings about what is meant to be so, out of the terminal."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for message in (
-        ".*does not have many workers.*",
-        ".*exists and is not empty.*",
-        ".*treespec, LeafSpec.*",
-    ):
-        warnings.filterwarnings("ignore", message)
 
 
 def _metrics(trainer: "Trainer") -> dict[str, float]:
@@ -90,6 +83,8 @@ def _write_summary(
     averaged = any(isinstance(callback, EMA) for callback in trainer.callbacks)  # pyright: ignore
     ledger = make_ledger(
         data=type(data).__name__,
+        dims=data.spec.dims,
+        levels=data.spec.levels,
         split="test",
         weights="ema" if averaged else "raw",
         bound=module.bound,

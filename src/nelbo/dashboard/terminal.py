@@ -60,13 +60,16 @@ def _short(value: float) -> str:
 
 
 def _files(run_dir: Path) -> list[tuple[str, str]]:
-    files = [
-        ("run", str(run_dir)),
-        ("weights", str(run_dir / "checkpoints" / "last.ckpt")),
-    ]
+    files = [("run", str(run_dir))]
+    checkpoint = run_dir / "checkpoints" / "last.ckpt"
+    if checkpoint.exists():
+        files.append(("weights", str(checkpoint)))
     samples = sorted((run_dir / "samples").glob("*.png"))
     if samples:
         files.append(("samples", str(samples[-1])))
+    report = run_dir / "report.html"
+    if report.exists():
+        files.append(("look", str(report)))
     wandb_runs = sorted((run_dir / "wandb").glob("*run-*"))
     if wandb_runs:
         files.append(("look", f"wandb leet {wandb_runs[-1]}"))

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from nelbo.data.spec import DataSpec
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.variances import ReverseVariance
@@ -74,7 +73,8 @@ class Ledger:
 def make_ledger(
     *,
     data: str,
-    spec: DataSpec,
+    dims: int,
+    levels: int | None,
     split: str,
     weights: str,
     bound: VariationalBound,
@@ -87,8 +87,8 @@ def make_ledger(
     cleanest, noisiest = chain.level(torch.tensor([1, chain.num_steps])).logsnr.tolist()
     return Ledger(
         data=data,
-        dims=spec.dims,
-        levels=spec.levels,
+        dims=dims,
+        levels=levels,
         split=split,
         num_examples=estimate.num_examples,
         decoder=str(bound.decoder),

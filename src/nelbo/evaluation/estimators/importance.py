@@ -111,7 +111,7 @@ def pilot_probabilities(chain: Chain) -> Tensor:
 
 
 def learned_probabilities(table: StepTable, floor: float) -> Tensor:
-    """p of steps 2..K in proportion to sqrt(E[L^2]), (K-1,): log-linear between bins of equally many draws."""
+    """p of steps 2..K in proportion to sqrt(E[L^2]), (K-1,): log-linear between bins of equal count."""
     count, squares = table.count[1:], table.sum_of_squares[1:]
     num_bins = max(1, int(count.sum()) // PILOT_DRAWS_PER_BIN)
     edges = count.cumsum(0) - 0.5 * count
@@ -125,7 +125,7 @@ def learned_probabilities(table: StepTable, floor: float) -> Tensor:
     rms = (total(squares)[drawn] / total(count)[drawn]).clamp(min=torch.finfo(torch.float64).tiny).sqrt()
     centre = total(count * position)[drawn] / total(count)[drawn]
     size = interpolate(position, centre, rms.log()).exp()
-    return (1.0 - floor) * size / size.sum() + floor / len(size)
+    return (1.0 - floor) * size / size.sum() + floor / max(len(size), 1)
 
 
 def interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
