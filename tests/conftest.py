@@ -1,12 +1,13 @@
 """What the tests of several rooms need: composed configurations, tiny runs, and commands run in process."""
 
+import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-import nelbo  # noqa: F401  # before Lightning and torchvision, which it makes importable
 import pytest
 import torch
 from hydra import compose as hydra_compose
@@ -15,7 +16,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+import nelbo  # noqa: F401  # before Lightning and torchvision, which it makes importable
+
 ROOT = Path(__file__).parents[1]
+
+torch.set_num_threads(1)  # tensors here are small, and other tests run beside this one
 
 # a network and a run that take a second on one core
 TINY = (
@@ -27,7 +32,7 @@ TINY = (
     "trainer.val_check_interval=3",
     "trainer.log_every_n_steps=2",
     "lr_schedule.warmup_steps=0",
-    "val_estimator.evaluations_per_example=2",
+    "val_estimator.evaluations_per_example=3",
     "test_estimator.evaluations_per_example=4",
     "sampler.steps=2",
     "callbacks.samples.num_samples=4",
@@ -89,27 +94,45 @@ def tiny_run(tmp_path) -> Callable[..., SimpleNamespace]:
 
 
 @pytest.fixture
-def command(tmp_path, monkeypatch, capfd) -> Callable[..., SimpleNamespace]:
-    """Runs ``python train.py <arguments>`` in this process: exit code, stdout, stderr."""
+def command(tmp_path, capfd) -> Callable[..., SimpleNamespace]:
+    """Runs ``python train.py <arguments>`` in this process: exit code, stdout, stderr, run folder."""
 
-    def run(*arguments: str, job=None) -> SimpleNamespace:
-        from nelbo.app.command import run as run_command
-        from nelbo.app.train import train
-
-        monkeypatch.setattr(sys, "argv", ["train.py", f"hydra.run.dir={tmp_path / 'run'}", *arguments])
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # so that what the command sets is undone
-        monkeypatch.delenv("HYDRA_FULL_ERROR")
-        GlobalHydra.instance().clear()
+    def run(*arguments: str, job=None, folder: Path = tmp_path / "run") -> SimpleNamespace:
         capfd.readouterr()
-        code = 0
-        try:
-            run_command("train", job or train)
-        except SystemExit as ended:
-            code = ended.code
+        code = run_train(*arguments, job=job, folder=folder)
         out, err = capfd.readouterr()
-        return SimpleNamespace(code=code, out=out, err=err, folder=tmp_path / "run")
+        return SimpleNamespace(code=code, out=out, err=err, folder=folder)
 
     return run
+
+
+def run_train(*arguments: str, folder: Path, job=None) -> int:
+    """``python train.py <arguments>`` in this process; returns the exit code."""
+    from nelbo.app.command import run
+    from nelbo.app.train import train
+
+    before = dict(os.environ), sys.argv
+    sys.argv = ["train.py", f"hydra.run.dir={folder}", *arguments]
+    GlobalHydra.instance().clear()
+    try:
+        run("train", job or train)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    finally:
+        sys.argv = before[1]
+        os.environ.clear()
+        os.environ.update(before[0])
+    return 0
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory) -> SimpleNamespace:
+    """A whole tiny run of the default choices (but a small network): its folder and what it printed."""
+    folder = tmp_path_factory.mktemp("finished")
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        code = run_train(*TINY, folder=folder)
+    assert code == 0, out.getvalue()
+    return SimpleNamespace(folder=folder, out=out.getvalue())
 
 
 class Trainer(SimpleNamespace):

@@ -65,7 +65,7 @@ def take_a_step(module, stub_trainer) -> dict[str, torch.Tensor]:
 def check(config, stub_trainer):
     spec = Digits().spec
     if cannot_work(config):
-        with pytest.raises(ValueError, match="use (loss|variance)="):
+        with pytest.raises(ValueError, match=r"use (loss|variance)="):
             build.build_module(config, spec)
         return
     module = build.build_module(config, spec)
@@ -83,7 +83,7 @@ def check(config, stub_trainer):
 
 @pytest.mark.parametrize(
     ("schedule", "parameterization", "variance", "loss"),
-    product(names("schedule"), names("parameterization"), names("variance"), names("loss")),
+    list(product(names("schedule"), names("parameterization"), names("variance"), names("loss"))),
 )
 def test_a_training_step(schedule, parameterization, variance, loss, combine, stub_trainer):
     choices = {
@@ -95,7 +95,7 @@ def test_a_training_step(schedule, parameterization, variance, loss, combine, st
     check(combine(**choices), stub_trainer)
 
 
-@pytest.mark.parametrize(("timesteps", "loss"), product(names("timesteps"), names("loss")))
+@pytest.mark.parametrize(("timesteps", "loss"), list(product(names("timesteps"), names("loss"))))
 def test_a_training_step_at_other_timesteps(timesteps, loss, combine, stub_trainer):
     variance = "learned_range" if loss == "hybrid" else "fixed_large"
     check(combine(timesteps=timesteps, loss=loss, variance=variance), stub_trainer)

@@ -9,7 +9,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 # shown at exit: which of the libraries that take seconds were imported
-SPY = "import atexit, sys; atexit.register(lambda: print('imported', sorted({'torch', 'lightning', 'wandb'} & set(sys.modules))))"
+SPY = """
+import atexit, sys
+atexit.register(lambda: print("imported", sorted({"torch", "lightning", "wandb"} & set(sys.modules))))
+"""
 
 
 def python(*arguments, spy=None, **environment):

@@ -1,13 +1,12 @@
 """What the tests of the mathematics share: the files of conf, textbook schedules, repeatable examples."""
 
+import functools
 import importlib
-from functools import partial
 from pathlib import Path
 
 import hypothesis
 import mpmath
 import pytest
-import torch
 import yaml
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -18,15 +17,6 @@ hypothesis.settings.load_profile("repeatable")
 mpmath.mp.dps = 50
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors gain nothing from threads, and lose much where tests run side by side."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def components(group):
     """Each file of conf/group as a parameter: its class, given the file's arguments."""
     parameters = []
@@ -35,36 +25,36 @@ def components(group):
         config.pop("defaults", None)
         module, _, name = config.pop("_target_").rpartition(".")
         cls = getattr(importlib.import_module(module), name)
-        parameters.append(pytest.param(partial(cls, **config), id=path.stem))
+        parameters.append(pytest.param(functools.partial(cls, **config), id=path.stem))
     return parameters
 
 
-@pytest.fixture(params=components("schedule"))
+@pytest.fixture(scope="session", params=components("schedule"))
 def make_schedule(request):
     return request.param
 
 
-@pytest.fixture(params=components("parameterization"))
+@pytest.fixture(scope="session", params=components("parameterization"))
 def make_parameterization(request):
     return request.param
 
 
-@pytest.fixture(params=components("variance"))
+@pytest.fixture(scope="session", params=components("variance"))
 def make_variance(request):
     return request.param
 
 
-@pytest.fixture(params=components("loss"))
+@pytest.fixture(scope="session", params=components("loss"))
 def make_loss(request):
     return request.param
 
 
-@pytest.fixture(params=components("timesteps"))
+@pytest.fixture(scope="session", params=components("timesteps"))
 def make_timesteps(request):
     return request.param
 
 
-@pytest.fixture(params=components("sampler"))
+@pytest.fixture(scope="session", params=components("sampler"))
 def make_sampler(request):
     return request.param
 
@@ -113,4 +103,4 @@ def textbook_betas():
         "sigmoid": _sigmoid,
         "linear_logsnr": _linear_logsnr,
     }
-    return lambda name, T: formulas[name](T)
+    return functools.cache(lambda name, T: formulas[name](T))

@@ -45,8 +45,9 @@ def test_probabilities_add_up_to_1(levels, dtype, mean, log10_sigma):
     x0 = grid(levels, dtype)
     log_p = decoder.log_prob(x0, torch.full_like(x0, mean), log_var(10.0**log10_sigma, levels))
     assert log_p.dtype == dtype
-    tolerance = 1e-12 if dtype == torch.float64 else 1e-6
-    assert log_p.double().logsumexp(0).abs() < tolerance
+    # neighbouring bins miss or overlap each other by the rounding of the data, in units of sigma
+    sigma = 10.0**log10_sigma * 2 / (levels - 1)
+    assert log_p.double().logsumexp(0).abs() < 16 * torch.finfo(dtype).eps * (1 + 1 / sigma)
 
 
 @pytest.mark.parametrize("sigma", [1e-3, 0.1, 1.0, 10.0, 100.0])
@@ -119,7 +120,7 @@ def test_tanh_is_near_the_exact_one_in_the_middle_and_no_bound_in_the_tail():
         for cdf in ("exact", "tanh")
     )
     middle = slice(112, 144)
-    torch.testing.assert_close(tanh[middle], exact[middle], rtol=1e-3, atol=0)
+    torch.testing.assert_close(tanh[middle], exact[middle], rtol=2e-3, atol=0)
     assert tanh[0].item() == pytest.approx(-27.631, abs=1e-3)  # log(1e-12)
     assert exact[0] < -100
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from nelbo.evaluation.table import SCHEMA
 from nelbo.evaluation.units import Unit, unit_of
 
 CONFIG, SUMMARY, METRICS, TERMS = ".hydra/config.yaml", "summary.json", "metrics.csv", "bound.parquet"
@@ -177,7 +178,7 @@ def _terms(path: Path) -> dict[str, dict[int, Terms]]:
     (at the end of training, or after going back to a checkpoint) the last one counts: the draws are the
     same, and adding them up would make errors look smaller than they are.
     """
-    table = pq.read_table(path)
+    table = pq.read_table(path, schema=SCHEMA)
     split = np.array(table["split"].to_pylist(), dtype=object)
     column = {name: table[name].to_numpy() for name in table.column_names if name != "split"}
     step, t = column["step"], column["t"]

@@ -36,6 +36,18 @@ def decode(path: Path, size: int, channels: int) -> Tensor:
     return torch.from_numpy(np.array(resized)).view(size, size, channels).permute(2, 0, 1)
 
 
+def check(path: Path) -> None:
+    """Read the header of an image, and none of its pixels.
+
+    Raises:
+        ValueError: if it is not an image, naming it.
+    """
+    try:
+        Image.open(path).close()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"cannot read the image {path}: {error}") from error
+
+
 class ImageFiles(Examples):
     """Images decoded each time they are asked for.
 

@@ -9,7 +9,7 @@ import torch
 
 from nelbo.data.base import DataModule, SplitName
 from nelbo.data.examples import Examples, TensorExamples
-from nelbo.data.image_file import MODES, ImageFiles
+from nelbo.data.image_file import MODES, ImageFiles, check
 from nelbo.data.spec import DataSpec
 
 _SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -92,6 +92,8 @@ class ImageFolder(DataModule):
         label = torch.tensor([number[entry.class_name] for entry in entries]) if number else None
         files = ImageFiles([entry.path for entry in entries], self.size, self.channels, label)
         if not self.in_memory:
+            for entry in entries:
+                check(entry.path)  # what is no image shall show now, and not after hours of training
             return files
         return TensorExamples(files.fetch(torch.arange(len(files)), epoch=0).x0, label)
 

@@ -109,16 +109,16 @@ def make_ledger(
     )
 
 
-def disagreements(ledgers: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """What makes the bounds of these ledgers incomparable: entries of MUST_AGREE with their values.
+def disagreements(ledgers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What makes the bounds of these ledgers incomparable: the entries of MUST_AGREE that differ.
 
-    An entry that a ledger does not have is not held against it, and its value is None.
+    An entry that a ledger does not have is not held against it.
     """
-    differing: dict[str, list[Any]] = {}
+    differing: list[str] = []
     for name in MUST_AGREE:
         present = [ledger[name] for ledger in ledgers if name in ledger]
         if any(value != present[0] for value in present[1:]):
-            differing[name] = [ledger.get(name) for ledger in ledgers]
+            differing.append(name)
     return differing
 
 

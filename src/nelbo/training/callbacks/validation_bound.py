@@ -46,17 +46,15 @@ class ValidationBound(Callback):
         metrics |= {f"{split}/share/{name}": share for name, share in shares.items()}
         bar = f"{split}/{pl_module.unit.metric}"
         pl_module.log(bar, metrics.pop(bar), prog_bar=split == "val")
-        pl_module.log_dict(metrics)
+        below = share_below_half_bin(pl_module, estimate, steps)
+        pl_module.log_dict(metrics | {f"{split}/share_below_half_bin": below})
         if trainer.is_global_zero:
             table.append(self.path, trainer.global_step, split, chain.timesteps(), steps)
             for logger in trainer.loggers:
                 wandb_charts.log_bound(logger, split, chain.timesteps(), steps, pl_module.unit)
-        self._warn_about_clean_levels(pl_module, estimate, steps)
+        self._warn_about_clean_levels(below)
 
-    def _warn_about_clean_levels(
-        self, pl_module: DiffusionModule, estimate: BoundEstimate, steps: StepTable
-    ) -> None:
-        share = share_below_half_bin(pl_module, estimate, steps)
+    def _warn_about_clean_levels(self, share: float) -> None:
         if share > VISIBLE_SHARE and not self._warned:
             self._warned = True
             rank_zero_warn(

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from nelbo.dashboard.report.bins import binned, from_data, from_noise, log_bins
+import plotly.graph_objects as go
+
+from nelbo.dashboard.report.bins import Binned, binned, from_data, from_noise, log_bins
 from nelbo.dashboard.report.card import Card
 from nelbo.dashboard.report.entry import Entry, shared_label
 from nelbo.dashboard.report.style import SPLIT_COLOURS, SPLIT_NAMES, add_line, figure, log_t, log_y
@@ -19,35 +21,42 @@ def chain(entries: Sequence[Entry]) -> Card:
     for entry, terms, name, colour, split in _lines(entries):
         table, per_nat = binned(terms, log_bins([terms])), entry.run.unit.per_nat
         longest = max(longest, len(terms.count))
-        add_line(
-            each,
-            table.bins.centre,
-            table.mean * per_nat,
-            name,
-            colour,
-            error=table.stderr * per_nat,
-            positive=True,
-            mode="lines+markers",
-            marker={"size": 4},
-        )
+        _add_each(each, table, per_nat, name, colour)
         for drawn, curve in (
             (noise, from_noise(table, entry.prior(split))),
             (data, from_data(table)),
         ):
-            add_line(
-                drawn, curve.t, curve.value * per_nat, name, colour, error=curve.error * per_nat
-            )
+            add_line(drawn, curve.t, curve.value * per_nat, name, colour, error=curve.error * per_nat)
     views = {"per step": each, "added up from noise": noise, "added up from data": data}
     return Card(
         key="chain",
         title="L<sub>t</sub> against t",
-        caption="The leftmost point, t = 1, is L<sub>0</sub>; every other point is the mean of L<sub>t</sub> "
-        "over a bin of neighbouring t. Added up from noise: L<sub>T</sub> plus all steps from T down to t, "
+        caption="The diamond at t = 1 is L<sub>0</sub>; every other point is the mean of L<sub>t</sub> over "
+        "a bin of neighbouring t. Added up from noise: L<sub>T</sub> plus all steps from T down to t, "
         "what has been sent when t is reached; it ends at the bound on the left. Added up from data: "
         "L<sub>0</sub> plus all steps up to t. Bands are one standard error, draws taken as independent.",
         views={label: log_t(view, longest) for label, view in views.items()},
         needs="bound.parquet",
     )
+
+
+def _add_each(drawn: go.Figure, table: Binned, per_nat: float, name: str, colour: str) -> None:
+    """L_t as a line with a band, and L_0, which is something else, as a point by itself."""
+    value, error = table.mean * per_nat, table.stderr * per_nat
+    markers = {"mode": "lines+markers", "marker": {"size": 4, "color": colour}, "positive": True}
+    add_line(drawn, table.bins.centre[1:], value[1:], name, colour, error=error[1:], **markers)
+    if value[0] > 0:
+        drawn.add_scatter(
+            x=[1],
+            y=value[:1],
+            error_y={"array": error[:1], "thickness": 1.5, "width": 0},
+            mode="markers",
+            marker={"size": 7, "symbol": "diamond", "color": colour},
+            name=name,
+            legendgroup=name,
+            showlegend=False,
+            hovertemplate=f"<b>{name}</b><br>L<sub>0</sub>: %{{y:.4g}}<extra></extra>",
+        )
 
 
 def _lines(entries: Sequence[Entry]) -> Iterator[tuple[Entry, Terms, str, str, str]]:

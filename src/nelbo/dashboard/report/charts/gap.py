@@ -57,9 +57,8 @@ def _add(drawn: go.Figure, curve: bins.Curve, factor: float, name: str, colour: 
         y=curve.value * factor,
         error_y={"array": curve.error * factor, "thickness": 1.2, "width": 0},
         customdata=curve.error * factor,
-        mode="lines+markers",
-        line={"color": colour, "width": 1.5},
-        marker={"size": 6},
+        mode="markers",
+        marker={"size": 7, "color": colour},
         name=name,
         hovertemplate=f"<b>{name}</b><br>t around %{{x:.3~g}}: %{{y}} ± %{{customdata:.2g}}<extra></extra>",
     )

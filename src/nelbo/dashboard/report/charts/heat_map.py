@@ -1,6 +1,7 @@
 """L_t over training: which noise levels are learned when."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -8,7 +9,7 @@ import plotly.graph_objects as go
 from nelbo.dashboard.report.bins import binned, log_bins
 from nelbo.dashboard.report.card import Card
 from nelbo.dashboard.report.entry import Entry
-from nelbo.dashboard.report.style import figure
+from nelbo.dashboard.report.style import figure, has_traces
 from nelbo.dashboard.run_folder import Run
 
 
@@ -18,11 +19,12 @@ def heat_map(entries: Sequence[Entry]) -> Card:
         views = {"validation": _map(entries[0].run, "val"), "training": _map(entries[0].run, "train")}
     else:
         views = {entry.name: _map(entry.run, "val") for entry in entries}
+    _share_colours([view for view in views.values() if has_traces(view)])
     return Card(
         key="heat_map",
         title="L<sub>t</sub> over training",
-        caption="One column is one measurement; the lowest row, t = 1, is L<sub>0</sub>. Colour is the mean "
-        "of L<sub>t</sub> per step, on a logarithmic scale.",
+        caption="A column ends at the step of its measurement; the lowest row, t = 1, is L<sub>0</sub>. "
+        "Colour is the mean of L<sub>t</sub> per step, on a logarithmic scale.",
         views=views,
         needs="at least two measurements of a split in bound.parquet",
     )
@@ -40,22 +42,21 @@ def _map(run: Run, split: str) -> go.Figure:
         colour = np.log10(np.where(nats > 0, nats * run.unit.per_nat, np.nan))
     if not np.isfinite(colour).any():
         return drawn
-    ticks = np.arange(np.floor(np.nanmin(colour)), np.ceil(np.nanmax(colour)) + 1)
     drawn.add_heatmap(
         x=_edges(steps),
         y=bins.edges,
         z=colour,
         customdata=10**colour,
-        text=np.broadcast_to([[_range(a, b)] for a, b in zip(bins.first, bins.last, strict=True)], nats.shape),
+        text=np.broadcast_to(
+            [[_range(a, b)] for a, b in zip(bins.first, bins.last, strict=True)], nats.shape
+        ),
         colorscale="Viridis",
         colorbar={
             "title": {"text": run.unit.label, "side": "right"},
-            "tickvals": ticks,
-            "ticktext": [f"10<sup>{tick:.0f}</sup>" for tick in ticks],
             "thickness": 10,
             "outlinewidth": 0,
         },
-        hovertemplate="step %{x:.0f}, %{text}: %{customdata:.3g} per step<extra></extra>",
+        hovertemplate="%{text}: %{customdata:.3g} per step<extra></extra>",
     )
     T = int(bins.last[-1])
     powers = [10**k for k in range(len(str(T)))]
@@ -64,10 +65,21 @@ def _map(run: Run, split: str) -> go.Figure:
     return drawn
 
 
+def _share_colours(maps: list[go.Figure]) -> None:
+    """One scale for all maps, so that they can be compared."""
+    if not maps:
+        return
+    traces: list[Any] = [drawn.data[0] for drawn in maps]  # pyright: ignore[reportIndexIssue]
+    low, high = min(np.nanmin(trace.z) for trace in traces), max(np.nanmax(trace.z) for trace in traces)
+    ticks = np.arange(np.floor(low), np.ceil(high) + 1)
+    for trace in traces:
+        trace.update(zmin=low, zmax=high)
+        trace.colorbar.update(tickvals=ticks, ticktext=[f"10<sup>{tick:.0f}</sup>" for tick in ticks])
+
+
 def _edges(steps: np.ndarray) -> np.ndarray:
-    """Half way between measurements, so that each has a column around it."""
-    middle = (steps[1:] + steps[:-1]) / 2
-    return np.concatenate([[steps[0] - (middle[0] - steps[0])], middle, [2 * steps[-1] - middle[-1]]])
+    """A column ends where its measurement was made."""
+    return np.concatenate([[max(2 * steps[0] - steps[1], 0)], steps])
 
 
 def _range(first: int, last: int) -> str:

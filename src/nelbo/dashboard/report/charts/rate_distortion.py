@@ -23,8 +23,8 @@ DDPM_CIFAR10 = (
 def rate_distortion(entries: Sequence[Entry]) -> Card:
     """What is sent until step t, and how far the reconstruction from x_t still is from the data."""
     is_discrete = all(entry.run.is_discrete for entry in entries)
-    scale = "on a scale of 0 to 255" if is_discrete else "in units of the data"
-    drawn = figure(f"rate, {shared_label(entries)}", f"root mean squared error, {scale}")
+    scale = "0 to 255" if is_discrete else "units of the data"
+    drawn = figure(f"rate, {shared_label(entries)}", f"RMSE, {scale}")
     for entry, split, terms, name, colour in _lines(entries):
         table = binned(terms, log_bins([terms]))
         rate, distortion = rate_and_distortion(table, entry.prior(split))
@@ -45,9 +45,8 @@ def rate_distortion(entries: Sequence[Entry]) -> Card:
             x=rate,
             y=error,
             customdata=steps,
-            mode="lines+markers",
-            line={"color": "#8b95a5", "width": 1, "dash": "dot"},
-            marker={"size": 6, "symbol": "circle-open"},
+            mode="markers",
+            marker={"size": 7, "symbol": "circle-open", "color": "#8b95a5", "line": {"width": 1.5}},
             name="DDPM on CIFAR-10, published",
             hovertemplate="<b>DDPM on CIFAR-10</b>, %{customdata} of 1000 steps<br>rate %{x:.4g}, "
             "error %{y:.4g}<extra></extra>",
@@ -57,10 +56,11 @@ def rate_distortion(entries: Sequence[Entry]) -> Card:
         key="rate_distortion",
         title="Rate and distortion",
         caption="Sent from noise to data: at each t, the bits until the receiver knows x<sub>t</sub> "
-        "(L<sub>T</sub> and all steps above t), and how far its x&#770;<sub>0</sub> is then from the data. "
+        "(L<sub>T</sub> and all steps above t), and how far its x&#770;<sub>0</sub> is then from the data "
+        "(root mean squared error" + (" on a scale of 0 to 255" if is_discrete else "") + "). "
         "L<sub>0</sub> is not part of it."
         + (
-            " The dotted points are DDPM's on CIFAR-10 (Ho et al. 2020, table 4), for reference: "
+            " The open circles are DDPM's on CIFAR-10 (Ho et al. 2020, table 4), for reference: "
             "other data, so not a target."
             if is_discrete
             else ""

@@ -44,7 +44,7 @@ def _final(entries: Sequence[Entry]) -> go.Figure:
             textangle=0,
             hovertemplate="<b>%{y}</b>, %{fullData.name}: %{x:.2%}<extra></extra>",
         )
-    drawn.update_xaxes(tickformat=".0%", range=[0, 1], dtick=0.25)
+    drawn.update_xaxes(tickformat=".0%", range=[0, 1.002], dtick=0.25)
     drawn.update_yaxes(autorange="reversed", showgrid=False)
     drawn.update_layout(barmode="stack", bargap=0.35, legend={"traceorder": "normal"})
     drawn.update_layout(uniformtext={"mode": "hide", "minsize": 10})

@@ -35,9 +35,9 @@ def training(entries: Sequence[Entry]) -> Card:
     return Card(
         key="training",
         title="The bound over training",
-        caption="Validation measures held-out data under the averaged weights (if the run has them). Training "
-        "is read off the training batches as they come: raw weights, dropout on, every point the mean since "
-        "the point before. Bands and bars are one standard error.",
+        caption="Validation measures held-out data under the averaged weights (if the run has them). "
+        "Training is read off the training batches as they come: raw weights, dropout on, every point the "
+        "mean since the point before. Bands and bars are one standard error.",
         views=views,
         needs="metrics.csv with train/ or val/ figures",
     )
@@ -66,7 +66,7 @@ def _stacked(entry: Entry) -> go.Figure:
     # an untrained network's bound can be hundreds of times the final one
     later = total.values[len(total.values) // 2 :]
     drawn.update_yaxes(range=[0, 1.1 * min(total.values.max(), 3 * np.median(later))])
-    drawn.update_layout(hovermode="x unified")
+    drawn.update_layout(hovermode="x unified", legend={"traceorder": "normal"})
     return drawn
 
 
@@ -91,7 +91,7 @@ def _splits(entries: Sequence[Entry], part: str | None) -> go.Figure:
             **trace | ({"mode": "lines+markers", "marker": {"size": 5}} if split == "val" else {}),
         )
     value, step = run.final(f"test/{name}"), run.final("step")
-    if value is not None and step is not None:
+    if value is not None and step is not None and has_traces(drawn):
         drawn.add_scatter(
             x=[step],
             y=[value],
@@ -112,9 +112,7 @@ def _runs(entries: Sequence[Entry], part: str | None) -> go.Figure:
         if train is not None:
             thin = {"width": 1, "dash": "dot", "color": entry.colour}
             options = {"line": thin, "legendgroup": entry.name, "showlegend": val is None, "opacity": 0.7}
-            add_line(
-                drawn, train.steps, train.values, f"{entry.name}, training", entry.colour, **options
-            )
+            add_line(drawn, train.steps, train.values, f"{entry.name}, training", entry.colour, **options)
         if val is not None:
             add_line(drawn, val.steps, val.values, entry.name, entry.colour, mode="lines+markers")
     return _scaled(drawn)

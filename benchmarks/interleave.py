@@ -1,0 +1,72 @@
+"""Timing things against each other on a machine that has other work too.
+
+Every round runs each of them once, in random order, and gives one ratio per pair; the median over the
+rounds is what counts, the quartiles say how far to trust it. Speed that drifts changes both sides of a ratio.
+"""
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+Clock = Callable[[], float]
+
+
+def set_up_clock(device: torch.device, threads: int) -> Clock:
+    """A clock in seconds; the network runs on ``threads`` threads if ``device`` is the CPU.
+
+    One thread is timed in processor time, which other programs hardly disturb; several in wall time, for
+    threads that wait for each other use processor time too.
+    """
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32, for all that is compared
+
+        def synchronised() -> float:
+            torch.cuda.synchronize(device)
+            return time.perf_counter()
+
+        return synchronised
+    torch.set_num_threads(threads)
+    return time.process_time if threads == 1 else time.perf_counter
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Median and quartiles over rounds."""
+
+    low: float
+    median: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def summarise(values: list[float]) -> Ratio:
+    return Ratio(*statistics.quantiles(values, n=4))
+
+
+def ratio(numerators: list[float], denominators: list[float]) -> Ratio:
+    """The ratio of two things that were timed side by side."""
+    return summarise([a / b for a, b in zip(numerators, denominators, strict=True)])
+
+
+def interleave(
+    steps: Mapping[str, Callable[[], None]], clock: Clock, rounds: int, warmup: int = 2
+) -> dict[str, list[float]]:
+    """Seconds of each step in each round, after ``warmup`` rounds that do not count."""
+    order = list(steps)
+    shuffle = random.Random(0).shuffle
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for number in range(-warmup, rounds):
+        shuffle(order)
+        for name in order:
+            start = clock()
+            steps[name]()
+            elapsed = clock() - start
+            if number >= 0:
+                seconds[name].append(elapsed)
+    return seconds

@@ -1,0 +1,90 @@
+"""Cost of the live bound: a training step on L_simple with it and without it.
+
+    python -m benchmarks.live_bound                              # the digits, batch 128
+    python -m benchmarks.live_bound data=patches data.batch_size=16
+    python -m benchmarks.live_bound --device cuda data=patches
+
+Takes the options of train.py. With it is the step as it is; without it, the bound's term and the prior
+are not computed and LiveBound does not run. Prints the median step of both, and the ratio of the two with
+its quartiles. The ratio of whole steps is noisy; the parts are timed by themselves as well and compared
+with the step, which is the more precise figure.
+"""
+
+import argparse
+from itertools import repeat
+from statistics import median
+
+import torch
+from hydra.utils import instantiate
+from torch import Tensor
+
+from benchmarks.interleave import interleave, ratio, set_up_clock
+from benchmarks.training_step import TrainingStep, configure, endless_batches
+from nelbo.diffusion.bound import VariationalBound
+from nelbo.diffusion.denoiser import Prediction
+from nelbo.diffusion.level import Step
+
+
+class NoBound(VariationalBound):
+    """Measures nothing."""
+
+    def prior(self, x0: Tensor) -> Tensor:
+        """0, (B,)."""
+        return x0.new_zeros(len(x0))
+
+    def term(self, step: Step, x0: Tensor, prediction: Prediction) -> Tensor:
+        """0, (B,)."""
+        return x0.new_zeros(len(x0))
+
+
+class BoundAlone:
+    """What the live bound adds to a step: one term per example, the prior, and their accumulation."""
+
+    def __init__(self, step: TrainingStep) -> None:
+        self.step = step
+        self.batch = next(step.batches)
+        module = step.module
+        sample, eps = module.draw(self.batch.x0)
+        self.at = module.bound.chain.step(sample.index)
+        with torch.no_grad():
+            # the noise in place of x_t: what is predicted from it does not matter here
+            self.prediction = module.denoiser(eps, self.at.t)
+        self.outputs = {"loss": eps.new_zeros(()), "index": sample.index, "weight": sample.weight}
+
+    @torch.no_grad()
+    def __call__(self) -> None:
+        """Compute and accumulate."""
+        module, x0 = self.step.module, self.batch.x0
+        self.outputs["bound"] = module.bound.term(self.at, x0, self.prediction)
+        self.outputs["prior"] = module.bound.prior(x0)
+        self.step.live_bound.on_train_batch_end(self.step.trainer, module, self.outputs, self.batch, 0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=1, help="on the CPU (default 1)")
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("overrides", nargs="*", help="options of train.py")
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    clock = set_up_clock(device, arguments.threads)
+
+    config = configure("loss=simple", *arguments.overrides)
+    batches = repeat(next(endless_batches(instantiate(config.data), device)))
+    measured, unmeasured = (TrainingStep(config, batches, device) for _ in range(2))
+    unmeasured.module.bound = NoBound(measured.module.bound.chain, measured.module.bound.decoder)
+    unmeasured.callbacks.remove(unmeasured.live_bound)
+
+    steps = {"with": measured, "without": unmeasured, "alone": BoundAlone(measured)}
+    seconds = interleave(steps, clock, arguments.rounds)
+    for name, times in seconds.items():
+        print(f"{name:8s} {1e3 * median(times):9.2f} ms")
+    print(f"with / without   {ratio(seconds['with'], seconds['without'])}")
+    print(f"alone / without  {ratio(seconds['alone'], seconds['without'])}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Our training step without Lightning's loop: the module, optimizer and callbacks of a configuration."""
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from lightning import Trainer
+from omegaconf import DictConfig
+
+from nelbo.app.build import build_module
+from nelbo.app.command import CONFIG_DIR
+from nelbo.data import DataModule
+from nelbo.data.batch import Batch
+from nelbo.training.callbacks import LiveBound
+
+
+def configure(*overrides: str) -> DictConfig:
+    """What ``python train.py`` would run with these options, in a temporary folder and without logger."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning.*")
+    run_dir = tempfile.mkdtemp(prefix="nelbo-benchmark-")
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return compose("train", overrides=["logger=none", f"run_dir={run_dir}", *overrides])
+
+
+def endless_batches(data: DataModule, device: torch.device) -> Iterator[Batch]:
+    """Training batches as the module gets them, epoch after epoch."""
+    loader = data.train_dataloader()
+    while True:
+        for batch in loader:
+            moved = Batch(*(None if part is None else part.to(device) for part in batch))
+            yield data.on_after_batch_transfer(moved)
+        loader.set_epoch(loader.epoch + 1)
+
+
+class LooplessTrainer(Trainer):
+    """Answers what a step and its callbacks ask of a trainer, but runs no loop and never logs."""
+
+    global_step = 0
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(logger=False, enable_checkpointing=False, log_every_n_steps=2**31, **options)
+
+
+class TrainingStep:
+    """Loss and live bound of the next batch, backward, optimizer, learning-rate schedule, EMA, LiveBound.
+
+    Args:
+        config: of a training.
+        batches: what it is trained on.
+        device: where it runs.
+        bf16: run the network in bfloat16 autocast.
+        channels_last: keep the weights in that memory format, and by them the feature maps.
+    """
+
+    def __init__(
+        self,
+        config: DictConfig,
+        batches: Iterator[Batch],
+        device: torch.device,
+        bf16: bool = False,
+        channels_last: bool = False,
+    ) -> None:
+        self.batches = batches
+        self.module = build_module(config, instantiate(config.data).spec).to(device)
+        if channels_last:
+            self.module.to(memory_format=torch.channels_last)
+        self.trainer = LooplessTrainer(accelerator=device.type, devices=1)
+        self.module.trainer = self.trainer
+        self.precision = torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
+        self.optimizer = self.module.make_optimizer(self.module.parameters())
+        self.lr_schedule = self.module.make_lr_schedule(self.optimizer)
+        self.ema = instantiate(config.callbacks.ema)
+        self.ema.setup(self.trainer, self.module, "fit")
+        self.live_bound = LiveBound(config.run_dir)
+        self.live_bound.on_train_start(self.trainer, self.module)
+        self.callbacks = [self.ema, self.live_bound]
+
+    def __call__(self) -> None:
+        """Make one step."""
+        batch = next(self.batches)
+        with self.precision:
+            outputs = self.module.training_step(batch, 0)
+        outputs["loss"].backward()
+        self.optimizer.step()
+        self.lr_schedule.step()
+        self.optimizer.zero_grad()
+        self.trainer.global_step += 1
+        for callback in self.callbacks:
+            callback.on_train_batch_end(self.trainer, self.module, outputs, batch, 0)

@@ -1,0 +1,31 @@
+"""``python -m nelbo <command>``: what is done with runs that are there already."""
+
+import sys
+from argparse import ArgumentParser
+
+from nelbo.commands import report
+
+COMMANDS = (report,)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; a failure is one line on stderr and exit code 1."""
+    parser = ArgumentParser(prog="python -m nelbo", description="What is done with finished runs.")
+    subparsers = parser.add_subparsers(metavar="command", required=True)
+    for command in COMMANDS:
+        summary = (command.__doc__ or "").splitlines()[0]
+        name = command.__name__.rpartition(".")[2]
+        subparser = subparsers.add_parser(name, help=summary, description=summary)
+        command.add_arguments(subparser)
+        subparser.set_defaults(run=command.run)
+    parsed = parser.parse_args(arguments)
+    try:
+        parsed.run(parsed)
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"use strict";
+// Draws the figures in the colours of the page, and again when the page changes from light to dark.
+
+const figures = JSON.parse(document.getElementById("figures").textContent);
+const config = { responsive: true, displaylogo: false, displayModeBar: false };
+
+function theme(layout) {
+  const css = getComputedStyle(document.body);
+  const colour = (name) => css.getPropertyValue(name).trim();
+  const narrow = window.innerWidth < 600;
+  const changes = {
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    "font.family": css.fontFamily,
+    "font.size": narrow ? 11 : 12.5,
+    "font.color": colour("--quiet"),
+    "legend.font.color": colour("--ink"),
+    "legend.bgcolor": "rgba(0,0,0,0)",
+    "hoverlabel.bgcolor": colour("--card"),
+    "hoverlabel.bordercolor": colour("--line"),
+    "hoverlabel.font.color": colour("--ink"),
+  };
+  for (const axis of Object.keys(layout).filter((key) => /^[xy]axis/.test(key))) {
+    changes[axis + ".gridcolor"] = colour("--grid");
+    changes[axis + ".linecolor"] = colour("--line");
+    changes[axis + ".tickcolor"] = colour("--line");
+  }
+  return changes;
+}
+
+function set(object, path, value) {
+  const keys = path.split(".");
+  const last = keys.pop();
+  let node = object;
+  for (const key of keys) node = node[key] = node[key] || {};
+  node[last] = value;
+}
+
+function draw(plot) {
+  const { data, layout } = figures[plot.dataset.card][plot.dataset.view];
+  for (const [path, value] of Object.entries(theme(layout))) set(layout, path, value);
+  return Plotly.react(plot, data, layout, config);
+}
+
+function visible() {
+  return [...document.querySelectorAll(".plot:not([hidden])")];
+}
+
+function drawVisible() {
+  visible().forEach(draw);
+}
+
+for (const button of document.querySelectorAll(".tabs button")) {
+  button.addEventListener("click", () => {
+    const card = button.closest(".card");
+    for (const other of card.querySelectorAll(".tabs button")) {
+      other.setAttribute("aria-pressed", String(other === button));
+    }
+    for (const plot of card.querySelectorAll(".plot")) {
+      plot.hidden = plot.dataset.view !== button.dataset.view;
+      if (!plot.hidden) draw(plot);
+    }
+  });
+}
+
+for (const strip of document.querySelectorAll(".strip")) {
+  const slider = strip.querySelector("input");
+  slider?.addEventListener("input", () => {
+    strip.querySelectorAll("img").forEach((image, i) => {
+      image.hidden = i !== Number(slider.value);
+      if (!image.hidden) strip.querySelector("output").textContent = "step " + image.dataset.step;
+    });
+  });
+}
+
+drawVisible();
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawVisible);
+matchMedia("print").addEventListener("change", drawVisible);

@@ -1,0 +1,86 @@
+"""The first thing on the page: the bound of one run, its error, and its parts."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from nelbo.dashboard.report.entry import Entry
+from nelbo.dashboard.report.numbers import cell, duration, plus_minus
+from nelbo.dashboard.report.style import PART_COLOURS, SPLIT_NAMES
+from nelbo.dashboard.run_folder import Run
+
+PART_NAMES = {"L_0": "reconstruction", "L_t": "denoising", "L_T": "prior"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of the bound; ``share`` is None where parts do not add up as shares (a density's bound)."""
+
+    symbol: str
+    name: str
+    value: str
+    share: float | None
+    colour: str
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The bound, in words."""
+
+    value: str
+    error: str
+    unit: str
+    of: str
+    parts: tuple[Part, ...]
+
+
+def headline(entry: Entry) -> Headline | None:
+    """The bound of the best split there is; None while none was measured."""
+    run, split = entry.run, entry.held_out
+    if split is None:
+        return None
+    total = run.final(f"{split}/{run.unit.metric}")
+    value, _, error = plus_minus(total, run.final(f"{split}/{run.unit.metric}_stderr")).partition(" ± ")
+    values = {part: run.final(f"{split}/{part}") or 0.0 for part in PART_NAMES}
+    adds_up = bool(total) and min(values.values()) >= 0
+    parts = tuple(
+        Part(
+            symbol=part[2:],
+            name=name,
+            value=plus_minus(values[part], run.final(f"{split}/{part}_stderr")),
+            share=values[part] / total if adds_up and total else None,
+            colour=PART_COLOURS[part],
+        )
+        for part, name in PART_NAMES.items()
+    )
+    return Headline(value, error, run.unit.label, _measured(run, split), parts)
+
+
+def facts(run: Run) -> dict[str, str]:
+    """What was trained, in a line."""
+    config = run.config
+    found = {
+        "data": class_name(config.get("data")),
+        "model": class_name(config.get("model")),
+        "schedule": class_name(config.get("schedule")),
+        "T": cell(steps) if (steps := config.get("schedule", {}).get("num_steps")) else None,
+        "parameterization": class_name(config.get("parameterization")),
+        "variance": class_name(config.get("variance")),
+        "loss": class_name(config.get("loss")),
+        "steps": cell(run.summary["step"]) if "step" in run.summary else None,
+        "trained for": duration(run.summary["train_seconds"]) if "train_seconds" in run.summary else None,
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def class_name(node: Any) -> str | None:
+    """What a node of the configuration makes."""
+    target = node.get("_target_") if isinstance(node, dict) else None
+    return target.rpartition(".")[2] if isinstance(target, str) else None
+
+
+def _measured(run: Run, split: str) -> str:
+    name = f"{SPLIT_NAMES[split]} split" if split != "train" else "training batches"
+    if split != "test" or not run.ledger:
+        return name
+    weights = {"ema": "averaged weights", "raw": "raw weights"}[run.ledger["weights"]]
+    return f"{name}, {run.ledger['num_examples']:,} examples, {weights}"

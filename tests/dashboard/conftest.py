@@ -1,0 +1,126 @@
+"""Run folders made up from a known bound, so that pages and curves are tested without training."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from nelbo.evaluation import table
+from nelbo.evaluation.tally import StepTable
+
+DIMS, T = 64, 200
+TIMESTEPS = torch.arange(1, T + 1)
+CONFIG = {
+    "data": {"_target_": "nelbo.data.digits.Digits", "batch_size": 128},
+    "model": {"_target_": "nelbo.models.unet.UNet", "channels": 32},
+    "schedule": {"_target_": "nelbo.diffusion.schedules.cosine.CosineSchedule", "num_steps": T},
+    "parameterization": {"_target_": "nelbo.diffusion.parameterizations.v.V"},
+    "decoder": {"_target_": "nelbo.diffusion.decoders.DiscretizedGaussian", "low": -1.0, "high": 1.0},
+    "optimizer": {"lr": 0.001},
+    "run_dir": "${hydra:runtime.output_dir}",
+}
+
+
+def true_terms(step: int) -> np.ndarray:
+    """Nats of L_0 and L_2..L_T after so many steps."""
+    t = np.arange(1, T + 1)
+    nats = 6.0 * t**-1.1 * (1 + 4 * np.exp(-step / 150))
+    nats[0] = 25.0 + 5 * np.exp(-step / 100)
+    return nats
+
+
+def draw_table(rng: np.random.Generator, mean: np.ndarray, draws: int, with_error: bool) -> StepTable:
+    """Each step drawn about so many times, some never."""
+    count = rng.poisson(draws, T)
+    count[0] = max(count[0], 1)
+    sums = np.zeros((4, T))
+    for i, n in enumerate(count):
+        x = rng.gamma(4.0, mean[i] / 4.0, n)
+        error = rng.gamma(4.0, 0.25 * (0.0005 + (i / T) ** 2 / 3), n)
+        sums[:, i] = n, x.sum(), (x**2).sum(), error.sum() if with_error else math.nan
+    return StepTable(*torch.from_numpy(sums))
+
+
+def part_metrics(split: str, mean: np.ndarray, error: float, discrete: bool) -> dict[str, float]:
+    per_nat = 1 / (DIMS * math.log(2)) if discrete else 1.0
+    parts = {
+        "bpd" if discrete else "nelbo": mean.sum() + 1e-6,
+        "L_0": mean[0],
+        "L_t": mean[1:].sum(),
+        "L_T": 1e-6,
+    }
+    found = {f"{split}/{name}": value * per_nat for name, value in parts.items()}
+    found |= {f"{split}/{name}_stderr": error * value * per_nat for name, value in parts.items()}
+    if split != "train":
+        total = parts["bpd" if discrete else "nelbo"]
+        edges = {"t_2_10": slice(1, 10), "t_11_100": slice(10, 100), "t_101_1000": slice(100, None)}
+        found |= {f"{split}/share/{name}": mean[span].sum() / total for name, span in edges.items()}
+        found |= {f"{split}/share/L_0": mean[0] / total, f"{split}/share/L_T": 1e-6 / total}
+    return found
+
+
+def write_run(
+    folder: Path, *, seed: int = 0, discrete: bool = True, config: dict | None = None, better: float = 1.0
+) -> Path:
+    """A finished run of 400 steps with a validation every 50."""
+    rng = np.random.default_rng(seed)
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / ".hydra/config.yaml").write_text(yaml.safe_dump(CONFIG | (config or {}), sort_keys=False))
+    (folder / "samples").mkdir()
+    rows: list[dict[str, float]] = []
+    for step in range(10, 401, 10):
+        live = part_metrics("train", better * true_terms(step) * rng.normal(1, 0.05), 0.05, discrete)
+        rows.append(
+            {"step": step - 1, "train/loss": 2 / step, "throughput/images_per_second": rng.normal(600, 20)}
+            | live
+        )
+        if step % 50:
+            continue
+        mean = better * true_terms(step)
+        rows.append({"step": step - 1} | part_metrics("val", mean, 0.02, discrete))
+        for split, draws in (("train", 30), ("val", 6)):
+            table.append(
+                folder / "bound.parquet", step, split, TIMESTEPS, draw_table(rng, mean, draws, split == "val")
+            )
+        pixels = rng.normal(128, 20 + step / 8, (72, 72)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"samples/step_{step:08d}.png")
+    test = part_metrics("test", better * true_terms(400), 0.01, discrete)
+    rows.append({"step": 400} | test)
+    table.append(
+        folder / "bound.parquet", 400, "test", TIMESTEPS, draw_table(rng, better * true_terms(400), 40, True)
+    )
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [",".join(names), *(",".join(str(row.get(name, "")) for name in names) for row in rows)]
+    (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
+    ledger = {
+        "data": "Digits",
+        "dims": DIMS,
+        "levels": 17 if discrete else None,
+        "split": "test",
+        "num_examples": 180,
+        "decoder": "discretized Gaussian, 17 levels, exact CDF",
+        "T": T,
+        "clip": None,
+        "weights": "ema",
+        "stderr": 0.1,
+    }
+    summary = {**test, "step": 400, "train_seconds": 125.0, "ledger": ledger}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[..., Path]:
+    return write_run
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory) -> Path:
+    """One run that nobody changes."""
+    return write_run(tmp_path_factory.mktemp("runs") / "finished")

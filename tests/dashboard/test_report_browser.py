@@ -1,0 +1,117 @@
+"""The page in a browser: draws everything, fetches nothing, complains of nothing, fits every screen."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+
+from nelbo.dashboard.report import write_report
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    found = os.environ.get("NELBO_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"no browser found: none of {', '.join(BROWSERS)}, and NELBO_BROWSER is not set")
+    with sync_api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=found, args=list(QUIET))
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def pages(finished_run, make_run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pages")
+    other = make_run(folder / "other", seed=1, better=0.9)
+    write_report([finished_run], folder / "one.html")
+    write_report([finished_run, other], folder / "two.html")
+    return {"one": folder / "one.html", "two": folder / "two.html"}
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens a page and writes down what it does."""
+    opened = []
+
+    def open_page(path, size, scheme="light"):
+        width, height = SIZES[size]
+        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        page = context.new_page()
+        seen = SimpleNamespace(page=page, console=[], errors=[], requests=[])
+        page.on("console", lambda message: seen.console.append(message.text))
+        page.on("pageerror", lambda error: seen.errors.append(str(error)))
+        page.on("request", lambda request: seen.requests.append(request.url))
+        page.goto(path.as_uri())
+        page.wait_for_function("document.querySelectorAll('.plot:not([hidden]) .main-svg').length > 0")
+        opened.append(context)
+        return seen
+
+    yield open_page
+    for context in opened:
+        context.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "scheme"),
+    [
+        ("one", "desktop", "light"),
+        ("one", "phone", "dark"),
+        ("two", "desktop", "dark"),
+        ("two", "phone", "light"),
+    ],
+)
+def test_every_view_is_drawn(pages, visit, name, size, scheme):
+    seen = visit(pages[name], size, scheme)
+    page = seen.page
+    cards = page.query_selector_all(".card:has(.plot)")
+    assert len(cards) == 7
+    for card in cards:
+        title = card.query_selector("h2").inner_text()
+        for tab in card.query_selector_all(".tabs button") or [None]:
+            if tab:
+                tab.click()
+            (plot,) = [plot for plot in card.query_selector_all(".plot") if plot.is_visible()]
+            drawn = plot.evaluate(
+                "p => ({svg: p.querySelectorAll('.main-svg').length, width: p.getBoundingClientRect().width,"
+                " inside: p.querySelector('.main-svg').getBoundingClientRect().width,"
+                " marks: p.querySelectorAll('.trace, .hm image, .point, .plot image').length})"
+            )
+            assert drawn["svg"] > 0, title
+            assert drawn["marks"] > 0, (title, tab and tab.inner_text())
+            assert abs(drawn["inside"] - drawn["width"]) < 2, title
+    assert page.evaluate("document.documentElement.scrollWidth") == SIZES[size][0]
+    assert seen.errors == []
+    assert seen.console == []
+    assert [url for url in seen.requests if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+def test_the_page_follows_from_light_to_dark(pages, visit):
+    seen = visit(pages["one"], "desktop")
+    colour = "getComputedStyle(document.querySelector('.plot .xtick text')).fill"
+    light = seen.page.evaluate(colour)
+    seen.page.emulate_media(color_scheme="dark")
+    seen.page.wait_for_function(f"{colour} !== '{light}'")
+
+
+def test_the_slider_goes_through_training(pages, visit):
+    page = visit(pages["one"], "desktop").page
+    shown = lambda: page.eval_on_selector_all(".frame img:not([hidden])", "x => x.map(i => i.dataset.step)")  # noqa: E731
+    assert shown() == ["400"]
+    page.fill(".strip input", "0")
+    assert shown() == ["50"]
+    assert page.inner_text(".strip output") == "step 50"
+    assert page.evaluate("document.querySelector('.frame img:not([hidden])').naturalWidth") == 72

@@ -1,0 +1,160 @@
+"""The page as a file: complete without a browser, for runs of which anything may be missing."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from nelbo.__main__ import main
+from nelbo.dashboard.report import report_finished_run, write_report
+from nelbo.dashboard.report.page import render
+from nelbo.dashboard.run_folder import read_run
+
+CHARTS = {"training", "chain", "shares", "heat_map", "gap", "rate_distortion", "speed"}
+
+
+def figures(page: str) -> dict:
+    found = re.search(r'<script type="application/json" id="figures">(.*?)</script>', page, re.DOTALL)
+    return json.loads(found[1])
+
+
+def text(page: str) -> str:
+    """What a person reads."""
+    body = page[page.index("<body>") : page.index("<script")]
+    return " ".join(re.sub(r"<[^>]+>", " ", body).split())
+
+
+def test_a_run_has_every_chart_and_its_bound_first(finished_run):
+    page = render([read_run(finished_run)])
+    assert set(figures(page)) == CHARTS
+    assert all(figures(page).values())
+    assert list(figures(page)["chain"]) == ["per step", "added up from noise", "added up from data"]
+    shown = text(page)
+    assert "1.205 ± 0.012 bits/dim test split, 180 examples, averaged weights" in shown
+    assert shown.index("1.205") < shown.index("The bound over training")
+    assert "Not shown" not in shown
+
+
+def test_nothing_is_fetched(finished_run):
+    page = render([read_run(finished_run)])
+    ours = page.replace(page[page.index("/**\n* plotly.js") : page.rindex("<script>")], "")
+    assert not re.search(r"""(src|href)=["'](?!data:)""", ours)
+    assert "default-src 'none'" in page
+
+
+@pytest.mark.parametrize(
+    ("missing", "charts", "said"),
+    [
+        ("bound.parquet", {"training", "shares", "speed"}, "needs bound.parquet"),
+        ("metrics.csv", {"chain", "shares", "heat_map", "gap", "rate_distortion"}, "needs metrics.csv"),
+        ("samples", CHARTS, "Samples: needs samples/step_*.png"),
+        ("summary.json", CHARTS, "This run has no summary.json"),
+        (".hydra", CHARTS, "needs .hydra/config.yaml"),
+    ],
+)
+def test_a_missing_file_costs_its_charts_and_one_line(make_run, tmp_path, missing, charts, said):
+    folder = make_run(tmp_path / "run")
+    gone = folder / missing
+    shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    page = render([read_run(folder)])
+    assert {key for key, views in figures(page).items() if views} >= charts
+    assert said in text(page)
+
+
+@pytest.mark.parametrize("kept", ["summary.json", "metrics.csv", "bound.parquet"])
+def test_one_file_is_enough(make_run, tmp_path, kept):
+    folder = make_run(tmp_path / "run")
+    for path in list(folder.iterdir()):
+        if path.name != kept:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert "Variational bound" in text(render([read_run(folder)]))
+
+
+def test_continuous_data_is_shown_in_nats(make_run, tmp_path):
+    page = render([read_run(make_run(tmp_path / "run", discrete=False))])
+    assert "nats" in text(page)
+    assert "bits/dim" not in text(page)
+    assert "DDPM" not in text(page)
+
+
+def test_runs_beside_each_other(make_run, tmp_path):
+    folders = [make_run(tmp_path / name, seed=i, better=1 - 0.1 * i) for i, name in enumerate("ab")]
+    page = render([read_run(folder) for folder in folders])
+    assert list(figures(page)["heat_map"]) == ["a", "b"]
+    assert {trace["name"] for trace in figures(page)["rate_distortion"]["rate and distortion"]["data"]} == {
+        "a",
+        "b",
+        "DDPM on CIFAR-10, published",
+    }
+    assert "these figures may be compared" in text(page)
+
+
+def test_runs_that_measured_different_things_say_so_first(make_run, tmp_path):
+    folders = [make_run(tmp_path / name) for name in "ab"]
+    summary = json.loads((folders[1] / "summary.json").read_text())
+    summary["ledger"]["clip"] = [-1, 1]
+    (folders[1] / "summary.json").write_text(json.dumps(summary))
+    shown = text(render([read_run(folder) for folder in folders]))
+    assert "These figures are not comparable" in shown
+    assert "clip: a none, b [-1, 1]" in shown
+    assert shown.index("not comparable") < shown.index("best validation")
+
+
+def test_a_name_is_text_and_not_markup(make_run, tmp_path):
+    page = render([read_run(make_run(tmp_path / "<script>alert(1)<"))])
+    assert "<script>alert" not in page
+
+
+def test_the_command_writes_into_the_run_and_says_where(finished_run, tmp_path, capsys):
+    assert main(["report", str(finished_run), "--output", str(tmp_path / "page.html")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'page.html'}\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+    assert main(["report", str(finished_run)]) == 0
+    assert (finished_run / "report.html").stat().st_size > 1e6
+
+
+def test_a_folder_that_is_no_run_is_one_line_and_exit_code_1(tmp_path, capsys):
+    assert main(["report", str(tmp_path / "nowhere")]) == 1
+    shown = capsys.readouterr()
+    assert shown.err == f"error: {tmp_path / 'nowhere'}: there is no such folder\n"
+    assert shown.out == ""
+
+
+def test_help_is_answered(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    assert "report" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("trouble", ["full disk", "broken file"])
+def test_a_finished_training_is_not_lost_for_want_of_a_report(make_run, tmp_path, monkeypatch, trouble):
+    folder = make_run(tmp_path / "run")
+    if trouble == "full disk":
+
+        def fails(*_, **__):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("pathlib.Path.write_text", fails)
+    else:
+        (folder / "metrics.csv").write_text("nothing,here\n1,2\n")
+    with pytest.warns(
+        UserWarning, match=r"no report\.html: .*(No space left|metrics\.csv: cannot be read)"
+    ) as caught:
+        report_finished_run(folder)
+    assert len(caught) == 1
+    assert not list(folder.glob("report.html*"))
+
+
+def test_an_old_report_survives_a_failing_one(make_run, tmp_path, monkeypatch):
+    folder = make_run(tmp_path / "run")
+    (folder / "report.html").write_text("old")
+
+    def fails(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.replace", fails)
+    with pytest.raises(OSError, match="No space left"):
+        write_report([folder], folder / "report.html")
+    assert [path.read_text() for path in folder.glob("report.html*")] == ["old"]

@@ -1,0 +1,174 @@
+"""Estimators against the closed form of Gaussian data, whose denoiser is exact."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from nelbo.diffusion.bound import VariationalBound
+from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.decoders import GaussianDecoder
+from nelbo.diffusion.exact import gaussian_denoiser, posterior_variance
+from nelbo.diffusion.process import posterior_coefficients
+from nelbo.diffusion.schedules import CosineSchedule
+from nelbo.diffusion.variances import FixedLarge, FixedSmall
+from nelbo.evaluation.estimators import BoundEstimator, Full, Stratified
+from nelbo.evaluation.tally import BoundTally
+from nelbo.evaluation.units import unit_of
+
+DIMS, STD, N, T = 3, 0.5, 2000, 12
+CONF = Path(__file__).parents[2] / "conf/estimator"
+NAMES = sorted(path.stem for path in CONF.glob("*.yaml") if "_target_" in OmegaConf.load(path))
+SMALL = {
+    "stratified": {"evaluations_per_example": 5},
+    "importance": {"target_stderr": 0.05, "evaluations_per_round": 5, "max_evaluations": 20_000},
+}
+
+
+def closed_form(chain, variance) -> torch.Tensor:
+    """Expectation of L_0, L_2, ..., L_K and L_T in nats, (K + 1,), written out from the definitions."""
+    step = chain.step(torch.arange(1, chain.num_steps + 1))
+    log_var, mse = variance.log_var(step, None), posterior_variance(step.t, STD)
+    r = log_var - step.log_beta_tilde
+    _, from_x0 = posterior_coefficients(step)
+    denoising = 0.5 * (r + torch.exp(-r) - 1 + from_x0**2 * mse * torch.exp(-log_var))
+    reconstruction = 0.5 * (math.log(2 * math.pi) + log_var + mse * torch.exp(-log_var))
+    end = chain.noisiest
+    noise = 1 - end.alpha_bar
+    prior = 0.5 * (noise + end.alpha_bar * STD**2 - 1 - noise.log())
+    return DIMS * torch.cat([reconstruction[:1], denoising[1:], prior[None]])
+
+
+def make(name: str, **options) -> BoundEstimator:
+    return instantiate(OmegaConf.load(CONF / f"{name}.yaml"), **SMALL.get(name, {}), **options)
+
+
+def measure(estimator, variance, batch_size=N, T=T, n=N, x0=None) -> BoundTally:
+    """All rounds through n examples."""
+    if x0 is None:
+        x0 = STD * torch.randn(n, DIMS, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    bound = VariationalBound(Chain(CosineSchedule(T)), GaussianDecoder())
+    denoise = gaussian_denoiser((DIMS,), STD, variance)
+    tally = BoundTally(T)
+    another_round = True
+    while another_round:
+        for index in torch.arange(n).split(batch_size):
+            estimator.measure(tally, bound, denoise, x0[index], index, None, n)
+        another_round = estimator.again(tally, unit_of(DIMS, None))
+    return tally
+
+
+both = pytest.mark.parametrize("variance", [FixedLarge(), FixedSmall()], ids=["large", "small"])
+every = pytest.mark.parametrize("name", NAMES)
+
+
+@every
+@both
+def test_parts_and_terms_are_the_closed_form_within_their_errors(name, variance):
+    estimator = make(name)
+    tally = measure(estimator, variance)
+    expected = closed_form(Chain(CosineSchedule(T)), variance)
+    estimate = tally.estimate(estimator.rounds)
+    parts = {
+        "reconstruction": expected[0],
+        "denoising": expected[1:-1].sum(),
+        "prior": expected[-1],
+        "total": expected.sum(),
+    }
+    for part_name, value in parts.items():
+        part = getattr(estimate, part_name)
+        assert abs(part.mean - value) < 3 * part.stderr, part_name
+    table = tally.step_table()
+    gap, error = (table.mean - expected[:-1]).abs(), table.stderr
+    assert (gap < 4 * error + 1e-12)[table.count > 1].all()
+    assert estimate.num_examples == N
+    assert estimate.num_evaluations >= int(table.count.sum())  # a pilot is not in the table
+
+
+@every
+def test_the_error_bar_is_neither_too_small_nor_useless(name):
+    """Over new data and new seeds, the totals scatter as their standard error says."""
+    n, runs, totals, errors = 100, 24, [], []
+    for seed in range(runs):
+        x0 = STD * torch.randn(n, DIMS, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        estimator = make(name, seed=seed)
+        total = measure(estimator, FixedLarge(), n=n, x0=x0).estimate(estimator.rounds).total
+        totals.append(total.mean)
+        errors.append(total.stderr)
+    scatter, error = torch.tensor(totals).std().item(), sum(errors) / runs
+    assert 0.5 * error < scatter < 1.6 * error
+
+
+@every
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_the_batch_size_does_not_matter(name, batch_size):
+    whole = measure(make(name), FixedLarge(), n=20)
+    pieces = measure(make(name), FixedLarge(), n=20, batch_size=batch_size)
+    torch.testing.assert_close(pieces.sums, whole.sums, rtol=1e-12, atol=1e-12)
+
+
+@every
+def test_the_number_of_pairs_in_a_call_does_not_matter(name):
+    first, second = (make(name), make(name))
+    second.pairs_per_call = 5
+    sums = [measure(estimator, FixedLarge(), n=20).sums for estimator in (first, second)]
+    torch.testing.assert_close(*sums, rtol=1e-12, atol=1e-12)
+
+
+@every
+def test_another_seed_is_another_measurement(name):
+    first, second = (measure(make(name, seed=seed), FixedLarge(), n=20).sums for seed in (0, 1))
+    assert not torch.equal(first, second)
+
+
+@every
+def test_a_chain_of_one_step_has_no_denoising_term(name):
+    estimator = make(name)
+    estimate = measure(estimator, FixedLarge(), T=1, n=40).estimate(estimator.rounds)
+    assert estimate.denoising.mean == 0.0
+    expected = closed_form(Chain(CosineSchedule(1)), FixedLarge())
+    assert abs(estimate.total.mean - float(expected.sum())) < 4 * estimate.total.stderr
+
+
+def test_full_is_the_direct_sum_of_all_terms():
+    variance, tally = FixedLarge(), measure(Full(), FixedLarge(), n=50)
+    x0 = STD * torch.randn(50, DIMS, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    bound = VariationalBound(Chain(CosineSchedule(T)), GaussianDecoder())
+    generator = torch.Generator().manual_seed(1)
+    terms = bound.terms(
+        gaussian_denoiser((DIMS,), STD, variance),
+        x0,
+        lambda _: torch.randn(x0.shape, generator=generator, dtype=torch.float64),
+    )
+    estimate, table = tally.estimate(), tally.step_table()
+    # the prior has no noise in it; the rest is another draw of the same
+    assert estimate.prior.mean == pytest.approx(terms.prior.mean().item(), rel=1e-12)
+    gap = estimate.total.mean - terms.total.mean().item()
+    assert abs(gap) < 4 * math.sqrt(2) * estimate.total.stderr
+    assert (table.count[1:] == 50).all()
+    total = float(table.mean.sum()) + estimate.prior.mean
+    assert total == pytest.approx(estimate.total.mean, rel=1e-12)
+
+
+def test_evaluations_are_as_many_as_were_asked_for():
+    for estimator, per_example in ((Full(), T + 1), (Stratified(5), 5)):
+        estimate = measure(estimator, FixedLarge(), n=10).estimate()
+        assert estimate.num_examples == 10
+        assert estimate.num_evaluations == 10 * per_example
+
+
+@pytest.mark.parametrize("evaluations", [3, 4, 8])
+def test_stratified_timesteps_cover_the_chain_evenly(evaluations):
+    K, n = 31, 100
+    assignment = Stratified(evaluations).assign(torch.arange(n), n, Chain(CosineSchedule(K)))
+    drawn = assignment.steps[assignment.steps > 1]
+    counts = torch.bincount(drawn, minlength=K + 1)[2:]
+    expected = len(drawn) / (K - 1)
+    # a range of the chain and a step may overlap in part, hence a little slack on both sides
+    assert (counts - expected).abs().max() <= 2
+    # the weights of one example's draws stand for the K - 1 terms and for L_0
+    weights = assignment.weights.sum(1)
+    assert weights.tolist() == pytest.approx([float(K)] * n)

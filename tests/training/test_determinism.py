@@ -1,0 +1,70 @@
+"""A run is a function of its seed, and not of how many processes share it."""
+
+import pytest
+import torch
+from lightning import Callback
+
+from nelbo.data.digits import Digits
+
+
+class Trace(Callback):
+    def __init__(self) -> None:
+        self.losses = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        self.losses.append(float(outputs["loss"]))
+
+
+@pytest.fixture
+def losses(tiny_run, tmp_path):
+    def trace(name: str, *overrides: str) -> list[float]:
+        callback = Trace()
+        tiny_run(*overrides, callbacks=[callback], folder=tmp_path / name).fit()
+        return callback.losses
+
+    return trace
+
+
+def test_the_same_seed_gives_the_same_losses(losses):
+    assert losses("first") == losses("second")
+
+
+def test_seed_0_is_a_seed(losses):
+    assert losses("zero", "seed=0") != losses("one", "seed=1")
+
+
+def test_what_watches_a_run_does_not_change_it(losses):
+    plain = losses("plain", "callbacks.samples=null", "callbacks.ema=null", "trainer.val_check_interval=100")
+    assert plain == losses("watched", "trainer.val_check_interval=2", "checkpoint_every=1")
+
+
+@pytest.mark.parametrize("timesteps", ["uniform", "stratified", "importance"])
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_noise_and_timesteps_do_not_depend_on_the_number_of_processes(
+    timesteps, world_size, tiny_run, stub_trainer
+):
+    module = tiny_run(f"timesteps={timesteps}").module
+    x0 = torch.zeros(32, *Digits().spec.shape)
+    stub_trainer(module, batch=5)
+    whole, noise = module.draw(x0)
+    samples, noises = [], []
+    for rank in range(world_size):
+        stub_trainer(module, batch=5, world_size=world_size, rank=rank)
+        sample, eps = module.draw(x0[: 32 // world_size])
+        samples.append(sample)
+        noises.append(eps)
+    assert torch.equal(torch.cat([sample.index for sample in samples]), whole.index)
+    assert torch.equal(torch.cat([sample.weight for sample in samples]), whole.weight)
+    assert torch.equal(torch.cat(noises), noise)
+
+
+def test_every_batch_has_its_own_noise(tiny_run, stub_trainer):
+    module = tiny_run().module
+    x0 = torch.zeros(8, 1, 8, 8)
+    draws = []
+    for batch in (0, 1):
+        stub_trainer(module, batch=batch)
+        draws.append(module.draw(x0))
+    (first, first_noise), (second, second_noise) = draws
+    assert not torch.equal(first.index, second.index)
+    assert (first_noise - second_noise).abs().min() > 0

@@ -1,0 +1,69 @@
+"""A disk that is full: one line that names the file, and what was written before stays whole."""
+
+import errno
+from pathlib import Path
+
+import pytest
+import torch
+from lightning import Trainer
+
+from nelbo.evaluation import table
+
+
+def full() -> OSError:
+    return OSError(errno.ENOSPC, "No space left on device")
+
+
+def is_told(ended, expected):
+    assert ended.code == 1
+    assert ended.err.startswith("error: cannot write ")
+    assert expected in ended.err
+    assert ended.err.count("\n") == 1
+
+
+def test_a_checkpoint_that_does_not_fit_is_named_and_the_one_before_it_kept(command, tiny, monkeypatch):
+    save = Trainer.save_checkpoint
+
+    def save_once(trainer, path, *args, **kwargs):
+        if trainer.global_step >= 4:
+            path.write_bytes(b"half a checkpoint")
+            raise full()
+        save(trainer, path, *args, **kwargs)
+
+    monkeypatch.setattr(Trainer, "save_checkpoint", save_once)
+    ended = command(*tiny, "logger=none")
+    path = ended.folder / "checkpoints/last.ckpt"
+    is_told(ended, f"{path} ([Errno 28] No space left on device); the checkpoint before it is kept")
+    assert torch.load(path, weights_only=True)["global_step"] == 2
+    assert not path.with_suffix(".tmp").exists()
+
+
+def test_the_table_of_the_bound_is_named(command, tiny, monkeypatch):
+    def write_table(data, where, **options):
+        where.write_bytes(b"half a table")
+        raise full()
+
+    monkeypatch.setattr(table.pq, "write_table", write_table)
+    ended = command(*tiny, "logger=none")
+    is_told(ended, str(ended.folder / "bound.parquet"))
+    assert not (ended.folder / "bound.parquet").exists()
+    assert not (ended.folder / "bound.parquet.tmp").exists()
+
+
+def test_anything_else_names_the_run_folder(command, tiny, monkeypatch):
+    def cannot_write(path, *args, **kwargs):
+        raise full()
+
+    monkeypatch.setattr(Path, "write_text", cannot_write)  # summary.json
+    ended = command(*tiny, "logger=none")
+    is_told(ended, f"{ended.folder}: the disk is full")
+
+
+@pytest.mark.parametrize("where", ["checkpoints", "samples"])
+def test_a_folder_that_cannot_be_made_is_named(where, command, tiny, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / where).write_text("a file in the way")
+    ended = command(*tiny, "logger=none")
+    assert ended.code == 1
+    assert ended.err.count("\n") == 1
+    assert str(tmp_path / "run" / where) in ended.err

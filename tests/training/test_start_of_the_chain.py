@@ -1,0 +1,47 @@
+"""A chain that starts cleaner than half a bin of the data is measured, and the user is told."""
+
+import pytest
+import torch
+
+from nelbo.evaluation.tally import BoundTally
+from nelbo.training.callbacks.validation_bound import share_below_half_bin
+
+
+def tally_of_ones(K) -> BoundTally:
+    """Every term is one nat, every denoising step drawn twice."""
+    tally = BoundTally(K)
+    index = torch.cat([torch.arange(1, K + 1), torch.arange(2, K + 1)])
+    tally.add_terms(index, torch.ones(len(index)))
+    tally.add_examples(torch.ones(2), torch.full((2,), K - 1.0), torch.zeros(2))
+    return tally
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear_logsnr", "sigmoid"])
+def test_its_share_is_that_of_the_cleaner_levels(schedule, tiny_run):
+    run = tiny_run(f"schedule={schedule}", "schedule.num_steps=1000", "schedule.logsnr_max=paper")
+    chain, tally = run.module.bound.chain, tally_of_ones(1000)
+    share = share_below_half_bin(run.module, tally.estimate(), tally.step_table())
+    logsnr = chain.level(torch.arange(1, 1001)).logsnr
+    # noise_scale / signal_scale below half a bin, 1/16 of the range from -1 to 1
+    clean = (torch.exp(-0.5 * logsnr) < 1 / 16).sum()
+    assert clean > 10
+    assert share == pytest.approx(float(clean) / 1000, rel=1e-9)
+
+
+@pytest.mark.parametrize("overrides", [[], ["data=gaussian", "model=mlp"]], ids=["auto", "continuous"])
+def test_there_is_none_where_the_chain_starts_late_or_there_are_no_bins(overrides, tiny_run):
+    run = tiny_run(*overrides)
+    tally = tally_of_ones(1000)
+    assert share_below_half_bin(run.module, tally.estimate(), tally.step_table()) == 0.0
+
+
+def test_the_user_is_told_once(tiny_run):
+    run = tiny_run("schedule=linear_logsnr", "schedule.logsnr_max=paper")
+    with pytest.warns(UserWarning, match="start the chain later with schedule.logsnr_max=auto") as warned:
+        run.fit()
+    assert sum("logsnr_max=auto" in str(warning.message) for warning in warned) == 1
+
+
+def test_nobody_is_told_of_what_cannot_be_seen(tiny_run, recwarn):
+    tiny_run("schedule=linear_logsnr").fit()
+    assert not [warning for warning in recwarn if "logsnr_max" in str(warning.message)]
