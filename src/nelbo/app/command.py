@@ -10,7 +10,7 @@ from pathlib import Path
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, InstantiationException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 CONFIG_DIR = Path(__file__).parents[3] / "conf"
@@ -28,20 +28,27 @@ def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
         # what the job starts in turn (other ranks) shall find the user's own setting
         if wants_traceback is None:
             os.environ.pop(TRACEBACK, None)
-        _or_one_line(lambda: job(config), config_name, wants_traceback)
+        _or_one_line(lambda: job(config), config_name, wants_traceback, config)
 
     os.environ[TRACEBACK] = "1"  # Hydra then raises what it would otherwise print over many lines
     main = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(task)
     _or_one_line(main, config_name, wants_traceback)
 
 
-def _or_one_line(action: Callable[[], None], config_name: str, wants_traceback: str | None) -> None:
+def _or_one_line(
+    action: Callable[[], None],
+    config_name: str,
+    wants_traceback: str | None,
+    config: DictConfig | None = None,
+) -> None:
     try:
         action()
     except Exception as error:
         if wants_traceback:
             raise
-        print(f"error: {one_line(error, config_name)}", file=sys.stderr)
+        # a word where a number belongs can surface anywhere, as any kind of error
+        message = (config and _word_for_number(config, config_name)) or one_line(error, config_name)
+        print(f"error: {message}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -65,14 +72,36 @@ def _misspelt_option(message: str, config_name: str) -> str | None:
     if found is None:
         return None
     *parents, name = found[1].replace("/", ".").split(".")
-    node = _composed_without_options(config_name)
+    try:
+        node = _composed_without_options(config_name)
+    except HydraException:  # the choices of groups are what is wrong, and the message is about them
+        return None
     for parent in parents:
         node = node.get(parent) if isinstance(node, DictConfig) else None
-    choices = sorted(str(key) for key in node) if isinstance(node, DictConfig) else []
+    choices = sorted(str(key) for key in node if not str(key).startswith("_")) if isinstance(node, DictConfig) else []
     close = difflib.get_close_matches(name, choices, n=1)
     where = f" in {'.'.join(parents)}" if parents else ""
     hint = f" (did you mean {close[0]}?)" if close else ""
     return f"there is no option {name}{where}{hint}; there are: {', '.join(choices) or 'none'}"
+
+
+def _word_for_number(config: DictConfig, config_name: str) -> str | None:
+    """The first option that is a word although its default is a number."""
+    return _first_word(config, _composed_without_options(config_name), "")
+
+
+def _first_word(given: DictConfig, default: DictConfig, prefix: str) -> str | None:
+    for key in given:
+        if OmegaConf.is_interpolation(given, key) or OmegaConf.is_missing(given, key) or key not in default:
+            continue
+        value, usual = given[key], default[key]
+        if isinstance(value, DictConfig) and isinstance(usual, DictConfig):
+            found = _first_word(value, usual, f"{prefix}{key}.")
+            if found:
+                return found
+        elif isinstance(usual, int | float) and isinstance(value, str):
+            return f"{prefix}{key}={value}: expected {'true or false' if isinstance(usual, bool) else 'a number'}"
+    return None
 
 
 def _composed_without_options(config_name: str) -> DictConfig:

@@ -31,8 +31,15 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
-        qkv = self.qkv(self.norm(x)).flatten(2)  # (B, 3C, H*W)
-        qkv = qkv.unflatten(1, (self.num_heads, 3, -1)).transpose(-1, -2)
-        query, key, value = qkv.unbind(2)  # (B, heads, H*W, C / heads)
+        # Attention is fastest where the channels of a pixel lie together, above all with several heads.
+        pixels = self.norm(x).flatten(2).transpose(1, 2)  # (B, H*W, C)
+        qkv = _per_pixel(self.qkv, pixels).unflatten(2, (self.num_heads, 3, -1)).transpose(1, 2)
+        query, key, value = qkv.unbind(3)  # (B, heads, H*W, C / heads)
         mixed = F.scaled_dot_product_attention(query, key, value)
-        return x + self.out(mixed.transpose(-1, -2).reshape(x.shape))
+        out = _per_pixel(self.out, mixed.transpose(1, 2).flatten(2))
+        return x + out.transpose(1, 2).reshape(x.shape)
+
+
+def _per_pixel(conv: nn.Conv2d, pixels: Tensor) -> Tensor:
+    """A 1x1 convolution of (B, H*W, C), as the matrix product that it is."""
+    return F.linear(pixels, conv.weight.flatten(1), conv.bias)

@@ -17,7 +17,8 @@ from nelbo.training.module import DiffusionModule
 class SampleGrid(Callback):
     """Draw samples with the averaged weights, always from the same noise.
 
-    Data that is not images has no grid.
+    Data that is not images has no grid. A schedule of fewer timesteps than the sampler has steps is walked
+    through whole: the grid is there to look at, not a reason to refuse a short chain.
 
     Args:
         sampler: draws the samples.
@@ -44,11 +45,6 @@ class SampleGrid(Callback):
         self.num_classes = num_classes
         self.seed = seed
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse a sampler that does not fit the schedule now, and not at the first validation."""
-        assert isinstance(pl_module, DiffusionModule)
-        self.sampler.chain(pl_module.bound.chain.schedule)
-
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw and save the grid. At the start of the epoch, for at its end the average is swapped out."""
         assert isinstance(pl_module, DiffusionModule)
@@ -68,7 +64,9 @@ class SampleGrid(Callback):
         like = torch.zeros(self.num_samples, *self.shape, device=pl_module.device)
         index = torch.arange(self.num_samples, device=pl_module.device)
         noise = ExampleNoise(self.seed, "samples", index, like)
-        chain = self.sampler.chain(pl_module.bound.chain.schedule)
+        chain = pl_module.bound.chain
+        if (self.sampler.steps or chain.num_steps) < chain.num_steps:
+            chain = self.sampler.chain(chain.schedule)
         label = None if self.num_classes is None else index % self.num_classes
         x0 = self.sampler.sample(
             pl_module.denoiser, chain, xT=noise.draw(), noise=lambda _: noise.draw(), label=label
