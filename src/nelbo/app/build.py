@@ -19,6 +19,7 @@ from nelbo.diffusion.denoiser import Denoiser
 from nelbo.diffusion.losses import Loss
 from nelbo.diffusion.schedules import NoiseSchedule
 from nelbo.diffusion.variances import ReverseVariance
+from nelbo.evaluation.estimators import BoundEstimator
 from nelbo.evaluation.units import unit_of
 from nelbo.training.module import DiffusionModule
 
@@ -57,13 +58,28 @@ def build_module(config: DictConfig, spec: DataSpec) -> DiffusionModule:
         timesteps=instantiate(config.timesteps, num_steps=chain.num_steps),
         optimizer=instantiate(config.optimizer),
         lr_schedule=instantiate(config.lr_schedule),
-        val_estimator=instantiate(config.val_estimator),
-        test_estimator=instantiate(config.test_estimator),
+        val_estimator=build_estimator(config, "val_estimator"),
+        test_estimator=build_estimator(config, "test_estimator"),
         unit=unit_of(spec.dims, spec.levels),
         conditional=config.conditional,
         seed=config.seed,
         config=plain(config),
     )
+
+
+def build_estimator(config: DictConfig, name: str) -> BoundEstimator:
+    """An estimator for use in training, where the data is walked through once.
+
+    Raises:
+        ValueError: for one that needs several rounds.
+    """
+    estimator: BoundEstimator = instantiate(config[name])
+    if estimator.needs_rounds:
+        raise ValueError(
+            f"{name}: {type(estimator).__name__} goes through the data several times, and training does so "
+            "once per validation: use stratified or full here, and importance in evaluate.py"
+        )
+    return estimator
 
 
 def check_variance_is_trained(loss: Loss, variance: ReverseVariance) -> None:

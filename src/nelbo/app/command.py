@@ -78,7 +78,11 @@ def _misspelt_option(message: str, config_name: str) -> str | None:
         return None
     for parent in parents:
         node = node.get(parent) if isinstance(node, DictConfig) else None
-    choices = sorted(str(key) for key in node if not str(key).startswith("_")) if isinstance(node, DictConfig) else []
+    choices = (
+        sorted(str(key) for key in node if not str(key).startswith("_"))
+        if isinstance(node, DictConfig)
+        else []
+    )
     close = difflib.get_close_matches(name, choices, n=1)
     where = f" in {'.'.join(parents)}" if parents else ""
     hint = f" (did you mean {close[0]}?)" if close else ""
@@ -91,7 +95,7 @@ def _word_for_number(config: DictConfig, config_name: str) -> str | None:
 
 
 def _first_word(given: DictConfig, default: DictConfig, prefix: str) -> str | None:
-    for key in given:
+    for key in map(str, given):
         if OmegaConf.is_interpolation(given, key) or OmegaConf.is_missing(given, key) or key not in default:
             continue
         value, usual = given[key], default[key]
@@ -100,7 +104,8 @@ def _first_word(given: DictConfig, default: DictConfig, prefix: str) -> str | No
             if found:
                 return found
         elif isinstance(usual, int | float) and isinstance(value, str):
-            return f"{prefix}{key}={value}: expected {'true or false' if isinstance(usual, bool) else 'a number'}"
+            expected = "true or false" if isinstance(usual, bool) else "a number"
+            return f"{prefix}{key}={value}: expected {expected}"
     return None
 
 

@@ -57,6 +57,10 @@ class DiscretizedGaussian(Decoder):
         dtype = mean.dtype if self.cdf == "tanh" else torch.float64
         precision = (-0.5 * log_var).to(dtype).exp()
         x0 = x0.to(dtype)
+        if self.cdf == "exact":
+            # back onto the levels: x0's own rounding would let neighbouring bins overlap where sigma is small
+            bin_width = 2.0 * self.half_bin
+            x0 = self.low + bin_width * ((x0 - self.low) / bin_width).round()
         centred = x0 - mean.to(dtype)
         lower = (centred - self.half_bin) * precision
         upper = (centred + self.half_bin) * precision

@@ -36,6 +36,9 @@ class Assignment:
 class BoundEstimator(ABC):
     """Measures the bound of a data set, batch by batch, in one or more rounds through it.
 
+    Attributes:
+        needs_rounds: whether a single round is not yet a measurement.
+
     Noise and timesteps are functions of the seed and of the example's position in its data set, so a
     result depends neither on the batch size nor on the number of processes.
 
@@ -43,6 +46,8 @@ class BoundEstimator(ABC):
         seed: of the draws.
         pairs_per_call: how many pairs of example and timestep one call of the network takes.
     """
+
+    needs_rounds: bool = False
 
     def __init__(self, seed: int = 0, pairs_per_call: int = 512) -> None:
         self.seed = seed

@@ -35,6 +35,8 @@ class Importance(BoundEstimator):
         ValueError: for an argument that is out of range.
     """
 
+    needs_rounds = True
+
     def __init__(
         self,
         target_stderr: float = 0.005,

@@ -7,6 +7,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from nelbo.training.callbacks.checkpoint_file import write_checkpoint
+from nelbo.training.callbacks.due import Due
 from nelbo.training.errors import NonFiniteLossError
 
 
@@ -25,14 +26,14 @@ class LastCheckpoint(Checkpoint):
         if every_n_steps < 1:
             raise ValueError(f"checkpoint_every={every_n_steps} must be at least 1 step")
         self.path = Path(folder) / "last.ckpt"
-        self.every_n_steps = every_n_steps
-        self._saved_at = -1
+        self._due = Due(every_n_steps)
+        self._saved_at = 0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save when it is time."""
-        if trainer.global_step % self.every_n_steps == 0:
+        if self._due(trainer):
             self.save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -10,7 +10,9 @@ from torch import Tensor
 from nelbo.data.batch import Batch
 from nelbo.evaluation import table
 from nelbo.evaluation.tally import BoundTally
+from nelbo.training.callbacks.due import Due
 from nelbo.training.module import DiffusionModule
+from nelbo.training.ranks import add_over_ranks
 
 
 class LiveBound(Callback):
@@ -27,6 +29,7 @@ class LiveBound(Callback):
         self.path = Path(run_dir) / "bound.parquet"
         self._window: BoundTally | None = None  # since the last scalars
         self._steps: BoundTally | None = None  # since the last rows of the table
+        self._due = Due(1)
         self._loss = torch.zeros(2, dtype=torch.float64)  # sum and number of losses since the last scalars
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -36,6 +39,7 @@ class LiveBound(Callback):
         self._window = BoundTally(K, pl_module.device)
         self._steps = BoundTally(K, pl_module.device)
         self._loss = torch.zeros(2, dtype=torch.float64, device=pl_module.device)
+        self._due = Due(trainer.log_every_n_steps)  # pyright: ignore
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -55,7 +59,7 @@ class LiveBound(Callback):
         # Lightning hands the loss on divided by the number of batches that share an optimizer step
         loss = outputs["loss"].detach().double() * trainer.accumulate_grad_batches
         self._loss += torch.stack([loss, torch.ones_like(loss)])
-        if trainer.global_step % trainer.log_every_n_steps == 0:  # pyright: ignore
+        if self._due(trainer):
             self._log(trainer, pl_module, self._window, self._loss)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -67,8 +71,8 @@ class LiveBound(Callback):
         self._write(trainer, pl_module)
 
     def _log(self, trainer: Trainer, pl_module: DiffusionModule, window: BoundTally, loss: Tensor) -> None:
-        trainer.strategy.reduce(window.sums, reduce_op="sum")
-        trainer.strategy.reduce(loss, reduce_op="sum")
+        add_over_ranks(trainer, window.sums)
+        add_over_ranks(trainer, loss)
         pl_module.log("train/loss", loss[0] / loss[1])
         unit = pl_module.unit
         metrics = unit.metrics("train", window.estimate())
@@ -82,7 +86,7 @@ class LiveBound(Callback):
         assert isinstance(pl_module, DiffusionModule)
         if self._steps is None:
             return
-        trainer.strategy.reduce(self._steps.sums, reduce_op="sum")
+        add_over_ranks(trainer, self._steps.sums)
         steps = self._steps.step_table()
         if trainer.is_global_zero and steps.count.sum() > 0:
             t = pl_module.bound.chain.timesteps()

@@ -6,17 +6,20 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from nelbo.data.batch import Batch
+from nelbo.training.callbacks.due import Due
 
 
 class Throughput(Callback):
     """Log training examples per second of all ranks together, over the steps since the last log."""
 
     def __init__(self) -> None:
+        self._due = Due(1)
         self._examples = 0
         self._started = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
+        self._due = Due(trainer.log_every_n_steps)  # pyright: ignore
         self._restart()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -28,7 +31,7 @@ class Throughput(Callback):
     ) -> None:
         """Count the batch; log when it is time."""
         self._examples += len(batch.x0) * trainer.world_size
-        if trainer.global_step % trainer.log_every_n_steps == 0:  # pyright: ignore
+        if self._due(trainer):
             elapsed = time.perf_counter() - self._started
             pl_module.log("throughput/images_per_second", self._examples / elapsed)
             self._restart()

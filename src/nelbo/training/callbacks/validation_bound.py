@@ -12,6 +12,7 @@ from nelbo.evaluation import table
 from nelbo.evaluation.decades import shares_by_decade
 from nelbo.evaluation.tally import BoundEstimate, StepTable
 from nelbo.training.module import DiffusionModule
+from nelbo.training.ranks import add_over_ranks
 
 # a share of the bound that shows in the third digit of bits/dim
 VISIBLE_SHARE = 0.05
@@ -38,16 +39,18 @@ class ValidationBound(Callback):
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
         assert isinstance(pl_module, DiffusionModule)
-        trainer.strategy.reduce(pl_module.tally.sums, reduce_op="sum")
+        add_over_ranks(trainer, pl_module.tally.sums)
         estimate, steps = pl_module.tally.estimate(), pl_module.tally.step_table()
         chain = pl_module.bound.chain
         shares = shares_by_decade(chain.timesteps(), steps, estimate)
         metrics = pl_module.unit.metrics(split, estimate)
         metrics |= {f"{split}/share/{name}": share for name, share in shares.items()}
         bar = f"{split}/{pl_module.unit.metric}"
-        pl_module.log(bar, metrics.pop(bar), prog_bar=split == "val")
         below = share_below_half_bin(pl_module, estimate, steps)
-        pl_module.log_dict(metrics | {f"{split}/share_below_half_bin": below})
+        metrics[f"{split}/share_below_half_bin"] = below
+        # the same on every rank by now; sync_dist only tells Lightning not to warn that it might not be
+        pl_module.log(bar, metrics.pop(bar), prog_bar=split == "val", sync_dist=True)
+        pl_module.log_dict(metrics, sync_dist=True)
         if trainer.is_global_zero:
             table.append(self.path, trainer.global_step, split, chain.timesteps(), steps)
             for logger in trainer.loggers:
