@@ -1,5 +1,7 @@
 """Bins, running sums, rate and distortion, gaps: against the draws themselves."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -50,6 +52,7 @@ def test_bins_cover_the_chain_and_have_the_draws_they_need(counts, per_decade, a
     assert bins.last[-1] == len(counts)
     assert (bins.first[1:] == bins.last[:-1] + 1).all()
     assert (bins.size >= 1).all()
+    assert set(bins.first) <= set(bins.strata)
     drawn = binned(terms, bins).count[1:]
     assert len(drawn) <= 1 or (drawn >= at_least).all()
 
@@ -83,6 +86,33 @@ def test_a_t_that_was_drawn_once_does_not_count_as_much_as_one_drawn_often():
     assert found.mean[1] == pytest.approx(2.0)  # the mean of the two means is 51
 
 
+def test_a_bin_averages_its_strata_by_how_many_t_they_have():
+    counts = [5, 4, 6, 30, 2, 9, 3]
+    draws, errors = some_draws(counts), some_draws(counts, seed=1)
+    found = binned(terms_of(draws, errors), Bins(np.array([1, 2]), np.array([1, 7]), np.array([1, 2, 3, 5])))
+    strata = [np.concatenate(draws[a - 1 : b]) for a, b in ((2, 2), (3, 4), (5, 7))]
+    size = np.array([1, 2, 3])
+    assert found.count[1] == sum(counts[1:])
+    assert found.mean[1] == pytest.approx(np.average([x.mean() for x in strata], weights=size))
+    se = np.array([x.std(ddof=1) / np.sqrt(len(x)) for x in strata])
+    assert found.stderr[1] == pytest.approx(np.linalg.norm(size * se) / 6)
+    mse = [np.concatenate(errors[a - 1 : b]).mean() for a, b in ((2, 2), (3, 4), (5, 7))]
+    assert found.mse[1] == pytest.approx(np.average(mse, weights=size))
+
+
+def test_drawing_t_unevenly_does_not_tilt_a_bin():
+    """Draws in proportion to L_t, as importance sampling makes them, of terms without any noise."""
+    t = np.arange(1, 1001)
+    level = 1.0 / t
+    counts = np.maximum(1, (20_000 * level / level.sum()).round().astype(int))
+    terms = terms_of([np.full(n, value) for n, value in zip(counts, level, strict=True)])
+    bins = log_bins([terms], per_decade=4)
+    for low, high, mean in zip(bins.first, bins.last, binned(terms, bins).mean, strict=True):
+        assert mean == pytest.approx(level[low - 1 : high].mean(), rel=1e-3)
+    pooled = binned(terms, Bins(bins.first, bins.last))
+    assert pooled.mean[-1] > 1.01 * level[bins.first[-1] - 1 :].mean()
+
+
 def test_the_error_of_a_single_draw_is_not_known_and_nothing_drawn_is_not_a_number():
     found = binned(terms_of([np.ones(1), np.ones(0)]), bins_of_one(2))
     assert np.isnan(found.stderr).all()
@@ -109,8 +139,8 @@ def test_a_bin_adds_its_mean_as_often_as_it_has_steps():
     bins = log_bins([terms])
     down, up = from_noise(binned(terms, bins), prior=0.25), from_data(binned(terms, bins))
     expected = 0.25 + sum(
-        (high - low + 1) * np.concatenate(draws[low - 1 : high]).mean()
-        for low, high in zip(bins.first, bins.last, strict=True)
+        (high - low) * np.concatenate(draws[low - 1 : high - 1]).mean()
+        for low, high in pairwise([*bins.strata, 201])
     )
     assert (down.t[0], down.value[0]) == (1, pytest.approx(expected))
     assert (up.t[-1], up.value[-1]) == (200, pytest.approx(expected - 0.25))

@@ -1,8 +1,10 @@
 """From sums over the draws of each t to curves: bins of log t, running sums, rate and distortion, gaps.
 
-A bin's mean is that of all its draws, sum over sum of counts; its error comes from the sums of squares of
-the same draws. So a t that was drawn once does not count as much as one that was drawn a hundred times.
-Values are nats per example.
+A bin is made of strata, ranges of t so narrow that L_t hardly changes in them, as far as there are draws
+enough. The mean of a stratum is that of all its draws, sum over sum of counts, and its error comes from
+their sums of squares: a t that was drawn once does not count as much as one that was drawn a hundred times.
+A bin averages its strata by how many t they have, so that drawing t unevenly, as importance sampling does,
+does not tilt it. Values are nats per example.
 """
 
 from collections.abc import Sequence
@@ -13,13 +15,22 @@ import numpy as np
 
 from nelbo.dashboard.run_folder import Terms
 
+STRATA_PER_DECADE = 40
+
 
 @dataclass(frozen=True)
 class Bins:
-    """Ranges of t that cover 1..T without gaps; the first is t = 1 alone, which is L_0."""
+    """Ranges of t that cover 1..T without gaps; the first is t = 1 alone, which is L_0.
+
+    Attributes:
+        first: lowest t of each.
+        last: highest t of each.
+        strata: lowest t of each stratum, among them all of ``first``; None where every bin is one.
+    """
 
     first: np.ndarray
     last: np.ndarray
+    strata: np.ndarray | None = None
 
     @property
     def size(self) -> np.ndarray:
@@ -66,39 +77,52 @@ class Binned:
 
 
 def log_bins(tables: Sequence[Terms], per_decade: int = 8, at_least: int = 8) -> Bins:
-    """Bins of equal width in log t, joined where any of the tables has too few draws.
+    """Bins of equal width in log t, wider where any of the tables has too few draws.
 
     Args:
         tables: whose draws are to be binned alike.
         per_decade: bins to a factor of ten in t, as far as there are that many t.
-        at_least: draws that a bin has in every table.
+        at_least: draws that a stratum, and so a bin, has in every table.
     """
     counts = np.stack([terms.count for terms in tables])
     T = counts.shape[1]
-    number = max(2, round(per_decade * np.log10((T + 1) / 2)) + 1)
-    edges = np.unique(np.geomspace(2, T + 1, number).round().astype(int)) if T > 1 else []
-    first, drawn = [1], np.full(len(tables), at_least)
-    for low, high in pairwise(edges):
+    strata, drawn = [1], np.full(len(tables), at_least)
+    for low, high in pairwise(_log_edges(T, STRATA_PER_DECADE)):
         if drawn.min() >= at_least:
-            first.append(low)
+            strata.append(low)
             drawn = np.zeros(len(tables))
         drawn = drawn + counts[:, low - 1 : high - 1].sum(1)
-    if drawn.min() < at_least and len(first) > 2:
-        first.pop()  # what is left over joins the bin before
-    return Bins(np.array(first), np.array([*first[1:], T + 1]) - 1)
+    if drawn.min() < at_least and len(strata) > 2:
+        strata.pop()  # what is left over joins the stratum before
+    starts = np.array(strata)
+    # a bin begins at the first stratum at or after the edge it should have
+    after = np.searchsorted(starts, _log_edges(T, per_decade))
+    first = np.unique(np.concatenate([starts[:2], starts[after[after < len(starts)]]]))
+    return Bins(first, np.append(first[1:], T + 1) - 1, starts)
 
 
 def binned(terms: Terms, bins: Bins) -> Binned:
-    """Add up the draws of each bin."""
+    """Add up the draws of each stratum, and average strata into bins by how many t they have."""
+    strata = bins.first if bins.strata is None else bins.strata
     count, total, squares, errors = (
-        np.add.reduceat(column, bins.first - 1)
+        np.add.reduceat(column, strata - 1)
         for column in (terms.count, terms.sum, terms.sum_of_squares, terms.sum_of_errors)
     )
+    of_bin = np.searchsorted(strata, bins.first)
+    weight = np.diff(np.append(strata, len(terms.count) + 1)).astype(float)
+    weight /= np.repeat(bins.size, np.diff(np.append(of_bin, len(strata))))
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = total / count
         variance = np.maximum(squares / count - mean**2, 0.0)
         stderr = np.where(count > 1, np.sqrt(variance / (count - 1)), np.nan)
-        return Binned(bins, count, mean, stderr, errors / count)
+        mse = errors / count
+    return Binned(
+        bins,
+        np.add.reduceat(count, of_bin),
+        np.add.reduceat(weight * mean, of_bin),
+        np.sqrt(np.add.reduceat((weight * stderr) ** 2, of_bin)),
+        np.add.reduceat(weight * mse, of_bin),
+    )
 
 
 def from_noise(binned: Binned, prior: float) -> Curve:
@@ -146,3 +170,11 @@ def _parts(binned: Binned) -> tuple[np.ndarray, np.ndarray]:
 
 def _sum_from_right(values: np.ndarray) -> np.ndarray:
     return np.cumsum(values[::-1])[::-1]
+
+
+def _log_edges(T: int, per_decade: int) -> np.ndarray:
+    """2 = first < ... < T + 1, at most so many to a factor of ten; empty for T = 1."""
+    if T == 1:
+        return np.array([], dtype=int)
+    number = max(2, round(per_decade * np.log10((T + 1) / 2)) + 1)
+    return np.unique(np.geomspace(2, T + 1, number).round().astype(int))
