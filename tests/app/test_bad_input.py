@@ -29,7 +29,12 @@ MISTAKES = {
     "data=mnist data.root=/nonexistent data.download=false": "set data.root to the folder",
     "data=image_folder data.root=/nonexistent": "no images in /nonexistent: set data.root to a folder",
     "data.batch_size=100000": "batch_size=100000 is larger than the training set of 1437 examples",
-    "sampler.steps=2000": "sampler.steps=2000, but the schedule has only 1000 steps",
+    "sampler.steps=0": "sampler.steps=0: at least 1 step is needed",
+    "schedule.num_steps=abc": "schedule.num_steps=abc: expected a number",
+    "trainer.max_steps=abc": "trainer.max_steps=abc: expected a number",
+    "seed=x": "seed=x: expected a number",
+    "compile=maybe": "compile=maybe: expected true or false",
+    "estimator@val_estimator=importance": "val_estimator: Importance goes through the data several times",
     "optimizer.lr=-1": "Invalid learning rate: -1",
 }
 

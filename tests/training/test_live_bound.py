@@ -19,6 +19,7 @@ class Strategy:
     @staticmethod
     def reduce(tensor, reduce_op):
         assert reduce_op == "sum"
+        return tensor
 
 
 def watched(tiny_run, tmp_path, monkeypatch):

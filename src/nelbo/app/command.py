@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 CONFIG_DIR = Path(__file__).parents[3] / "conf"
 TRACEBACK = "HYDRA_FULL_ERROR"
+NUMBERS_OR_WORDS = ("trainer.devices",)  # Lightning takes auto and lists as well
 
 
 def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
@@ -28,27 +29,25 @@ def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
         # what the job starts in turn (other ranks) shall find the user's own setting
         if wants_traceback is None:
             os.environ.pop(TRACEBACK, None)
-        _or_one_line(lambda: job(config), config_name, wants_traceback, config)
+
+        def checked() -> None:
+            _refuse_words_for_numbers(config, _composed_without_options(config_name), "")
+            job(config)
+
+        _or_one_line(checked, config_name, wants_traceback)
 
     os.environ[TRACEBACK] = "1"  # Hydra then raises what it would otherwise print over many lines
     main = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(task)
     _or_one_line(main, config_name, wants_traceback)
 
 
-def _or_one_line(
-    action: Callable[[], None],
-    config_name: str,
-    wants_traceback: str | None,
-    config: DictConfig | None = None,
-) -> None:
+def _or_one_line(action: Callable[[], None], config_name: str, wants_traceback: str | None) -> None:
     try:
         action()
     except Exception as error:
         if wants_traceback:
             raise
-        # a word where a number belongs can surface anywhere, as any kind of error
-        message = (config and _word_for_number(config, config_name)) or one_line(error, config_name)
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {one_line(error, config_name)}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -89,30 +88,32 @@ def _misspelt_option(message: str, config_name: str) -> str | None:
     return f"there is no option {name}{where}{hint}; there are: {', '.join(choices) or 'none'}"
 
 
-def _word_for_number(config: DictConfig, config_name: str) -> str | None:
-    """The first option that is a word although its default is a number."""
-    return _first_word(config, _composed_without_options(config_name), "")
+def _refuse_words_for_numbers(given: DictConfig, default: DictConfig, prefix: str) -> None:
+    """Refuse options that are words where the default is a number: such mistakes surface late, or never.
 
-
-def _first_word(given: DictConfig, default: DictConfig, prefix: str) -> str | None:
+    Raises:
+        ValueError: naming the first of them.
+    """
     for key in map(str, given):
-        if OmegaConf.is_interpolation(given, key) or OmegaConf.is_missing(given, key) or key not in default:
+        unknown = OmegaConf.is_interpolation(given, key) or OmegaConf.is_missing(given, key)
+        if unknown or key not in default or f"{prefix}{key}" in NUMBERS_OR_WORDS:
             continue
         value, usual = given[key], default[key]
         if isinstance(value, DictConfig) and isinstance(usual, DictConfig):
-            found = _first_word(value, usual, f"{prefix}{key}.")
-            if found:
-                return found
+            _refuse_words_for_numbers(value, usual, f"{prefix}{key}.")
         elif isinstance(usual, int | float) and isinstance(value, str):
             expected = "true or false" if isinstance(usual, bool) else "a number"
-            return f"{prefix}{key}={value}: expected {expected}"
-    return None
+            raise ValueError(f"{prefix}{key}={value}: expected {expected}")
 
 
 def _composed_without_options(config_name: str) -> DictConfig:
     """The configuration with the command line's choices of groups alone: they decide what options exist."""
     groups = {entry.name for entry in CONFIG_DIR.iterdir() if entry.is_dir()}
     chosen = [a for a in sys.argv[1:] if a.partition("=")[0] in groups and "," not in a]
+    running = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return hydra.compose(config_name, overrides=chosen)
+    try:
+        with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            return hydra.compose(config_name, overrides=chosen)
+    finally:
+        GlobalHydra.instance().hydra = running
