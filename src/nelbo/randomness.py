@@ -10,7 +10,7 @@ import torch
 
 
 def generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator whose state is a function of ``key``: no two keys share a stream.
+    """A generator whose state is a function of ``key``; on the CPU torch keeps 32 bits of the seed.
 
     Args:
         key: what the numbers are for, beginning with the run's seed.

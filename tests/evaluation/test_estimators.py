@@ -52,7 +52,7 @@ def measure(estimator, variance, batch_size=N, T=T, n=N, x0=None) -> BoundTally:
         x0 = STD * torch.randn(n, DIMS, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     bound = VariationalBound(Chain(CosineSchedule(T)), GaussianDecoder())
     denoise = gaussian_denoiser((DIMS,), STD, variance)
-    tally = BoundTally(T)
+    tally = BoundTally(T, num_examples=n)
     another_round = True
     while another_round:
         for index in torch.arange(n).split(batch_size):

@@ -93,3 +93,17 @@ def test_equal_values_have_no_error_and_not_a_negative_variance():
     third = torch.full((1000,), 1 / 3)
     tally.add_examples(third, third, third)
     assert tally.estimate().total.stderr == pytest.approx(0.0, abs=1e-8)
+
+
+def test_with_several_rounds_the_error_is_that_of_each_examples_average():
+    """However large the chance in single rounds is said to be, it does not hide the spread of examples."""
+    n, rounds = 50, 4
+    draws = torch.randn(rounds, n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    tally = BoundTally(1, num_examples=n)
+    for row in draws:
+        zero, index = torch.zeros(n), torch.arange(n)
+        tally.add_examples(row, zero, zero, (torch.full((n,), 100.0), zero), index)
+    total = tally.estimate(rounds).total
+    assert total.mean == pytest.approx(draws.mean().item())
+    assert total.stderr == pytest.approx(draws.mean(0).std().item() / n**0.5)
+    assert total.monte_carlo == pytest.approx((100.0 / (rounds * n)) ** 0.5)

@@ -23,6 +23,8 @@ from nelbo.evaluation.estimators import BoundEstimator
 from nelbo.evaluation.units import unit_of
 from nelbo.training.module import DiffusionModule
 
+REFUSED_PRECISIONS = ("16-true", "bf16-true", "transformer-engine", "transformer-engine-float16", "64-true")
+
 
 def build_module(config: DictConfig, spec: DataSpec) -> DiffusionModule:
     """The diffusion model of a configuration, for data of the given kind.
@@ -141,9 +143,15 @@ def build_loggers(config: DictConfig, run_dir: Path) -> list[Logger]:
 
 def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
     """The Trainer. A run shorter than the validation interval is validated once, at its end."""
+    if config.trainer.precision in REFUSED_PRECISIONS:
+        raise ValueError(
+            f"trainer.precision={config.trainer.precision} would round timesteps and the bound itself: "
+            "use 32-true, bf16-mixed or 16-mixed"
+        )
     options: dict[str, Any] = {}
-    if 0 < config.trainer.max_steps < config.trainer.val_check_interval:
-        options["val_check_interval"] = config.trainer.max_steps
+    batches = config.trainer.max_steps * config.trainer.accumulate_grad_batches
+    if 0 < batches < config.trainer.val_check_interval:
+        options["val_check_interval"] = batches
     return instantiate(config.trainer, callbacks=callbacks, logger=loggers, **options)
 
 

@@ -47,6 +47,8 @@ def evaluate(config: DictConfig) -> None:
     device = device_of(config.device)
     module.to(device)
     if config.clip:
+        if data.spec.levels is None:
+            raise ValueError("clip=true needs data with a range, and this data is continuous")
         module.bound.clip = (data.spec.low, data.spec.high)
 
     data.prepare_data()

@@ -49,7 +49,8 @@ def train(config: DictConfig) -> None:
     try:
         trainer.fit(module, datamodule=data)
         train_seconds = time.perf_counter() - started
-        trainer.validate(module, datamodule=data, verbose=False)
+        if module.validated_at != trainer.global_step:
+            trainer.validate(module, datamodule=data, verbose=False)
         metrics = _metrics(trainer) | {"train_seconds": round(train_seconds, 1)}
         trainer.test(module, datamodule=data, verbose=False)
         metrics |= _metrics(trainer)

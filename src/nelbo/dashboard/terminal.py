@@ -28,14 +28,16 @@ def print_bound(metrics: Mapping[str, float], splits: tuple[str, ...], unit: Uni
     """
     table = Table(title=f"variational bound, {unit.label}", title_justify="left", title_style="bold")
     table.add_column("term", no_wrap=True)
+    splits = tuple(split for split in splits if f"{split}/{unit.metric}" in metrics)
     for split in splits:
         table.add_column(split, justify="right", no_wrap=True)
-        table.add_column("share", justify="right", style="dim", no_wrap=True)
+        if unit.is_code_length:
+            table.add_column("share", justify="right", style="dim", no_wrap=True)
     for key, meaning in PARTS:
         name = Text.assemble(f"{key}  ", (meaning, "dim"))
-        table.add_row(name, *_cells(metrics, splits, key, unit.metric))
+        table.add_row(name, *_cells(metrics, splits, key, unit))
     table.add_section()
-    table.add_row(Text("total", style="bold"), *_cells(metrics, splits, unit.metric, unit.metric))
+    table.add_row(Text("total", style="bold"), *_cells(metrics, splits, unit.metric, unit))
     console = Console()
     console.print()
     console.print(table)
@@ -43,12 +45,13 @@ def print_bound(metrics: Mapping[str, float], splits: tuple[str, ...], unit: Uni
         console.print(Text.assemble((f"{what:<11}", "dim"), where), soft_wrap=True)
 
 
-def _cells(metrics: Mapping[str, float], splits: tuple[str, ...], key: str, total: str) -> list[Text]:
+def _cells(metrics: Mapping[str, float], splits: tuple[str, ...], key: str, unit: Unit) -> list[Text]:
     cells: list[Text] = []
     for split in splits:
         value, error = metrics[f"{split}/{key}"], metrics[f"{split}/{key}_stderr"]
-        share = value / metrics[f"{split}/{total}"]
-        cells += [Text(f"{_short(value)} ± {_short(error)}"), Text(f"{share:.1%}")]
+        cells.append(Text(f"{_short(value)} ± {_short(error)}"))
+        if unit.is_code_length:
+            cells.append(Text(f"{value / metrics[f'{split}/{unit.metric}']:.1%}"))
     return cells
 
 

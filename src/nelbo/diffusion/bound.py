@@ -67,7 +67,7 @@ class VariationalBound:
 
     def prior(self, x0: Tensor) -> Tensor:
         """L_T of each example, (B,) nats; needs no network."""
-        noisiest = self.chain.level(torch.full((), self.chain.num_steps, device=x0.device))
+        noisiest = self.chain.level(torch.full((1,), self.chain.num_steps, device=x0.device))
         standard = DiagonalGaussian(torch.zeros_like(x0), torch.zeros_like(noisiest.logsnr))
         return sum_per_example(kl(marginal(x0, noisiest), standard))
 

@@ -41,7 +41,7 @@ def measure(
     Returns:
         The bound, and the tally with the terms of every step.
     """
-    tally = BoundTally(bound.chain.num_steps, device)
+    tally = BoundTally(bound.chain.num_steps, device, num_examples)
     while True:
         for batch in batches:
             label = batch.label if conditional else None

@@ -92,12 +92,18 @@ class BoundTally:
     Args:
         num_steps: K, the length of the chain.
         device: where the sums are kept.
+        num_examples: size of the data set, where each example is measured several times.
     """
 
-    def __init__(self, num_steps: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, num_steps: int, device: torch.device | str = "cpu", num_examples: int | None = None
+    ) -> None:
         self.num_steps = num_steps
         # one flat vector, so that ranks meet in a single reduction
         self._sums = torch.zeros(2 + 3 * len(PARTS) + 4 * num_steps, dtype=torch.float64, device=device)
+        self._by_example = None  # (N, parts), the sums of each example's estimates
+        if num_examples is not None:
+            self._by_example = self._sums.new_zeros(num_examples, len(PARTS))
         self._evaluations, self._examples = self._sums[0:1], self._sums[1:2]
         self._parts = self._sums[2 : 2 + 3 * len(PARTS)].view(3, len(PARTS))
         self._steps = self._sums[2 + 3 * len(PARTS) :].view(4, num_steps)
@@ -108,6 +114,7 @@ class BoundTally:
         denoising: Tensor,
         prior: Tensor,
         monte_carlo: tuple[Tensor, Tensor] | None = None,
+        index: Tensor | None = None,
     ) -> None:
         """Add unbiased estimates of the parts of single examples, each (B,) nats.
 
@@ -117,6 +124,7 @@ class BoundTally:
             prior: L_T.
             monte_carlo: the variance that chance gave the first two, each (B,), where it is known. The
                 prior has none.
+            index: (B,) positions of the examples in the data set, where ``num_examples`` was given.
         """
         parts = torch.stack([reconstruction, denoising, prior]).detach().double()
         if monte_carlo is None:
@@ -126,6 +134,9 @@ class BoundTally:
         parts, chance = (torch.cat([rows.sum(0, keepdim=True), rows]) for rows in (parts, chance))
         self._parts += torch.stack([parts.sum(1), parts.square().sum(1), chance.sum(1)])
         self._examples += parts.shape[1]
+        if self._by_example is not None:
+            assert index is not None
+            self._by_example.index_add_(0, index, parts.T)
 
     def add_terms(self, index: Tensor, nats: Tensor, error: Tensor | None = None) -> None:
         """Add draws of single terms.
@@ -158,18 +169,25 @@ class BoundTally:
     def forget_estimates(self) -> None:
         """Start again from zero, but keep the count of network evaluations: they were spent."""
         self._sums[1:].zero_()
+        if self._by_example is not None:
+            self._by_example.zero_()
 
     def estimate(self, rounds: int = 1) -> BoundEstimate:
-        """Read the bound and its parts; one transfer to the host.
+        """Read the bound and its parts.
 
         Args:
-            rounds: how many times each example was added; with more than one, the Monte-Carlo part of the
-                errors must be known.
+            rounds: how many times each example was added; more than once needs ``num_examples``.
         """
         n = float(self._examples)
         assert n > 0, "nothing was added to the tally"
-        columns = self._parts.T.tolist()
-        parts = {name: _estimate(n, rounds, *sums) for name, sums in zip(PARTS, columns, strict=True)}
+        sums = self._parts
+        if rounds > 1:
+            assert self._by_example is not None, "repeated examples need a tally of each of them"
+            means = self._by_example / rounds
+            # the spread that matters is that between examples, each averaged over its rounds
+            sums = torch.stack([means.sum(0), means.square().sum(0), sums[2] / rounds**2])
+        columns = sums.T.tolist()
+        parts = {name: _estimate(n / rounds, *column) for name, column in zip(PARTS, columns, strict=True)}
         return BoundEstimate(num_examples=round(n / rounds), num_evaluations=int(self._evaluations), **parts)
 
     def step_table(self) -> StepTable:
@@ -177,18 +195,10 @@ class BoundTally:
         return StepTable(*self._steps.cpu().clone())
 
 
-def _estimate(n: float, rounds: int, total: float, squares: float, chance: float) -> Estimate:
-    """Mean and errors from sums over n estimates, ``rounds`` of each example.
-
-    The spread between estimates is that between examples plus that of chance. Chance is averaged over all
-    n, the examples are only n / rounds.
-    """
+def _estimate(n: float, total: float, squares: float, chance: float) -> Estimate:
+    """Mean and errors from sums over n examples: of their estimates, the squares, the variances by chance."""
     mean = total / n
     if n < 2:
         return Estimate(mean, math.nan)
-    spread = max(squares / n - mean * mean, 0.0) * n / (n - 1)
-    if math.isnan(chance):
-        return Estimate(mean, math.sqrt(spread / n))
-    examples = max(spread - chance / n, 0.0)
-    monte_carlo = chance / n / n
-    return Estimate(mean, math.sqrt(examples * rounds / n + monte_carlo), math.sqrt(monte_carlo))
+    variance = max(squares / n - mean * mean, 0.0) * n / (n - 1)
+    return Estimate(mean, math.sqrt(variance / n), math.sqrt(chance) / n)

@@ -24,6 +24,11 @@ class Unit:
     label: str
     per_nat: float
 
+    @property
+    def is_code_length(self) -> bool:
+        """Whether all parts are positive and have a share in the total, as those of a density need not."""
+        return self.metric == "bpd"
+
     def metrics(self, split: str, estimate: BoundEstimate) -> dict[str, float]:
         """Flat metrics of an estimate: ``split/bpd``, ``split/L_0``, ``split/L_t``, ``split/L_T``, errors."""
         names = {
@@ -34,6 +39,8 @@ class Unit:
         }
         values = {f"{split}/{name}": part.mean * self.per_nat for name, part in names.items()}
         errors = {f"{split}/{name}_stderr": part.stderr * self.per_nat for name, part in names.items()}
+        if not math.isnan(estimate.total.monte_carlo):
+            errors[f"{split}/{self.metric}_stderr_monte_carlo"] = estimate.total.monte_carlo * self.per_nat
         return values | errors
 
 

@@ -13,7 +13,16 @@ def constant(optimizer: Optimizer, warmup_steps: int) -> LambdaLR:
 
 
 def cosine(optimizer: Optimizer, warmup_steps: int, total_steps: int) -> LambdaLR:
-    """Linear warm-up over ``warmup_steps``, then half a cosine down to 0 at ``total_steps``."""
+    """Linear warm-up over ``warmup_steps``, then half a cosine down to 0 at ``total_steps``.
+
+    Raises:
+        ValueError: when it is not known how many steps there will be.
+    """
+    if total_steps < 1:
+        raise ValueError(
+            f"lr_schedule=cosine must know where to end, but there are {total_steps} steps: set "
+            "trainer.max_steps, or use lr_schedule=constant"
+        )
 
     def factor(step: int) -> float:
         progress = (step - warmup_steps) / max(total_steps - warmup_steps, 1)

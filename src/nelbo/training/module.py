@@ -72,6 +72,8 @@ class DiffusionModule(LightningModule):
         self.conditional = conditional
         self.seed = seed
         self.config = config or {}
+        self.validated_at = -1  # optimizer steps at the last validation
+        self._seen = (torch.empty(0, dtype=torch.long), torch.empty(0))  # steps and losses of the last batch
         self.tally = BoundTally(bound.chain.num_steps)  # of the evaluation that is going on
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
@@ -85,7 +87,7 @@ class DiffusionModule(LightningModule):
         step = self.bound.chain.step(sample.index)
         prediction = self.denoiser(diffuse(batch.x0, eps, step.t), step.t, self.label(batch))
         terms = self.loss(Noised(batch.x0, eps, step), prediction, self.bound)
-        self.learn_timesteps(sample.index, terms.loss.detach())
+        self._seen = (sample.index, terms.loss.detach())
         return {
             "loss": (sample.weight.to(terms.loss.dtype) * terms.loss).mean(),
             "index": sample.index,
@@ -115,10 +117,14 @@ class DiffusionModule(LightningModule):
             index.to(x0.device, non_blocking=True), weight.to(x0.device, non_blocking=True)
         ), noise[mine]
 
-    def learn_timesteps(self, index: Tensor, loss: Tensor) -> None:
-        """Show the global batch's losses to a timestep sampler that learns from them."""
+    def on_after_backward(self) -> None:
+        """Show the global batch's losses to a timestep sampler that learns from them.
+
+        It looks at them on the host, so not before the device has the backward pass to work on.
+        """
         if not self.timesteps.learns:
             return
+        index, loss = self._seen
         pair = torch.stack([index.to(torch.float64), loss.to(torch.float64)])
         if self.trainer.world_size > 1:
             pair = torch.cat(list(self.all_gather(pair)), dim=1)
@@ -127,12 +133,15 @@ class DiffusionModule(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Begin a new measurement."""
         self.tally = BoundTally(self.bound.chain.num_steps, self.device)
+        self.validated_at = self.trainer.global_step
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch of held-out data to the measurement."""
         self._measure(self.val_estimator, batch, "val")
 
-    on_test_epoch_start = on_validation_epoch_start
+    def on_test_epoch_start(self) -> None:
+        """Begin a new measurement."""
+        self.tally = BoundTally(self.bound.chain.num_steps, self.device)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch of the test split to the measurement."""

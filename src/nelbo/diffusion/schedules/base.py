@@ -26,8 +26,8 @@ class NoiseSchedule(ABC):
         num_steps: T, the number of timesteps.
         logsnr_max: where the chain starts, its cleanest level (t = 1). ``"paper"``: as published.
             ``"auto"``: as published, or at half a bin of the data, whichever is noisier (a start within
-            half a nat of that is left alone, so that published schedules stay as they are on 8-bit
-            images). A number: that log signal-to-noise ratio.
+            half a nat of that is left alone, so that linear, sigmoid, and cosine up to
+            T = 4000 stay as published on 8-bit images). A number: that log signal-to-noise ratio.
         logsnr_min: where the chain ends, its noisiest level (t = T): ``"paper"`` or a number.
         half_bin: half the width of one quantisation bin of the data, None for continuous data.
 

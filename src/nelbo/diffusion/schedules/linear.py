@@ -1,7 +1,7 @@
 """DDPM's linear schedule (Ho et al. 2020, section 4): betas evenly spaced from 1e-4 to 0.02 at T = 1000.
 
-For another T the betas are multiplied by 1000 / T, as Improved DDPM does, which keeps the two ends
-where they are. Between timesteps log(alpha_bar) is interpolated linearly: a constant rate in a step.
+For another T the betas are multiplied by 1000 / T, as Improved DDPM does, which keeps the
+curve over t/T. Between timesteps log(alpha_bar) is interpolated linearly: a constant rate in a step.
 """
 
 import torch

@@ -118,6 +118,7 @@ class BoundEstimator(ABC):
             denoising=denoising.sum(1),
             prior=bound.prior(x0),
             monte_carlo=(variance_of_sum(reconstruction), variance_of_sum(denoising)),
+            index=index,
         )
 
 
@@ -128,8 +129,8 @@ def variance_of_sum(parts: Tensor) -> Tensor:
     in common counts as chance, so the estimate errs on the large side (Wolter 2007, section 8.2).
     """
     R = parts.shape[1]
-    if R < 2:
-        return torch.zeros_like(parts[:, :1].sum(1))
+    if R < 2:  # nothing to add up has no variance; of a single part it cannot be told
+        return parts.new_full((len(parts),), 0.0 if R == 0 else torch.nan)
     return 0.5 * R / (R - 1) * parts.diff(dim=1).square().sum(1)
 
 

@@ -26,7 +26,7 @@ class Importance(BoundEstimator):
             part of the error that comes from the data set being a sample is reported, and cannot be reduced.
         max_evaluations: network evaluations after which no further round begins, the pilot included.
         evaluations_per_round: per example, two of them for L_0.
-        pilot_evaluations: of the whole pilot; at least one per example.
+        pilot_evaluations: of the whole pilot, at least three per example.
         floor: share of uniform draws.
         seed: of the draws.
         pairs_per_call: pairs of example and timestep in one call of the network.
@@ -50,10 +50,10 @@ class Importance(BoundEstimator):
         super().__init__(seed, pairs_per_call)
         if target_stderr <= 0.0:
             raise ValueError(f"target_stderr={target_stderr} must be positive")
-        if evaluations_per_round < 3:
+        if evaluations_per_round < 4:
             raise ValueError(
-                f"evaluations_per_round={evaluations_per_round}: at least 3 are needed, two for L_0 and "
-                "one for L_t"
+                f"evaluations_per_round={evaluations_per_round}: at least 4 are needed, two for L_0 and "
+                "two for L_t, between which chance shows"
             )
         if not 0.0 < floor <= 1.0:
             raise ValueError(f"floor={floor} must be inside (0, 1]")

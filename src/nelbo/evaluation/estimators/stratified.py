@@ -1,5 +1,7 @@
 """A few terms of each example, at timesteps spread evenly over the chain and over the data set."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -43,13 +45,14 @@ class Stratified(BoundEstimator):
         return first_two(steps, torch.full(steps.shape, (K - 1) / max(draws, 1), dtype=torch.float64))
 
 
+@lru_cache(maxsize=4)
 def spread(num_examples: int, draws: int, *key: int | str) -> Tensor:
     """(num_examples, draws) float64 in [0, 1): a draw in each of ``draws`` equal ranges for each example.
 
     Within each range the examples are spread evenly as well, in random order.
     """
     source = generator(*key, num_examples, draws)
-    order = torch.rand(num_examples, draws, generator=source).argsort(dim=0)
+    order = torch.rand(num_examples, draws, generator=source, dtype=torch.float32).argsort(dim=0)
     offset = torch.rand(draws, generator=source, dtype=torch.float64)
     within = (order + offset) / num_examples
     return ((torch.arange(draws) + within) / max(draws, 1)).clamp(max=1.0 - 2.0**-53)

@@ -24,9 +24,9 @@ class BestCheckpoint(Checkpoint):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save if this is the best so far."""
         assert isinstance(pl_module, DiffusionModule)
-        value = float(trainer.callback_metrics[f"val/{pl_module.unit.metric}"])
-        if trainer.state.fn == "fit" and value < self.best:
-            self.best = value
+        value = trainer.callback_metrics.get(f"val/{pl_module.unit.metric}")  # None: nobody reports it
+        if trainer.state.fn == "fit" and value is not None and value < self.best:
+            self.best = float(value)
             write_checkpoint(trainer, self.path)
 
     def state_dict(self) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
-from torch import Tensor
 
 
 class EMA(WeightAveraging):
@@ -26,13 +25,26 @@ class EMA(WeightAveraging):
             raise ValueError(f"callbacks.ema.decay={decay} must be inside [0, 1)")
         self.decay = decay
         # buffers are tables and counters, of which an average means nothing
-        super().__init__(use_buffers=False, multi_avg_fn=self._update)
+        super().__init__(use_buffers=False)
 
     @torch.no_grad()
-    def _update(self, averaged: Any, current: Any, num_averaged: Tensor | int) -> None:
-        n = int(num_averaged)
-        decay = min(self.decay, (1 + n) / (10 + n))
-        torch._foreach_lerp_(averaged, current, 1.0 - decay)  # pyright: ignore
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Average after every optimizer step, without asking the device how many there were."""
+        if trainer.global_step == self._latest_update_step:
+            return
+        self._latest_update_step = trainer.global_step
+        assert self._average_model is not None
+        average = list(self._average_model.module.parameters())
+        current = list(pl_module.parameters())
+        torch._foreach_lerp_(average, current, 1.0 - self.decay_at(trainer.global_step))  # pyright: ignore
+        self._average_model.n_averaged += 1
+
+    def decay_at(self, step: int) -> float:
+        """Decay of the update after optimizer step ``step``; the first one takes the weights as they are."""
+        n = step - 1
+        return 0.0 if n == 0 else min(self.decay, (1 + n) / (10 + n))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the weights as they are: the last checkpoint is yet to be written."""

@@ -1,5 +1,6 @@
 """``checkpoints/last.ckpt``: where training stands."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from nelbo.training.callbacks.checkpoint_file import write_checkpoint
 from nelbo.training.callbacks.due import Due
 from nelbo.training.errors import NonFiniteLossError
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class LastCheckpoint(Checkpoint):
@@ -47,7 +50,8 @@ class LastCheckpoint(Checkpoint):
         validation, when the weights in place are the averaged ones; not when nothing was trained, or when
         the disk is what failed.
         """
-        spoilt = isinstance(exception, NonFiniteLossError | OSError)
+        disk_failed = isinstance(exception, OSError) and exception.errno in DISK_ERRORS
+        spoilt = disk_failed or isinstance(exception, NonFiniteLossError)
         if trainer.training and trainer.global_step > 0 and not spoilt and trainer.world_size == 1:
             self.save(trainer)
 

@@ -73,7 +73,7 @@ class LiveBound(Callback):
     def _log(self, trainer: Trainer, pl_module: DiffusionModule, window: BoundTally, loss: Tensor) -> None:
         add_over_ranks(trainer, window.sums)
         add_over_ranks(trainer, loss)
-        pl_module.log("train/loss", loss[0] / loss[1])
+        pl_module.log("train/loss", loss[0] / loss[1], prog_bar=True)
         unit = pl_module.unit
         metrics = unit.metrics("train", window.estimate())
         bar = f"train/{unit.metric}"

@@ -51,7 +51,7 @@ class StepProgress(ProgressBar):
     ) -> None:
         """Move the bar."""
         if self._shown and trainer.global_step % self.refresh_every == 0:
-            self._update(trainer, f"loss {float(outputs['loss']):.3f}  ")
+            self._update(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Without a bar, print a line."""
@@ -73,9 +73,9 @@ class StepProgress(ProgressBar):
     def _shown(self) -> bool:
         return self._enabled and self._console.is_terminal
 
-    def _update(self, trainer: Trainer, before: str = "") -> None:
+    def _update(self, trainer: Trainer) -> None:
         task = self._progress.task_ids[-1]
-        self._progress.update(task, completed=trainer.global_step, metrics=before + self._metrics(trainer))
+        self._progress.update(task, completed=trainer.global_step, metrics=self._metrics(trainer))
 
     def _metrics(self, trainer: Trainer) -> str:
         values = trainer.progress_bar_metrics

@@ -1,4 +1,4 @@
-"""``throughput/images_per_second``: training speed, validation and saving left out."""
+"""``throughput/images_per_second``: training speed, validation left out."""
 
 import time
 from typing import Any

@@ -42,9 +42,10 @@ class ValidationBound(Callback):
         add_over_ranks(trainer, pl_module.tally.sums)
         estimate, steps = pl_module.tally.estimate(), pl_module.tally.step_table()
         chain = pl_module.bound.chain
-        shares = shares_by_decade(chain.timesteps(), steps, estimate)
         metrics = pl_module.unit.metrics(split, estimate)
-        metrics |= {f"{split}/share/{name}": share for name, share in shares.items()}
+        if pl_module.unit.is_code_length:  # the parts of a density's bound may be negative
+            shares = shares_by_decade(chain.timesteps(), steps, estimate)
+            metrics |= {f"{split}/share/{name}": share for name, share in shares.items()}
         bar = f"{split}/{pl_module.unit.metric}"
         below = share_below_half_bin(pl_module, estimate, steps)
         metrics[f"{split}/share_below_half_bin"] = below
