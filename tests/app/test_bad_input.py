@@ -33,6 +33,10 @@ MISTAKES = {
     "schedule.num_steps=abc": "schedule.num_steps=abc: expected a number",
     "trainer.max_steps=abc": "trainer.max_steps=abc: expected a number",
     "seed=x": "seed=x: expected a number",
+    "schedule.num_steps=1e3": "schedule.num_steps=1000.0: expected a whole number",
+    "trainer.log_every_n_steps=0": "trainer.log_every_n_steps=0 must be at least 1",
+    "trainer.precision=bf16-true": "use 32-true or bf16-mixed",
+    "trainer.max_steps=-1": "lr_schedule=cosine must know where to end",
     "compile=maybe": "compile=maybe: expected true or false",
     "estimator@val_estimator=importance": "val_estimator: Importance goes through the data several times",
     "optimizer.lr=-1": "Invalid learning rate: -1",
@@ -97,3 +101,11 @@ def test_the_traceback_is_raised_when_it_is_asked_for(command, monkeypatch):
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(ValueError, match="here"):
         command(job=job)
+
+
+def test_a_folder_that_holds_a_run_is_not_trained_into_again(finished_run, command):
+    before = (finished_run.folder / "metrics.csv").read_bytes()
+    ended = command(folder=finished_run.folder)
+    assert ended.code == 1
+    assert "already holds a run: choose another hydra.run.dir" in ended.err
+    assert (finished_run.folder / "metrics.csv").read_bytes() == before

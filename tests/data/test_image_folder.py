@@ -19,7 +19,7 @@ def paths(data, name):
 def test_a_flat_folder_is_split_by_name_and_stays_so(tmp_path):
     for i in range(200):
         save(tmp_path / f"{i}.png", i)
-    data = ImageFolder(root=tmp_path, size=8)
+    data = ImageFolder(root=tmp_path, size=8, in_memory=False)
     before = {name: paths(data, name) for name in ("train", "val", "test")}
     assert data.spec.num_classes is None
     assert data.spec.shape == (3, 8, 8)
@@ -28,7 +28,7 @@ def test_a_flat_folder_is_split_by_name_and_stays_so(tmp_path):
     assert all(2 <= len(before[name]) <= 25 for name in ("val", "test"))
     for i in range(200, 220):
         save(tmp_path / f"{i}.png", i)
-    data = ImageFolder(root=tmp_path, size=8)
+    data = ImageFolder(root=tmp_path, size=8, in_memory=False)
     assert all(set(before[name]) <= set(paths(data, name)) for name in before)
 
 
@@ -37,7 +37,7 @@ def test_folders_of_splits_and_classes(tmp_path):
         save(tmp_path / "train" / ("cat" if i % 2 else "dog") / f"{i}.jpg", i)
     for i in range(3):
         save(tmp_path / "test" / "eel" / f"{i}.JPEG", i)
-    data = ImageFolder(root=tmp_path, size=8, channels=1)
+    data = ImageFolder(root=tmp_path, size=8, channels=1, in_memory=False)
     assert data.classes == ["cat", "dog", "eel"]
     assert data.spec.num_classes == 3
     assert len(paths(data, "train")) + len(paths(data, "val")) == 100

@@ -68,3 +68,14 @@ def test_every_batch_has_its_own_noise(tiny_run, stub_trainer):
     (first, first_noise), (second, second_noise) = draws
     assert not torch.equal(first.index, second.index)
     assert (first_noise - second_noise).abs().min() > 0
+
+
+def test_a_fused_optimizer_is_clipped_in_bfloat16(tiny_run):
+    """Lightning refuses this pair under any mixed precision, although bfloat16 gradients have no scale."""
+    run = tiny_run("trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1.0", "trainer.max_steps=2")
+    before = [parameter.detach().clone() for parameter in run.module.parameters()]
+    run.fit()
+    assert run.trainer.global_step == 2
+    after = list(run.module.parameters())
+    assert all(parameter.isfinite().all() for parameter in after)
+    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))

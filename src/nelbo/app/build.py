@@ -7,6 +7,7 @@ follow. Each node of the configuration is instantiated once, here.
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.utils import instantiate
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger
@@ -142,12 +143,21 @@ def build_loggers(config: DictConfig, run_dir: Path) -> list[Logger]:
 
 
 def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
-    """The Trainer. A run shorter than the validation interval is validated once, at its end."""
+    """The Trainer. A run shorter than the validation interval is validated once, at its end.
+
+    Raises:
+        ValueError: for options that cannot work, or a GPU that is not there.
+    """
     if config.trainer.precision in REFUSED_PRECISIONS:
         raise ValueError(
             f"trainer.precision={config.trainer.precision} would round timesteps and the bound itself: "
-            "use 32-true, bf16-mixed or 16-mixed"
+            "use 32-true or bf16-mixed"
         )
+    for name in ("log_every_n_steps", "val_check_interval", "accumulate_grad_batches"):
+        if config.trainer[name] < 1:
+            raise ValueError(f"trainer.{name}={config.trainer[name]} must be at least 1")
+    if config.trainer.accelerator == "cuda" and not torch.cuda.is_available():
+        raise ValueError("trainer.accelerator=cuda, but there is no GPU: use trainer=cpu")
     options: dict[str, Any] = {}
     batches = config.trainer.max_steps * config.trainer.accumulate_grad_batches
     if 0 < batches < config.trainer.val_check_interval:

@@ -21,11 +21,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ValueError: when the file is missing, damaged, holds code, or is another project's.
     """
     if not path.is_file():
-        raise ValueError(f"there is no checkpoint {path}")
+        raise ValueError(f"there is no checkpoint file {path}")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(f"{path} holds more than tensors and plain values, and is not loaded") from error
+        raise ValueError(f"{path} is not a checkpoint, or one with code in it, and is not loaded") from error
     except (RuntimeError, EOFError, OSError) as error:
         raise ValueError(f"{path} cannot be read as a checkpoint: is it whole?") from error
     if not isinstance(checkpoint, dict) or "nelbo" not in checkpoint:

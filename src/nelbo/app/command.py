@@ -104,6 +104,8 @@ def _refuse_words_for_numbers(given: DictConfig, default: DictConfig, prefix: st
         elif isinstance(usual, int | float) and isinstance(value, str):
             expected = "true or false" if isinstance(usual, bool) else "a number"
             raise ValueError(f"{prefix}{key}={value}: expected {expected}")
+        elif type(usual) is int and isinstance(value, float):
+            raise ValueError(f"{prefix}{key}={value}: expected a whole number")
 
 
 def _composed_without_options(config_name: str) -> DictConfig:

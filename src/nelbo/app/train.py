@@ -38,6 +38,7 @@ def train(config: DictConfig) -> None:
     torch.set_float32_matmul_precision("high")  # TF32 in the network; the bound is not made of matmuls
     run_dir = Path(config.run_dir)
 
+    refuse_used_folder(run_dir)
     data: DataModule = instantiate(config.data)
     module = build.build_module(config, data.spec)
     callbacks = build.build_callbacks(config, data.spec)
@@ -65,6 +66,16 @@ def train(config: DictConfig) -> None:
     if trainer.is_global_zero:
         report_finished_run(run_dir)
         print_bound(metrics, ("val", "test"), module.unit, run_dir)
+
+
+def refuse_used_folder(run_dir: Path) -> None:
+    """Keep a new run from mixing its files with those of an old one.
+
+    Raises:
+        ValueError: when the folder holds a run.
+    """
+    if (run_dir / "checkpoints").is_dir() or (run_dir / "bound.parquet").exists():
+        raise ValueError(f"{run_dir} already holds a run: choose another hydra.run.dir, or remove it")
 
 
 def _metrics(trainer: "Trainer") -> dict[str, float]:

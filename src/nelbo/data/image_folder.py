@@ -29,7 +29,8 @@ class ImageFolder(DataModule):
         root: the folder.
         size: height and width of the images that come out.
         channels: 3 (RGB) or 1 (grey).
-        in_memory: decode every image once, in ``setup``; otherwise each time it is asked for.
+        in_memory: decode every image once, in ``setup``, where a broken one shows before training; otherwise
+            each time it is asked for, and ``setup`` reads the headers alone.
         flip: mirror training images at random.
         batch_size, eval_batch_size, num_workers, seed: see ``DataModule``.
 
@@ -42,7 +43,7 @@ class ImageFolder(DataModule):
         root: str = "datasets/images",
         size: int = 32,
         channels: int = 3,
-        in_memory: bool = False,
+        in_memory: bool = True,
         flip: bool = True,
         batch_size: int = 128,
         eval_batch_size: int = 512,

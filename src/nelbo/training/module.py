@@ -154,6 +154,23 @@ class DiffusionModule(LightningModule):
             self.tally, self.bound, self.denoiser, batch.x0, batch.index, self.label(batch), num_examples
         )
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip gradients as the Trainer was told.
+
+        Lightning refuses to under mixed precision with a fused optimizer, which unscales gradients by itself.
+        In bfloat16 gradients have no scale, and may be clipped all the same.
+        """
+        by_norm = gradient_clip_algorithm in (None, "norm")
+        if self.trainer.precision == "bf16-mixed" and gradient_clip_val and by_norm:
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
     def configure_optimizers(self) -> Any:
         """The optimizer, and a learning-rate schedule stepped at every optimizer step."""
         optimizer = self.make_optimizer(self.parameters())

@@ -1,6 +1,7 @@
 """``checkpoints/last.ckpt``: where training stands."""
 
 import errno
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ class LastCheckpoint(Checkpoint):
         spoilt = disk_failed or isinstance(exception, NonFiniteLossError)
         if trainer.training and trainer.global_step > 0 and not spoilt and trainer.world_size == 1:
             self.save(trainer)
+            print(f"stopped at step {trainer.global_step}, saved in {self.path}", file=sys.stderr)
 
     def save(self, trainer: Trainer) -> None:
         """Write the checkpoint, unless this step's is there."""
