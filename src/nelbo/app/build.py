@@ -139,6 +139,8 @@ def build_callbacks(config: DictConfig, spec: DataSpec) -> list[Callback]:
 def build_loggers(config: DictConfig, run_dir: Path) -> list[Logger]:
     """The loggers of the configuration, and metrics.csv, which every run leaves behind."""
     loggers = [instantiate(node) for node in (config.logger or {}).values()]
+    for logger in loggers:
+        logger.log_hyperparams(plain(config))
     return [CSVLogger(run_dir, name="", version="", flush_logs_every_n_steps=1), *loggers]
 
 
