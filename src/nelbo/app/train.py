@@ -45,9 +45,9 @@ def train(config: DictConfig) -> None:
     data.prepare_data()
     data.setup()  # missing or broken data shows now, and not at the end of the training that needs it
     loggers = build.build_loggers(config, run_dir)
-    trainer = build.build_trainer(config, callbacks, loggers)
-    started = time.perf_counter()
-    try:
+    try:  # from here on a W&B run is open, and must be ended whatever happens
+        trainer = build.build_trainer(config, callbacks, loggers)
+        started = time.perf_counter()
         trainer.fit(module, datamodule=data)
         train_seconds = time.perf_counter() - started
         if module.validated_at != trainer.global_step:
