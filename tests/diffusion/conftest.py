@@ -7,7 +7,11 @@ from pathlib import Path
 import hypothesis
 import mpmath
 import pytest
+import torch
 import yaml
+
+from nelbo.diffusion.step_costs import StepCosts
+from nelbo.diffusion.variances import Analytic
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -41,7 +45,15 @@ def make_parameterization(request):
 
 @pytest.fixture(scope="session", params=components("variance"))
 def make_variance(request):
-    return request.param
+    """Makes the variance, and gives one that has to be measured what it needs."""
+
+    def make(**options):
+        variance = request.param(**options)
+        if isinstance(variance, Analytic):
+            variance.log_mse = torch.linspace(-6.0, 0.0, 5000, dtype=torch.float64)
+        return variance
+
+    return make
 
 
 @pytest.fixture(scope="session", params=components("loss"))
@@ -57,6 +69,27 @@ def make_timesteps(request):
 @pytest.fixture(scope="session", params=components("sampler"))
 def make_sampler(request):
     return request.param
+
+
+@pytest.fixture(scope="session", params=components("spacing"))
+def make_spacing(request):
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def random_costs():
+    """(T, seed) -> a table of costs that no bound has."""
+
+    def make(T, seed=0):
+        g = torch.Generator().manual_seed(seed)
+        impossible = torch.ones(T, T + 1, dtype=torch.bool).tril()
+        first, step = torch.rand(2, T, T + 1, generator=g, dtype=torch.float64).masked_fill(
+            impossible, torch.inf
+        )
+        prior = torch.rand(T, generator=g, dtype=torch.float64)
+        return StepCosts(torch.arange(1, T + 1), first, step[:, :T], prior)
+
+    return make
 
 
 def _linear(T):

@@ -242,6 +242,18 @@ def test_one_term_at_a_time_is_all_of_them():
     torch.testing.assert_close(mixed[1:], everything.denoising[0])
 
 
+@pytest.mark.parametrize("decoder", [GaussianDecoder(), DiscretizedGaussian(17)], ids=str)
+@pytest.mark.parametrize("variance", [FixedLarge(), FixedSmall("beta_tilde"), LearnedRange("beta_tilde")])
+def test_each_kind_of_term_by_itself_is_the_same(variance, decoder):
+    chain = Chain(CosineSchedule(10))
+    bound = VariationalBound(chain, decoder, clip=(-1, 1))
+    x0, x0_hat, raw = torch.rand(3, 9, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    prediction = Prediction(2 * x0_hat, x0_hat, variance, raw)
+    first, later = chain.step(torch.ones(9, dtype=torch.int64)), chain.step(torch.arange(2, 11))
+    assert torch.equal(bound.reconstruction(first, x0, prediction), bound.term(first, x0, prediction))
+    assert torch.equal(bound.denoising(later, x0, prediction), bound.term(later, x0, prediction))
+
+
 def test_a_clipped_bound_is_that_of_the_clipped_prediction():
     chain = Chain(CosineSchedule(10))
     step = chain.step(torch.arange(1, 11))

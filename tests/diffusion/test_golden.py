@@ -7,75 +7,41 @@ Our float64 tables are more precise than their float32 coefficients, so what is 
 rounding: 1e-5 relative, and 1e-4 at the noisiest levels, where 1/sqrt(alpha_bar) amplifies it.
 """
 
-import json
 import math
-from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
 from nelbo.diffusion.bound import VariationalBound
-from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.decoders import DiscretizedGaussian
-from nelbo.diffusion.denoiser import Denoiser, Prediction
+from nelbo.diffusion.denoiser import Prediction
 from nelbo.diffusion.level import mean_per_example
 from nelbo.diffusion.losses import VLB, Hybrid, Noised, Simple
-from nelbo.diffusion.parameterizations import Eps
 from nelbo.diffusion.process import diffuse, posterior
 from nelbo.diffusion.samplers import DDIM, Ancestral
-from nelbo.diffusion.schedules import CosineSchedule, LinearSchedule
-from nelbo.diffusion.variances import FixedLarge, LearnedRange
-from nelbo.interop.improved_diffusion import unet_state_dict
-from nelbo.models import UNet
+from nelbo.diffusion.variances import FixedLarge
+from nelbo.interop import from_improved_diffusion
 
-FOLDER = Path(__file__).parents[1] / "golden"
-SCHEDULES = {"linear": LinearSchedule, "cosine": CosineSchedule}
 CLIPS = pytest.mark.parametrize(("clip", "name"), [((-1.0, 1.0), "bpd_clip1"), (None, "bpd_clip0")])
 IN_BITS = 1 / math.log(2)
 
 
 @pytest.fixture(scope="module", params=["linear_fixed_large", "cosine_learned_range"])
-def golden(request):
-    """The arrays of a golden file, and the same model built from our parts."""
-    config = json.loads((FOLDER / f"{request.param}.json").read_text())
-    with np.load(FOLDER / f"{request.param}.npz") as file:
-        arrays = {key: torch.from_numpy(file[key]) for key in file}
-    weights = {key.removeprefix("net."): arrays.pop(key) for key in list(arrays) if key.startswith("net.")}
-    learned = config["variance"] == "LEARNED_RANGE"
-    C, H, W = config["image"]
-    network = UNet(
-        (C, H, W),
-        2 * C if learned else C,
-        channels=config["model_channels"],
-        channel_mult=config["channel_mult"],
-        num_res_blocks=config["num_res_blocks"],
-        attention_resolutions=[H // factor for factor in config["attention_downsamples"]],
-        num_heads=config["num_heads"],
-        dropout=0.0,
-        use_scale_shift_norm=config["use_scale_shift_norm"],
-    )
-    network.load_state_dict(unet_state_dict(weights))
-    T = config["T"]
-    chain = Chain(SCHEDULES[config["schedule"]](T, logsnr_max="paper"))
-    denoiser = Denoiser(
-        network,
-        Eps(),
-        LearnedRange("beta_tilde") if learned else FixedLarge("beta_tilde"),
-        time_scale=1000 / T if config["rescale_timesteps"] else 1.0,
-        time_shift=-1.0,
-    )
+def golden(request, improved_diffusion_golden):
+    """The arrays of a golden file, and the model that reading its weights with its flags gives."""
+    file = improved_diffusion_golden(request.param)
+    model = from_improved_diffusion(file.weights, **file.flags)
     return SimpleNamespace(
-        arrays=arrays,
-        learned=learned,
-        T=T,
-        dims=C * H * W,
-        chain=chain,
-        denoiser=denoiser.eval(),
-        decoder=DiscretizedGaussian(config["levels"], cdf="tanh"),
-        step=chain.step(arrays["loss.t"] + 1),
-        noise=lambda i: arrays["noise"][i - 1],
+        arrays=file.arrays,
+        learned=file.flags["learn_sigma"],
+        T=file.flags["diffusion_steps"],
+        dims=file.arrays["x0"][0].numel(),
+        chain=model.chain,
+        denoiser=model.denoiser,
+        decoder=DiscretizedGaussian(file.levels, cdf="tanh"),
+        step=model.chain.step(file.arrays["loss.t"] + 1),
+        noise=lambda i: file.arrays["noise"][i - 1],
     )
 
 

@@ -5,6 +5,7 @@ level                  a noise level is its log signal-to-noise ratio
 schedules              from a timestep to a noise level
 process                q(x_t | x_0), q(x_t | x_s), q(x_s | x_t, x_0)
 chain                  the levels that a bound or a sampler visits
+step_costs, spacings   which levels a shorter chain visits
 parameterizations      x0_hat from the network's output
 variances              the variance of p(x_s | x_t)
 denoiser               network + parameterization + variance

@@ -93,10 +93,18 @@ class VariationalBound:
         # would still turn gradients into NaN.
         nats = torch.where(
             is_first,
-            self._reconstruction(x0, x0_hat, log_var, is_first),
+            self._reconstruction(x0, torch.where(is_first, x0_hat, x0), log_var.masked_fill(~is_first, 0.0)),
             self._denoising(step, x0 - x0_hat, log_var, is_first),
         )
         return sum_per_example(nats)
+
+    def reconstruction(self, step: Step, x0: Tensor, prediction: Prediction) -> Tensor:
+        """L_0 of each example, (B,) nats: :meth:`term` where all steps are first steps."""
+        return sum_per_example(self._reconstruction(x0, self.x0_hat(prediction), prediction.log_var(step)))
+
+    def denoising(self, step: Step, x0: Tensor, prediction: Prediction) -> Tensor:
+        """L_i of each example, (B,) nats: :meth:`term` where no step is a first step."""
+        return sum_per_example(self._denoising(step, x0 - self.x0_hat(prediction), prediction.log_var(step)))
 
     def terms(
         self,
@@ -121,15 +129,13 @@ class VariationalBound:
         stacked = torch.stack(terms, dim=1)
         return BoundTerms(prior=self.prior(x0), denoising=stacked[:, 1:], reconstruction=stacked[:, 0])
 
-    def _reconstruction(self, x0: Tensor, x0_hat: Tensor, log_var: Tensor, is_first: Tensor) -> Tensor:
-        mean = torch.where(is_first, x0_hat, x0)
-        return -self.decoder.log_prob(x0, mean, log_var.masked_fill(~is_first, 0.0))
+    def _reconstruction(self, x0: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
+        return -self.decoder.log_prob(x0, mean, log_var)
 
-    def _denoising(self, step: Step, gap: Tensor, log_var: Tensor, is_first: Tensor) -> Tensor:
+    def _denoising(self, step: Step, gap: Tensor, log_var: Tensor, masked: Tensor | None = None) -> Tensor:
         _, from_x0 = posterior_coefficients(step)
-        log_beta_tilde = per_example(step.log_beta_tilde, gap)
-        q = DiagonalGaussian(
-            mean=scale(from_x0, gap),
-            log_var=torch.where(is_first, log_var.detach(), log_beta_tilde.to(log_var.dtype)),
-        )
+        log_beta_tilde = per_example(step.log_beta_tilde, gap).to(log_var.dtype)
+        if masked is not None:
+            log_beta_tilde = torch.where(masked, log_var.detach(), log_beta_tilde)
+        q = DiagonalGaussian(scale(from_x0, gap), log_beta_tilde)
         return kl(q, DiagonalGaussian(torch.zeros_like(gap), log_var))

@@ -30,15 +30,23 @@ class Prediction:
         """Log variance of p(x_s | x_t), broadcasting against ``x0_hat``."""
         return per_example(self.variance.log_var(step, self.raw), self.x0_hat)
 
+    @property
+    def fraction(self) -> Tensor | None:
+        """Where between its limits a learned variance lies, (B, ...); None where it is fixed."""
+        return self.variance.fraction(self.raw)
+
     def detach_mean(self) -> "Prediction":
         """The same prediction, with gradients left only in the variance (Improved DDPM, section 3.2)."""
         return replace(self, x0_hat=self.x0_hat.detach(), eps_hat=self.eps_hat.detach())
 
-    def clip(self, xt: Tensor, level: NoiseLevel, low: float, high: float) -> "Prediction":
-        """x0_hat clamped to [low, high], and the eps_hat that goes with it."""
-        x0_hat = self.x0_hat.clamp(low, high)
+    def with_x0(self, x0_hat: Tensor, xt: Tensor, level: NoiseLevel) -> "Prediction":
+        """Another x0_hat in place of this one, and the eps_hat that goes with it."""
         eps_hat = scale(1.0 / level.noise_scale, xt) - scale((0.5 * level.logsnr).exp(), x0_hat)
         return replace(self, x0_hat=x0_hat, eps_hat=eps_hat)
+
+    def clip(self, xt: Tensor, level: NoiseLevel, low: float, high: float) -> "Prediction":
+        """x0_hat clamped to [low, high], and the eps_hat that goes with it."""
+        return self.with_x0(self.x0_hat.clamp(low, high), xt, level)
 
 
 class Denoiser(nn.Module):
@@ -50,7 +58,8 @@ class Denoiser(nn.Module):
     Args:
         network: maps (B, C, ...), (B,), label to (B, C * variance.channels, ...).
         parameterization: the meaning of the first C channels of the output.
-        variance: of the reverse steps; a learned one reads the second half of the output's channels.
+        variance: of the reverse steps; a learned one reads the second half of the output's channels. A
+            fixed one leaves it alone, so that it may stand in for the one the network was trained with.
         time_scale: 1000 / T keeps c on the scale 0..1000 for every T.
         time_shift: 0; -1 for networks trained with 0-based timesteps.
     """
@@ -82,7 +91,7 @@ class Denoiser(nn.Module):
         # the output may come in bfloat16 from autocast; from here on it is arithmetic in x_t's dtype
         output = self.network(xt, c, label).to(xt.dtype)
         raw = None
-        if self.variance.channels == 2:
+        if output.shape[1] == 2 * xt.shape[1]:
             output, raw = output.chunk(2, dim=1)
         x0_skip, x0_out = self.parameterization.coefficients(level)
         eps_skip, eps_out = self.parameterization.eps_coefficients(level)

@@ -3,5 +3,8 @@
 from nelbo.diffusion.samplers.ancestral import Ancestral
 from nelbo.diffusion.samplers.base import Sampler
 from nelbo.diffusion.samplers.ddim import DDIM
+from nelbo.diffusion.samplers.dpm_solver_pp import DPMSolverPP
+from nelbo.diffusion.samplers.heun import Heun
+from nelbo.diffusion.samplers.walk import Visit, Walk
 
-__all__ = ["DDIM", "Ancestral", "Sampler"]
+__all__ = ["DDIM", "Ancestral", "DPMSolverPP", "Heun", "Sampler", "Visit", "Walk"]

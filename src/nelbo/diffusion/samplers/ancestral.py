@@ -8,6 +8,7 @@ from nelbo.diffusion.denoiser import Prediction
 from nelbo.diffusion.level import Step, per_example
 from nelbo.diffusion.process import posterior
 from nelbo.diffusion.samplers.base import Sampler
+from nelbo.diffusion.samplers.walk import Walk
 
 
 class Ancestral(Sampler):
@@ -16,9 +17,10 @@ class Ancestral(Sampler):
     Args:
         steps: see :class:`Sampler`.
         clip: see :class:`Sampler`.
+        dynamic_clip: see :class:`Sampler`.
     """
 
-    def step(self, xt: Tensor, prediction: Prediction, step: Step, noise: Tensor) -> Tensor:
+    def step(self, xt: Tensor, prediction: Prediction, step: Step, noise: Tensor, walk: Walk) -> Tensor:
         """x_s from x_t, (B, ...)."""
         reverse = replace(posterior(prediction.x0_hat, xt, step), log_var=prediction.log_var(step))
         return reverse.mean.where(per_example(step.is_first, xt), reverse.sample(noise))

@@ -1,6 +1,7 @@
 """Samplers: from noise to data along a chain. The base owns the loop, a sampler writes one step."""
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
 
 import torch
@@ -9,29 +10,48 @@ from torch import Tensor
 from nelbo.diffusion.bound import Denoise
 from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.denoiser import Prediction
-from nelbo.diffusion.level import Step
-from nelbo.diffusion.schedules import NoiseSchedule
+from nelbo.diffusion.level import NoiseLevel, Step
+from nelbo.diffusion.samplers.clipping import checked_quantile, checked_range, dynamic_threshold
+from nelbo.diffusion.samplers.walk import Visit, Walk
+
+Watch = Callable[[Step, Tensor, Prediction], None]
 
 
 class Sampler(ABC):
     """Walks a chain from its noisiest level to data.
 
+    Every example goes its own way: nothing looks across the batch, so a sample depends on its noise and its
+    label, and not on what is drawn beside it.
+
+    Attributes:
+        memory: how many levels before x_t a step looks back at.
+
     Args:
-        steps: number of steps, evenly strided over 1..T and ending at T; all T where it is None.
-        clip: (low, high) to clamp x0_hat to at every step, None to leave it.
+        steps: number of steps, for whoever makes the chain (see ``Spacing.chain``); all T where it is None.
+        clip: (low, high), the range that x0_hat is kept in at every step; None to leave it.
+        dynamic_clip: quantile of |x0_hat| by which an example that is out of range is shrunk into it, see
+            :func:`dynamic_threshold`; None to clamp it.
 
     Raises:
-        ValueError: when ``steps`` is below 1.
+        ValueError: when ``steps`` is below 1, or for a ``clip`` or ``dynamic_clip`` that is none.
     """
 
-    def __init__(self, steps: int | None = None, clip: tuple[float, float] | None = (-1.0, 1.0)) -> None:
+    memory: int = 0
+
+    def __init__(
+        self,
+        steps: int | None = None,
+        clip: tuple[float, float] | None = (-1.0, 1.0),
+        dynamic_clip: float | None = None,
+    ) -> None:
         if steps is not None and steps < 1:
             raise ValueError(f"sampler.steps={steps}: at least 1 step is needed")
         self.steps = steps
-        self.clip = None if clip is None else (clip[0], clip[1])
+        self.clip = checked_range(clip)
+        self.dynamic_clip = checked_quantile(dynamic_clip, self.clip)
 
     @abstractmethod
-    def step(self, xt: Tensor, prediction: Prediction, step: Step, noise: Tensor) -> Tensor:
+    def step(self, xt: Tensor, prediction: Prediction, step: Step, noise: Tensor, walk: Walk) -> Tensor:
         """x_s from x_t, (B, ...); at the first step of the chain, x_0.
 
         Args:
@@ -39,21 +59,12 @@ class Sampler(ABC):
             prediction: of the denoiser at x_t, clipped.
             step: the transition, levels of shape (B,).
             noise: (B, ...) standard normal, for samplers that use it.
+            walk: the way here and further evaluations, for samplers that use them.
         """
 
-    def chain(self, schedule: NoiseSchedule) -> Chain:
-        """The levels that this sampler visits.
-
-        Raises:
-            ValueError: when there are more steps than the schedule has.
-        """
-        if self.steps is None:
-            return Chain(schedule)
-        T = schedule.num_steps
-        if self.steps > T:
-            raise ValueError(f"sampler.steps={self.steps}, but the schedule has only {T} steps")
-        positions = torch.linspace(T / self.steps, T, self.steps, dtype=torch.float64)
-        return Chain(schedule, positions.round().long())
+    def evaluations(self, chain: Chain) -> int:
+        """How often the network is evaluated for one sample."""
+        return chain.num_steps
 
     @torch.no_grad()
     def sample(
@@ -63,6 +74,7 @@ class Sampler(ABC):
         xT: Tensor,
         noise: Callable[[int], Tensor],
         label: Tensor | None = None,
+        watch: Watch = lambda step, xt, prediction: None,
     ) -> Tensor:
         """Draw samples, (B, ...).
 
@@ -72,12 +84,25 @@ class Sampler(ABC):
             xT: (B, ...) standard normal, where the walk begins.
             noise: gives the standard normal noise (B, ...) of step i in 1..K.
             label: (B,) class labels, for conditional denoisers.
+            watch: is shown every step, x_t and the prediction there, before the step is taken.
         """
-        x = xT
+
+        def predict(x: Tensor, level: NoiseLevel) -> Prediction:
+            return self._in_range(denoise(x, level, label), x, level)
+
+        x, past = xT, deque[Visit](maxlen=self.memory)
         for i in range(chain.num_steps, 0, -1):
             step = chain.step(torch.full((len(x),), i, device=x.device))
-            prediction = denoise(x, step.t, label)
-            if self.clip is not None:
-                prediction = prediction.clip(x, step.t, *self.clip)
-            x = self.step(x, prediction, step, noise(i))
+            prediction = predict(x, step.t)
+            watch(step, x, prediction)
+            x = self.step(x, prediction, step, noise(i), Walk(i, predict, tuple(past)))
+            past.append(Visit(step.t, prediction))
         return x
+
+    def _in_range(self, prediction: Prediction, x: Tensor, level: NoiseLevel) -> Prediction:
+        if self.clip is None:
+            return prediction
+        if self.dynamic_clip is None:
+            return prediction.clip(x, level, *self.clip)
+        x0_hat = dynamic_threshold(prediction.x0_hat, *self.clip, self.dynamic_clip)
+        return prediction.with_x0(x0_hat, x, level)

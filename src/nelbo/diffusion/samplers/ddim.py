@@ -6,6 +6,7 @@ from torch import Tensor
 from nelbo.diffusion.denoiser import Prediction
 from nelbo.diffusion.level import Step, scale
 from nelbo.diffusion.samplers.base import Sampler
+from nelbo.diffusion.samplers.walk import Walk
 
 
 class DDIM(Sampler):
@@ -15,6 +16,7 @@ class DDIM(Sampler):
         eta: 0 is deterministic, 1 is ancestral sampling with the posterior's variance.
         steps: see :class:`Sampler`.
         clip: see :class:`Sampler`.
+        dynamic_clip: see :class:`Sampler`.
 
     Raises:
         ValueError: when ``eta`` is not inside [0, 1].
@@ -25,13 +27,14 @@ class DDIM(Sampler):
         eta: float = 0.0,
         steps: int | None = None,
         clip: tuple[float, float] | None = (-1.0, 1.0),
+        dynamic_clip: float | None = None,
     ) -> None:
         if not 0.0 <= eta <= 1.0:
             raise ValueError(f"sampler.eta={eta} must be inside [0, 1]")
-        super().__init__(steps, clip)
+        super().__init__(steps, clip, dynamic_clip)
         self.eta = eta
 
-    def step(self, xt: Tensor, prediction: Prediction, step: Step, noise: Tensor) -> Tensor:
+    def step(self, xt: Tensor, prediction: Prediction, step: Step, noise: Tensor, walk: Walk) -> Tensor:
         """x_s from x_t, (B, ...)."""
         sigma = self.eta * (0.5 * step.log_beta_tilde).exp()
         # noise_s^2 - sigma^2 = noise_s^2 (1 - eta^2 c), which is 0 and not below for eta = c = 1

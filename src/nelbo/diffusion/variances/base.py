@@ -15,14 +15,13 @@ from torch import Tensor
 
 from nelbo.diffusion.level import Step
 
-FIRST_STEPS = ("beta", "beta_tilde")
-
 
 class ReverseVariance(ABC):
     """Log variance of the reverse steps.
 
     Attributes:
         channels: how many outputs the network needs per data channel: 1, or 2 when it learns the variance.
+        first_steps: what ``first_step`` may be.
 
     Args:
         first_step: ``beta`` or ``beta_tilde``, see the module's text.
@@ -32,10 +31,12 @@ class ReverseVariance(ABC):
     """
 
     channels: int = 1
+    first_steps: tuple[str, ...] = ("beta", "beta_tilde")
 
     def __init__(self, first_step: str = "beta") -> None:
-        if first_step not in FIRST_STEPS:
-            raise ValueError(f"variance.first_step={first_step}: expected one of {', '.join(FIRST_STEPS)}")
+        if first_step not in self.first_steps:
+            choices = ", ".join(self.first_steps)
+            raise ValueError(f"variance.first_step={first_step}: expected one of {choices}")
         self.first_step = first_step
 
     @abstractmethod
@@ -46,6 +47,10 @@ class ReverseVariance(ABC):
             step: the transition, levels of shape (B,) or ().
             raw: (B, C, ...) the network's second half of channels, where ``channels`` is 2.
         """
+
+    def fraction(self, raw: Tensor | None) -> Tensor | None:
+        """Where between its limits a learned variance lies, (B, C, ...): 0 lower, 1 upper; None if fixed."""
+        return None
 
     def first_log_var(self, step: Step) -> Tensor:
         """What stands in for log beta-tilde at the first step, (B,) float64."""

@@ -17,8 +17,12 @@ class LearnedRange(ReverseVariance):
 
     def log_var(self, step: Step, raw: Tensor | None) -> Tensor:
         """Log variance, (B, C, ...) in the dtype of ``raw``."""
-        assert raw is not None, "a learned variance needs the network's second half of channels"
+        v = self.fraction(raw)
         low = self.small_log_var(step)
         span = step.log_beta - low
-        v = 0.5 * (raw + 1.0)
-        return per_example(low, raw).to(raw.dtype) + v * per_example(span, raw).to(raw.dtype)
+        return per_example(low, v).to(v.dtype) + v * per_example(span, v).to(v.dtype)
+
+    def fraction(self, raw: Tensor | None) -> Tensor:
+        """v, (B, C, ...)."""
+        assert raw is not None, "a learned variance needs the network's second half of channels"
+        return 0.5 * (raw + 1.0)

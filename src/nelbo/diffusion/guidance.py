@@ -1,0 +1,47 @@
+"""Classifier-free guidance (Ho & Salimans 2022, equation 6).
+
+    eps = eps_hat(x_t) + w (eps_hat(x_t, label) - eps_hat(x_t))
+
+with w = 1 the conditional model, w = 0 the unconditional one, and w > 1 further from it. (The paper's w is
+ours less 1.) x0_hat is linear in eps_hat, so the same holds for it; the reverse variance is the conditional
+model's. The unconditional prediction is that for a label which training put in place of some of the others.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from nelbo.diffusion.bound import Denoise
+from nelbo.diffusion.denoiser import Prediction
+from nelbo.diffusion.level import NoiseLevel
+
+
+@dataclass(frozen=True)
+class Guided:
+    """A denoiser under guidance: two evaluations of the network, in one call.
+
+    Attributes:
+        denoise: of a model that was trained with label dropout.
+        weight: w.
+        no_label: what the model is told where it is told no class.
+    """
+
+    denoise: Denoise
+    weight: float
+    no_label: int
+
+    def __call__(self, xt: Tensor, level: NoiseLevel, label: Tensor | None = None) -> Prediction:
+        """The guided prediction, (B, ...)."""
+        assert label is not None, "guidance is towards a class"
+        twice = NoiseLevel(torch.cat([level.t, level.t]), torch.cat([level.logsnr, level.logsnr]))
+        labels = torch.cat([label, torch.full_like(label, self.no_label)])
+        both = self.denoise(torch.cat([xt, xt]), twice, labels)
+        x0_hat, x0_hat_alone = both.x0_hat.chunk(2)
+        eps_hat, eps_hat_alone = both.eps_hat.chunk(2)
+        return replace(
+            both,
+            x0_hat=torch.lerp(x0_hat_alone, x0_hat, self.weight),
+            eps_hat=torch.lerp(eps_hat_alone, eps_hat, self.weight),
+            raw=None if both.raw is None else both.raw.chunk(2)[0],
+        )

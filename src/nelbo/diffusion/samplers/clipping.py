@@ -1,0 +1,79 @@
+"""Keeping x0_hat inside the range of the data.
+
+A network that is wrong at one level may throw x_t out of the range that it was trained on, and every step
+after that makes it worse. Clamping cures it at the price of saturated pixels; dynamic thresholding (Imagen,
+Saharia et al. 2022, section 2.3) first shrinks what is too large as a whole.
+"""
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from nelbo.diffusion.level import per_example
+
+
+def checked_range(clip: Sequence[float] | None) -> tuple[float, float] | None:
+    """``clip`` as (low, high); None stays None.
+
+    Raises:
+        ValueError: when it is not two numbers in rising order.
+    """
+    if clip is None:
+        return None
+    try:
+        low, high = (float(end) for end in clip)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not -math.inf < low < high < math.inf:
+        raise ValueError(f"sampler.clip={clip}: expected [low, high] with low < high, or null")
+    return low, high
+
+
+def checked_quantile(dynamic_clip: float | None, clip: tuple[float, float] | None) -> float | None:
+    """``dynamic_clip`` as a number; None stays None.
+
+    Raises:
+        ValueError: when it is not inside (0, 1], or there is no range to go with it.
+    """
+    if dynamic_clip is None:
+        return None
+    try:
+        quantile = float(dynamic_clip)
+    except (TypeError, ValueError):
+        quantile = math.nan
+    if not 0.0 < quantile <= 1.0:
+        raise ValueError(f"sampler.dynamic_clip={dynamic_clip} must be inside (0, 1], or null")
+    if clip is None:
+        raise ValueError("sampler.dynamic_clip needs a range: set sampler.clip=[low,high]")
+    return quantile
+
+
+def dynamic_threshold(x0_hat: Tensor, low: float, high: float, quantile: float) -> Tensor:
+    """x0_hat shrunk into [low, high], example by example, (B, ...).
+
+    In units in which the range is [-1, 1]: with s the given quantile of an example's |x0_hat|, or 1 where
+    that is larger, x0_hat is clamped to [-s, s] and divided by s. An example in range stays as it is.
+
+    Args:
+        x0_hat: (B, ...).
+        low: end of the range.
+        high: end of the range.
+        quantile: inside (0, 1]; 1 is the largest value.
+    """
+    middle, half = 0.5 * (low + high), 0.5 * (high - low)
+    centred = (x0_hat - middle) / half
+    s = per_example(quantile_per_example(centred.abs(), quantile).clamp(min=1.0), x0_hat)
+    return middle + half * (centred.clamp(-s, s) / s)
+
+
+def quantile_per_example(x: Tensor, quantile: float) -> Tensor:
+    """Quantile over all axes but the first, linear between neighbours: (B, ...) -> (B,).
+
+    By sorting, for torch.quantile refuses batches of more than 2^24 values.
+    """
+    ordered = x.flatten(1).sort(1).values
+    position = quantile * (ordered.shape[1] - 1)
+    below = math.floor(position)
+    above = math.ceil(position)
+    return ordered[:, below].lerp(ordered[:, above], position - below)

@@ -1,0 +1,92 @@
+"""Spacings: which K of a schedule's T timesteps a shorter chain visits.
+
+A chain of one step is [T], whatever the spacing: from anywhere else it could not start from noise. (One
+that looks at what steps cost may decide otherwise.)
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.schedules import NoiseSchedule
+from nelbo.diffusion.step_costs import StepCosts
+
+
+class Spacing(ABC):
+    """Chooses the timesteps of a chain.
+
+    Attributes:
+        needs_costs: whether it chooses by what steps cost.
+        costs: of steps under a trained model, for a spacing that needs them: set by whoever measured them.
+    """
+
+    needs_costs: bool = False
+    costs: StepCosts | None = None
+
+    @abstractmethod
+    def timesteps(self, schedule: NoiseSchedule, steps: int) -> Tensor:
+        """(K,) int64, strictly increasing in 1..T, on the CPU.
+
+        Args:
+            schedule: T and the noise levels.
+            steps: K in 1..T.
+        """
+
+    def chain(self, schedule: NoiseSchedule, steps: int | None) -> Chain:
+        """The chain of ``steps`` levels; of all T where it is None.
+
+        Raises:
+            ValueError: for a number of steps outside 1..T.
+        """
+        if steps is None:
+            return Chain(schedule)
+        refuse_steps(schedule, steps)
+        if steps == schedule.num_steps:
+            return Chain(schedule)
+        return Chain(schedule, self.timesteps(schedule, steps))
+
+    def refuse_missing_costs(self) -> None:
+        """Say early that this spacing cannot be used yet.
+
+        Raises:
+            ValueError: when it needs costs and nobody has measured them.
+        """
+        if self.needs_costs and self.costs is None:
+            raise ValueError(
+                f"spacing={type(self).__name__.lower()} needs the costs of steps measured on a trained "
+                "model: evaluate.py measures them"
+            )
+
+
+def refuse_steps(schedule: NoiseSchedule, steps: int) -> None:
+    """Refuse a length that no chain of the schedule has.
+
+    Raises:
+        ValueError: for a number of steps outside 1..T.
+    """
+    if steps < 1:
+        raise ValueError(f"steps={steps}: a chain has at least 1 step")
+    if steps > schedule.num_steps:
+        raise ValueError(f"steps={steps}: the schedule has only {schedule.num_steps} timesteps")
+
+
+def grid(start: float, end: float, steps: int) -> Tensor:
+    """(K,) float64, evenly from ``start`` to ``end``, both in; ``end`` alone for one step."""
+    positions = torch.linspace(start, end, steps, dtype=torch.float64)
+    positions[-1] = end
+    return positions
+
+
+def rounded(positions: Tensor, T: int) -> Tensor:
+    """Non-decreasing real positions (K,), K <= T, as strictly increasing timesteps in 1..T, (K,) int64.
+
+    Where several round to the same timestep, all but the first move up; what is pushed beyond T by that
+    moves back down.
+    """
+    K = len(positions)
+    rank = torch.arange(K)
+    t = positions.round().long().clamp(1, T)
+    t = (t - rank).cummax(0).values + rank
+    return torch.minimum(t, T - (K - 1) + rank)

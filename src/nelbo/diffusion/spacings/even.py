@@ -1,0 +1,15 @@
+"""Evenly over 1..T with both ends in (Improved DDPM, Nichol & Dhariwal 2021, section 4)."""
+
+from torch import Tensor
+
+from nelbo.diffusion.schedules import NoiseSchedule
+from nelbo.diffusion.spacings.base import Spacing, grid, rounded
+
+
+class Even(Spacing):
+    """K evenly spaced real numbers from 1 to T, rounded."""
+
+    def timesteps(self, schedule: NoiseSchedule, steps: int) -> Tensor:
+        """1, 1 + (T-1)/(K-1), ..., T, rounded; (K,) int64."""
+        T = schedule.num_steps
+        return rounded(grid(1, T, steps), T)

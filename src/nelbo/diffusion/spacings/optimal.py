@@ -1,0 +1,68 @@
+"""The chain with the lowest bound, found exactly (Watson et al. 2021, "Learning to efficiently sample from
+diffusion probabilistic models").
+
+The bound of a chain is a sum over its neighbouring levels, so the best chain of K levels is a shortest
+path of K - 1 steps, and dynamic programming finds it:
+
+    V_2[j] = min_i first[i, j] + step[i, j]
+    V_k[j] = min_i V_{k-1}[i] + step[i, j]
+    the best chain ends at the j with the lowest V_K[j] + prior[j]
+
+One term sees further than its own step: a variance may borrow the first step's from the step that follows
+it, so that L_0 depends on the two cleanest levels. ``first`` carries that.
+"""
+
+import torch
+from torch import Tensor
+
+from nelbo.diffusion.schedules import NoiseSchedule
+from nelbo.diffusion.spacings.base import Spacing
+from nelbo.diffusion.step_costs import StepCosts
+
+
+class Optimal(Spacing):
+    """The K timesteps whose expected bound is the lowest, under the measured costs of steps.
+
+    It is the best for the examples that the costs were measured on; measure those on other examples than
+    the ones whose bound is reported.
+    """
+
+    needs_costs = True
+
+    def timesteps(self, schedule: NoiseSchedule, steps: int) -> Tensor:
+        """The best chain of K levels, (K,) int64.
+
+        Raises:
+            ValueError: without costs, or with those of a schedule of another length.
+        """
+        self.refuse_missing_costs()
+        assert self.costs is not None
+        measured = len(self.costs.timesteps)
+        if measured != schedule.num_steps:
+            raise ValueError(
+                f"spacing=optimal: the costs of steps were measured for {measured} timesteps, but the "
+                f"schedule has {schedule.num_steps}"
+            )
+        return best_chain(self.costs, steps)
+
+
+def best_chain(costs: StepCosts, steps: int) -> Tensor:
+    """The chain of K levels with the lowest ``costs.total``, (K,) int64 timesteps; O(K T^2).
+
+    Args:
+        costs: of all steps.
+        steps: K in 1..T.
+    """
+    if steps == 1:
+        best = torch.argmin(costs.first[:, -1] + costs.prior)
+        return costs.timesteps[best][None]
+    # lowest cost of a chain that ends at level j, and the level before j in it, longer by one each time
+    lowest, before = (costs.first[:, :-1] + costs.step).min(0)
+    predecessors = [before]
+    for _ in range(steps - 2):
+        lowest, before = (lowest[:, None] + costs.step).min(0)
+        predecessors.append(before)
+    path = [torch.argmin(lowest + costs.prior)]
+    for before in reversed(predecessors):
+        path.append(before[path[-1]])
+    return costs.timesteps[torch.stack(path[::-1])]

@@ -1,0 +1,18 @@
+"""Strides of T/K that end at T.
+
+Lin et al. 2023 ("Common diffusion noise schedules and sample steps are flawed", section 3.3) call them so.
+"""
+
+from torch import Tensor
+
+from nelbo.diffusion.schedules import NoiseSchedule
+from nelbo.diffusion.spacings.base import Spacing, grid, rounded
+
+
+class Trailing(Spacing):
+    """Every (T/K)-th timestep, ending at T."""
+
+    def timesteps(self, schedule: NoiseSchedule, steps: int) -> Tensor:
+        """T/K, 2T/K, ..., T, rounded; (K,) int64."""
+        T = schedule.num_steps
+        return rounded(grid(T / steps, T, steps), T)

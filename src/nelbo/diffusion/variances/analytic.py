@@ -1,0 +1,47 @@
+"""The best fixed variance of a trained network (Analytic-DPM, Bao et al. 2022, theorem 1).
+
+The expected KL of a step is smallest when the variance of p(x_s | x_t) is that of q(x_s | x_t) around the
+mean that the network predicts:
+
+    variance = beta-tilde + from_x0^2 MSE_t,     MSE_t = E |x_0 - x0_hat(x_t)|^2 / D
+
+with from_x0 the weight of x_0 in the posterior mean. For the exact denoiser MSE_t is
+(1 - E|eps_hat|^2 / D) / SNR_t, which is the theorem's form; for a trained one it counts the network's own
+error as well. MSE_t does not depend on s, so moments measured once serve every chain.
+"""
+
+import torch
+from torch import Tensor
+
+from nelbo.diffusion.level import Step
+from nelbo.diffusion.process import posterior_coefficients
+from nelbo.diffusion.variances.base import ReverseVariance
+
+
+class Analytic(ReverseVariance):
+    """Variance beta-tilde + from_x0^2 MSE_t, from measured moments.
+
+    Args:
+        first_step: ``analytic``: the same formula at the step that ends in data, where beta-tilde is 0 and it
+            is MSE_t of the chain's first t. That is the best for a density; for bins of data it is near the
+            best. Or ``beta``, ``beta_tilde``.
+
+    Attributes:
+        log_mse: (T,) float64, the measured log MSE_t of t = 1..T; set by whoever measured it.
+    """
+
+    first_steps = ("analytic", "beta", "beta_tilde")
+
+    def __init__(self, first_step: str = "analytic") -> None:
+        super().__init__(first_step)
+        self.log_mse: Tensor | None = None
+
+    def log_var(self, step: Step, raw: Tensor | None) -> Tensor:
+        """Log variance, (B,) float64."""
+        assert self.log_mse is not None, "the moments are measured first"
+        _, from_x0 = posterior_coefficients(step)
+        error = 2.0 * from_x0.log() + self.log_mse.to(step.t.t.device)[step.t.t - 1]
+        measured = torch.logaddexp(step.log_beta_tilde, error)
+        if self.first_step == "analytic":
+            return measured
+        return self.first_log_var(step).where(step.is_first, measured)
