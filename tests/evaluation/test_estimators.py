@@ -8,6 +8,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from nelbo.data.batch import Batch
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.decoders import GaussianDecoder
@@ -16,7 +17,8 @@ from nelbo.diffusion.process import posterior_coefficients
 from nelbo.diffusion.schedules import CosineSchedule
 from nelbo.diffusion.variances import FixedLarge, FixedSmall
 from nelbo.evaluation.estimators import BoundEstimator, Full, Stratified
-from nelbo.evaluation.tally import BoundTally
+from nelbo.evaluation.measure import Measurement, measure
+from nelbo.evaluation.scoring import Scoring
 from nelbo.evaluation.units import unit_of
 
 DIMS, STD, N, T = 3, 0.5, 2000, 12
@@ -43,22 +45,23 @@ def closed_form(chain, variance) -> torch.Tensor:
 
 
 def make(name: str, **options) -> BoundEstimator:
-    return instantiate(OmegaConf.load(CONF / f"{name}.yaml"), **SMALL.get(name, {}), **options)
+    return instantiate(OmegaConf.load(CONF / f"{name}.yaml"), **(SMALL.get(name, {}) | options))
 
 
-def measure(estimator, variance, batch_size=N, T=T, n=N, x0=None) -> BoundTally:
-    """All rounds through n examples."""
+def measured(estimator, variance, batch_size=N, T=T, n=N, x0=None, others=()) -> list[Measurement]:
+    """All rounds through n examples, with other variances beside the first."""
     if x0 is None:
         x0 = STD * torch.randn(n, DIMS, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     bound = VariationalBound(Chain(CosineSchedule(T)), GaussianDecoder())
-    denoise = gaussian_denoiser((DIMS,), STD, variance)
-    tally = BoundTally(T, num_examples=n)
-    another_round = True
-    while another_round:
-        for index in torch.arange(n).split(batch_size):
-            estimator.measure(tally, bound, denoise, x0[index], index, None, n)
-        another_round = estimator.again(tally, unit_of(DIMS, None))
-    return tally
+    batches = [Batch(x0[index], None, index) for index in torch.arange(n).split(batch_size)]
+    return measure(
+        estimator,
+        [Scoring(bound), *(Scoring(bound, other) for other in others)],
+        gaussian_denoiser((DIMS,), STD, variance),
+        batches,
+        n,
+        unit_of(DIMS, None),
+    )
 
 
 both = pytest.mark.parametrize("variance", [FixedLarge(), FixedSmall()], ids=["large", "small"])
@@ -69,9 +72,9 @@ every = pytest.mark.parametrize("name", NAMES)
 @both
 def test_parts_and_terms_are_the_closed_form_within_their_errors(name, variance):
     estimator = make(name)
-    tally = measure(estimator, variance)
+    [result] = measured(estimator, variance)
     expected = closed_form(Chain(CosineSchedule(T)), variance)
-    estimate = tally.estimate(estimator.rounds)
+    estimate, table = result.estimate, result.steps
     parts = {
         "reconstruction": expected[0],
         "denoising": expected[1:-1].sum(),
@@ -81,11 +84,41 @@ def test_parts_and_terms_are_the_closed_form_within_their_errors(name, variance)
     for part_name, value in parts.items():
         part = getattr(estimate, part_name)
         assert abs(part.mean - value) < 3 * part.stderr, part_name
-    table = tally.step_table()
     gap, error = (table.mean - expected[:-1]).abs(), table.stderr
     assert (gap < 4 * error + 1e-12)[table.count > 1].all()
     assert estimate.num_examples == N
     assert estimate.num_evaluations >= int(table.count.sum())  # a pilot is not in the table
+
+
+@every
+@both
+def test_another_variance_is_measured_as_if_it_were_the_only_one(name, variance):
+    """It shares the evaluations of the first, and no more than that."""
+    [alone] = measured(make(name), variance, n=50)
+    other = FixedLarge() if isinstance(variance, FixedSmall) else FixedSmall()
+    first, second = measured(make(name), variance, n=50, others=[other])
+    assert first.estimate == alone.estimate
+    assert torch.equal(first.examples, alone.examples)
+    expected = closed_form(Chain(CosineSchedule(T)), other)
+    assert abs(second.estimate.total.mean - float(expected.sum())) < 4 * second.estimate.total.stderr
+    assert second.estimate.prior == first.estimate.prior
+    if name != "importance":  # which draws its timesteps after what it has seen of the first
+        [as_first] = measured(make(name), other, n=50)
+        torch.testing.assert_close(second.examples, as_first.examples, rtol=1e-12, atol=0)
+
+
+@every
+def test_what_each_step_and_each_example_adds_is_the_whole_bound(name):
+    [result] = measured(make(name), FixedLarge(), n=50)
+    estimate = result.estimate
+    steps = float(result.steps.contribution.sum()) + estimate.prior.mean
+    assert steps == pytest.approx(estimate.total.mean, rel=1e-12)
+    assert float(result.steps.contribution[0]) == pytest.approx(estimate.reconstruction.mean, rel=1e-12)
+    means = dict(zip(result.columns, result.examples.mean(0).tolist(), strict=True))
+    assert means["L_0"] == pytest.approx(estimate.reconstruction.mean, rel=1e-12)
+    assert means["t_2_10"] + means["t_11_100"] == pytest.approx(estimate.denoising.mean, rel=1e-12)
+    assert means["L_T"] == pytest.approx(estimate.prior.mean, rel=1e-12)
+    assert result.examples.sum(1).std() / 50**0.5 == pytest.approx(estimate.total.stderr, rel=1e-9)
 
 
 @every
@@ -94,47 +127,71 @@ def test_the_error_bar_is_neither_too_small_nor_useless(name):
     n, runs, totals, errors = 100, 24, [], []
     for seed in range(runs):
         x0 = STD * torch.randn(n, DIMS, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        estimator = make(name, seed=seed)
-        total = measure(estimator, FixedLarge(), n=n, x0=x0).estimate(estimator.rounds).total
-        totals.append(total.mean)
-        errors.append(total.stderr)
+        [result] = measured(make(name, seed=seed), FixedLarge(), n=n, x0=x0)
+        totals.append(result.estimate.total.mean)
+        errors.append(result.estimate.total.stderr)
     scatter, error = torch.tensor(totals).std().item(), sum(errors) / runs
     assert 0.5 * error < scatter < 1.6 * error
+
+
+def assert_same(first: Measurement, second: Measurement) -> None:
+    torch.testing.assert_close(first.examples, second.examples, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(first.steps.sum, second.steps.sum, rtol=1e-12, atol=1e-12)
+    assert torch.equal(first.steps.count, second.steps.count)
+    for part in ("total", "reconstruction", "denoising", "prior"):
+        one, other = getattr(first.estimate, part), getattr(second.estimate, part)
+        assert vars(one) == pytest.approx(vars(other), rel=1e-9, nan_ok=True)
+
+
+@every
+@pytest.mark.parametrize("T", [2, 4, 12])
+def test_chance_is_how_far_estimates_of_one_example_lie_apart(name, T):
+    """On short chains too, whose terms differ most; over 150 seeds, of the same examples."""
+    n, totals, chances = 20, [], []
+    for seed in range(150):
+        one_round = {"target_stderr": 1e3} if name == "importance" else {}
+        [result] = measured(make(name, seed=seed, **one_round), FixedSmall(), n=n, T=T)
+        totals.append(result.examples.sum(1))
+        chances.append(result.estimate.total.monte_carlo)
+    apart = torch.stack(totals).var(0).mean().item() / n
+    said = (torch.tensor(chances) ** 2).mean().item()
+    if math.isnan(said):  # of a single draw of L_t it cannot be told
+        assert (name, T) == ("full", 1)
+    assert said == pytest.approx(apart, rel=0.2)
 
 
 @every
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_the_batch_size_does_not_matter(name, batch_size):
-    whole = measure(make(name), FixedLarge(), n=20)
-    pieces = measure(make(name), FixedLarge(), n=20, batch_size=batch_size)
-    torch.testing.assert_close(pieces.sums, whole.sums, rtol=1e-12, atol=1e-12)
+    [whole] = measured(make(name), FixedLarge(), n=20)
+    [pieces] = measured(make(name), FixedLarge(), n=20, batch_size=batch_size)
+    assert_same(pieces, whole)
 
 
 @every
 def test_the_number_of_pairs_in_a_call_does_not_matter(name):
     first, second = (make(name), make(name))
     second.pairs_per_call = 5
-    sums = [measure(estimator, FixedLarge(), n=20).sums for estimator in (first, second)]
-    torch.testing.assert_close(*sums, rtol=1e-12, atol=1e-12)
+    assert_same(*(measured(estimator, FixedLarge(), n=20)[0] for estimator in (first, second)))
 
 
 @every
 def test_another_seed_is_another_measurement(name):
-    first, second = (measure(make(name, seed=seed), FixedLarge(), n=20).sums for seed in (0, 1))
-    assert not torch.equal(first, second)
+    first, second = (measured(make(name, seed=seed), FixedLarge(), n=20)[0] for seed in (0, 1))
+    assert first.estimate.total.mean != second.estimate.total.mean
 
 
 @every
 def test_a_chain_of_one_step_has_no_denoising_term(name):
-    estimator = make(name)
-    estimate = measure(estimator, FixedLarge(), T=1, n=40).estimate(estimator.rounds)
-    assert estimate.denoising.mean == 0.0
+    [result] = measured(make(name), FixedLarge(), T=1, n=40)
+    assert result.estimate.denoising.mean == 0.0
     expected = closed_form(Chain(CosineSchedule(1)), FixedLarge())
-    assert abs(estimate.total.mean - float(expected.sum())) < 4 * estimate.total.stderr
+    assert abs(result.estimate.total.mean - float(expected.sum())) < 4 * result.estimate.total.stderr
 
 
 def test_full_is_the_direct_sum_of_all_terms():
-    variance, tally = FixedLarge(), measure(Full(), FixedLarge(), n=50)
+    variance = FixedLarge()
+    [result] = measured(Full(), variance, n=50)
     x0 = STD * torch.randn(50, DIMS, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     bound = VariationalBound(Chain(CosineSchedule(T)), GaussianDecoder())
     generator = torch.Generator().manual_seed(1)
@@ -143,21 +200,21 @@ def test_full_is_the_direct_sum_of_all_terms():
         x0,
         lambda _: torch.randn(x0.shape, generator=generator, dtype=torch.float64),
     )
-    estimate, table = tally.estimate(), tally.step_table()
+    estimate, table = result.estimate, result.steps
     # the prior has no noise in it; the rest is another draw of the same
     assert estimate.prior.mean == pytest.approx(terms.prior.mean().item(), rel=1e-12)
     gap = estimate.total.mean - terms.total.mean().item()
     assert abs(gap) < 4 * math.sqrt(2) * estimate.total.stderr
-    assert (table.count[1:] == 50).all()
-    total = float(table.mean.sum()) + estimate.prior.mean
-    assert total == pytest.approx(estimate.total.mean, rel=1e-12)
+    assert (table.count[1:] >= 50).all()
+    assert table.count.sum() == 50 * (T + 1 + 8)  # L_0 twice, and eight of the terms
 
 
 def test_evaluations_are_as_many_as_were_asked_for():
-    for estimator, per_example in ((Full(), T + 1), (Stratified(5), 5)):
-        estimate = measure(estimator, FixedLarge(), n=10).estimate()
-        assert estimate.num_examples == 10
-        assert estimate.num_evaluations == 10 * per_example
+    for estimator, per_example in ((Full(), T + 1 + 8), (Stratified(5), 5)):
+        for others in ([], [FixedSmall()]):
+            estimate = measured(estimator, FixedLarge(), n=10, others=others)[0].estimate
+            assert estimate.num_examples == 10
+            assert estimate.num_evaluations == 10 * per_example
 
 
 @pytest.mark.parametrize("evaluations", [3, 4, 8])

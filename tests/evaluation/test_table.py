@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from nelbo.evaluation import table
-from nelbo.evaluation.tally import BoundTally
+from nelbo.evaluation.tally import BoundTally, Draws
 
 
 def steps(index, nats):
     tally = BoundTally(4)
-    tally.add_terms(torch.tensor(index), torch.tensor(nats))
+    nats = torch.tensor(nats)[:, None]
+    tally.add(Draws(torch.tensor(index)[:, None], torch.ones_like(nats), nats, torch.zeros(len(nats))))
     return tally.step_table()
 
 

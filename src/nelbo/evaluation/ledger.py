@@ -14,7 +14,9 @@ from nelbo.evaluation.tally import BoundEstimate
 
 # Where one of these differs, two bounds measured different things. The rest are choices of a model, whose
 # bounds on the same data are meant to be compared.
-MUST_AGREE = ("data", "dims", "levels", "split", "num_examples", "decoder", "clip")
+MUST_AGREE = (
+    "data", "fingerprint", "dims", "levels", "split", "num_examples", "conditional", "decoder", "clip"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,12 @@ class Ledger:
 
     Attributes:
         data: data set.
+        fingerprint: of some of its examples: two of one name may be drawn or cropped in other ways.
         dims: scalars in one example.
         levels: values that a scalar can have, None for continuous data.
         split: of the data set.
         num_examples: examples measured.
+        conditional: whether the bound is that of the data given its classes.
         decoder: likelihood at the clean end, with the number of levels.
         schedule: noise schedule.
         T: timesteps of the schedule.
@@ -38,6 +42,7 @@ class Ledger:
         first_step: what it is at the first step.
         clip: range that x0_hat was clamped to, None for no clamping.
         weights: ``ema`` or ``raw``.
+        precision: arithmetic of the network.
         estimator: how terms were chosen.
         seed: of the estimator.
         num_evaluations: network evaluations.
@@ -45,10 +50,12 @@ class Ledger:
     """
 
     data: str
+    fingerprint: str
     dims: int
     levels: int | None
     split: str
     num_examples: int
+    conditional: bool
     decoder: str
     schedule: str
     T: int
@@ -60,6 +67,7 @@ class Ledger:
     first_step: str
     clip: tuple[float, float] | None
     weights: str
+    precision: str
     estimator: str
     seed: int
     num_evaluations: int
@@ -73,10 +81,13 @@ class Ledger:
 def make_ledger(
     *,
     data: str,
+    fingerprint: str,
+    conditional: bool,
     dims: int,
     levels: int | None,
     split: str,
     weights: str,
+    precision: str,
     bound: VariationalBound,
     variance: ReverseVariance,
     estimator: BoundEstimator,
@@ -87,6 +98,8 @@ def make_ledger(
     cleanest, noisiest = chain.level(torch.tensor([1, chain.num_steps])).logsnr.tolist()
     return Ledger(
         data=data,
+        fingerprint=fingerprint,
+        conditional=conditional,
         dims=dims,
         levels=levels,
         split=split,
@@ -102,11 +115,19 @@ def make_ledger(
         first_step=variance.first_step,
         clip=bound.clip,
         weights=weights,
+        precision=precision,
         estimator=estimator.name,
         seed=estimator.seed,
         num_evaluations=estimate.num_evaluations,
         stderr=estimate.total.stderr,
     )
+
+
+def arithmetic(precision: str, device: torch.device) -> str:
+    """What the network calculates in, from Lightning's name of a precision."""
+    if precision != "32-true":
+        return precision
+    return "float32 with TF32 products" if device.type == "cuda" else "float32"
 
 
 def disagreements(ledgers: Sequence[Mapping[str, Any]]) -> list[str]:

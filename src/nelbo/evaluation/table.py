@@ -2,8 +2,9 @@
 
 Columns: ``step`` (optimizer steps so far), ``split`` (``train`` rows come from the training batches since
 the rows before them, ``val`` rows from one validation), ``t``, ``sum``, ``sum_of_squares``, ``count``. The
-mean of L_t is sum / count; rows of several steps may be added. t = 1 is L_0. ``sum_of_errors`` adds up the
-mean squared error of x0_hat per dimension, in the units of the data; training batches do not measure it.
+mean of L_t is sum / count; rows of several steps may be added. The row with the smallest t is L_0.
+``sum_of_errors`` adds up the mean squared error of x0_hat per dimension, in the units of the data, and
+``sum_of_fractions`` where between its limits a learned variance lies; training batches measure neither.
 """
 
 from pathlib import Path
@@ -23,6 +24,7 @@ SCHEMA = pa.schema(
         ("sum_of_squares", pa.float64()),
         ("count", pa.int64()),
         ("sum_of_errors", pa.float64()),
+        ("sum_of_fractions", pa.float64()),
     ]
 )
 
@@ -51,6 +53,7 @@ def append(path: Path, step: int, split: str, timesteps: Tensor, table: StepTabl
             "sum_of_squares": table.sum_of_squares[drawn].numpy(),
             "count": table.count[drawn].long().numpy(),
             "sum_of_errors": pa.array(table.sum_of_errors[drawn].numpy(), from_pandas=True),
+            "sum_of_fractions": pa.array(table.sum_of_fractions[drawn].numpy(), from_pandas=True),
         },
         schema=SCHEMA,
     )

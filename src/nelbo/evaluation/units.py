@@ -40,7 +40,9 @@ class Unit:
         values = {f"{split}/{name}": part.mean * self.per_nat for name, part in names.items()}
         errors = {f"{split}/{name}_stderr": part.stderr * self.per_nat for name, part in names.items()}
         if not math.isnan(estimate.total.monte_carlo):
-            errors[f"{split}/{self.metric}_stderr_monte_carlo"] = estimate.total.monte_carlo * self.per_nat
+            for name, part in names.items():
+                errors[f"{split}/{name}_stderr_monte_carlo"] = part.monte_carlo * self.per_nat
+                errors[f"{split}/{name}_stderr_data_set"] = part.data_set * self.per_nat
         return values | errors
 
 

@@ -1,17 +1,19 @@
 """Bound estimators: which terms of which examples are evaluated, and how they add up to the bound."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from nelbo.diffusion.bound import Denoise, VariationalBound
+from nelbo.diffusion.bound import Denoise
 from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.level import mean_per_example
 from nelbo.diffusion.process import diffuse
 from nelbo.evaluation.noise import ExampleNoise
-from nelbo.evaluation.tally import BoundTally
+from nelbo.evaluation.scoring import Scoring
+from nelbo.evaluation.tally import BoundEstimate, BoundTally, Draws
 from nelbo.evaluation.units import Unit
 
 
@@ -19,9 +21,7 @@ from nelbo.evaluation.units import Unit
 class Assignment:
     """Which steps of the chain are evaluated for each example of a batch.
 
-    The first two columns are two draws of L_0. The others are in the order of the chain and cover it, one
-    draw for each of R - 2 neighbouring ranges, so that the spread between neighbours shows how much of an
-    estimate is chance.
+    The first two columns are two draws of L_0; the others cover the chain.
 
     Attributes:
         steps: (B, R) int64 in 1..K.
@@ -79,59 +79,74 @@ class BoundEstimator(ABC):
 
     @property
     def rounds(self) -> int:
-        """Rounds that the tally holds so far."""
+        """Rounds of the measurement so far, this one included; 0 during a pilot, which is forgotten."""
         return 1
 
     def measure(
         self,
-        tally: BoundTally,
-        bound: VariationalBound,
+        tallies: Sequence[BoundTally],
+        scorings: Sequence[Scoring],
         denoise: Denoise,
         x0: Tensor,
         index: Tensor,
         label: Tensor | None,
         num_examples: int,
     ) -> None:
-        """Evaluate a batch and add it to the tally.
+        """Evaluate a batch once, and add what each scoring makes of it to its tally.
 
         Args:
-            tally: receives the terms.
-            bound: what is measured.
+            tallies: receive the terms, one for each scoring.
+            scorings: what is measured, on one and the same chain.
             denoise: maps (x_t, level, label) to a prediction.
             x0: (B, ...) data.
             index: (B,) position of each example in the data set.
             label: (B,) class labels or None.
             num_examples: size of the whole data set.
         """
-        assignment = self.assign(index.cpu(), num_examples, bound.chain)
+        chain = scorings[0].bound.chain
+        assignment = self.assign(index.cpu(), num_examples, chain)
         steps, weights = assignment.steps.to(x0.device), assignment.weights.to(x0.device)
         noise = ExampleNoise(self.seed, f"bound, round {self.rounds}", index, x0)
         at_once = max(1, self.pairs_per_call // len(x0))
-        columns = steps.split(at_once, dim=1)
-        pairs = torch.cat([score(bound, denoise, x0, label, noise, column) for column in columns], dim=2)
-        nats, error = pairs
-        tally.add_terms(steps.flatten(), nats.flatten(), error.flatten())
-        weighted = weights * nats.double()
-        reconstruction, denoising = weighted[:, :2], weighted[:, 2:]
-        tally.add_examples(
-            reconstruction=reconstruction.sum(1),
-            denoising=denoising.sum(1),
-            prior=bound.prior(x0),
-            monte_carlo=(variance_of_sum(reconstruction), variance_of_sum(denoising)),
-            index=index,
-        )
+        columns = [score(scorings, denoise, x0, label, noise, part) for part in steps.split(at_once, dim=1)]
+        for i, (tally, scoring) in enumerate(zip(tallies, scorings, strict=True)):
+            nats = torch.cat([column.nats[i] for column in columns], dim=1)
+            weighted = weights * nats.double()
+            draws = Draws(
+                steps=steps,
+                weights=weights,
+                nats=nats,
+                prior=scoring.bound.prior(x0),
+                errors=torch.cat([column.errors[i] for column in columns], dim=1),
+                fractions=_joined([column.fractions for column in columns]),
+                monte_carlo=(
+                    variance_of_sum(weighted[:, :2]),
+                    self.chance(steps[:, 2:], nats[:, 2:].double(), weighted[:, 2:]),
+                ),
+            )
+            tally.add(draws, index)
+
+    @abstractmethod
+    def chance(self, steps: Tensor, nats: Tensor, weighted: Tensor) -> Tensor:
+        """How much of an example's sum of L_t is chance: its variance, (B,).
+
+        Args:
+            steps: (B, R - 2), the steps after the draws of L_0.
+            nats: (B, R - 2) their terms, float64.
+            weighted: (B, R - 2), which add up to the estimate.
+        """
+
+    def shortfall(self, estimate: BoundEstimate, unit: Unit) -> str | None:
+        """What was wanted of the estimate and not reached, in one sentence; None if all was."""
+        return None
 
 
 def variance_of_sum(parts: Tensor) -> Tensor:
-    """How much of the sum over neighbouring parts (B, R) is chance: its variance, (B,).
-
-    Half the squared differences between neighbours, as for systematic samples: what neighbours do not have
-    in common counts as chance, so the estimate errs on the large side (Wolter 2007, section 8.2).
-    """
+    """How much of the sum of independent, equally distributed parts (B, R) is chance: its variance, (B,)."""
     R = parts.shape[1]
     if R < 2:  # nothing to add up has no variance; of a single part it cannot be told
         return parts.new_full((len(parts),), 0.0 if R == 0 else torch.nan)
-    return 0.5 * R / (R - 1) * parts.diff(dim=1).square().sum(1)
+    return R * parts.var(dim=1)
 
 
 def first_two(steps: Tensor, weights: Tensor) -> Assignment:
@@ -143,24 +158,46 @@ def first_two(steps: Tensor, weights: Tensor) -> Assignment:
     )
 
 
+@dataclass(frozen=True)
+class Scores:
+    """What came of R evaluations of each of B examples, under S scorings.
+
+    Attributes:
+        nats: (S, B, R) the bound's terms.
+        errors: (S, B, R) mean squared error of x0_hat, as it is scored, per dimension.
+        fractions: (B, R) where a learned variance lies between its limits; None for a fixed one.
+    """
+
+    nats: Tensor
+    errors: Tensor
+    fractions: Tensor | None
+
+
 def score(
-    bound: VariationalBound,
+    scorings: Sequence[Scoring],
     denoise: Denoise,
     x0: Tensor,
     label: Tensor | None,
     noise: ExampleNoise,
     steps: Tensor,
-) -> Tensor:
-    """Evaluate the network once, at steps (B, R) of each example.
-
-    Returns:
-        (2, B, R): the bound's terms in nats, and the mean squared error of x0_hat per dimension.
-    """
+) -> Scores:
+    """Evaluate the network once, at steps (B, R) of each example."""
     rows = steps.shape[1]
     eps = torch.stack([noise.draw() for _ in range(rows)], dim=1).flatten(0, 1)
     x0 = x0.repeat_interleave(rows, dim=0)
     label = None if label is None else label.repeat_interleave(rows)
-    step = bound.chain.step(steps.flatten())
+    step = scorings[0].bound.chain.step(steps.flatten())
     prediction = denoise(diffuse(x0, eps, step.t), step.t, label)
-    error = mean_per_example((x0 - bound.x0_hat(prediction)).square())
-    return torch.stack([bound.term(step, x0, prediction), error]).view(2, -1, rows)
+    nats = [scoring.term(step, x0, prediction) for scoring in scorings]
+    errors = [mean_per_example((x0 - scoring.bound.x0_hat(prediction)).square()) for scoring in scorings]
+    fraction = prediction.fraction
+    return Scores(
+        nats=torch.stack(nats).view(len(scorings), -1, rows),
+        errors=torch.stack(errors).view(len(scorings), -1, rows),
+        fractions=None if fraction is None else mean_per_example(fraction).view(-1, rows),
+    )
+
+
+def _joined(columns: Sequence[Tensor | None]) -> Tensor | None:
+    present = [column for column in columns if column is not None]
+    return torch.cat(present, dim=1) if present else None

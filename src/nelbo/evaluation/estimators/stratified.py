@@ -1,4 +1,8 @@
-"""A few terms of each example, at timesteps spread evenly over the chain and over the data set."""
+"""A few terms of each example, at timesteps spread evenly over the chain and over the data set.
+
+The chain is cut into equal ranges, and each range is drawn from twice, independently, for every example (the
+last one three times, if the number is odd): how far these draws lie apart is chance, and nothing else.
+"""
 
 from functools import lru_cache
 
@@ -6,12 +10,12 @@ import torch
 from torch import Tensor
 
 from nelbo.diffusion.chain import Chain
-from nelbo.evaluation.estimators.base import Assignment, BoundEstimator, first_two
+from nelbo.evaluation.estimators.base import Assignment, BoundEstimator, first_two, variance_of_sum
 from nelbo.randomness import generator
 
 
 class Stratified(BoundEstimator):
-    """L_0 of every example twice, L_t at one uniform timestep in each of several equal ranges.
+    """L_0 of every example twice, L_t at two uniform timesteps in each of several equal ranges.
 
     Args:
         evaluations_per_example: network evaluations per example, two of them for L_0.
@@ -40,9 +44,42 @@ class Stratified(BoundEstimator):
         """Draws in 2..K that share the K - 1 denoising terms among them."""
         K = chain.num_steps
         draws = self.evaluations_per_example - 2 if K > 1 else 0  # a chain of one step has no L_t
-        u = spread(num_examples, draws, self.seed, "steps")[index]
-        steps = 2 + (u * (K - 1)).long()
-        return first_two(steps, torch.full(steps.shape, (K - 1) / max(draws, 1), dtype=torch.float64))
+        u, shares = paired_spread(num_examples, draws, self.seed, "steps")
+        steps = 2 + (u[index] * (K - 1)).long()
+        return first_two(steps, (K - 1) * shares.expand(steps.shape))
+
+    def chance(self, steps: Tensor, nats: Tensor, weighted: Tensor) -> Tensor:
+        """How far draws of the same range lie apart, (B,)."""
+        return variance_over_ranges(weighted)
+
+
+def variance_over_ranges(weighted: Tensor) -> Tensor:
+    """Variance of the sum of draws (B, R) that were made by :func:`paired_spread`, (B,)."""
+    size = torch.bincount(ranges_of(weighted.shape[1])).tolist()
+    parts = [variance_of_sum(part) for part in weighted.split(size, dim=1)]
+    return torch.stack(parts).sum(0) if parts else weighted.new_zeros(len(weighted))
+
+
+def ranges_of(draws: int) -> Tensor:
+    """Which range each of so many draws belongs to, (draws,) int64: two a range, three in the last if odd."""
+    return (torch.arange(draws) // 2).clamp(max=max(draws // 2 - 1, 0))
+
+
+def paired_spread(num_examples: int, draws: int, *key: int | str) -> tuple[Tensor, Tensor]:
+    """Draws for each example, and the share of [0, 1) that each stands for.
+
+    Returns:
+        (num_examples, draws) float64 in [0, 1), in the order of their ranges, the draws of one range
+        independent of each other; and (draws,) float64, shares that add up to 1.
+    """
+    ranges = ranges_of(draws)
+    size = torch.bincount(ranges)
+    within = torch.arange(draws) - 2 * ranges  # first, second or third of its range
+    columns = [
+        spread(num_examples, len(size), *key, number)[:, ranges[within == number]] for number in range(3)
+    ]
+    order = torch.cat([(within == number).nonzero().flatten() for number in range(3)]).argsort()
+    return torch.cat(columns, dim=1)[:, order], 1.0 / (len(size) * size[ranges].double())
 
 
 @lru_cache(maxsize=4)

@@ -1,0 +1,53 @@
+"""Arrays in a file, with a few words about where they come from (.npz)."""
+
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+ABOUT = "about"
+
+
+def save(path: Path, arrays: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
+    """Write the file; a reader sees it whole or not at all.
+
+    Args:
+        path: of the file.
+        arrays: by name.
+        about: what they were measured on.
+
+    Raises:
+        OSError: naming the file, if it cannot be written.
+    """
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two may measure the same
+    try:
+        with unfinished.open("wb") as file:
+            content: dict[str, Any] = {name: array.cpu().numpy() for name, array in arrays.items()}
+            content[ABOUT] = np.array(json.dumps(dict(about)))
+            np.savez_compressed(file, **content)
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise OSError(f"cannot write {path} ({error})") from error
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Arrays by name, and what was said about them.
+
+    Raises:
+        ValueError: naming the file, when it is damaged or another kind of file.
+    """
+    try:
+        with np.load(path) as file:  # which refuses pickled objects
+            about = json.loads(str(file[ABOUT]))
+            arrays = {name: torch.from_numpy(file[name]) for name in file.files if name != ABOUT}
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged") from error
+    return arrays, about

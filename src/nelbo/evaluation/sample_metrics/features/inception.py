@@ -1,0 +1,72 @@
+"""The Inception network of the published FID, as torch-fidelity has it."""
+
+import pickle
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nelbo.evaluation.fingerprint import fingerprint
+from nelbo.evaluation.sample_metrics.features.base import Features, MetricNames
+
+LAYER = "2048"
+
+
+class Inception(Features):
+    """The 2048 numbers before the last layer. It resizes images to 299x299 itself, as TensorFlow 1 did.
+
+    Args:
+        weights_path: file with the weights, as torch-fidelity publishes them; None downloads it on first use
+            into $TORCH_HOME/hub/checkpoints.
+
+    Raises:
+        ValueError: for a file that does not hold these weights.
+        OSError: without a file and without network.
+    """
+
+    def __init__(self, weights_path: str | None = None) -> None:
+        self.names = MetricNames(frechet="fid", kernel="kid", precision="precision", recall="recall")
+        self._network = _load(weights_path)
+        self.key = f"inception {LAYER} {fingerprint(self._network.state_dict())}"
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, 2048) float32; grey images go in as colour images with three equal channels.
+
+        Raises:
+            ValueError: for anything but grey and RGB images.
+        """
+        if x.dtype != torch.uint8 or x.ndim != 4 or x.shape[1] not in (1, 3):
+            raise ValueError(
+                "features=inception is for grey and RGB images, and this data has shape "
+                f"{tuple(x.shape[1:])}: use features=pixels"
+            )
+        return self._network.to(x.device)(x.expand(-1, 3, -1, -1))[0]
+
+
+def _load(weights_path: str | None) -> nn.Module:
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    if weights_path is not None:
+        _refuse_other_files(weights_path)
+    try:
+        return FeatureExtractorInceptionV3(
+            "inception-v3-compat", [LAYER], feature_extractor_weights_path=weights_path, verbose=False
+        )
+    except OSError as error:
+        raise OSError(
+            f"features=inception: its weights cannot be downloaded ({error}): set features.weights_path to a "
+            "file with them, or use features=pixels"
+        ) from error
+    except RuntimeError as error:
+        raise ValueError(f"{weights_path} does not hold the weights of torch-fidelity's Inception") from error
+
+
+def _refuse_other_files(weights_path: str) -> None:
+    """Refuse what is no file of tensors, before the library unpickles whatever is in it."""
+    if not Path(weights_path).is_file():
+        raise ValueError(f"features.weights_path={weights_path}: there is no such file")
+    try:
+        torch.load(weights_path, weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{weights_path} is damaged, or no file of weights") from error

@@ -1,0 +1,108 @@
+"""How far samples are from data, by the formulas of torch-fidelity.
+
+    Frechet distance    of Gaussians fitted to the features (Heusel et al. 2017)
+    kernel distance     squared MMD under a cubic kernel (Binkowski et al. 2018)
+    precision, recall   share of one set within the 3-nearest-neighbour balls of the other
+                        (Kynkaanniemi et al. 2019)
+
+The last two compare examples pair by pair, and look at those that the tallies kept.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nelbo.evaluation.sample_metrics.features import Features
+from nelbo.evaluation.sample_metrics.images import as_seen
+from nelbo.evaluation.sample_metrics.reference import Reference
+from nelbo.evaluation.sample_metrics.tally import FeatureTally
+
+FEWEST = 4  # an example and its 3 neighbours
+SUBSETS, SUBSET_SIZE = 100, 1000  # of the kernel distance, as published
+
+
+def quality(samples: FeatureTally, reference: Reference, features: Features) -> dict[str, float]:
+    """The metrics by name: ``fid``, ``kid``, ... or ``fd_pixels``, ``mmd_pixels``, ...
+
+    NaN where a feature of a sample is not finite. The kernel distance, precision and recall are left out
+    where no examples were kept.
+
+    Args:
+        samples: features of all samples.
+        reference: features of the data.
+        features: what both were made with.
+
+    Raises:
+        ValueError: for fewer than 4 samples.
+    """
+    if samples.sums[0] < FEWEST:
+        raise ValueError(f"the quality of {int(samples.sums[0])} samples cannot be told: draw more")
+    names, real = features.names, reference.tally
+    pairwise = min(len(samples.rows), len(real.rows)) >= FEWEST
+    if not samples.is_finite():
+        chosen = [names.frechet, *([names.kernel, names.precision, names.recall] if pairwise else [])]
+        return dict.fromkeys(chosen, math.nan)
+    metrics = {names.frechet: frechet_distance(samples, real)}
+    if pairwise:
+        precision, recall = precision_recall(samples.rows, real.rows)
+        metrics[names.kernel] = kernel_distance(samples.rows, real.rows)
+        metrics |= {names.precision: precision, names.recall: recall}
+    return metrics
+
+
+def sample_quality(
+    images: Tensor, reference: Reference, features: Features, batch_size: int = 256
+) -> dict[str, float]:
+    """The metrics of samples that are all here, by name.
+
+    Args:
+        images: (N, ...) values in the range of the data, or uint8 pixels; on any device.
+        reference: of the data, made with the same features; its device is where features are made.
+        features: by which they are compared.
+        batch_size: images that go through the features at a time.
+    """
+    device = reference.tally.sums.device
+    tally = FeatureTally(reference.tally.dims, len(images), reference.pairwise, device)
+    for index in torch.arange(len(images)).split(batch_size):
+        tally.add(features(as_seen(images[index].to(device), *reference.value_range)), index)
+    return quality(tally, reference, features)
+
+
+def quality_ledger(reference: Reference, num_samples: int, **drawn: Any) -> dict[str, Any]:
+    """What a figure of sample quality depends on besides the network, as plain values.
+
+    Args:
+        reference: what the samples were compared with.
+        num_samples: how many there were; few samples make every distance larger.
+        drawn: how they were drawn: sampler, steps, seed, weights.
+    """
+    return {"reference": dict(reference.about), "num_samples": num_samples, **drawn}
+
+
+def frechet_distance(a: FeatureTally, b: FeatureTally) -> float:
+    """|mean_a - mean_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2))."""
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
+
+    fitted = [{"mu": x.mean().cpu().numpy(), "sigma": x.covariance().cpu().numpy()} for x in (a, b)]
+    return fid_statistics_to_metric(*fitted, verbose=False)[KEY_METRIC_FID]
+
+
+def kernel_distance(a: Tensor, b: Tensor) -> float:
+    """Mean over subsets of the unbiased squared MMD of features (n, F) and (m, F); it can be below 0."""
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
+
+    size = min(SUBSET_SIZE, len(a), len(b))
+    subsets = 1 if len(a) == len(b) == size else SUBSETS  # all of them are one subset
+    measured = kid_features_to_metric(a, b, kid_subsets=subsets, kid_subset_size=size, verbose=False)
+    return measured[KEY_METRIC_KID_MEAN]
+
+
+def precision_recall(samples: Tensor, real: Tensor) -> tuple[float, float]:
+    """Of features (n, F) and (m, F)."""
+    from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
+
+    # in parts: all distances at once would be gigabytes
+    measured = prc_features_to_metric(samples, real, save_cpu_ram=True, prc_batch_size=1000, verbose=False)
+    return measured[KEY_METRIC_PRECISION], measured[KEY_METRIC_RECALL]

@@ -1,0 +1,128 @@
+"""Features of the data are measured once, and again where what is kept cannot be used."""
+
+import warnings
+
+import pytest
+import torch
+
+from nelbo.data.digits import Digits
+from nelbo.evaluation.sample_metrics import make_reference
+from nelbo.evaluation.sample_metrics.features import Pixels
+from nelbo.evaluation.sample_metrics.reference import cache_folder
+
+
+class CountedPixels(Pixels):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = 0
+
+    def __call__(self, x):
+        self.seen += len(x)
+        return super().__call__(x)
+
+
+def made(folder, data=None, split="test", **options):
+    """The reference, and how many examples were looked at to make it."""
+    features = CountedPixels()
+    reference = make_reference(data or Digits(), split, features, cache=str(folder), **options)
+    return reference, features.seen - 1  # one to find out how many features there are
+
+
+def test_it_is_made_once(tmp_path):
+    first, seen = made(tmp_path)
+    again, seen_again = made(tmp_path)
+    assert (seen, seen_again) == (180, 0)
+    assert torch.equal(first.tally.sums, again.tally.sums)
+    assert torch.equal(first.tally.rows, again.tally.rows)
+    (file,) = tmp_path.iterdir()
+    assert file.name.startswith("reference-Digits-test-1x8x8-180-pixels-")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({"split": "val"}, 180), ({"num_examples": 100}, 100), ({"pairwise": 50}, 180)],
+    ids=["split", "size", "kept"],
+)
+def test_another_one_is_made_for_something_else(options, expected, tmp_path):
+    made(tmp_path)
+    assert made(tmp_path, **options)[1] == expected
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_as_many_images_of_another_kind_are_not_the_same_data(tmp_path):
+    made(tmp_path)
+    other = Digits()
+    other.split("test").x[:] = 0  # pyright: ignore
+    assert made(tmp_path, other)[1] == 180
+
+
+@pytest.mark.parametrize("spoil", ["cut", "other", "empty"])
+def test_a_damaged_file_is_made_again(spoil, tmp_path):
+    whole, _ = made(tmp_path)
+    (file,) = tmp_path.iterdir()
+    content = file.read_bytes()
+    file.write_bytes({"cut": content[: len(content) // 2], "other": b"something else", "empty": b""}[spoil])
+    with pytest.warns(UserWarning, match="it is made again"):
+        again, seen = made(tmp_path)
+    assert seen == 180
+    assert torch.equal(whole.tally.sums, again.tally.sums)
+    assert made(tmp_path)[1] == 0
+
+
+def test_a_file_under_the_name_of_another_is_made_again(tmp_path):
+    made(tmp_path, split="val")
+    (other,) = tmp_path.iterdir()
+    made(tmp_path)
+    (file,) = set(tmp_path.iterdir()) - {other}
+    other.replace(file)
+    assert made(tmp_path)[1] == 180
+
+
+def test_without_a_cache_it_is_made_all_the_same(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.warns(UserWarning, match="will be made again next time"):
+        assert made(tmp_path / "file/folder")[1] == 180
+
+
+def test_part_of_a_split_is_drawn_without_order(tmp_path):
+    reference, _ = made(tmp_path, split="train", num_examples=100)
+    assert reference.about["examples"] == "100 of 1437"
+    assert reference.tally.sums[0] == 100
+
+
+def test_processes_share_it_out(tmp_path):
+    whole, _ = made(tmp_path / "whole")
+    parts = []
+    for rank in (0, 1):
+        part, seen = made(tmp_path / f"rank{rank}", position=(rank, 2))
+        assert seen == 90
+        parts.append(part.tally)
+    torch.testing.assert_close(parts[0].sums + parts[1].sums, whole.tally.sums, rtol=1e-13, atol=0.0)
+    assert torch.equal(parts[0].rows + parts[1].rows, whole.tally.rows)
+
+
+def test_a_process_that_found_the_file_measures_with_those_that_did_not(tmp_path):
+    made(tmp_path)
+    calls = []
+
+    def add(sums):
+        calls.append(sums.shape)
+        if sums.numel() == 1:  # the other process has no file
+            sums += 1
+
+    assert made(tmp_path, position=(0, 2), add_over_ranks=add)[1] == 90
+    assert len(calls) == 3
+
+
+def test_where_the_cache_is(monkeypatch, tmp_path):
+    assert cache_folder(str(tmp_path)) == tmp_path
+    monkeypatch.setenv("NELBO_CACHE", str(tmp_path / "elsewhere"))
+    assert cache_folder(None) == tmp_path / "elsewhere"
+    monkeypatch.delenv("NELBO_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder(None) == tmp_path / ".cache/nelbo"
+
+
+def test_a_reference_of_one_is_refused(tmp_path):
+    with warnings.catch_warnings(), pytest.raises(ValueError, match="has no spread"):
+        made(tmp_path, num_examples=1)

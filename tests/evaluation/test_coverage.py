@@ -1,0 +1,69 @@
+"""How often the interval of +- 1.96 standard errors holds the truth, over 300 data sets and seeds."""
+
+import pytest
+import torch
+
+from nelbo.data.batch import Batch
+from nelbo.diffusion.bound import VariationalBound
+from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.decoders import GaussianDecoder
+from nelbo.diffusion.denoiser import Denoiser
+from nelbo.diffusion.exact import GaussianMixtureDenoiser
+from nelbo.diffusion.parameterizations import Eps
+from nelbo.diffusion.schedules import CosineSchedule
+from nelbo.diffusion.variances import FixedLarge
+from nelbo.evaluation.estimators import Full, Importance
+from nelbo.evaluation.measure import measure
+from nelbo.evaluation.scoring import Scoring
+from nelbo.evaluation.units import unit_of
+from nelbo.models import MLP
+
+T, DIMS, N, REPEATS = 20, 2, 60, 300
+MEANS = torch.tensor([[1.0, 0.0], [-0.5, 0.8], [-0.5, -0.8]])
+STD = 0.3
+
+
+def network() -> Denoiser:
+    torch.manual_seed(0)
+    small = MLP((DIMS,), DIMS, width=16, depth=1, dropout=0.0)
+    for parameter in small.parameters():  # away from the start, where the last layer is 0
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return Denoiser(small, Eps(), FixedLarge(), time_scale=1000 / T).eval()
+
+
+def exact() -> GaussianMixtureDenoiser:
+    return GaussianMixtureDenoiser(MEANS, torch.full((3,), 1 / 3), STD, FixedLarge())
+
+
+def data(n, seed) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    component = torch.randint(3, (n,), generator=generator)
+    return MEANS[component] + STD * torch.randn(n, DIMS, generator=generator)
+
+
+def total(estimator, denoise, x0):
+    bound = VariationalBound(Chain(CosineSchedule(T)), GaussianDecoder())
+    batch, unit = Batch(x0, None, torch.arange(len(x0))), unit_of(DIMS, None)
+    [result] = measure(estimator, [Scoring(bound)], denoise, [batch], len(x0), unit)
+    return result.estimate.total
+
+
+@pytest.mark.parametrize(
+    "make", [pytest.param(exact, marks=pytest.mark.slow), network], ids=["exact mixture", "small network"]
+)
+def test_intervals_of_importance_hold_the_truth_in_95_of_100_cases(make):
+    denoise = make()
+    # so many examples that its own error, 1/30 of that of one estimate below, does not matter
+    truth = total(Full(seed=1), denoise, data(60_000, seed=10**6)).mean
+    held = 0
+    for seed in range(REPEATS):
+        estimator = Importance(
+            target_stderr=0.2,
+            max_evaluations=20 * N,
+            evaluations_per_round=6,
+            pilot_evaluations=3 * N,
+            seed=seed,
+        )
+        estimate = total(estimator, denoise, data(N, seed))
+        held += abs(estimate.mean - truth) < 1.96 * estimate.stderr
+    assert 0.90 <= held / REPEATS <= 0.99
