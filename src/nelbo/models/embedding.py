@@ -6,8 +6,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+MAX_PERIOD = 10_000.0
 
-def sinusoidal_embedding(c: Tensor, dim: int, max_period: float = 10_000.0) -> Tensor:
+
+def sinusoidal_frequencies(
+    dim: int, max_period: float = MAX_PERIOD, device: torch.device | None = None
+) -> Tensor:
+    """Geometrically spaced frequencies from 1 down to nearly 1 / ``max_period``, (dim / 2,) float32."""
+    half = dim // 2
+    index = torch.arange(half, dtype=torch.float32, device=device)
+    return torch.exp(-math.log(max_period) * index / half)
+
+
+def sinusoidal_embedding(c: Tensor, dim: int, max_period: float = MAX_PERIOD) -> Tensor:
     """Cosines and sines of ``c`` at ``dim / 2`` geometrically spaced frequencies.
 
     Vaswani et al. 2017, section 3.5, in the order of Improved DDPM's code: all cosines, then all sines.
@@ -23,10 +34,7 @@ def sinusoidal_embedding(c: Tensor, dim: int, max_period: float = 10_000.0) -> T
     Returns:
         (B, dim), float32.
     """
-    half = dim // 2
-    index = torch.arange(half, dtype=torch.float32, device=c.device)
-    frequencies = torch.exp(-math.log(max_period) * index / half)
-    phase = c.float()[:, None] * frequencies
+    phase = c.float()[:, None] * sinusoidal_frequencies(dim, max_period, c.device)
     return torch.cat([phase.cos(), phase.sin()], dim=1)
 
 
@@ -50,13 +58,14 @@ class ConditioningEmbedding(nn.Module):
         if dim % 2:
             raise ValueError(f"the width of the noise embedding must be even, not {dim}")
         self.dim = dim
+        self.max_period = MAX_PERIOD  # another for networks that were trained with another
         self.linear1 = nn.Linear(dim, width)
         self.linear2 = nn.Linear(width, width)
         self.label = None if num_classes is None else nn.Embedding(num_classes, width)
 
     def forward(self, c: Tensor, label: Tensor | None = None) -> Tensor:
         """Embed ``c`` (B,) and ``label`` (B,) int64 into (B, width)."""
-        features = sinusoidal_embedding(c, self.dim).to(self.linear1.weight.dtype)
+        features = sinusoidal_embedding(c, self.dim, self.max_period).to(self.linear1.weight.dtype)
         embedding = self.linear2(F.silu(self.linear1(features)))
         if self.label is not None:
             if label is None:

@@ -1,4 +1,4 @@
-"""Reads the weights of OpenAI's improved-diffusion, the code of Nichol & Dhariwal 2021.
+"""The weights of improved-diffusion under our names.
 
 Its U-Net is ours layer by layer, so that a state dict is only renamed. Its blocks are two flat lists,
 ``input_blocks`` and ``output_blocks``, whose entries are what happens between two skip connections:
@@ -6,9 +6,11 @@ the stem, a residual block (0) with attention (1) and upsampling (the last), or 
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor
+
+from nelbo.interop.listed import listed
 
 _RESIDUAL = {
     "in_layers.0": "norm1",
@@ -40,7 +42,7 @@ def unet_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if missing or unexpected:
         raise ValueError(
             "not the weights of an improved-diffusion U-Net: "
-            f"missing {_listed(missing)}; unexpected {_listed(unexpected)}"
+            f"missing {listed(missing)}; unexpected {listed(unexpected)}"
         )
     renamed = {}
     for key, tensor in state_dict.items():
@@ -107,9 +109,3 @@ def _block(theirs: str, ours: str, given: set[str]) -> dict[str, str]:
 
 def _renamed(names: dict[str, str], theirs: str, ours: str) -> dict[str, str]:
     return {f"{theirs}.{name}": f"{ours}.{new_name}" for name, new_name in names.items()}
-
-
-def _listed(keys: Iterable[str], limit: int = 5) -> str:
-    names = sorted(keys)
-    more = [f"and {len(names) - limit} more"] if len(names) > limit else []
-    return ", ".join(names[:limit] + more) or "nothing"

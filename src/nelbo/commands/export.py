@@ -1,0 +1,85 @@
+"""Write a checkpoint as a folder that diffusers.DDPMPipeline.from_pretrained opens and samples from."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nelbo.app.trained import TrainedModel
+
+PIPELINE_STEPS = 1000  # that DDPMPipeline takes unless it is told
+OF_THE_RUN = (
+    "logger",
+    "callbacks",
+    "trainer",
+)  # and not of the model: a configuration that travels leaves them
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """What can be said after ``python -m nelbo export``."""
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="of train.py")
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="new, or empty")
+    parser.add_argument(
+        "--weights", choices=("ema", "raw"), default="ema", help="averaged or raw; default: ema"
+    )
+    parser.add_argument(
+        "--push-to-hub", metavar="OWNER/NAME", help="upload the folder to the Hugging Face hub"
+    )
+
+
+def run(arguments: Namespace) -> None:
+    """Write the folder, say where it is, and what a user of it should know."""
+    from nelbo.interop.diffusers.folder import refuse_used
+    from nelbo.interop.diffusers.hub import push, refuse_no_name
+
+    refuse_used(arguments.folder)  # mistakes show now, and not when all else is done
+    if arguments.push_to_hub is not None:
+        refuse_no_name(arguments.push_to_hub)
+    model = read(arguments.checkpoint, arguments.weights)
+    write(model, arguments.folder)
+    print(arguments.folder)
+    num_steps = model.module.bound.chain.schedule.num_steps
+    if num_steps != PIPELINE_STEPS:
+        print(f"T = {num_steps}: pipeline(num_inference_steps={num_steps}) takes all steps")
+    if model.module.conditional:
+        print(
+            "the network is told a class, which DDPMPipeline does not do: use its unet and scheduler directly"
+        )
+    if arguments.push_to_hub is not None:
+        print(push(arguments.folder, arguments.push_to_hub))
+
+
+def read(checkpoint: Path, weights: str) -> "TrainedModel":
+    """The model of a checkpoint, with its averaged or its raw weights."""
+    from nelbo.app.command import composed_without_options
+    from nelbo.app.quiet import quieten_libraries
+    from nelbo.app.trained import read_model
+
+    quieten_libraries()
+    config = composed_without_options("evaluate")
+    config.checkpoint, config.weights = str(checkpoint), weights
+    return read_model(config)
+
+
+def write(model: "TrainedModel", folder: Path) -> None:
+    """The folder, with the configuration that restores the same bound.
+
+    Raises:
+        ValueError: for a model that diffusers has no equal of.
+        OSError: when the folder cannot be written.
+    """
+    from nelbo.interop import to_diffusers
+
+    spec = model.spec
+    if not spec.is_image:
+        raise ValueError(f"diffusers is for images, and this model is for data of shape {spec.shape}")
+    to_diffusers(
+        folder,
+        model.module.denoiser,
+        model.module.bound.chain.schedule,
+        (spec.shape[1], spec.shape[2]),
+        clip=None if spec.levels is None else max(abs(spec.low), abs(spec.high)),
+        config={k: v for k, v in (model.weights.config or {}).items() if k not in OF_THE_RUN},
+        weights=model.weights.kind,
+        step=model.weights.step,
+    )

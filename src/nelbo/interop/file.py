@@ -1,0 +1,53 @@
+"""What is in a checkpoint file, without running any code that may be in it."""
+
+import pickle
+import warnings
+from pathlib import Path
+from typing import TypeGuard
+
+import torch
+from torch import Tensor
+
+from nelbo.interop.listed import listed
+
+
+def read_file(path: Path) -> object:
+    """The content of a file that ``torch.save`` wrote, on the CPU.
+
+    Raises:
+        ValueError: when the file is missing, damaged, or would run code.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no checkpoint file {path}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns of unusual pickles before it refuses them
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"{path} is not a checkpoint, or one with code in it, and is not loaded") from error
+    except Exception as error:  # bytes that are no pickle can raise anything
+        raise ValueError(f"{path} cannot be read as a checkpoint: is it whole?") from error
+
+
+def looks_like(content: object) -> str:
+    """What the content of a file seems to be, in the words of an error message."""
+    if not isinstance(content, dict):
+        return f"a {type(content).__name__}"
+    if "nelbo" in content:
+        return "a checkpoint of nelbo: use format=nelbo"
+    if "time_embed.0.weight" in content:
+        return "a network of improved-diffusion: use format=improved_diffusion"
+    if "pytorch-lightning_version" in content:
+        return "a Lightning checkpoint of another project"
+    if content.keys() == {"state", "param_groups"}:
+        return "the state of an optimizer"
+    return f"a dictionary of {listed(map(str, content), 3)}"
+
+
+def is_state_dict(content: object) -> TypeGuard[dict[str, Tensor]]:
+    """Whether it is a dictionary of tensors, and not an empty one."""
+    return (
+        isinstance(content, dict)
+        and len(content) > 0
+        and all(isinstance(value, Tensor) for value in content.values())
+    )

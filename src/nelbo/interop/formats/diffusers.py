@@ -1,0 +1,66 @@
+"""Pipelines of Hugging Face's diffusers: a folder, or the name of a model on the hub.
+
+A folder that ``python -m nelbo export`` wrote brings the configuration it was trained with. Of another one,
+network, schedule, parameterization and variance are known, and the user names an experiment for the rest:
+the data, the decoder.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from nelbo.interop.diffusers.folder import Folder, read_folder
+from nelbo.interop.diffusers.hub import fetch, is_name
+from nelbo.interop.diffusers.model import Read, take_apart
+from nelbo.interop.diffusers.schedule import DiffusersSchedule
+from nelbo.interop.diffusers.trust import refuse_strangers
+from nelbo.interop.diffusers.unet import DiffusersUNet
+from nelbo.interop.formats.base import CheckpointFormat, Weights
+
+INSIDE = "unet."  # the place of our U-Net in one of diffusers
+
+
+class DiffusersFormat(CheckpointFormat):
+    """A ``DDPMPipeline``."""
+
+    def content(self, path: Path) -> object:
+        """What is in the folder; it is fetched when there is none, and its name could be one on the hub."""
+        return read_folder(fetch(path.as_posix()) if not path.exists() and is_name(path.as_posix()) else path)
+
+    def pick(self, content: object, path: Path, weights: str) -> Weights:
+        """The weights of the folder, if it does not say that they are of the other kind."""
+        assert isinstance(content, Folder), "what content() gives"
+        kind, config = content.ours.get("weights", weights), content.ours.get("config")
+        if kind != weights:
+            raise ValueError(f"weights={weights}, but {path} says that it has others: use weights={kind}")
+        try:
+            read = take_apart(content)
+            refuse_strangers(config)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        if not isinstance(config, dict | None):
+            raise ValueError(f"{path}: the configuration in nelbo.json is none")
+        network = read.weights
+        if config is not None:  # then it names a U-Net of ours
+            network = {name.removeprefix(INSIDE): tensor for name, tensor in network.items()}
+        return Weights(
+            network=network,
+            config=config,
+            kind=kind,
+            time_shift=read.time_shift,
+            step=content.ours.get("step"),
+            parts={} if config is not None else parts(read),
+        )
+
+
+def parts(read: Read) -> dict[str, Any]:
+    """The nodes of a configuration that the pipeline itself says."""
+    return {
+        "model": _node(DiffusersUNet, **read.settings.options),
+        "schedule": _node(DiffusersSchedule, **read.schedule),
+        "parameterization": _node(read.parameterization),
+        "variance": _node(read.variance, first_step=read.first_step),
+    }
+
+
+def _node(of: type, **arguments: Any) -> dict[str, Any]:
+    return {"_target_": f"{of.__module__}.{of.__qualname__}", **arguments}

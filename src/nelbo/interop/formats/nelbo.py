@@ -1,0 +1,38 @@
+"""Checkpoints of ``train.py``: averaged and raw weights, and the configuration of the run."""
+
+from pathlib import Path
+
+from nelbo.interop.file import is_state_dict, looks_like
+from nelbo.interop.formats.base import CheckpointFormat, Weights
+from nelbo.interop.listed import listed
+
+# With averaging on, the average is kept as the model's state and the raw weights beside it (Lightning).
+STATE = "state_dict"
+RAW_STATE = "current_model_state"
+NETWORK = "denoiser.network."
+
+
+class NelboFormat(CheckpointFormat):
+    """A checkpoint of this program."""
+
+    def pick(self, content: object, path: Path, weights: str) -> Weights:
+        """The averaged or the raw weights; a run without averaging has raw ones alone."""
+        if not isinstance(content, dict) or "nelbo" not in content:
+            raise ValueError(f"{path} is not a checkpoint of nelbo; it looks like {looks_like(content)}")
+        averaged = RAW_STATE in content
+        if weights == "ema" and not averaged:
+            raise ValueError(f"{path} has no averaged weights (callbacks.ema=null): use weights=raw")
+        state = content.get(RAW_STATE if averaged and weights == "raw" else STATE)
+        config = content["nelbo"].get("config") if isinstance(content["nelbo"], dict) else None
+        if not is_state_dict(state) or not isinstance(config, dict):
+            raise ValueError(f"{path} is no whole checkpoint of nelbo: it lacks weights or configuration")
+        strangers = [name for name in state if not name.startswith(NETWORK)]
+        if strangers:
+            raise ValueError(f"{path} has weights that are not of the network: {listed(strangers)}")
+        return Weights(
+            network={name.removeprefix(NETWORK): tensor for name, tensor in state.items()},
+            config=config,
+            kind=weights,
+            time_shift=0.0,
+            step=content.get("global_step"),
+        )

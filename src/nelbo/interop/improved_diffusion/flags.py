@@ -1,0 +1,155 @@
+"""The flags of improved-diffusion's scripts: their names, their defaults, and what they stand for."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from torch import Tensor
+
+from nelbo.interop.improved_diffusion.numbers import whole_numbers
+from nelbo.interop.improved_diffusion.respacing import respaced_timesteps
+
+SCHEDULES = ("linear", "cosine")
+NUM_CLASSES = 1000  # of every class-conditional network of that project
+NORM_GROUPS = 32
+CHANNEL_MULT = {256: [1, 1, 2, 2, 4, 4], 64: [1, 2, 3, 4], 32: [1, 2, 2, 2]}  # by image_size
+
+
+@dataclass(frozen=True)
+class Flags:
+    """The flags that describe a model, and what that project leaves to ``image_size``.
+
+    Attributes:
+        image_size: height and width of the images.
+        num_channels: width of the network at the full resolution, a multiple of 32.
+        num_res_blocks: per level on the way down.
+        num_heads: of every attention.
+        num_heads_upsample: of the attention on the way up; -1, or the same as ``num_heads``.
+        attention_resolutions: sides of the feature maps with attention, ``"16,8"`` or a sequence. A side that
+            no feature map has is passed over, as in that project.
+        dropout: in training; without effect here.
+        learn_sigma: the network also predicts the variance.
+        sigma_small: a fixed variance is beta-tilde, not beta.
+        class_cond: the network is told one of 1000 classes.
+        diffusion_steps: T.
+        noise_schedule: ``linear`` or ``cosine``.
+        timestep_respacing: the chain, see ``respacing.py``.
+        use_kl: trained on the bound; without effect here.
+        predict_xstart: the network predicts x_0, not the noise.
+        rescale_timesteps: the network is told t * 1000 / T, not t.
+        rescale_learned_sigmas: the bound's weight in training; without effect here.
+        use_checkpoint: recomputes activations in training; without effect here.
+        use_scale_shift_norm: the noise level scales and shifts the features instead of adding to them.
+        channel_mult: width of every level as a multiple of ``num_channels``, ``"1,2,2,2"`` or a sequence;
+            None: what that project has for images of 32, 64 and 256.
+        in_channels: of the images; 3 in that project.
+
+    Raises:
+        ValueError: for a flag that is of the wrong kind, out of range, or not supported.
+    """
+
+    image_size: int = 64
+    num_channels: int = 128
+    num_res_blocks: int = 2
+    num_heads: int = 4
+    num_heads_upsample: int = -1
+    attention_resolutions: str | Sequence[int] = "16,8"
+    dropout: float = 0.0
+    learn_sigma: bool = False
+    sigma_small: bool = False
+    class_cond: bool = False
+    diffusion_steps: int = 1000
+    noise_schedule: str = "linear"
+    timestep_respacing: str | Sequence[int] = ""
+    use_kl: bool = False
+    predict_xstart: bool = False
+    rescale_timesteps: bool = True
+    rescale_learned_sigmas: bool = True
+    use_checkpoint: bool = False
+    use_scale_shift_norm: bool = True
+    channel_mult: str | Sequence[int] | None = None
+    in_channels: int = 3
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            _check_kind(field.name, getattr(self, field.name), field.default)
+        if self.noise_schedule not in SCHEDULES:
+            raise ValueError(f"noise_schedule={self.noise_schedule}: expected one of {', '.join(SCHEDULES)}")
+        if self.num_channels % NORM_GROUPS:
+            raise ValueError(
+                f"num_channels={self.num_channels}: that project's norms need a multiple of {NORM_GROUPS}"
+            )
+        if self.num_heads_upsample not in (-1, self.num_heads):
+            raise ValueError(
+                f"num_heads_upsample={self.num_heads_upsample}: not supported, our networks have as many "
+                f"heads on the way up as on the way down: use -1, or num_heads={self.num_heads}"
+            )
+        if self.channel_mult is None and self.image_size not in CHANNEL_MULT:
+            raise ValueError(
+                f"image_size={self.image_size}: that project has networks for 32, 64 and 256; "
+                "for another size give channel_mult too"
+            )
+
+    @property
+    def num_classes(self) -> int | None:
+        """Classes that the network is told about, None for an unconditional one."""
+        return NUM_CLASSES if self.class_cond else None
+
+    @property
+    def out_channels(self) -> int:
+        """Outputs of the network."""
+        return self.in_channels * (2 if self.learn_sigma else 1)
+
+    @property
+    def multiples(self) -> list[int]:
+        """Width of every level, as a multiple of ``num_channels``."""
+        if self.channel_mult is None:
+            return CHANNEL_MULT[self.image_size]
+        multiples = whole_numbers("channel_mult", self.channel_mult)
+        if min(multiples, default=0) < 1:
+            raise ValueError(f"channel_mult={self.channel_mult}: every level needs a multiple of at least 1")
+        return multiples
+
+    @property
+    def attention_sides(self) -> list[int]:
+        """Sides of the feature maps with attention: those that the network has, from fine to coarse."""
+        sides = whole_numbers("attention_resolutions", self.attention_resolutions)
+        if min(sides, default=1) < 1:
+            raise ValueError(f"attention_resolutions={self.attention_resolutions}: a side is at least 1")
+        # that project finds the levels by how often the image was halved
+        factors = {self.image_size // side for side in sides}
+        return [self.image_size >> level for level in range(len(self.multiples)) if 2**level in factors]
+
+    @property
+    def timesteps(self) -> Tensor:
+        """The chain, (K,) int64, increasing, in 1..T."""
+        return respaced_timesteps(self.diffusion_steps, self.timestep_respacing)
+
+
+def read_flags(given: Mapping[str, Any]) -> Flags:
+    """The flags of a call.
+
+    Raises:
+        ValueError: for one that there is not, and as :class:`Flags`.
+    """
+    known = [field.name for field in fields(Flags)]
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise ValueError(f"there is no flag {name}{hint}; there are: {', '.join(known)}")
+    return Flags(**given)
+
+
+def _check_kind(name: str, value: object, default: object) -> None:
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise ValueError(f"{name}={value!r}: expected True or False")
+    elif isinstance(default, int):
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError(f"{name}={value!r}: expected a whole number")
+        if default > 0 and value < 1:
+            raise ValueError(f"{name}={value} must be at least 1")
+    elif isinstance(default, float) and not (isinstance(value, int | float) and 0.0 <= value < 1.0):
+        raise ValueError(f"{name}={value!r}: expected a number in [0, 1)")
