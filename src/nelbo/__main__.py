@@ -3,9 +3,9 @@
 import sys
 from argparse import ArgumentParser
 
-from nelbo.commands import report
+from nelbo.commands import compare, export, report
 
-COMMANDS = (report,)
+COMMANDS = (compare, report, export)
 
 
 def main(arguments: list[str] | None = None) -> int:

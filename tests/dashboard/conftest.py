@@ -11,10 +11,12 @@ import torch
 import yaml
 from PIL import Image
 
-from nelbo.evaluation import table
+from nelbo.evaluation import example_table, table
+from nelbo.evaluation.decades import decades
 from nelbo.evaluation.tally import StepTable
+from nelbo.evaluation.units import unit_of
 
-DIMS, T = 64, 200
+DIMS, T, EXAMPLES = 64, 200, 180
 TIMESTEPS = torch.arange(1, T + 1)
 CONFIG = {
     "data": {"_target_": "nelbo.data.digits.Digits", "batch_size": 128},
@@ -35,15 +37,24 @@ def true_terms(step: int) -> np.ndarray:
     return nats
 
 
-def draw_table(rng: np.random.Generator, mean: np.ndarray, draws: int, with_error: bool) -> StepTable:
+def draw_table(
+    rng: np.random.Generator, mean: np.ndarray, draws: int, with_error: bool, fraction: float = math.nan
+) -> StepTable:
     """Each step drawn about so many times, some never."""
-    count = rng.poisson(draws, T)
+    count = rng.poisson(draws, len(mean))
     count[0] = max(count[0], 1)
-    sums = np.zeros((4, T))
+    sums = np.zeros((6, len(mean)))
     for i, n in enumerate(count):
         x = rng.gamma(4.0, mean[i] / 4.0, n)
-        error = rng.gamma(4.0, 0.25 * (0.0005 + (i / T) ** 2 / 3), n)
-        sums[:, i] = n, x.sum(), (x**2).sum(), error.sum() if with_error else math.nan
+        error = rng.gamma(4.0, 0.25 * (0.0005 + (i / len(mean)) ** 2 / 3), n)
+        sums[:, i] = (
+            n,
+            x.sum(),
+            (x**2).sum(),
+            error.sum() if with_error else math.nan,
+            n * fraction if with_error else math.nan,
+            mean[i],
+        )
     return StepTable(*torch.from_numpy(sums))
 
 
@@ -113,6 +124,91 @@ def write_run(
     summary = {**test, "step": 400, "train_seconds": 125.0, "ledger": ledger}
     (folder / "summary.json").write_text(json.dumps(summary))
     return folder
+
+
+def write_evaluation(
+    folder: Path,
+    *,
+    seed: int = 0,
+    timesteps: torch.Tensor = TIMESTEPS,
+    better: float = 1.0,
+    fraction: float = 0.4,
+    split: str = "test",
+    **ledger: object,
+) -> Path:
+    """The evaluation of such a run on a chain of its timesteps, with the same examples every time."""
+    folder.mkdir(parents=True)
+    rng, unit = np.random.default_rng(seed), unit_of(DIMS, 17)
+    ends = timesteps.numpy()
+    begins = np.append(1, ends[:-1] + 1)
+    nats = better * true_terms(400)
+    mean = np.array([nats[low - 1 : high].sum() for low, high in zip(begins, ends, strict=True)])
+    groups = decades(timesteps)
+    by_group = np.zeros(len(groups.columns))
+    np.add.at(by_group, groups.of_step.numpy(), mean)
+    by_group[-1] = 1e-6
+    hardness = np.random.default_rng(7).gamma(25.0, 1 / 25.0, EXAMPLES)  # what examples have in common
+    values = by_group * hardness[:, None] * rng.normal(1, 0.01, (EXAMPLES, len(by_group)))
+    parts = {
+        "bpd": values.sum(1),
+        "L_0": values[:, 0],
+        "L_t": values[:, 1:-1].sum(1),
+        "L_T": values[:, -1],
+    }
+    figures = {f"{split}/{name}": x.mean() * unit.per_nat for name, x in parts.items()}
+    figures |= {
+        f"{split}/{name}_stderr": x.std(ddof=1) / math.sqrt(EXAMPLES) * unit.per_nat
+        for name, x in parts.items()
+    }
+    chance = {f"{split}/bpd_stderr_monte_carlo": 0.6 * figures[f"{split}/bpd_stderr"]}
+    shares = {
+        f"{split}/share/{name}": x / by_group.sum() for name, x in zip(groups.columns, by_group, strict=True)
+    }
+    K = len(timesteps)
+    other = figures | {"difference": 0.25, "difference_stderr": 0.01}
+    other[f"{split}/bpd"] += 0.25
+    other[f"{split}/L_0"] += 0.25
+    content = {
+        **figures,
+        **chance,
+        **shares,
+        "ledger": {
+            "data": "Digits",
+            "dims": DIMS,
+            "levels": 17,
+            "split": split,
+            "num_examples": EXAMPLES,
+            "decoder": "discretized Gaussian, 17 levels, exact CDF",
+            "schedule": "CosineSchedule",
+            "T": T,
+            "K": K,
+            "timesteps": f"1..{T}" if K == T else " ".join(map(str, timesteps.tolist())),
+            "logsnr_max": 5.5,
+            "logsnr_min": -19.8,
+            "variance": "LearnedRange",
+            "first_step": "beta",
+            "clip": None,
+            "weights": "ema",
+            "precision": "float32",
+            "estimator": "full chain",
+            "seed": 0,
+            "num_evaluations": EXAMPLES * (K + 1),
+            **ledger,
+        },
+        "variances": {"LearnedRange": figures, "FixedSmall": other},
+        "checkpoint": "/models/last.ckpt",
+        "step": 400,
+        "config": CONFIG,
+    }
+    (folder / "evaluation.json").write_text(json.dumps(content))
+    table.append(folder / "bound.parquet", 400, split, timesteps, draw_table(rng, mean, 60, True, fraction))
+    example_table.write(folder / "examples.parquet", groups.columns, torch.from_numpy(values))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_evaluation() -> Callable[..., Path]:
+    return write_evaluation
 
 
 @pytest.fixture(scope="session")

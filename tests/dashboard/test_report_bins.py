@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nelbo.dashboard.report.bins import (
+    SINGLE_STEPS,
     Bins,
     binned,
     from_data,
@@ -17,16 +18,20 @@ from nelbo.dashboard.report.bins import (
     rate_and_distortion,
     relative_gap,
 )
-from nelbo.dashboard.run_folder import Terms
+from nelbo.dashboard.step_terms import Terms
 
 
-def terms_of(draws: list[np.ndarray], errors: list[np.ndarray] | None = None) -> Terms:
+def terms_of(
+    draws: list[np.ndarray], errors: list[np.ndarray] | None = None, t: np.ndarray | None = None
+) -> Terms:
     errors = errors or [np.full(len(x), np.nan) for x in draws]
     return Terms(
+        t=np.arange(1, len(draws) + 1) if t is None else t,
         count=np.array([len(x) for x in draws], dtype=float),
         sum=np.array([x.sum() for x in draws]),
         sum_of_squares=np.array([(x**2).sum() for x in draws]),
         sum_of_errors=np.array([e.sum() for e in errors]),
+        sum_of_fractions=np.array([0.25 * len(x) for x in draws]),
     )
 
 
@@ -36,7 +41,13 @@ def some_draws(counts: list[int], seed: int = 0) -> list[np.ndarray]:
 
 
 def bins_of_one(T: int) -> Bins:
-    return Bins(np.arange(1, T + 1), np.arange(1, T + 1))
+    return bins_from(list(range(1, T + 1)), T)
+
+
+def bins_from(first: list[int], last: int, strata: list[int] | None = None) -> Bins:
+    """On a full chain of so many steps."""
+    ends = np.array([*first[1:], last + 1]) - 1
+    return Bins(np.arange(1, last + 1), np.array(first), ends, None if strata is None else np.array(strata))
 
 
 @given(
@@ -70,7 +81,7 @@ def test_a_bin_is_the_mean_of_its_draws_with_their_standard_error():
     counts = [40, 0, 3, 1, 25, 7, 0, 2, 9, 30]
     draws = some_draws(counts)
     errors = some_draws(counts, seed=1)
-    bins = Bins(np.array([1, 2, 4, 7]), np.array([1, 3, 6, 10]))
+    bins = bins_from([1, 2, 4, 7], 10)
     found = binned(terms_of(draws, errors), bins)
     for i, (low, high) in enumerate(zip(bins.first, bins.last, strict=True)):
         inside = np.concatenate(draws[low - 1 : high])
@@ -82,14 +93,14 @@ def test_a_bin_is_the_mean_of_its_draws_with_their_standard_error():
 
 def test_a_t_that_was_drawn_once_does_not_count_as_much_as_one_drawn_often():
     terms = terms_of([np.ones(5), np.full(99, 1.0), np.full(1, 101.0)])
-    found = binned(terms, Bins(np.array([1, 2]), np.array([1, 3])))
+    found = binned(terms, bins_from([1, 2], 3))
     assert found.mean[1] == pytest.approx(2.0)  # the mean of the two means is 51
 
 
 def test_a_bin_averages_its_strata_by_how_many_t_they_have():
     counts = [5, 4, 6, 30, 2, 9, 3]
     draws, errors = some_draws(counts), some_draws(counts, seed=1)
-    found = binned(terms_of(draws, errors), Bins(np.array([1, 2]), np.array([1, 7]), np.array([1, 2, 3, 5])))
+    found = binned(terms_of(draws, errors), bins_from([1, 2], 7, [1, 2, 3, 5]))
     strata = [np.concatenate(draws[a - 1 : b]) for a, b in ((2, 2), (3, 4), (5, 7))]
     size = np.array([1, 2, 3])
     assert found.count[1] == sum(counts[1:])
@@ -109,7 +120,7 @@ def test_drawing_t_unevenly_does_not_tilt_a_bin():
     bins = log_bins([terms], per_decade=4)
     for low, high, mean in zip(bins.first, bins.last, binned(terms, bins).mean, strict=True):
         assert mean == pytest.approx(level[low - 1 : high].mean(), rel=1e-3)
-    pooled = binned(terms, Bins(bins.first, bins.last))
+    pooled = binned(terms, Bins(bins.t, bins.first, bins.last))
     assert pooled.mean[-1] > 1.01 * level[bins.first[-1] - 1 :].mean()
 
 
@@ -164,7 +175,7 @@ def test_rate_is_what_was_sent_before_the_receiver_knows_xt():
 def test_rate_in_a_bin_is_the_average_over_its_steps():
     level = 0.3
     terms = terms_of([np.full(4, level) for _ in range(10)], [np.ones(4) for _ in range(10)])
-    bins = Bins(np.array([1, 2, 5]), np.array([1, 4, 10]))
+    bins = bins_from([1, 2, 5], 10)
     rate, _ = rate_and_distortion(binned(terms, bins), prior=0.0)
     each = np.array([level * (10 - t) for t in range(1, 11)])
     assert rate == pytest.approx([each[0], each[1:4].mean(), each[4:].mean()])
@@ -172,7 +183,7 @@ def test_rate_in_a_bin_is_the_average_over_its_steps():
 
 def test_gaps_and_their_errors():
     held_out, train = some_draws([50] * 12), some_draws([80] * 12, seed=1)
-    bins = Bins(np.array([1, 2, 6]), np.array([1, 5, 12]))
+    bins = bins_from([1, 2, 6], 12)
     tables = binned(terms_of(held_out), bins), binned(terms_of(train), bins)
     added, relative = gap(*tables), relative_gap(*tables)
     for i, (low, high) in enumerate(zip(bins.first, bins.last, strict=True)):
@@ -200,3 +211,46 @@ def test_errors_of_bins_are_those_of_repeated_measurements():
         errors.append(curve.error[0])
     assert np.mean(totals) == pytest.approx(mean.sum(), abs=4 * np.std(totals) / np.sqrt(len(totals)))
     assert np.mean(errors) == pytest.approx(np.std(totals), rel=0.25)
+
+
+@given(
+    t=st.lists(st.integers(1, 4000), min_size=1, max_size=300, unique=True).map(sorted),
+    seed=st.integers(0, 100),
+)
+@settings(max_examples=100, deadline=None)
+def test_a_shorter_chain_adds_up_over_its_steps_and_not_over_all_t(t, seed):
+    rng = np.random.default_rng(seed)
+    mean = rng.gamma(2.0, 1.0, len(t))
+    terms = terms_of([np.full(9, level) for level in mean], t=np.array(t))
+    table = binned(terms, log_bins([terms]))
+    assert table.bins.size.sum() == len(t)
+    assert table.bins.first_t[0] == table.bins.last_t[0] == t[0]
+    assert table.bins.last_t[-1] == t[-1]
+    down, up = from_noise(table, prior=0.5), from_data(table)
+    assert (down.t[0], up.t[-1]) == (t[0], t[-1])
+    if len(t) <= SINGLE_STEPS:  # then every bin is one step, and the mean of steps that differ is not taken
+        assert down.value[0] == pytest.approx(0.5 + mean.sum())
+        assert up.value[-1] == pytest.approx(mean.sum())
+        rate, _ = rate_and_distortion(table, prior=0.5)
+        assert rate[0] == pytest.approx(0.5 + mean[1:].sum())
+        assert rate[-1] == pytest.approx(0.5)
+
+
+def test_a_long_but_shorter_chain_has_bins_of_equal_width_in_t():
+    t = np.arange(5, 4001, 5)
+    terms = terms_of([np.full(20, 1.0 / x) for x in t], t=t)
+    bins = log_bins([terms], per_decade=4)
+    width = np.log10(bins.last_t[5:-1] / bins.first_t[5:-1])
+    assert width == pytest.approx(np.full(len(width), 0.25), abs=0.05)
+    total = from_data(binned(terms, bins)).value[-1]
+    assert total == pytest.approx((1.0 / t).sum(), rel=1e-3)
+
+
+def test_edges_lie_between_the_steps_of_the_chain():
+    terms = terms_of(some_draws([9, 9, 9, 9]), t=np.array([1, 4, 10, 100]))
+    assert log_bins([terms]).edges == pytest.approx([0.5, 2.5, 7.0, 55.0, 100.5])
+
+
+def test_the_fraction_of_a_learned_variance_is_averaged_over_draws():
+    terms = terms_of(some_draws([9, 3, 20]))
+    assert binned(terms, bins_of_one(3)).fraction == pytest.approx([0.25, 0.25, 0.25])

@@ -1,11 +1,18 @@
-"""The page in a browser: draws everything, fetches nothing, complains of nothing, fits every screen."""
+"""The page in a browser: draws everything, fetches nothing, complains of nothing, fits every screen.
+
+Skipped where there is no browser. ``NELBO_BROWSER=1`` makes that a failure; its value may also be a browser's
+path.
+"""
 
 import os
 import shutil
 from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from nelbo.dashboard.report import write_report
 
@@ -23,23 +30,35 @@ SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    found = os.environ.get("NELBO_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    asked = os.environ.get("NELBO_BROWSER", "")
+    give_up = pytest.fail if asked else pytest.skip
+    if find_spec("playwright") is None:
+        give_up("playwright is not installed")
+    found = asked if Path(asked).is_file() else next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
-        pytest.skip(f"no browser found: none of {', '.join(BROWSERS)}, and NELBO_BROWSER is not set")
-    with sync_api.sync_playwright() as playwright:
+        give_up(f"no browser found: none of {', '.join(BROWSERS)}")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=found, args=list(QUIET))
         yield launched
         launched.close()
 
 
 @pytest.fixture(scope="module")
-def pages(finished_run, make_run, tmp_path_factory):
+def pages(finished_run, make_run, make_evaluation, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     other = make_run(folder / "other", seed=1, better=0.9)
-    write_report([finished_run], folder / "one.html")
-    write_report([finished_run, other], folder / "two.html")
-    return {"one": folder / "one.html", "two": folder / "two.html"}
+    evaluated = make_evaluation(folder / "evaluated", timesteps=torch.tensor([3, 8, 20, 60, 120, 200]))
+    shown = {
+        "one": [finished_run],
+        "two": [finished_run, other],
+        "evaluated": [evaluated],
+        "mixed": [finished_run, evaluated],
+    }
+    for name, folders in shown.items():
+        write_report(folders, folder / f"{name}.html")
+    return {name: folder / f"{name}.html" for name in shown}
 
 
 @pytest.fixture
@@ -66,19 +85,23 @@ def visit(browser):
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "scheme"),
+    ("name", "charts", "size", "scheme"),
     [
-        ("one", "desktop", "light"),
-        ("one", "phone", "dark"),
-        ("two", "desktop", "dark"),
-        ("two", "phone", "light"),
+        ("one", 7, "desktop", "light"),
+        ("one", 7, "phone", "dark"),
+        ("two", 8, "desktop", "dark"),
+        ("two", 8, "phone", "light"),
+        ("evaluated", 4, "desktop", "light"),
+        ("evaluated", 4, "phone", "dark"),
+        ("mixed", 9, "desktop", "dark"),
+        ("mixed", 9, "phone", "light"),
     ],
 )
-def test_every_view_is_drawn(pages, visit, name, size, scheme):
+def test_every_view_is_drawn(pages, visit, name, charts, size, scheme):
     seen = visit(pages[name], size, scheme)
     page = seen.page
     cards = page.query_selector_all(".card:has(.plot)")
-    assert len(cards) == 7
+    assert len(cards) == charts
     for card in cards:
         title = card.query_selector("h2").inner_text()
         for tab in card.query_selector_all(".tabs button") or [None]:

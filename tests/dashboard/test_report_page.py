@@ -1,22 +1,34 @@
 """The page as a file: complete without a browser, for runs of which anything may be missing."""
 
+import base64
 import json
+import math
 import re
 import shutil
 
+import numpy as np
 import pytest
+import torch
 
 from nelbo.__main__ import main
 from nelbo.dashboard.report import report_finished_run, write_report
 from nelbo.dashboard.report.page import render
 from nelbo.dashboard.run_folder import read_run
 
+SHORT = torch.tensor([1, 8, 40, 120, 200])
 CHARTS = {"training", "chain", "shares", "heat_map", "gap", "rate_distortion", "speed"}
 
 
 def figures(page: str) -> dict:
     found = re.search(r'<script type="application/json" id="figures">(.*?)</script>', page, re.DOTALL)
     return json.loads(found[1])
+
+
+def values(column) -> list[float]:
+    """A column of a trace, which plotly may have packed."""
+    if isinstance(column, list):
+        return column
+    return np.frombuffer(base64.b64decode(column["bdata"]), dtype=column["dtype"]).tolist()
 
 
 def text(page: str) -> str:
@@ -88,6 +100,51 @@ def test_runs_beside_each_other(make_run, tmp_path):
         "DDPM on CIFAR-10, published",
     }
     assert "these figures may be compared" in text(page)
+    assert list(figures(page)) == ["differences", *figures(render([read_run(folders[0])]))]
+
+
+def test_an_evaluation_shows_what_it_has(make_evaluation, tmp_path):
+    page = render([read_run(make_evaluation(tmp_path / "run", timesteps=SHORT))])
+    assert set(figures(page)) == {"chain", "shares", "rate_distortion", "learned_variance"}
+    shown = text(page)
+    assert "measured again" in shown
+    assert "test split, 180 examples, averaged weights a chain of 5 of 200 timesteps, 1,080" in shown
+    assert "of the error, 0.0097 is chance, 0.013 the data set being a sample" in shown
+    assert "FixedSmall" in shown
+    assert "+0.250 ± 0.010" in shown
+    assert "/models/last.ckpt" in shown
+    assert "Not shown" not in shown
+
+
+def test_the_curves_of_a_short_chain_end_at_its_bound(make_evaluation, tmp_path):
+    run = read_run(make_evaluation(tmp_path / "run", timesteps=SHORT))
+    drawn = figures(render([run]))["chain"]
+    up, down = (drawn[f"added up from {end}"]["data"][-1] for end in ("data", "noise"))
+    bound = run.unit.per_nat * sum(run.last_terms("test").sum / run.last_terms("test").count)
+    assert values(up["y"])[-1] == pytest.approx(bound)
+    assert values(down["y"])[0] == pytest.approx(bound, abs=1e-6)
+    assert values(up["x"]) == SHORT.tolist()
+    assert values(drawn["per step"]["data"][-1]["x"]) == [1]
+
+
+def test_a_fixed_variance_has_no_place_between_limits(make_evaluation, tmp_path):
+    page = render([read_run(make_evaluation(tmp_path / "run", fraction=math.nan))])
+    assert "learned_variance" not in figures(page)
+    assert "Learned variance" not in text(page)
+
+
+def test_a_training_beside_evaluations_of_other_chains(make_run, make_evaluation, tmp_path):
+    folders = [
+        make_run(tmp_path / "trained"),
+        make_evaluation(tmp_path / "full"),
+        make_evaluation(tmp_path / "short", timesteps=SHORT),
+    ]
+    page = render([read_run(folder) for folder in folders])
+    assert set(figures(page)) == CHARTS | {"differences", "learned_variance"}
+    names = [trace.get("name") for trace in figures(page)["chain"]["per step"]["data"]]
+    assert {"trained", "full", "short"} <= set(names)
+    assert "These chains have other steps" in text(page)
+    assert "a difference is from the first run" in text(page)
 
 
 def test_runs_that_measured_different_things_say_so_first(make_run, tmp_path):
@@ -102,8 +159,9 @@ def test_runs_that_measured_different_things_say_so_first(make_run, tmp_path):
 
 
 def test_a_name_is_text_and_not_markup(make_run, tmp_path):
-    page = render([read_run(make_run(tmp_path / "<script>alert(1)<"))])
-    assert "<script>alert" not in page
+    runs = [read_run(make_run(tmp_path / name)) for name in ("<script>alert(1)<", "b")]
+    assert "<script>alert" not in render(runs[:1])
+    assert "<script>alert" not in render(runs)
 
 
 def test_the_command_writes_into_the_run_and_says_where(finished_run, tmp_path, capsys):

@@ -1,8 +1,10 @@
 """Reading a run's folder: what is there, what is missing, what is broken."""
 
+import json
 import math
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -12,7 +14,9 @@ from nelbo.evaluation.tally import StepTable
 
 
 def step_table(*rows):
-    return StepTable(*torch.tensor(rows, dtype=torch.float64).T)
+    columns = torch.tensor(rows, dtype=torch.float64).T
+    nothing = torch.full_like(columns[0], math.nan)
+    return StepTable(*columns, sum_of_fractions=nothing, contribution=nothing)
 
 
 def test_a_finished_run(finished_run):
@@ -63,6 +67,55 @@ def test_the_last_measurement_of_a_step_counts(tmp_path):
     assert np.isnan(second.sum_of_errors[0])
 
 
+def test_an_evaluation(make_evaluation, tmp_path):
+    run = read_run(make_evaluation(tmp_path / "run", split="train"))
+    assert run.is_evaluation
+    assert run.held_out == "train"
+    assert run.config["model"]["channels"] == 32
+    split, terms = run.last_table()
+    assert (split, len(terms.t)) == ("train", 200)
+    assert run.prior("train") == pytest.approx(1e-6, rel=0.1)
+
+
+def test_a_shorter_chain_has_its_own_steps_drawn_or_not(tmp_path):
+    path = tmp_path / "bound.parquet"
+    rows = [(2.0, 3.0, 5.0, 0.1), (0.0, 0.0, 0.0, 0.0), (4.0, 1.0, 2.0, 0.2)]
+    table.append(path, 0, "test", torch.tensor([12, 50, 900]), step_table(*rows))
+    summary = {"test/bpd": 1.0, "ledger": {"K": 3, "T": 1000, "timesteps": "12 50 900"}}
+    (tmp_path / "evaluation.json").write_text(json.dumps(summary))
+    terms = read_run(tmp_path).last_terms("test")
+    assert terms.t.tolist() == [12, 50, 900]
+    assert terms.count.tolist() == [2, 0, 4]
+    summary["ledger"]["timesteps"] = "12 50"
+    (tmp_path / "evaluation.json").write_text(json.dumps(summary))
+    with pytest.raises(RunFolderError, match="t = 900 is not a step of the chain"):
+        read_run(tmp_path)
+
+
+def test_a_full_chain_is_as_long_as_the_ledger_says(tmp_path):
+    """Importance sampling may never draw the noisiest timesteps."""
+    path = tmp_path / "bound.parquet"
+    table.append(
+        path, 0, "test", torch.tensor([1, 2]), step_table((2.0, 3.0, 5.0, 0.1), (1.0, 1.0, 1.0, 0.1))
+    )
+    summary = {"test/bpd": 1.0, "ledger": {"K": 50, "T": 50, "timesteps": "1..50"}}
+    (tmp_path / "evaluation.json").write_text(json.dumps(summary))
+    assert len(read_run(tmp_path).last_terms("test").t) == 50
+
+
+def test_a_table_of_an_older_version_lacks_columns(make_run, tmp_path):
+    folder = make_run(tmp_path / "run")
+    path = folder / "bound.parquet"
+    old = pq.read_table(path).drop_columns(["sum_of_fractions", "sum_of_errors"])
+    pq.write_table(old, path)
+    terms = read_run(folder).last_terms("test")
+    assert np.isnan(terms.sum_of_fractions[terms.count > 0]).all()
+    assert terms.sum.sum() > 0
+    pq.write_table(old.drop_columns(["count"]), path)
+    with pytest.raises(RunFolderError, match=r"bound\.parquet: cannot be read \(it has no column count\)"):
+        read_run(folder)
+
+
 def test_metrics_are_sparse_and_the_last_value_of_a_step_counts(tmp_path):
     (tmp_path / "metrics.csv").write_text("epoch,step,a,b\n0,5,,1\n0,2,3,\n0,5,4,2\n")
     run = read_run(tmp_path)
@@ -84,6 +137,8 @@ def test_a_folder_that_is_no_run(tmp_path):
     [
         ("summary.json", "{"),
         ("summary.json", "[1]"),
+        ("summary.json", '{"test/bpd": "one"}'),
+        ("summary.json", '{"ledger": 3}'),
         ("metrics.csv", "step,a\nx,1\n"),
         ("metrics.csv", "epoch,a\n0,1\n"),
         ("bound.parquet", "no parquet"),

@@ -2,15 +2,22 @@
 
 import dataclasses
 import math
+import re
 
 import pytest
+import torch
 
+from nelbo.dashboard.comparison.choices import differing_choices
+from nelbo.dashboard.comparison.ledgers import incomparable
+from nelbo.dashboard.numbers import duration, plus_minus
 from nelbo.dashboard.report.advice import advise
-from nelbo.dashboard.report.comparison import differing_choices, incomparable, rows
+from nelbo.dashboard.report.comparison import rows
 from nelbo.dashboard.report.entry import make_entries
-from nelbo.dashboard.report.numbers import duration, plus_minus
 from nelbo.dashboard.report.samples import spread
 from nelbo.dashboard.run_folder import read_run
+from nelbo.diffusion.level import Step
+from nelbo.diffusion.schedules import CosineSchedule
+from nelbo.diffusion.variances import Analytic
 from nelbo.evaluation.ledger import disagreements
 
 
@@ -29,6 +36,7 @@ def changed(run, **summary):
         (1.90997, 0.03028, "1.910 ± 0.030"),
         (3.3422, 0.41871, "3.34 ± 0.42"),
         (1234.56, 18.2, "1235 ± 18"),
+        (0.0019661, 3.12e-6, "0.001966 ± 3.1 × 10⁻⁶"),
         (0.000012481, 6.8e-9, "1.2 × 10⁻⁵ ± 6.8 × 10⁻⁹"),
         (-0.5, 0.01, "-0.500 ± 0.010"),
         (0.0, 0.0, "0"),
@@ -61,6 +69,66 @@ def test_nothing_is_said_of_a_run_in_order(run):
 def test_what_looks_wrong_is_said_with_what_to_change(run, summary, found, change):
     (advice,) = advise(changed(run, **summary))
     assert advice.found.startswith(found)
+    assert change in advice.change
+
+
+@pytest.mark.parametrize(
+    ("fraction", "found", "change"),
+    [
+        (0.01, "The learned variance is at its lower limit, beta-tilde, in steps that hold", "fixed_small"),
+        (-0.3, "The learned variance is at its lower limit, beta-tilde, in steps that hold", "logsnr_max"),
+        (0.99, "The learned variance is at its upper limit, beta, in steps that hold", "fixed_large"),
+    ],
+)
+def test_a_learned_variance_at_a_limit(make_evaluation, tmp_path, fraction, found, change):
+    (advice,) = advise(read_run(make_evaluation(tmp_path / "run", fraction=fraction)))
+    assert advice.found.startswith(found)
+    run = read_run(tmp_path / "run")
+    said = int(re.search(r"hold (\d+)% of the bound", advice.found)[1])
+    # all of L_t, and nothing of L_0; the made-up table scatters around the made-up figures
+    assert said == pytest.approx(100 * run.final("test/L_t") / run.final("test/bpd"), abs=2)
+    assert change in advice.change
+
+
+@pytest.mark.parametrize("fraction", [0.03, 0.97, math.nan])
+def test_a_learned_variance_between_its_limits_is_fine(make_evaluation, tmp_path, fraction):
+    assert advise(read_run(make_evaluation(tmp_path / "run", fraction=fraction))) == []
+
+
+def test_the_best_fraction_is_the_error_of_x0_hat_in_units_of_the_noise():
+    """What the advice at the limits rests on, for a short step of the cosine schedule."""
+    schedule = CosineSchedule(1000)
+    for t in (20, 200, 700):
+        s, now = schedule.level(torch.tensor(t - 1)), schedule.level(torch.tensor(t))
+        step = Step(s=s, t=now, next=now)
+        noise = 1.0 - now.alpha_bar.item()
+        for share in (0.0, 0.3, 1.0):
+            variance = Analytic()
+            variance.log_mse = torch.full((1000,), math.log(max(share * noise, 1e-300)), dtype=torch.float64)
+            span = step.log_beta - step.log_beta_tilde
+            v = ((variance.log_var(step, None) - step.log_beta_tilde) / span).item()
+            assert v == pytest.approx(share, abs=0.01)
+
+
+def test_advice_is_about_the_split_that_was_measured(make_evaluation, tmp_path):
+    run = changed(read_run(make_evaluation(tmp_path / "run", split="val")), **{"val/share/L_0": 0.8})
+    (advice,) = advise(run)
+    assert advice.found.startswith("80% of the bound is L_0")
+
+
+def test_a_shorter_chain_may_end_before_T_but_not_begin_late(make_evaluation, tmp_path):  # noqa: N802
+    run = read_run(make_evaluation(tmp_path / "run", timesteps=torch.tensor([12, 100, 150])))
+    (advice,) = advise(changed(run, **{"test/L_T": 0.05, "test/share/L_0": 0.8}))
+    assert "This chain begins at t = 12" in advice.change
+
+
+@pytest.mark.parametrize(
+    ("chance", "change"),
+    [(0.09, "estimator.target_stderr"), (0.02, "180 examples are a sample")],
+)
+def test_what_to_do_about_an_error_depends_on_where_it_comes_from(make_evaluation, tmp_path, chance, change):
+    run = read_run(make_evaluation(tmp_path / "run"))
+    (advice,) = advise(changed(run, **{"test/bpd_stderr": 0.1, "test/bpd_stderr_monte_carlo": chance}))
     assert change in advice.change
 
 

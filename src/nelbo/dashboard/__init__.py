@@ -1,1 +1,1 @@
-"""What people look at: Weights & Biases charts, and the table at the end of a run."""
+"""What people look at: the end of a run, its report, comparisons, and Weights & Biases charts."""

@@ -1,9 +1,18 @@
-"""A line that follows an evaluation."""
+"""Lines that follow what takes long."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from nelbo.evaluation.estimators import BoundEstimator
 from nelbo.evaluation.tally import BoundTally
@@ -16,9 +25,10 @@ class EvaluationProgress:
     Args:
         estimator: whose rounds are followed.
         unit: of the estimate.
+        shown: whether this process shows it.
     """
 
-    def __init__(self, estimator: BoundEstimator, unit: Unit) -> None:
+    def __init__(self, estimator: BoundEstimator, unit: Unit, shown: bool = True) -> None:
         self.estimator = estimator
         self.unit = unit
         console = Console()
@@ -28,7 +38,7 @@ class EvaluationProgress:
             TimeElapsedColumn(),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not (shown and console.is_terminal),
         )
         self._task = self._progress.add_task("measuring the bound")
 
@@ -44,13 +54,40 @@ class EvaluationProgress:
     ) -> None:
         self._progress.stop()
 
-    def show(self, tally: BoundTally) -> None:
-        """Update the line after a batch."""
+    def show(self, total: BoundTally, fresh: BoundTally) -> None:
+        """Update the line after a batch.
+
+        Args:
+            total: the rounds before this one.
+            fresh: what this round has measured so far.
+        """
         if self._progress.disable:
             return
-        total = tally.estimate(max(self.estimator.rounds, 1)).total
+        rounds = self.estimator.rounds
+        estimate = (total.estimate(rounds - 1) if rounds > 1 else fresh.estimate()).total
+        name = f"round {rounds}" if rounds else "pilot"
         self._progress.update(
             self._task,
-            description=f"round {self.estimator.rounds}   {total.mean * self.unit.per_nat:.4f} "
-            f"± {total.stderr * self.unit.per_nat:.4f} {self.unit.label}",
+            description=f"{name}   {estimate.mean * self.unit.per_nat:.4f} "
+            f"± {estimate.stderr * self.unit.per_nat:.4f} {self.unit.label}   "
+            f"{total.num_evaluations + fresh.num_evaluations:,} network evaluations",
         )
+
+
+@contextmanager
+def counted(what: str, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """A bar for work whose end is known; nothing where there is no terminal.
+
+    Args:
+        what: is done.
+        shown: whether this process shows it.
+
+    Yields:
+        What is to be called with (done, of how many).
+    """
+    console = Console()
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    hidden = not (shown and console.is_terminal)
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+        task = progress.add_task(what)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -1,27 +1,24 @@
-"""Reading what a run left behind. Every file may be missing; one that is there must be readable."""
+"""Reading what a run left behind: a training, or an evaluation of a trained model."""
 
 import csv
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
-from nelbo.evaluation.table import SCHEMA
+from nelbo.dashboard.files import RunFolderError, read_if_there
+from nelbo.dashboard.step_terms import Terms, read_terms
 from nelbo.evaluation.units import Unit, unit_of
 
+__all__ = ["Run", "RunFolderError", "Series", "Terms", "read_run"]
+
 CONFIG, SUMMARY, METRICS, TERMS = ".hydra/config.yaml", "summary.json", "metrics.csv", "bound.parquet"
-
-
-class RunFolderError(ValueError):
-    """A folder that is no run, or a file of a run that cannot be read; the message names it."""
+EVALUATION = "evaluation.json"  # in place of the summary, where a finished model was measured again
+SPLITS = ("test", "val", "train")  # the best to judge a run by first
 
 
 @dataclass(frozen=True)
@@ -33,37 +30,23 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Terms:
-    """Sums over the draws of each term of the chain, (T,) float64, nats per example; row 0 is t = 1, L_0.
-
-    Attributes:
-        count: draws; 0 where a term was not drawn.
-        sum: of the term.
-        sum_of_squares: of the term.
-        sum_of_errors: of x0_hat's mean squared error; NaN where it was not measured.
-    """
-
-    count: np.ndarray
-    sum: np.ndarray
-    sum_of_squares: np.ndarray
-    sum_of_errors: np.ndarray
-
-
-@dataclass(frozen=True)
 class Run:
     """A run's files, read.
 
     Attributes:
         path: the folder.
-        config: what was run, as plain values, with interpolations as they were written.
+        is_evaluation: whether a model was measured here, and not trained.
+        config: that the model was trained with, as plain values; a run's own has interpolations as they
+            were written.
         config_text: the same, as a person wrote it.
-        summary: ``summary.json``; empty while the run is not finished.
+        summary: ``summary.json`` or ``evaluation.json``; empty while the run is not finished.
         metrics: every column of ``metrics.csv``.
         terms: of ``bound.parquet``, by split and step, steps in order.
         samples: grids by step, in order.
     """
 
     path: Path
+    is_evaluation: bool
     config: dict[str, Any]
     config_text: str
     summary: dict[str, Any]
@@ -73,13 +56,19 @@ class Run:
 
     @property
     def ledger(self) -> dict[str, Any]:
-        """What the test bound measured; empty while it is not known."""
+        """What the bound measured; empty while it is not known."""
         return self.summary.get("ledger", {})
 
     @property
     def is_discrete(self) -> bool:
         """Whether the bound is a code length in bits/dim, and not that of a density, in nats."""
         return not any(name.endswith("/nelbo") for name in (*self.metrics, *self.summary))
+
+    @property
+    def held_out(self) -> str | None:
+        """The best split there is to judge the run by: ``test``, else ``val``, else ``train``."""
+        total = self.unit.metric
+        return next((split for split in SPLITS if self.final(f"{split}/{total}") is not None), None)
 
     @cached_property
     def unit(self) -> Unit:
@@ -105,6 +94,15 @@ class Run:
         measured = self.terms.get(split)
         return measured[max(measured)] if measured else None
 
+    def last_table(self) -> tuple[str, Terms] | None:
+        """The best split to judge the run by that has a table, and its last one."""
+        tables = ((split, self.last_terms(split)) for split in SPLITS)
+        return next(((split, table) for split, table in tables if table is not None), None)
+
+    def prior(self, split: str) -> float:
+        """L_T in nats; 0 where it is not known."""
+        return (self.final(f"{split}/L_T") or 0.0) / self.unit.per_nat
+
 
 def read_run(path: Path) -> Run:
     """Read a run's folder.
@@ -114,31 +112,27 @@ def read_run(path: Path) -> Run:
     """
     if not path.is_dir():
         raise RunFolderError(f"{path}: there is no such folder")
-    if not any((path / name).is_file() for name in (SUMMARY, METRICS, TERMS)):
-        raise RunFolderError(
-            f"{path}: not the folder of a run: neither {SUMMARY} nor {METRICS} nor {TERMS} is in it"
-        )
-    text = _read(path / CONFIG, Path.read_text) or ""
+    if not any((path / name).is_file() for name in (SUMMARY, EVALUATION, METRICS, TERMS)):
+        expected = f"{SUMMARY}, {EVALUATION}, {METRICS} or {TERMS}"
+        raise RunFolderError(f"{path}: not the folder of a run: there is no {expected} in it")
+    evaluation = read_if_there(path / EVALUATION, _json)
+    summary = read_if_there(path / SUMMARY, _json) or evaluation or {}
+    config = read_if_there(path / CONFIG, _yaml) or {}
+    text = read_if_there(path / CONFIG, Path.read_text) or ""
+    if "config" in summary:  # an evaluation's own says nothing of the model
+        config = _mapping(summary["config"])
+        text = yaml.safe_dump(config, sort_keys=False)
+    ledger = summary.get("ledger", {})
     return Run(
         path=path,
-        config=_read(path / CONFIG, _yaml) or {},
+        is_evaluation=evaluation is not None,
+        config=config,
         config_text=text,
-        summary=_read(path / SUMMARY, _json) or {},
-        metrics=_read(path / METRICS, _metrics) or {},
-        terms=_read(path / TERMS, _terms) or {},
+        summary=summary,
+        metrics=read_if_there(path / METRICS, _metrics) or {},
+        terms=read_if_there(path / TERMS, lambda file: read_terms(file, ledger)) or {},
         samples={int(p.stem.split("_")[-1]): p for p in sorted((path / "samples").glob("step_*.png"))},
     )
-
-
-def _read(path: Path, how: Any) -> Any:
-    """What ``how`` makes of the file; None where it is missing."""
-    if not path.is_file():
-        return None
-    try:
-        return how(path)
-    except (OSError, ValueError, KeyError, yaml.YAMLError, csv.Error, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())
-        raise RunFolderError(f"{path}: cannot be read ({reason})") from error
 
 
 def _yaml(path: Path) -> dict[str, Any]:
@@ -146,7 +140,13 @@ def _yaml(path: Path) -> dict[str, Any]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    return _mapping(json.loads(path.read_text()))
+    content = _mapping(json.loads(path.read_text()))
+    for part in ("ledger", "config", "variances"):
+        _mapping(content.get(part, {}))
+    wrong = [name for name, value in content.items() if "/" in name and not isinstance(value, int | float)]
+    if wrong:
+        raise ValueError(f"{wrong[0]} is not a number")
+    return content
 
 
 def _mapping(content: Any) -> dict[str, Any]:
@@ -169,38 +169,3 @@ def _metrics(path: Path) -> dict[str, Series]:
         for name, column in columns.items()
         if name != "epoch"
     }
-
-
-def _terms(path: Path) -> dict[str, dict[int, Terms]]:
-    """Dense tables of every measurement.
-
-    A measurement is a block of rows with one step, one split and rising t. Where a step was measured twice
-    (at the end of training, or after going back to a checkpoint) the last one counts: the draws are the
-    same, and adding them up would make errors look smaller than they are.
-    """
-    table = pq.read_table(path, schema=SCHEMA)
-    split = np.array(table["split"].to_pylist(), dtype=object)
-    column = {name: table[name].to_numpy() for name in table.column_names if name != "split"}
-    step, t = column["step"], column["t"]
-    T = int(t.max(initial=1))
-    measured: dict[str, dict[int, Terms]] = {}
-    for rows in _blocks(step, split, t):
-        measured.setdefault(str(split[rows][0]), {})[int(step[rows][0])] = Terms(
-            *(
-                _dense(t[rows], column[name][rows], T)
-                for name in ("count", "sum", "sum_of_squares", "sum_of_errors")
-            )
-        )
-    return {name: dict(sorted(by_step.items())) for name, by_step in measured.items()}
-
-
-def _blocks(step: np.ndarray, split: np.ndarray, t: np.ndarray) -> Iterator[slice]:
-    begins = (np.diff(step) != 0) | (split[1:] != split[:-1]) | (np.diff(t) <= 0)
-    edges = [0, *(np.flatnonzero(begins) + 1).tolist(), len(step)] if len(step) else []
-    return (slice(low, high) for low, high in pairwise(edges))
-
-
-def _dense(t: np.ndarray, values: np.ndarray, T: int) -> np.ndarray:
-    dense = np.zeros(T)
-    dense[t - 1] = values.astype(float)
-    return dense

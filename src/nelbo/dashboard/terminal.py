@@ -18,7 +18,7 @@ PARTS = (
 
 
 def print_bound(metrics: Mapping[str, float], splits: tuple[str, ...], unit: Unit, run_dir: Path) -> None:
-    """L_0, L_t, L_T and their sum for each split, and where the files are.
+    """L_0, L_t, L_T and their sum for each split, and where the files of a run are.
 
     Args:
         metrics: flat, as :meth:`Unit.metrics` names them.
@@ -26,6 +26,15 @@ def print_bound(metrics: Mapping[str, float], splits: tuple[str, ...], unit: Uni
         unit: of the metrics.
         run_dir: the run's folder.
     """
+    console = Console()
+    console.print()
+    console.print(bound_table(metrics, splits, unit))
+    for what, where in _files(run_dir):
+        console.print(Text.assemble((f"{what:<11}", "dim"), where), soft_wrap=True)
+
+
+def bound_table(metrics: Mapping[str, float], splits: tuple[str, ...], unit: Unit) -> Table:
+    """L_0, L_t, L_T and their sum, a column for each split that was measured."""
     table = Table(title=f"variational bound, {unit.label}", title_justify="left", title_style="bold")
     table.add_column("term", no_wrap=True)
     splits = tuple(split for split in splits if f"{split}/{unit.metric}" in metrics)
@@ -38,28 +47,37 @@ def print_bound(metrics: Mapping[str, float], splits: tuple[str, ...], unit: Uni
         table.add_row(name, *_cells(metrics, splits, key, unit))
     table.add_section()
     table.add_row(Text("total", style="bold"), *_cells(metrics, splits, unit.metric, unit))
-    console = Console()
-    console.print()
-    console.print(table)
-    for what, where in _files(run_dir):
-        console.print(Text.assemble((f"{what:<11}", "dim"), where), soft_wrap=True)
+    return table
+
+
+def short(value: float, like: float = 0.0) -> str:
+    """Four decimals; fewer for figures in the hundreds, powers of ten for tiny ones, ``?`` for unknown ones.
+
+    Args:
+        value: to be written.
+        like: with as many decimals as this value would have.
+    """
+    if math.isnan(value):
+        return "?"
+    largest = max(abs(value), abs(like))
+    if 0.0 < largest < 5e-5:
+        return f"{value:.1e}"
+    return f"{value:.4f}" if largest < 100 else f"{value:.1f}"
+
+
+def plus_minus(value: float, error: float, sign: bool = False) -> str:
+    """A value and its standard error; with a + before it where it is a difference."""
+    return f"{'+' if sign and value >= 0 else ''}{short(value)} ± {short(error, like=value)}"
 
 
 def _cells(metrics: Mapping[str, float], splits: tuple[str, ...], key: str, unit: Unit) -> list[Text]:
     cells: list[Text] = []
     for split in splits:
         value, error = metrics[f"{split}/{key}"], metrics[f"{split}/{key}_stderr"]
-        cells.append(Text(f"{_short(value)} ± {_short(error)}"))
+        cells.append(Text(plus_minus(value, error)))
         if unit.is_code_length:
             cells.append(Text(f"{value / metrics[f'{split}/{unit.metric}']:.1%}"))
     return cells
-
-
-def _short(value: float) -> str:
-    """Four decimals, fewer for the large figures of an untrained model."""
-    if math.isnan(value):
-        return "?"
-    return f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
 
 
 def _files(run_dir: Path) -> list[tuple[str, str]]:

@@ -18,14 +18,15 @@ class Card:
         title: the question.
         caption: how to read it.
         views: figures by label; those in which nothing is drawn are left out.
-        needs: what is missing when there is none, to complete "not shown: needs ...".
+        needs: what is missing when there is none, to complete "not shown: needs ..."; None for what these
+            runs cannot have, which is left out without a word.
     """
 
     key: str
     title: str
     caption: str
     views: Views
-    needs: str
+    needs: str | None
 
     @property
     def shown(self) -> Views:

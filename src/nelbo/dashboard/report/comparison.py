@@ -1,18 +1,16 @@
-"""Several runs beside each other: what differs, and whether their figures may be compared at all."""
+"""The table of the runs on the page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from nelbo.dashboard.comparison.choices import differing
+from nelbo.dashboard.comparison.compare import from_first
+from nelbo.dashboard.comparison.differences import Difference
+from nelbo.dashboard.numbers import duration, plus_minus
 from nelbo.dashboard.report.entry import Entry
-from nelbo.dashboard.report.numbers import cell, duration, plus_minus
 from nelbo.dashboard.run_folder import Run
-from nelbo.evaluation.ledger import disagreements
 
 MOST_CHOICES = 8  # named in the table of runs
-CLASS = "._target_"
-# where a run's files are, which differs always
-IGNORED = ("run_dir", "trainer.default_root_dir")
 
 
 @dataclass(frozen=True)
@@ -22,6 +20,9 @@ class Row:
     entry: Entry
     split: str
     figures: tuple[str, ...]
+    prior: str
+    difference: str
+    is_clear: bool
     best: str
     choices: dict[str, str]
     more: int
@@ -30,88 +31,35 @@ class Row:
 
 def rows(entries: Sequence[Entry]) -> list[Row]:
     """Every run with its bound, parts, best validation, and the choices that set it apart."""
-    differing = differing_choices([entry.run.config for entry in entries])
+    differences = [found and found.parts["total"] for found in from_first(entries)[0]]
+    choices_of = differing([entry.run for entry in entries])
     return [
         Row(
             entry=entry,
-            split=entry.held_out or "–",
+            split=entry.run.held_out or "–",
             figures=tuple(
                 plus_minus(
-                    entry.run.final(f"{entry.held_out}/{name}"),
-                    entry.run.final(f"{entry.held_out}/{name}_stderr"),
+                    entry.run.final(f"{entry.run.held_out}/{name}"),
+                    entry.run.final(f"{entry.run.held_out}/{name}_stderr"),
                 )
-                for name in (entry.run.unit.metric, "L_0", "L_t", "L_T")
+                for name in (entry.run.unit.metric, "L_0", "L_t")
             ),
+            prior=plus_minus(entry.run.final(f"{entry.run.held_out}/L_T"), None),
+            difference=_signed(difference),
+            is_clear=difference is not None and difference.is_clear,
             best=_best_validation(entry.run),
             choices=dict(list(choices.items())[:MOST_CHOICES]),
             more=max(len(choices) - MOST_CHOICES, 0),
             time=duration(entry.run.summary.get("train_seconds")),
         )
-        for entry, choices in zip(entries, differing, strict=True)
+        for entry, choices, difference in zip(entries, choices_of, differences, strict=True)
     ]
 
 
-def incomparable(entries: Sequence[Entry]) -> list[str]:
-    """Sentences that say why figures may not be compared; none if they may."""
-    found = [
-        f"{name}: "
-        + ", ".join(f"{e.name} {cell(e.run.ledger[name])}" for e in entries if name in e.run.ledger)
-        for name in disagreements([entry.run.ledger for entry in entries])
-    ]
-    without = [entry.name for entry in entries if not entry.run.ledger]
-    if without:
-        found.append(f"not known, for want of a ledger: {', '.join(without)}")
-    return found
-
-
-def ledgers(entries: Sequence[Entry]) -> list[tuple[str, list[str], bool]]:
-    """Rows of the ledger: name, value in each run, whether they differ."""
-    found = [entry.run.ledger for entry in entries]
-    names = list(dict.fromkeys(name for ledger in found for name in ledger))
-    return [
-        (
-            name,
-            [cell(ledger[name]) if name in ledger else "–" for ledger in found],
-            any(ledger.get(name) != found[0].get(name) for ledger in found),
-        )
-        for name in names
-    ]
-
-
-def differing_choices(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """For each configuration, the options whose values are not the same in all.
-
-    A node that makes another class is named by its class alone: the options of different classes are not
-    held against each other.
-    """
-    flat = [_flat(config) for config in configs]
-    keys = dict.fromkeys(key for options in flat for key in options)
-    differ = [
-        key
-        for key in keys
-        if key not in IGNORED and any(options.get(key) != flat[0].get(key) for options in flat)
-    ]
-    classes = [key for key in differ if key.endswith(CLASS)]
-    nodes = tuple(key.removesuffix("_target_") for key in classes)
-    rest = [key for key in differ if not key.startswith(nodes)] if nodes else differ
-    return [
-        {key.removesuffix(CLASS): _value(key, options) for key in (*classes, *rest) if key in options}
-        for options in flat
-    ]
-
-
-def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(node, Mapping):
-        return {prefix: node}
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
-
-
-def _value(key: str, options: Mapping[str, Any]) -> str:
-    value = options[key]
-    return str(value).rpartition(".")[2] if key.endswith(CLASS) else cell(value)
+def _signed(difference: Difference | None) -> str:
+    if difference is None:
+        return "–"
+    return ("+" if difference.mean > 0 else "") + plus_minus(difference.mean, difference.stderr)
 
 
 def _best_validation(run: Run) -> str:

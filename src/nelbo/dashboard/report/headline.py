@@ -1,10 +1,11 @@
 """The first thing on the page: the bound of one run, its error, and its parts."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
+from nelbo.dashboard.numbers import cell, duration, plus_minus, short
 from nelbo.dashboard.report.entry import Entry
-from nelbo.dashboard.report.numbers import cell, duration, plus_minus
 from nelbo.dashboard.report.style import PART_COLOURS, SPLIT_NAMES
 from nelbo.dashboard.run_folder import Run
 
@@ -24,18 +25,26 @@ class Part:
 
 @dataclass(frozen=True)
 class Headline:
-    """The bound, in words."""
+    """The bound, in words.
+
+    Attributes:
+        value: the bound.
+        error: its standard error; empty where it is not known.
+        unit: of both.
+        notes: what was measured, and where the error comes from, a line each.
+        parts: L_0, L_t, L_T.
+    """
 
     value: str
     error: str
     unit: str
-    of: str
+    notes: tuple[str, ...]
     parts: tuple[Part, ...]
 
 
 def headline(entry: Entry) -> Headline | None:
     """The bound of the best split there is; None while none was measured."""
-    run, split = entry.run, entry.held_out
+    run, split = entry.run, entry.run.held_out
     if split is None:
         return None
     total = run.final(f"{split}/{run.unit.metric}")
@@ -52,7 +61,8 @@ def headline(entry: Entry) -> Headline | None:
         )
         for part, name in PART_NAMES.items()
     )
-    return Headline(value, error, run.unit.label, _measured(run, split), parts)
+    notes = (_measured(run, split), _chain(run, split), _error(run, split))
+    return Headline(value, error, run.unit.label, tuple(note for note in notes if note), parts)
 
 
 def facts(run: Run) -> dict[str, str]:
@@ -64,10 +74,11 @@ def facts(run: Run) -> dict[str, str]:
         "schedule": class_name(config.get("schedule")),
         "T": cell(steps) if (steps := config.get("schedule", {}).get("num_steps")) else None,
         "parameterization": class_name(config.get("parameterization")),
-        "variance": class_name(config.get("variance")),
+        "variance": run.ledger.get("variance") or class_name(config.get("variance")),
         "loss": class_name(config.get("loss")),
-        "steps": cell(run.summary["step"]) if "step" in run.summary else None,
+        "steps": cell(run.summary["step"]) if run.summary.get("step") is not None else None,
         "trained for": duration(run.summary["train_seconds"]) if "train_seconds" in run.summary else None,
+        "checkpoint": run.summary.get("checkpoint"),
     }
     return {name: value for name, value in found.items() if value}
 
@@ -79,8 +90,28 @@ def class_name(node: Any) -> str | None:
 
 
 def _measured(run: Run, split: str) -> str:
-    name = f"{SPLIT_NAMES[split]} split" if split != "train" else "training batches"
-    if split != "test" or not run.ledger:
-        return name
+    name = f"{SPLIT_NAMES[split]} split"
+    if split != run.ledger.get("split"):
+        return name if split != "train" else "training batches"
     weights = {"ema": "averaged weights", "raw": "raw weights"}[run.ledger["weights"]]
     return f"{name}, {run.ledger['num_examples']:,} examples, {weights}"
+
+
+def _chain(run: Run, split: str) -> str:
+    """How long the chain was, and what the figure cost."""
+    ledger = run.ledger
+    if split != ledger.get("split") or not {"K", "T", "num_evaluations"} <= ledger.keys():
+        return ""
+    K, T = ledger["K"], ledger["T"]
+    chain = f"all {T:,} timesteps" if K == T else f"a chain of {K:,} of {T:,} timesteps"
+    return f"{chain}, {ledger['num_evaluations']:,} network evaluations"
+
+
+def _error(run: Run, split: str) -> str:
+    """What of the error is chance, which more evaluations remove, and what the choice of examples."""
+    name = f"{split}/{run.unit.metric}_stderr"
+    error, chance = run.final(name), run.final(f"{name}_monte_carlo")
+    if error is None or chance is None or not math.isfinite(error + chance):
+        return ""
+    data_set = math.sqrt(max(error**2 - chance**2, 0.0))
+    return f"of the error, {short(chance, 2)} is chance, {short(data_set, 2)} the data set being a sample"

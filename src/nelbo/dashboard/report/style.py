@@ -13,6 +13,9 @@ DECADE_COLOURS = ("#a9cdf0", "#78acdf", "#4b87d9", "#345fa8", "#243f73")
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 
+FEW_DECADES = 100.0  # a range in which powers of ten alone are too few ticks
+
+
 def figure(x_title: str, y_title: str, **layout: Any) -> go.Figure:
     """An empty figure."""
     drawn = go.Figure()
@@ -32,15 +35,29 @@ def figure(x_title: str, y_title: str, **layout: Any) -> go.Figure:
 
 def log_t(drawn: go.Figure, T: int) -> go.Figure:
     """Make x an axis of log t, with powers of ten."""
-    ticks = [10**k for k in range(len(str(T)))]
-    drawn.update_xaxes(type="log", tickvals=ticks, ticktext=[str(tick) for tick in ticks])
+    ticks = _few_ticks(drawn, "x") or [10**k for k in range(len(str(T)))]
+    drawn.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{tick:.4g}" for tick in ticks])
     return drawn
 
 
 def log_y(drawn: go.Figure) -> go.Figure:
     """Make y logarithmic, with powers of ten."""
     drawn.update_yaxes(type="log", dtick=1, exponentformat="power")
+    ticks = _few_ticks(drawn, "y")
+    if ticks:
+        drawn.update_yaxes(tickvals=ticks, ticktext=[f"{tick:.4g}" for tick in ticks])
     return drawn
+
+
+def _few_ticks(drawn: go.Figure, axis: str) -> list[float]:
+    """1, 2, 5, 10, ... where what is drawn spans less than two decades; none where powers of ten will do."""
+    lines: list[Any] = [trace for trace in drawn.data if trace.type == "scatter" and trace.fill is None]  # pyright: ignore
+    values = np.concatenate([np.asarray(trace[axis], dtype=float) for trace in lines] or [np.ones(0)])
+    values = values[np.isfinite(values) & (values > 0)]
+    if not len(values) or values.max() > FEW_DECADES * values.min():
+        return []
+    decades = range(int(np.floor(np.log10(values.min()))), int(np.ceil(np.log10(values.max()))) + 1)
+    return [digit * 10.0**power for power in decades for digit in (1, 2, 5)]
 
 
 def add_line(

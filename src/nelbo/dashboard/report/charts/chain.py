@@ -1,40 +1,51 @@
 """L_t against t: per step, and added up from either end of the chain."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from nelbo.dashboard.report.bins import Binned, binned, from_data, from_noise, log_bins
+from nelbo.dashboard.comparison.named import shared_label
+from nelbo.dashboard.report.bins import SINGLE_STEPS, Binned, binned, from_data, from_noise, log_bins
 from nelbo.dashboard.report.card import Card
-from nelbo.dashboard.report.entry import Entry, shared_label
-from nelbo.dashboard.report.style import SPLIT_COLOURS, SPLIT_NAMES, add_line, figure, log_t, log_y
-from nelbo.dashboard.run_folder import Terms
+from nelbo.dashboard.report.entry import Entry
+from nelbo.dashboard.report.lines import lines
+from nelbo.dashboard.report.style import add_line, figure, log_t, log_y
+
+OTHER_CHAINS = (
+    " These chains have other steps, and a longer step has a larger L<sub>t</sub>: compare the curves that "
+    "are added up."
+)
 
 
 def chain(entries: Sequence[Entry]) -> Card:
     """Where on the chain the bound is spent, at the end of training."""
     unit = shared_label(entries)
-    x = "t, from data (1) to noise (T)"
-    each = log_y(figure(x, f"{unit}, per step"))
-    noise, data = figure(x, f"{unit}, from T down to t"), figure(x, f"{unit}, from 1 up to t")
-    longest = 1
-    for entry, terms, name, colour, split in _lines(entries):
-        table, per_nat = binned(terms, log_bins([terms])), entry.run.unit.per_nat
-        longest = max(longest, len(terms.count))
-        _add_each(each, table, per_nat, name, colour)
+    x = "t, from data to noise"
+    each = figure(x, f"{unit}, per step")
+    noise, data = figure(x, f"{unit}, from noise to t"), figure(x, f"{unit}, from data to t")
+    longest, chains = 1, set()
+    for line in lines(entries):
+        t, per_nat = line.terms.t, line.run.unit.per_nat
+        table = binned(line.terms, log_bins([line.terms]))
+        longest = max(longest, int(t[-1]))
+        chains.add(tuple(t))
+        _add_each(each, table, per_nat, line.name, line.colour)
+        points = {"mode": "lines+markers", "marker": {"size": 4}} if len(t) <= SINGLE_STEPS else {}
         for drawn, curve in (
-            (noise, from_noise(table, entry.prior(split))),
+            (noise, from_noise(table, line.run.prior(line.split))),
             (data, from_data(table)),
         ):
-            add_line(drawn, curve.t, curve.value * per_nat, name, colour, error=curve.error * per_nat)
-    views = {"per step": each, "added up from noise": noise, "added up from data": data}
+            value, error = curve.value * per_nat, curve.error * per_nat
+            add_line(drawn, curve.t, value, line.name, line.colour, error=error, **points)
+    views = {"per step": log_y(each), "added up from noise": noise, "added up from data": data}
     return Card(
         key="chain",
         title="L<sub>t</sub> against t",
-        caption="The diamond at t = 1 is L<sub>0</sub>; every other point is the mean of L<sub>t</sub> over "
-        "a bin of neighbouring t. Added up from noise: L<sub>T</sub> plus all steps from T down to t, "
-        "what has been sent when t is reached; it ends at the bound on the left. Added up from data: "
-        "L<sub>0</sub> plus all steps up to t. Bands are one standard error, draws taken as independent.",
+        caption="The diamond at the cleanest t is L<sub>0</sub>; every other point is a step of the chain, "
+        "or the mean of L<sub>t</sub> over a bin of neighbouring steps. Added up from noise: L<sub>T</sub> "
+        "plus all steps down to t, what has been sent when t is reached; it ends at the bound on the left. "
+        "Added up from data: L<sub>0</sub> plus all steps up to t. Bands are one standard error, draws taken "
+        "as independent." + (OTHER_CHAINS if len(chains) > 1 else ""),
         views={label: log_t(view, longest) for label, view in views.items()},
         needs="bound.parquet",
     )
@@ -47,7 +58,7 @@ def _add_each(drawn: go.Figure, table: Binned, per_nat: float, name: str, colour
     add_line(drawn, table.bins.centre[1:], value[1:], name, colour, error=error[1:], **markers)
     if value[0] > 0:
         drawn.add_scatter(
-            x=[1],
+            x=table.bins.first_t[:1],
             y=value[:1],
             error_y={"array": error[:1], "thickness": 1.5, "width": 0},
             mode="markers",
@@ -57,17 +68,3 @@ def _add_each(drawn: go.Figure, table: Binned, per_nat: float, name: str, colour
             showlegend=False,
             hovertemplate=f"<b>{name}</b><br>L<sub>0</sub>: %{{y:.4g}}<extra></extra>",
         )
-
-
-def _lines(entries: Sequence[Entry]) -> Iterator[tuple[Entry, Terms, str, str, str]]:
-    """One line for each split of a single run, or for each of several runs."""
-    for entry in entries:
-        if len(entries) > 1:
-            terms = entry.terms()
-            if terms is not None:
-                yield entry, terms, entry.name, entry.colour, entry.held_out or "val"
-            continue
-        for split in SPLIT_COLOURS:
-            terms = entry.run.last_terms(split)
-            if terms is not None:
-                yield entry, terms, SPLIT_NAMES[split], SPLIT_COLOURS[split], split

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 
 import plotly.graph_objects as go
 
+from nelbo.dashboard.comparison.named import shared_label
 from nelbo.dashboard.report import bins
 from nelbo.dashboard.report.card import Card
-from nelbo.dashboard.report.entry import Entry, shared_label
+from nelbo.dashboard.report.entry import Entry, was_trained
 from nelbo.dashboard.report.style import SPLIT_COLOURS, SPLIT_NAMES, figure, log_t
-from nelbo.dashboard.run_folder import Terms
+from nelbo.dashboard.step_terms import Terms
 
 
 def gap(entries: Sequence[Entry]) -> Card:
@@ -21,7 +22,7 @@ def gap(entries: Sequence[Entry]) -> Card:
     for entry, held_out, train, name, colour in _pairs(entries):
         shared = bins.log_bins([held_out, train], per_decade=4, at_least=16)
         tables = bins.binned(held_out, shared), bins.binned(train, shared)
-        longest = max(longest, len(train.count))
+        longest = max(longest, int(train.t[-1]))
         _add(added, bins.gap(*tables), entry.run.unit.per_nat, name, colour)
         _add(relative, bins.relative_gap(*tables), 1.0, name, colour)
     views = {"what it adds to the bound": added, "relative": relative}
@@ -34,7 +35,7 @@ def gap(entries: Sequence[Entry]) -> Card:
         "These were scored with the raw weights and with dropout, held-out data with the averaged ones, so a "
         "value below zero can mean that averaging helps. Bars are one standard error.",
         views={label: log_t(view, longest) for label, view in views.items()},
-        needs="training rows and held-out rows in bound.parquet",
+        needs="training rows and held-out rows in bound.parquet" if was_trained(entries) else None,
     )
 
 

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from nelbo.dashboard.report.bins import binned, log_bins
 from nelbo.dashboard.report.card import Card
-from nelbo.dashboard.report.entry import Entry
+from nelbo.dashboard.report.entry import Entry, was_trained
 from nelbo.dashboard.report.style import figure, has_traces
 from nelbo.dashboard.run_folder import Run
 
@@ -26,7 +26,7 @@ def heat_map(entries: Sequence[Entry]) -> Card:
         caption="A column ends at the step of its measurement; the lowest row, t = 1, is L<sub>0</sub>. "
         "Colour is the mean of L<sub>t</sub> per step, on a logarithmic scale.",
         views=views,
-        needs="at least two measurements of a split in bound.parquet",
+        needs="at least two measurements of a split in bound.parquet" if was_trained(entries) else None,
     )
 
 
@@ -48,7 +48,7 @@ def _map(run: Run, split: str) -> go.Figure:
         z=colour,
         customdata=10**colour,
         text=np.broadcast_to(
-            [[_range(a, b)] for a, b in zip(bins.first, bins.last, strict=True)], nats.shape
+            [[_range(a, b)] for a, b in zip(bins.first_t, bins.last_t, strict=True)], nats.shape
         ),
         colorscale="Viridis",
         colorbar={
@@ -58,7 +58,7 @@ def _map(run: Run, split: str) -> go.Figure:
         },
         hovertemplate="%{text}: %{customdata:.3g} per step<extra></extra>",
     )
-    T = int(bins.last[-1])
+    T = int(bins.last_t[-1])
     powers = [10**k for k in range(len(str(T)))]
     drawn.update_yaxes(type="log", tickvals=powers, ticktext=[str(t) for t in powers])
     drawn.update_xaxes(showgrid=False)

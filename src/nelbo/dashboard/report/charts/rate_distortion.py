@@ -1,12 +1,15 @@
 """Rate against distortion, with DDPM's published points beside it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
+from nelbo.dashboard.comparison.named import shared_label
 from nelbo.dashboard.report.bins import binned, log_bins, rate_and_distortion
 from nelbo.dashboard.report.card import Card
-from nelbo.dashboard.report.entry import Entry, shared_label
-from nelbo.dashboard.report.style import SPLIT_COLOURS, SPLIT_NAMES, figure
-from nelbo.dashboard.run_folder import Run, Terms
+from nelbo.dashboard.report.entry import Entry
+from nelbo.dashboard.report.lines import lines
+from nelbo.dashboard.report.style import figure
+from nelbo.dashboard.run_folder import Run
+from nelbo.dashboard.step_terms import Terms
 
 # Ho et al. 2020, table 4: steps done of 1000, rate in bits/dim, RMSE on [0, 255]
 DDPM_CIFAR10 = (
@@ -25,18 +28,18 @@ def rate_distortion(entries: Sequence[Entry]) -> Card:
     is_discrete = all(entry.run.is_discrete for entry in entries)
     scale = "0 to 255" if is_discrete else "units of the data"
     drawn = figure(f"rate, {shared_label(entries)}", f"RMSE, {scale}")
-    for entry, split, terms, name, colour in _lines(entries):
-        table = binned(terms, log_bins([terms]))
-        rate, distortion = rate_and_distortion(table, entry.prior(split))
+    for line in lines(entries, _measured):
+        table = binned(line.terms, log_bins([line.terms]))
+        rate, distortion = rate_and_distortion(table, line.run.prior(line.split))
         drawn.add_scatter(
-            x=rate * entry.run.unit.per_nat,
-            y=distortion * _enlarged(entry.run),
+            x=rate * line.run.unit.per_nat,
+            y=distortion * _enlarged(line.run),
             customdata=table.bins.centre,
             mode="lines+markers",
-            line={"color": colour, "width": 2},
+            line={"color": line.colour, "width": 2},
             marker={"size": 4},
-            name=name,
-            hovertemplate=f"<b>{name}</b>, t = %{{customdata:.0f}}<br>rate %{{x:.4g}}, "
+            name=line.name,
+            hovertemplate=f"<b>{line.name}</b>, t = %{{customdata:.0f}}<br>rate %{{x:.4g}}, "
             "error %{y:.3g}<extra></extra>",
         )
     if is_discrete and len(drawn.data):  # pyright: ignore[reportArgumentType]
@@ -68,22 +71,6 @@ def rate_distortion(entries: Sequence[Entry]) -> Card:
         views={"rate and distortion": drawn},
         needs="val or test rows with sum_of_errors in bound.parquet",
     )
-
-
-def _lines(entries: Sequence[Entry]) -> Iterator[tuple[Entry, str, Terms, str, str]]:
-    for entry in entries:
-        splits = [s for s in ("test", "val") if (rows := entry.run.last_terms(s)) and _measured(rows)]
-        for split in reversed(splits if len(entries) == 1 else splits[:1]):
-            terms = entry.run.last_terms(split)
-            assert terms is not None
-            alone = len(entries) == 1
-            yield (
-                entry,
-                split,
-                terms,
-                SPLIT_NAMES[split] if alone else entry.name,
-                SPLIT_COLOURS[split] if alone else entry.colour,
-            )
 
 
 def _measured(terms: Terms) -> bool:

@@ -12,33 +12,34 @@ from nelbo.dashboard.run_folder import Run
 
 def shares(entries: Sequence[Entry]) -> Card:
     """Shares of the total at the end, and over training."""
+    is_code_length = any(entry.run.is_discrete for entry in entries)  # that of a density has no shares
     views = {"at the end": _final(entries)}
     if len(entries) == 1:
         views["over training"] = _over_training(entries[0].run)
     return Card(
         key="shares",
         title="Share of the bound by decade of t",
-        caption="L<sub>0</sub> is t = 1. Where most of the bar is, most is to be gained.",
+        caption="L<sub>0</sub> is the step to the data. Where most of the bar is, most is to be gained.",
         views=views,
-        needs="share/ figures in summary.json or metrics.csv, all of them positive",
+        needs="share/ figures in summary.json or metrics.csv" if is_code_length else None,
     )
 
 
 def _final(entries: Sequence[Entry]) -> go.Figure:
     if len(entries) == 1:
-        rows = [(SPLIT_NAMES[split], entries[0].run, split) for split in ("val", "test")]
+        rows = [(SPLIT_NAMES[split], entries[0].run, split) for split in SPLIT_NAMES]
     else:
-        rows = [(entry.name, entry.run, entry.held_out or "val") for entry in entries]
+        rows = [(entry.name, entry.run, entry.run.held_out or "val") for entry in entries]
     bars = {label: found for label, run, split in rows if (found := _shares(run, split))}
     bars = {label: found for label, found in bars.items() if min(found.values()) >= 0}
     drawn = figure("", "")
-    for number, key in enumerate(_ordered({key for found in bars.values() for key in found})):
+    for key in _ordered({key for found in bars.values() for key in found if found[key]}):
         drawn.add_bar(
             y=list(bars),
             x=[found.get(key, 0.0) for found in bars.values()],
             orientation="h",
             name=_label(key),
-            marker={"color": _colour(key, number), "line": {"width": 0}},
+            marker={"color": _colour(key), "line": {"width": 0}},
             texttemplate="%{x:.0%}",
             insidetextanchor="middle",
             textangle=0,
@@ -57,14 +58,14 @@ def _over_training(run: Run) -> go.Figure:
     columns = {key.removeprefix(prefix): run.metrics[key] for key in run.metrics if key.startswith(prefix)}
     if any(series.values.min() < 0 for series in columns.values()):
         return drawn
-    for number, key in enumerate(_ordered(columns)):
+    for key in _ordered(columns):
         drawn.add_scatter(
             x=columns[key].steps,
             y=columns[key].values,
             name=_label(key),
             stackgroup="shares",
-            line={"color": _colour(key, number), "width": 1},
-            fillcolor=faded(_colour(key, number), 0.75),
+            line={"color": _colour(key), "width": 1},
+            fillcolor=faded(_colour(key), 0.75),
             hovertemplate="%{y:.1%}",
         )
     drawn.update_yaxes(tickformat=".0%", range=[0, 1])
@@ -90,5 +91,8 @@ def _label(key: str) -> str:
     return f"t = {low}–{high}"
 
 
-def _colour(key: str, number: int) -> str:
-    return PART_COLOURS.get(key, DECADE_COLOURS[(number - 1) % len(DECADE_COLOURS)])
+def _colour(key: str) -> str:
+    """A decade has the same colour in every run, whichever decades it has beside it."""
+    if key in PART_COLOURS:
+        return PART_COLOURS[key]
+    return DECADE_COLOURS[(len(key.split("_")[2]) - 2) % len(DECADE_COLOURS)]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from nelbo.dashboard.report.card import Card
-from nelbo.dashboard.report.entry import Entry
+from nelbo.dashboard.report.entry import Entry, was_trained
 from nelbo.dashboard.report.style import add_line, figure
 
 METRICS = {
@@ -30,5 +30,5 @@ def speed(entries: Sequence[Entry]) -> Card:
         caption="The loss is on the scale of its own weighting and compares only between runs of the same "
         "loss. Speed leaves out validation and saving.",
         views=views,
-        needs="train/loss or throughput/images_per_second in metrics.csv",
+        needs="train/loss or throughput/images_per_second in metrics.csv" if was_trained(entries) else None,
     )

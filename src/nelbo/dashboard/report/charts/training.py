@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
+from nelbo.dashboard.comparison.named import shared_label
 from nelbo.dashboard.report.card import Card, Views
-from nelbo.dashboard.report.entry import Entry, shared_label
+from nelbo.dashboard.report.entry import Entry, was_trained
 from nelbo.dashboard.report.style import (
     PART_COLOURS,
     SPLIT_COLOURS,
@@ -39,7 +40,7 @@ def training(entries: Sequence[Entry]) -> Card:
         "Training is read off the training batches as they come: raw weights, dropout on, every point the "
         "mean since the point before. Bands and bars are one standard error.",
         views=views,
-        needs="metrics.csv with train/ or val/ figures",
+        needs="metrics.csv with train/ or val/ figures" if was_trained(entries) else None,
     )
 
 

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+VISIBLE = 0.5e-4  # what four decimals show
+
 
 def plus_minus(value: float | None, error: float | None) -> str:
     """``1.910 ± 0.030``: the error with two digits, the value with as many decimals."""
@@ -10,16 +12,16 @@ def plus_minus(value: float | None, error: float | None) -> str:
         return "–"
     if error is None or not math.isfinite(error) or error <= 0:
         return short(value)
-    if abs(value) < 1e-3:
-        return f"{short(value)} ± {short(error)}"
+    if abs(value) < 1e-3 or error < VISIBLE:
+        return f"{short(value)} ± {short(error, 2)}"
     decimals = min(max(1 - math.floor(math.log10(error)), 0), 4)
     return f"{value:.{decimals}f} ± {error:.{decimals}f}"
 
 
-def short(value: float) -> str:
-    """Four digits; powers of ten for the very small."""
+def short(value: float, digits: int = 4) -> str:
+    """So many digits; powers of ten for the very small."""
     if value == 0 or abs(value) >= 1e-3:
-        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+        return f"{value:.{digits}g}" if abs(value) < 1e4 else f"{value:,.0f}"
     mantissa, exponent = f"{value:.1e}".split("e")
     return f"{mantissa} × 10{str(int(exponent)).translate(_RAISED)}"
 

@@ -1,0 +1,41 @@
+"""Compare the bounds of runs: by how much they differ, with errors, and where on the chain."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """What can be said after ``python -m nelbo compare``."""
+    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a run or an evaluation")
+    parser.add_argument(
+        "--baseline",
+        type=int,
+        metavar="N",
+        default=1,
+        help="number of the run that the others are compared with; default: 1, the first",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there as JSON, too")
+
+
+def run(arguments: Namespace) -> None:
+    """Print the comparison."""
+    import json
+
+    from rich.console import Console
+
+    from nelbo.dashboard.comparison.as_json import as_json
+    from nelbo.dashboard.comparison.compare import compare
+    from nelbo.dashboard.comparison.tables import print_comparison
+    from nelbo.dashboard.run_folder import read_run
+
+    paths = list(dict.fromkeys(path.resolve() for path in arguments.runs))
+    if len(paths) < 2:
+        raise ValueError("a comparison takes at least two runs")
+    if not 1 <= arguments.baseline <= len(paths):
+        raise ValueError(f"--baseline {arguments.baseline}: there are {len(paths)} runs")
+    paths.insert(0, paths.pop(arguments.baseline - 1))
+    comparison = compare([read_run(path) for path in paths])
+    print_comparison(comparison, Console())
+    if arguments.json:
+        arguments.json.write_text(json.dumps(as_json(comparison), indent=2) + "\n")
+        print(arguments.json)

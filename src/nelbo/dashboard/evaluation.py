@@ -1,0 +1,199 @@
+"""What ``evaluate.py`` leaves behind and shows: evaluation.json, tables, and the page about them."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nelbo.dashboard import terminal
+from nelbo.dashboard.comparison.choices import steps_in_words
+from nelbo.dashboard.report import FILE_NAME as REPORT
+from nelbo.dashboard.report import report_finished_run
+from nelbo.diffusion.chain import Chain
+from nelbo.evaluation import example_table, table
+from nelbo.evaluation.decades import share_below_half_bin, shares_by_decade
+from nelbo.evaluation.ledger import Ledger
+from nelbo.evaluation.measure import Measurement
+from nelbo.evaluation.paired import paired_difference
+from nelbo.evaluation.units import Unit
+
+FILE_NAME = "evaluation.json"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A finished evaluation.
+
+    Attributes:
+        split: that was measured.
+        unit: in which it is read.
+        chain: that was measured.
+        value_range: of quantised data, None for continuous data.
+        measurements: the bound that was asked for, then the same with other variances.
+        ledgers: of each of them.
+        checkpoint: of the model.
+        step: optimizer steps of its training, where the checkpoint says.
+        config: that it was trained with.
+        shortfall: what was wanted of the measurement and not reached, in a sentence; None if all was.
+    """
+
+    split: str
+    unit: Unit
+    chain: Chain
+    value_range: tuple[float, float] | None
+    measurements: list[Measurement]
+    ledgers: list[Ledger]
+    checkpoint: Path
+    step: int | None
+    config: dict[str, Any]
+    shortfall: str | None = None
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Flat figures of the bound that was asked for."""
+        return self.unit.metrics(self.split, self.measurements[0].estimate)
+
+
+def write_evaluation(evaluation: Evaluation, run_dir: Path) -> None:
+    """Write evaluation.json, bound.parquet, examples.parquet and report.html.
+
+    Raises:
+        OSError: when one of them cannot be written.
+    """
+    measured, ledger = evaluation.measurements[0], evaluation.ledgers[0]
+    metrics, estimate = evaluation.metrics, measured.estimate
+    contribution, chain, split = measured.steps.contribution, evaluation.chain, evaluation.split
+    if evaluation.unit.is_code_length:
+        shares = shares_by_decade(chain.timesteps(), contribution, estimate.prior.mean)
+        metrics |= {f"{split}/share/{name}": share for name, share in shares.items()}
+    below = share_below_half_bin(chain, contribution, estimate.total.mean)
+    metrics[f"{split}/share_below_half_bin"] = below
+    result = {
+        **metrics,
+        "network_evaluations": estimate.num_evaluations,
+        "ledger": ledger.to_dict(),
+        "variances": _variances(evaluation),
+        "checkpoint": str(evaluation.checkpoint),
+        **({} if evaluation.step is None else {"step": evaluation.step}),
+        "steps": list(step_rows(evaluation)),
+        "config": evaluation.config,
+    }
+    step = evaluation.step or 0
+    table.append(run_dir / "bound.parquet", step, split, chain.timesteps(), measured.steps)
+    example_table.write(run_dir / example_table.FILE_NAME, measured.columns, measured.examples)
+    (run_dir / FILE_NAME).write_text(json.dumps(_finite(result), indent=2, allow_nan=False) + "\n")
+    report_finished_run(run_dir)
+
+
+def print_evaluation(evaluation: Evaluation, run_dir: Path) -> None:
+    """The bound term by term, where its error comes from, and the same with other variances."""
+    console, unit, estimate = Console(), evaluation.unit, evaluation.measurements[0].estimate
+    ledger = evaluation.ledgers[0]
+    console.print()
+    console.print(terminal.bound_table(evaluation.metrics, (evaluation.split,), unit))
+    in_full = estimate.num_examples * evaluation.chain.num_steps
+    total = estimate.total
+    lines = {
+        "chance": f"{terminal.short(total.monte_carlo * unit.per_nat)}, Monte Carlo: the part of the error "
+        "that more network evaluations would remove",
+        "data set": f"{terminal.short(total.data_set * unit.per_nat)}, sampling: the part that only more "
+        "examples would",
+        "measured": f"{estimate.num_examples:,} examples of {ledger.data} {ledger.split}, "
+        f"t = {steps_in_words(ledger.to_dict())}, {ledger.variance}, {ledger.weights} weights, "
+        + ("x0_hat clipped" if ledger.clip else "x0_hat not clipped"),
+        "cost": f"{estimate.num_evaluations:,} network evaluations; every t of every example once: "
+        f"{in_full:,}",
+    }
+    if evaluation.shortfall is not None:
+        lines["but"] = evaluation.shortfall
+    for what, text in lines.items():
+        console.print(Text.assemble((f"{what:<11}", "dim"), text), soft_wrap=True)
+    console.print()
+    console.print(_variance_table(evaluation))
+    files = [("run", run_dir), ("look", run_dir / REPORT)]
+    for what, where in files if (run_dir / REPORT).exists() else files[:1]:
+        console.print(Text.assemble((f"{what:<11}", "dim"), str(where)), soft_wrap=True)
+
+
+def step_rows(evaluation: Evaluation) -> Iterator[dict[str, float]]:
+    """L_t against t, rate and distortion, one row per step that was drawn.
+
+    ``mean`` of the term over its draws and its ``stderr``, draws taken as independent; ``contribution``: the
+    unbiased estimate of what the step adds to the bound, to which its examples may be weighted unevenly;
+    ``rate``: L_T and the contributions of all noisier steps, what was sent before x_t is known; ``rmse`` of
+    x0_hat from x_t, on [0, 255] for quantised data. All but counts and errors in the unit of the bound.
+    """
+    measured, per_nat = evaluation.measurements[0], evaluation.unit.per_nat
+    steps, prior = measured.steps, measured.estimate.prior.mean
+    low, high = evaluation.value_range or (0.0, 1.0)
+    scale = 255.0 / (high - low) if evaluation.value_range else 1.0
+    above = steps.contribution.flip(0).cumsum(0).flip(0) - steps.contribution
+    columns = {
+        "t": evaluation.chain.timesteps().double(),
+        "mean": steps.mean * per_nat,
+        "stderr": steps.stderr * per_nat,
+        "count": steps.count,
+        "contribution": steps.contribution * per_nat,
+        "rate": (prior + above) * per_nat,
+        "rmse": steps.rmse * scale,
+    }
+    drawn = steps.count > 0
+    for values in zip(*(column[drawn].tolist() for column in columns.values()), strict=True):
+        yield dict(zip(columns, values, strict=True))
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for what is not known: JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _variances(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
+    """The bound with each variance, and how much more it is than with the one that was asked for."""
+    unit, chosen = evaluation.unit, evaluation.measurements[0]
+    found: dict[str, dict[str, Any]] = {}
+    for measured, ledger in zip(evaluation.measurements, evaluation.ledgers, strict=True):
+        figures = unit.metrics(evaluation.split, measured.estimate)
+        if measured is not chosen:
+            more = paired_difference(measured.examples.sum(1), chosen.examples.sum(1))
+            figures |= {
+                "difference": more.mean * unit.per_nat,
+                "difference_stderr": more.stderr * unit.per_nat,
+            }
+        found[ledger.variance] = {**figures, "first_step": ledger.first_step}
+    return found
+
+
+def _variance_table(evaluation: Evaluation) -> Table:
+    unit = evaluation.unit
+    drawn = Table(
+        title=f"reverse variance, {unit.label}, from the same evaluations",
+        title_justify="left",
+        title_style="bold",
+    )
+    drawn.add_column("variance", no_wrap=True)
+    drawn.add_column("first step", no_wrap=True)
+    for column in ("total", "L_0", "difference"):
+        drawn.add_column(column, justify="right", no_wrap=True)
+    for name, figures in _variances(evaluation).items():
+        cells = [
+            terminal.plus_minus(
+                figures[f"{evaluation.split}/{unit.metric}"],
+                figures[f"{evaluation.split}/{unit.metric}_stderr"],
+            ),
+            terminal.short(figures[f"{evaluation.split}/L_0"]),
+        ]
+        difference = "–"
+        if "difference" in figures:
+            difference = terminal.plus_minus(figures["difference"], figures["difference_stderr"], sign=True)
+        drawn.add_row(name, figures["first_step"], *cells, difference)
+    return drawn

@@ -1,0 +1,58 @@
+"""Samples as pictures: single images, grids, animations, strips from noise to data."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.utils import make_grid
+
+SMALLEST = 32  # images are enlarged to at least this many pixels in grids
+GIF_FRAMES = 40
+MILLISECONDS = 80  # for each frame; the last one stays a while
+LAST_FRAME = 2000
+STRIP_COLUMNS = 10
+
+
+def to_image(pixels: Tensor) -> Image.Image:
+    """(C, H, W) uint8, grey or RGB, as a picture."""
+    if pixels.shape[0] == 1:
+        return Image.fromarray(pixels[0].numpy())
+    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+
+
+def from_file(path: Path) -> Tensor:
+    """A picture as (C, H, W) uint8."""
+    with Image.open(path) as image:
+        pixels = torch.from_numpy(np.array(image))
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+
+
+def grid(pixels: Tensor, columns: int | None = None) -> Image.Image:
+    """(B, C, H, W) uint8 images side by side, small ones enlarged."""
+    enlarge = max(1, SMALLEST // pixels.shape[-1])
+    large = pixels.repeat_interleave(enlarge, -1).repeat_interleave(enlarge, -2)
+    columns = columns or math.ceil(math.sqrt(len(pixels)))
+    return to_image(make_grid(large, nrow=columns, padding=enlarge, pad_value=128))
+
+
+def save_gif(path: Path, frames: Sequence[Tensor]) -> None:
+    """An animation of grids, each (B, C, H, W) uint8."""
+    pictures = [grid(frame) for frame in _evenly(frames, GIF_FRAMES)]
+    durations = [MILLISECONDS] * (len(pictures) - 1) + [LAST_FRAME]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+
+
+def strip(frames: Sequence[Tensor]) -> Image.Image:
+    """A row for each sample, from noise on the left to data on the right; frames are (B, C, H, W) uint8."""
+    chosen = _evenly(frames, STRIP_COLUMNS)
+    return grid(torch.stack(chosen, dim=1).flatten(0, 1), columns=len(chosen))
+
+
+def _evenly(frames: Sequence[Tensor], most: int) -> list[Tensor]:
+    """At most so many of them, the first and the last included."""
+    number = min(most, len(frames))
+    return [frames[round(i)] for i in torch.linspace(0, len(frames) - 1, number).tolist()]
