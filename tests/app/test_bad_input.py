@@ -30,6 +30,7 @@ MISTAKES = {
     "data=image_folder data.root=/nonexistent": "no images in /nonexistent: set data.root to a folder",
     "data.batch_size=100000": "batch_size=100000 is larger than the training set of 1437 examples",
     "sampler.steps=0": "sampler.steps=0: at least 1 step is needed",
+    "spacing=optimal": "spacing=optimal needs the costs of steps measured on a trained model: evaluate.py",
     "schedule.num_steps=abc": "schedule.num_steps=abc: expected a number",
     "trainer.max_steps=abc": "trainer.max_steps=abc: expected a number",
     "seed=x": "seed=x: expected a number",

@@ -44,6 +44,8 @@ def combine(compose, tiny):
 def cannot_work(module_config) -> bool:
     loss, variance = module_config.loss._target_, module_config.variance._target_
     learned = variance.endswith("LearnedRange")
+    if variance.endswith("Analytic"):  # which is measured on a trained network
+        return True
     return (learned and not loss.endswith(("VLB", "Hybrid"))) or (loss.endswith("Hybrid") and not learned)
 
 

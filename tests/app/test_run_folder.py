@@ -13,6 +13,8 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
+from nelbo.data.digits import Digits
+
 STEPS, BATCH, EVERY = 6, 32, 3
 SPLIT_SIZE, VAL_EVALUATIONS, TEST_EVALUATIONS = 180, 3, 4
 
@@ -61,7 +63,8 @@ def test_every_file_is_there_and_nothing_unfinished(folder):
     }
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
     assert not [name for name in names if name.endswith(".tmp")]
-    expected = {".hydra", "summary.json", "metrics.csv", "bound.parquet", "samples", "checkpoints", "wandb"}
+    tables = {"summary.json", "metrics.csv", "bound.parquet", "examples.parquet"}
+    expected = {".hydra", "samples", "checkpoints", "wandb", *tables}
     assert {path.name for path in folder.iterdir()} - {"report.html", "hparams.yaml"} == expected
 
 
@@ -87,6 +90,8 @@ def test_the_ledger_says_what_was_measured(folder, summary):
     ledger = summary["ledger"]
     assert {name: value for name, value in ledger.items() if name not in ("stderr", "logsnr_min")} == {
         "data": "Digits",
+        "fingerprint": Digits().fingerprint("test"),
+        "conditional": False,
         "split": "test",
         "num_examples": SPLIT_SIZE,
         "dims": 64,
@@ -101,6 +106,7 @@ def test_the_ledger_says_what_was_measured(folder, summary):
         "first_step": variance.first_step,
         "clip": None,
         "weights": "ema",
+        "precision": "float32",
         "estimator": f"stratified, {TEST_EVALUATIONS} evaluations per example",
         "seed": 0,
         "num_evaluations": SPLIT_SIZE * TEST_EVALUATIONS,

@@ -19,7 +19,8 @@ from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.denoiser import Denoiser
 from nelbo.diffusion.losses import Loss
 from nelbo.diffusion.schedules import NoiseSchedule
-from nelbo.diffusion.variances import ReverseVariance
+from nelbo.diffusion.spacings import Spacing
+from nelbo.diffusion.variances import Analytic, ReverseVariance
 from nelbo.evaluation.estimators import BoundEstimator
 from nelbo.evaluation.units import unit_of
 from nelbo.training.module import DiffusionModule
@@ -39,12 +40,12 @@ def build_module(config: DictConfig, spec: DataSpec) -> DiffusionModule:
     check_variance_is_trained(loss, variance)
     chain = Chain(schedule)
     decoder = instantiate(config.decoder, levels=spec.levels)
-    num_classes = class_count(config, spec)
+    num_classes, no_label = class_count(config, spec), extra_class(config, spec)
     network = instantiate(
         config.model,
         shape=spec.shape,
         out_channels=spec.shape[0] * variance.channels,
-        num_classes=num_classes,
+        num_classes=num_classes if no_label is None else no_label + 1,
     )
     if config.compile:
         network.compile()
@@ -65,6 +66,8 @@ def build_module(config: DictConfig, spec: DataSpec) -> DiffusionModule:
         test_estimator=build_estimator(config, "test_estimator"),
         unit=unit_of(spec.dims, spec.levels),
         conditional=config.conditional,
+        label_dropout=config.get("label_dropout", 0.0),
+        no_label=no_label,
         seed=config.seed,
         config=plain(config),
     )
@@ -91,6 +94,11 @@ def check_variance_is_trained(loss: Loss, variance: ReverseVariance) -> None:
     Raises:
         ValueError: naming what would work.
     """
+    if isinstance(variance, Analytic):
+        raise ValueError(
+            "variance=analytic is measured on a trained network: use variance=fixed_large to train, and then "
+            "python evaluate.py checkpoint=... variance=analytic"
+        )
     learned = variance.channels == 2
     loss_name, variance_name = type(loss).__name__, type(variance).__name__
     if learned and not loss.trains_variance:
@@ -118,20 +126,47 @@ def class_count(config: DictConfig, spec: DataSpec) -> int | None:
     return spec.num_classes
 
 
+def extra_class(config: DictConfig, spec: DataSpec) -> int | None:
+    """The class that stands for none, beyond those of the data; None where no labels are dropped.
+
+    Raises:
+        ValueError: for a share outside [0, 1), or labels to be dropped of a model that is told none.
+    """
+    dropout = config.get("label_dropout", 0.0)  # older checkpoints do not say
+    if not 0.0 <= dropout < 1.0:
+        raise ValueError(f"label_dropout={dropout} must be inside [0, 1)")
+    if dropout == 0.0:
+        return None
+    if not config.conditional:
+        raise ValueError(f"label_dropout={dropout} needs labels to drop: use conditional=true")
+    return class_count(config, spec)
+
+
 def build_callbacks(config: DictConfig, spec: DataSpec) -> list[Callback]:
-    """The callbacks, in the order of the configuration; an entry set to null is left out."""
+    """The callbacks, in the order of the configuration; an entry set to null is left out.
+
+    Raises:
+        ValueError: for a spacing that needs a trained model, or features that there are not of such data.
+        OSError: for features whose weights cannot be downloaded.
+    """
     sampler = instantiate(config.sampler)
+    spacing: Spacing = instantiate(config.spacing)
+    spacing.refuse_missing_costs()
+    drawing = {
+        "sampler": sampler,
+        "spacing": spacing,
+        "shape": spec.shape,
+        "num_classes": class_count(config, spec),
+    }
     callbacks: list[Callback] = []
     for name, node in config.callbacks.items():
         if node is None:
             continue
         supplied: dict[str, Any] = {}
         if name == "samples":
-            supplied = {
-                "sampler": sampler,
-                "shape": spec.shape,
-                "num_classes": class_count(config, spec),
-            }
+            supplied = drawing
+        elif name == "sample_quality":
+            supplied = drawing | {"features": instantiate(config.features)}
         callbacks.append(instantiate(node, **supplied))
     return callbacks
 

@@ -15,7 +15,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 CONFIG_DIR = Path(__file__).parents[3] / "conf"
 TRACEBACK = "HYDRA_FULL_ERROR"
+# What a person types, and what it is in the configuration: in evaluate.yaml an experiment is only a name, in
+# sample.yaml a format is that of the images. Hydra would take both for choices of the groups of these names.
+SPOKEN = {
+    "evaluate": {"experiment": "trained_as", "format": "format@checkpoint_format"},
+    "sample": {"experiment": "trained_as", "format": "image_format"},
+}
 NUMBERS_OR_WORDS = ("trainer.devices",)  # Lightning takes auto and lists as well
+NUMBERS_OR_NULL = ("steps", "max_examples", "label", "guidance", "sampler.steps", "estimator.max_evaluations")
 
 
 def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
@@ -31,11 +38,15 @@ def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
             os.environ.pop(TRACEBACK, None)
 
         def checked() -> None:
-            _refuse_words_for_numbers(config, _composed_without_options(config_name), "")
+            default = composed_without_options(config_name)
+            _refuse_words_for_numbers(config, default, "")
+            _refuse_choices_of_training(config, default, config_name)
             job(config)
 
         _or_one_line(checked, config_name, wants_traceback)
 
+    for word, option in SPOKEN.get(config_name, {}).items():
+        sys.argv[1:] = [re.sub(rf"^{word}=", f"{option}=", argument) for argument in sys.argv[1:]]
     os.environ[TRACEBACK] = "1"  # Hydra then raises what it would otherwise print over many lines
     main = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(task)
     _or_one_line(main, config_name, wants_traceback)
@@ -44,6 +55,11 @@ def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
 def _or_one_line(action: Callable[[], None], config_name: str, wants_traceback: str | None) -> None:
     try:
         action()
+    except KeyboardInterrupt:
+        if wants_traceback:
+            raise
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
     except Exception as error:
         if wants_traceback:
             raise
@@ -58,6 +74,9 @@ def one_line(error: BaseException, config_name: str) -> str:
     message = " ".join(str(error).split())
     if isinstance(error, HydraException | OmegaConfBaseException):
         message = re.sub(r"^In '.*?': | Config search path: .*$", "", message)
+        group = re.match(r"Could not override '([\w/]+)'. No match in the defaults list", message)
+        if group is not None and config_name != "train":
+            return _no_such_choice(group[1], config_name)
         return _misspelt_option(message, config_name) or message
     is_ours = type(error).__module__.startswith("nelbo.")
     if is_ours or isinstance(error, ValueError | OSError | ImportError):
@@ -72,7 +91,7 @@ def _misspelt_option(message: str, config_name: str) -> str | None:
         return None
     *parents, name = found[1].replace("/", ".").split(".")
     try:
-        node = _composed_without_options(config_name)
+        node = composed_without_options(config_name)
     except HydraException:  # the choices of groups are what is wrong, and the message is about them
         return None
     for parent in parents:
@@ -99,6 +118,8 @@ def _refuse_words_for_numbers(given: DictConfig, default: DictConfig, prefix: st
         if unknown or key not in default or f"{prefix}{key}" in NUMBERS_OR_WORDS:
             continue
         value, usual = given[key], default[key]
+        if usual is None and f"{prefix}{key}" in NUMBERS_OR_NULL:
+            usual = 0.0
         if isinstance(value, DictConfig) and isinstance(usual, DictConfig):
             _refuse_words_for_numbers(value, usual, f"{prefix}{key}.")
         elif isinstance(usual, int | float) and isinstance(value, str):
@@ -108,10 +129,28 @@ def _refuse_words_for_numbers(given: DictConfig, default: DictConfig, prefix: st
             raise ValueError(f"{prefix}{key}={value}: expected a whole number")
 
 
-def _composed_without_options(config_name: str) -> DictConfig:
+def _refuse_choices_of_training(given: DictConfig, default: DictConfig, config_name: str) -> None:
+    """Refuse what was appended to a configuration that has no use for it.
+
+    Raises:
+        ValueError: naming it.
+    """
+    written = OmegaConf.load(CONFIG_DIR / f"{config_name}.yaml")
+    groups = (str(key) for entry in written.defaults if isinstance(entry, DictConfig) for key in entry)
+    known = {group.rpartition("@")[2] for group in groups} | set(map(str, default))
+    for key in map(str, given):
+        if config_name != "train" and key not in known:
+            raise ValueError(_no_such_choice(key, config_name))
+
+
+def _no_such_choice(name: str, config_name: str) -> str:
+    return f"{config_name}.py has no choice of {name}: what it does not ask for comes from the checkpoint"
+
+
+def composed_without_options(config_name: str) -> DictConfig:
     """The configuration with the command line's choices of groups alone: they decide what options exist."""
     groups = {entry.name for entry in CONFIG_DIR.iterdir() if entry.is_dir()}
-    chosen = [a for a in sys.argv[1:] if a.partition("=")[0] in groups and "," not in a]
+    chosen = [a for a in sys.argv[1:] if re.split("[@=]", a)[0] in groups and "," not in a]
     running = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:

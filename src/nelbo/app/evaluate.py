@@ -1,140 +1,194 @@
-"""The evaluation job: measure the bound of a trained model and write evaluation.json."""
+"""The evaluation job: measure the bound of a trained model and write it down."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 if TYPE_CHECKING:
     import torch
 
+    from nelbo.app.trained import TrainedModel
     from nelbo.data import Batch, DataModule
     from nelbo.data.base import SplitName
-    from nelbo.evaluation.tally import BoundTally
-    from nelbo.training.module import DiffusionModule
+    from nelbo.diffusion.bound import VariationalBound
 
 
 def evaluate(config: DictConfig) -> None:
     """Measure one model on one split.
 
     Raises:
-        ValueError: for a checkpoint that cannot be read, or data that the model is not for.
+        ValueError: for a checkpoint that cannot be read, data that the model is not for, or options that
+            cannot work.
         OSError: for data that cannot be read, or a folder that cannot be written.
     """
     import torch
     from hydra.utils import instantiate
 
-    from nelbo.app.checkpoint import config_of, read_checkpoint, restore_module
+    from nelbo.app.beside import split_to_learn_from
+    from nelbo.app.processes import start_processes
     from nelbo.app.quiet import quieten_libraries
+    from nelbo.app.reverse_variance import choose_variance
+    from nelbo.app.shorter_chain import shorter_chain
+    from nelbo.app.trained import read_model
+    from nelbo.dashboard.evaluation import Evaluation, print_evaluation, write_evaluation
     from nelbo.dashboard.progress import EvaluationProgress
-    from nelbo.dashboard.terminal import print_bound
-    from nelbo.evaluation.ledger import make_ledger
+    from nelbo.evaluation.ledger import arithmetic, make_ledger
     from nelbo.evaluation.measure import measure
+    from nelbo.evaluation.scoring import Scoring
 
     quieten_libraries()
     torch.set_float32_matmul_precision("high")
-    if OmegaConf.is_missing(config, "checkpoint"):
-        raise ValueError("which model? checkpoint=outputs/.../checkpoints/last.ckpt")
-    path, run_dir = Path(config.checkpoint), Path(config.run_dir)
-    checkpoint = read_checkpoint(path)
-    trained = config_of(checkpoint)
-    if config.root is not None:
-        trained.data.root = config.root
-    data: DataModule = instantiate(trained.data)
-    module = restore_module(checkpoint, trained, data.spec, config.weights, path)
-    device = device_of(config.device)
-    module.to(device)
-    if config.clip:
-        if data.spec.levels is None:
-            raise ValueError("clip=true needs data with a range, and this data is continuous")
-        module.bound.clip = (data.spec.low, data.spec.high)
-
-    data.prepare_data()
-    examples = data.split(config.split)
+    run_dir = Path(config.run_dir)
+    refuse_used_folder(run_dir)
+    model = read_model(config)
+    data = choose_data(config, model)
+    bound = choose_bound(config, model, data)
     estimator = instantiate(config.estimator)
-    with EvaluationProgress(estimator, module.unit) as progress:
-        estimate, tally = measure(
+    refuse_uneven_batches(data, config.devices)
+    data.prepare_data()
+    if config.max_examples is not None:
+        data.limit(config.split, config.max_examples)
+    examples, fingerprint = data.split(config.split), data.fingerprint(config.split)
+    processes = start_processes(config.device, config.devices)
+    module = model.module.to(processes.device)
+
+    # either may have to be measured first, on other examples
+    learn_from = split_to_learn_from(config.split)
+    others = choose_variance(config, model, bound, lambda: data, learn_from, processes)
+    bound = shorter_chain(config, model, bound, data, processes)
+
+    with EvaluationProgress(estimator, module.unit, shown=processes.rank == 0) as progress:
+        measurements = measure(
             estimator,
-            module.bound,
+            [Scoring(bound), *(Scoring(bound, variance) for variance in others)],
             module.denoiser,
-            Batches(data, config.split, device),
+            Batches(data, config.split, processes.device, (processes.rank, processes.count)),
             len(examples),
             module.unit,
-            device,
+            processes.device,
             module.conditional,
             progress.show,
+            processes.add,
         )
-    metrics = module.unit.metrics(config.split, estimate)
-    ledger = make_ledger(
-        data=type(data).__name__,
-        dims=data.spec.dims,
-        levels=data.spec.levels,
-        split=config.split,
-        weights=config.weights if "current_model_state" in checkpoint else "raw",
-        bound=module.bound,
-        variance=module.denoiser.variance,
-        estimator=estimator,
-        estimate=estimate,
-    )
-    result = {
-        **metrics,
-        "network_evaluations": estimate.num_evaluations,
-        "ledger": ledger.to_dict(),
-        "checkpoint": str(path.resolve()),
-        "steps": step_rows(module, tally),
-    }
-    file = run_dir / "evaluation.json"
-    file.write_text(json.dumps(result, indent=2) + "\n")
-    print_bound(metrics, (config.split,), module.unit, run_dir)
+    ledgers = [
+        make_ledger(
+            data=type(data).__name__,
+            fingerprint=fingerprint,
+            conditional=module.conditional,
+            dims=data.spec.dims,
+            levels=data.spec.levels,
+            split=config.split,
+            weights=model.weights.kind,
+            precision=arithmetic("32-true", processes.device),
+            bound=bound,
+            variance=variance,
+            estimator=estimator,
+            estimate=measured.estimate,
+        )
+        for variance, measured in zip((module.denoiser.variance, *others), measurements, strict=True)
+    ]
+    if processes.rank == 0:
+        evaluation = Evaluation(
+            split=config.split,
+            unit=module.unit,
+            chain=bound.chain,
+            value_range=None if data.spec.levels is None else (data.spec.low, data.spec.high),
+            measurements=measurements,
+            ledgers=ledgers,
+            checkpoint=model.path.resolve(),
+            step=model.weights.step,
+            config=module.config,
+            shortfall=estimator.shortfall(measurements[0].estimate, module.unit),
+        )
+        write_evaluation(evaluation, run_dir)
+        print_evaluation(evaluation, run_dir)
+    processes.end()
 
 
 class Batches:
-    """A split of a data set, batch by batch, on a device and in values."""
+    """A split of a data set, batch by batch, on a device and in values; one process's part of it."""
 
-    def __init__(self, data: "DataModule", split: "SplitName", device: "torch.device") -> None:
+    def __init__(
+        self, data: "DataModule", split: "SplitName", device: "torch.device", position: tuple[int, int]
+    ) -> None:
         self.data = data
         self.split: SplitName = split
         self.device = device
+        self.position = position
 
     def __iter__(self) -> "Iterator[Batch]":
-        for batch in self.data.eval_dataloader(self.split):
-            moved = batch._replace(
-                x0=batch.x0.to(self.device),
-                label=None if batch.label is None else batch.label.to(self.device),
-            )
-            yield self.data.on_after_batch_transfer(moved)
+        for batch in self.data.eval_dataloader(self.split, self.position):
+            yield self.data.on_after_batch_transfer(batch.to(self.device))
 
 
-def device_of(name: str) -> "torch.device":
-    """The device of a name; ``auto`` is a GPU where there is one.
+def choose_data(config: DictConfig, model: "TrainedModel") -> "DataModule":
+    """The data set that was asked for, or the model's own.
 
     Raises:
-        ValueError: for a device that is not there.
+        ValueError: for data of another kind than the model was trained on.
     """
-    import torch
+    from hydra.utils import instantiate
 
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device={name}: there is no GPU; use device=cpu")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device={name}: expected auto, cpu or cuda") from error
+    if config.get("data") is None:
+        if config.get("model") is not None:
+            raise ValueError("model=...: the network is the checkpoint's; there is nothing to choose")
+        return instantiate(model.config.data)
+    if config.root is not None:
+        config.data.root = config.root
+    data: DataModule = instantiate(config.data)
+    if model.module.conditional and data.spec.num_classes != model.spec.num_classes:
+        raise ValueError(
+            f"the model is told one of {model.spec.num_classes} classes, and {type(data).__name__} has "
+            f"{data.spec.num_classes or 'none'}"
+        )
+    if (data.spec.shape, data.spec.levels) != (model.spec.shape, model.spec.levels):
+        raise ValueError(
+            f"the model is for data of shape {model.spec.shape} with {model.spec.levels or 'continuous'} "
+            f"levels, and {type(data).__name__} has shape {data.spec.shape} with "
+            f"{data.spec.levels or 'continuous'} levels"
+        )
+    return data
 
 
-def step_rows(module: "DiffusionModule", tally: "BoundTally") -> list[dict[str, float]]:
-    """L_t against t in the unit of the bound, one row per step that was drawn."""
-    table, t = tally.step_table(), module.bound.chain.timesteps()
-    columns = {
-        "t": t.double(),
-        "mean": table.mean * module.unit.per_nat,
-        "stderr": (table.stderr * module.unit.per_nat).nan_to_num(),
-        "count": table.count,
-        "rmse": table.rmse,
-    }
-    drawn = table.count > 0
-    values = zip(*(column[drawn].tolist() for column in columns.values()), strict=True)
-    return [dict(zip(columns, row, strict=True)) for row in values]
+def choose_bound(config: DictConfig, model: "TrainedModel", data: "DataModule") -> "VariationalBound":
+    """The bound over all of the model's timesteps, with the decoder and clipping that were asked for.
+
+    Raises:
+        ValueError: for clipping of data that has no range.
+    """
+    from hydra.utils import instantiate
+
+    from nelbo.diffusion.bound import VariationalBound
+
+    if config.clip and data.spec.levels is None:
+        raise ValueError("clip=true needs data with a range, and this data is continuous")
+    own = model.module.bound
+    # a data set names its decoder, which is the model's own unless it was overruled
+    decoder = instantiate(config.decoder, levels=data.spec.levels) if config.get("decoder") else own.decoder
+    return VariationalBound(own.chain, decoder, (data.spec.low, data.spec.high) if config.clip else None)
+
+
+def refuse_uneven_batches(data: "DataModule", devices: int) -> None:
+    """Say before anything is measured that a batch cannot be shared out.
+
+    Raises:
+        ValueError: for a number of processes that does not divide the batch.
+    """
+    if devices > 1 and data.eval_batch_size % devices:
+        raise ValueError(
+            f"devices={devices} do not share a batch of {data.eval_batch_size} evenly: use a number that "
+            "divides it"
+        )
+
+
+def refuse_used_folder(run_dir: Path) -> None:
+    """Keep an evaluation from writing over another.
+
+    Raises:
+        ValueError: when the folder holds one, or a run.
+    """
+    for name in ("evaluation.json", "bound.parquet"):
+        if (run_dir / name).exists():
+            raise ValueError(f"{run_dir} already holds {name}: choose another hydra.run.dir")

@@ -6,7 +6,8 @@ import warnings
 
 def quieten_libraries() -> None:
     """Keep advertisements, and warnings about what is meant to be so, out of the terminal."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
         ".*exists and is not empty.*",
@@ -14,3 +15,4 @@ def quieten_libraries() -> None:
         ".*treespec, LeafSpec.*",
     ):
         warnings.filterwarnings("ignore", message)
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"

@@ -89,20 +89,26 @@ def _write_summary(
     module: "DiffusionModule",
     trainer: "Trainer",
 ) -> None:
-    from nelbo.evaluation.ledger import make_ledger
+    from nelbo.evaluation import example_table
+    from nelbo.evaluation.ledger import arithmetic, make_ledger
     from nelbo.training.callbacks import EMA
 
     averaged = any(isinstance(callback, EMA) for callback in trainer.callbacks)  # pyright: ignore
     ledger = make_ledger(
         data=type(data).__name__,
+        fingerprint=data.fingerprint("test"),
+        conditional=module.conditional,
         dims=data.spec.dims,
         levels=data.spec.levels,
         split="test",
         weights="ema" if averaged else "raw",
+        precision=arithmetic(str(trainer.precision), module.device),
         bound=module.bound,
         variance=module.denoiser.variance,
         estimator=module.test_estimator,
         estimate=module.tally.estimate(),
     )
     summary = {**metrics, "step": trainer.global_step, "ledger": ledger.to_dict()}
+    tally = module.tally
+    example_table.write(run_dir / example_table.FILE_NAME, tally.groups.columns, tally.example_table())
     (run_dir / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")

@@ -1,0 +1,238 @@
+"""The sampling job: draw samples of a trained model into a folder."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from nelbo.app.processes import Processes
+    from nelbo.app.sample_folder import SampleFolder
+    from nelbo.app.trained import TrainedModel
+    from nelbo.diffusion.bound import Denoise
+    from nelbo.diffusion.chain import Chain
+    from nelbo.diffusion.samplers import Sampler
+    from nelbo.diffusion.samplers.base import Watch
+    from nelbo.diffusion.spacings import Spacing
+    from nelbo.evaluation.sample_metrics.features import Features
+
+TRAJECTORIES = ("none", "gif", "strip")
+STRIP_ROWS = 8
+
+
+def sample(config: DictConfig) -> None:
+    """Draw samples; those that are there already are not drawn again.
+
+    Raises:
+        ValueError: for a checkpoint that cannot be read, options that cannot work, or a folder that holds
+            other samples.
+        OSError: for a folder that cannot be written.
+    """
+    import torch
+    from hydra.utils import instantiate
+
+    from nelbo.app.beside import fingerprint
+    from nelbo.app.labels import choose_denoise, choose_labels
+    from nelbo.app.processes import start_processes
+    from nelbo.app.quiet import quieten_libraries
+    from nelbo.app.reverse_variance import choose_variance
+    from nelbo.app.sample_folder import SampleFolder
+    from nelbo.app.trained import read_data, read_model
+    from nelbo.dashboard.progress import counted
+
+    quieten_libraries()
+    torch.set_float32_matmul_precision("high")
+    for name in ("n", "batch_size"):
+        if config[name] < 1:
+            raise ValueError(f"{name}={config[name]} must be at least 1")
+    if config.trajectory not in TRAJECTORIES:
+        raise ValueError(f"trajectory={config.trajectory}: expected one of {', '.join(TRAJECTORIES)}")
+    model = read_model(config)
+    spec, is_image = model.spec, len(model.spec.shape) == 3
+    sampler: Sampler = instantiate(config.sampler)
+    spacing: Spacing = instantiate(config.spacing)
+    features: Features | None = instantiate(config.features) if config.get("features") else None
+    if features is not None and config.image_format == "none" and config.devices > 1:
+        raise ValueError("features=... with format=none needs devices=1: the samples of others are not kept")
+    labels = choose_labels(config, model)
+    denoise = choose_denoise(config, model)
+    processes = start_processes(config.device, config.devices)
+    model.module.to(processes.device)
+    choose_variance(config, model, model.module.bound, lambda: read_data(model), "val", processes)
+    chain = sampling_chain(config, model, sampler, spacing, processes)
+    about = {
+        "weights": fingerprint(model.weights.network),
+        "sampler": OmegaConf.to_container(config.sampler),
+        "variance": type(model.module.denoiser.variance).__name__,
+        "timesteps": chain.timesteps().tolist(),
+        "label": config.label,
+        "guidance": config.guidance,
+        "seed": config.seed,
+        "format": config.image_format,
+    }
+    value_range = (spec.low, spec.high) if is_image else None
+
+    def open_folder() -> SampleFolder:
+        return SampleFolder(Path(config.run_dir), about, config.image_format, value_range)
+
+    # told by one process: the others might look when some of the files are there already
+    missing = processes.share(lambda: open_folder().missing(config.n))
+    folder, mine = open_folder(), missing[processes.rank :: processes.count]
+    shown = min(config.grid, config.n) if is_image else 0
+    wanted = config.n if features is not None else shown
+    drawer = Drawer(model, sampler, denoise, chain, labels, config.seed, processes.device)
+    kept: dict[int, Tensor] = {}
+    with counted("drawing samples", shown=processes.rank == 0) as progress:
+        for begin in range(0, len(mine), config.batch_size):
+            numbers = mine[begin : begin + config.batch_size]
+            x0 = drawer(numbers)
+            folder.add(numbers, x0)
+            if config.image_format == "none":
+                stored = folder.to_stored(x0)
+                kept |= {i: image for i, image in zip(numbers, stored, strict=True) if i < wanted}
+            progress(begin + len(numbers), len(mine))
+    processes.wait()
+    if processes.rank == 0:
+        numbers = list(range(wanted))
+        images = torch.stack([kept[i] for i in numbers]) if kept else folder.read(numbers)
+        make_pictures(config, folder, drawer, images[:shown])
+        quality: dict[str, float] = {}
+        if features is not None:
+            quality = measure_quality(config, model, features, images, processes.device, about)
+        folder.finish(config.n, labels)
+        _say(folder, config.n, sampler.evaluations(chain), quality, config.reference_split)
+    processes.end()
+
+
+class Drawer:
+    """Draws samples by their numbers: each is a function of the seed and its number.
+
+    Args:
+        model: what is sampled from.
+        sampler: walks the chain.
+        denoise: the model's predictions, under guidance where it is wanted.
+        chain: to be walked.
+        labels: (n,) class of each sample, None for an unconditional model.
+        seed: of all samples.
+        device: where they are drawn.
+    """
+
+    def __init__(
+        self,
+        model: "TrainedModel",
+        sampler: "Sampler",
+        denoise: "Denoise",
+        chain: "Chain",
+        labels: "Tensor | None",
+        seed: int,
+        device: "torch.device",
+    ) -> None:
+        self.shape = model.spec.shape
+        self.sampler = sampler
+        self.denoise = denoise
+        self.chain = chain
+        self.labels = labels
+        self.seed = seed
+        self.device = device
+
+    def __call__(self, numbers: list[int], watch: "Watch | None" = None) -> "Tensor":
+        """Samples (B, ...) in values."""
+        import torch
+
+        from nelbo.evaluation.noise import ExampleNoise
+
+        like = torch.zeros(len(numbers), *self.shape, device=self.device)
+        noise = ExampleNoise(self.seed, "samples", torch.tensor(numbers), like)
+        label = None if self.labels is None else self.labels[numbers].to(self.device)
+        options = {} if watch is None else {"watch": watch}
+        return self.sampler.sample(
+            self.denoise, self.chain, noise.draw(), lambda _: noise.draw(), label, **options
+        )
+
+
+def sampling_chain(
+    config: DictConfig,
+    model: "TrainedModel",
+    sampler: "Sampler",
+    spacing: "Spacing",
+    processes: "Processes",
+) -> "Chain":
+    """The chain of the sampler's steps.
+
+    Raises:
+        ValueError: for more steps than the schedule has.
+    """
+    from nelbo.app.shorter_chain import step_costs
+    from nelbo.app.trained import read_data
+    from nelbo.diffusion.spacings.base import refuse_steps
+
+    schedule = model.module.bound.chain.schedule
+    if sampler.steps is not None:
+        refuse_steps(schedule, sampler.steps)
+        if spacing.needs_costs:
+            spacing.costs = step_costs(model, model.module.bound, read_data(model), "val", processes)
+    return spacing.chain(schedule, sampler.steps)
+
+
+def make_pictures(config: DictConfig, folder: "SampleFolder", drawer: Drawer, images: "Tensor") -> None:
+    """grid.png of the first samples, and the way there as an animation or a strip."""
+    from nelbo.dashboard import pictures
+
+    if len(images) == 0:
+        return
+    numbers = list(range(len(images)))
+    pictures.grid(images).save(folder.path / "grid.png")
+    if config.trajectory == "none":
+        return
+    frames: list[Tensor] = []
+    numbers = numbers if config.trajectory == "gif" else numbers[:STRIP_ROWS]
+    last = drawer(numbers, watch=lambda step, xt, prediction: frames.append(folder.to_stored(xt)))
+    frames.append(folder.to_stored(last))
+    if config.trajectory == "gif":
+        pictures.save_gif(folder.path / "trajectory.gif", frames)
+    else:
+        pictures.strip(frames).save(folder.path / "trajectory.png")
+
+
+def measure_quality(
+    config: DictConfig,
+    model: "TrainedModel",
+    features: "Features",
+    images: "Tensor",
+    device: "torch.device",
+    about: dict[str, object],
+) -> dict[str, float]:
+    """How far samples are from the model's data, and quality.json about it."""
+    from nelbo.app.trained import read_data
+    from nelbo.evaluation.sample_metrics.quality import quality_ledger, sample_quality
+    from nelbo.evaluation.sample_metrics.reference import make_reference
+
+    reference = make_reference(read_data(model), config.reference_split, features, device=device)
+    quality = sample_quality(images, reference, features)
+    ledger = quality_ledger(reference, len(images), **about)
+    content = json.dumps({**quality, "ledger": ledger}, indent=2)
+    (Path(config.run_dir) / "quality.json").write_text(content + "\n")
+    return quality
+
+
+def _say(
+    folder: "SampleFolder", n: int, evaluations: int, quality: dict[str, float], reference_split: str
+) -> None:
+    """What was drawn, and where it is."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    console.print(f"{n:,} samples, {evaluations} network evaluations each")
+    for name, value in quality.items():
+        console.print(
+            Text.assemble((f"{name:<17}", "dim"), f"{value:.4f} against the {reference_split} split")
+        )
+    console.print(Text.assemble(("samples    ", "dim"), str(folder.path)), soft_wrap=True)
+    for name in ("grid.png", "trajectory.gif", "trajectory.png"):
+        if (folder.path / name).exists():
+            console.print(Text.assemble(("look       ", "dim"), str(folder.path / name)), soft_wrap=True)

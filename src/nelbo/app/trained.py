@@ -1,0 +1,116 @@
+"""From a checkpoint back to a model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from nelbo.app.build import build_module
+from nelbo.data import DataModule, DataSpec
+from nelbo.interop.formats import CheckpointFormat, Weights
+from nelbo.interop.listed import listed
+from nelbo.training.module import DiffusionModule
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model as a checkpoint holds it.
+
+    Attributes:
+        module: network, parameterization, variance, schedule and decoder, with the weights loaded.
+        spec: of the data that it was trained on.
+        config: that it was trained with.
+        weights: what the file says of itself.
+        path: of the checkpoint.
+    """
+
+    module: DiffusionModule
+    spec: DataSpec
+    config: DictConfig
+    weights: Weights
+    path: Path
+
+
+def read_model(config: DictConfig) -> TrainedModel:
+    """The model that a command is about.
+
+    Args:
+        config: of the command: ``checkpoint``, ``checkpoint_format``, ``trained_as``, ``trained_with``,
+            ``weights``, ``root``.
+
+    Raises:
+        ValueError: for a checkpoint that is missing, damaged, of another format or for another network.
+    """
+    if OmegaConf.is_missing(config, "checkpoint"):
+        raise ValueError("which model? checkpoint=outputs/.../checkpoints/last.ckpt")
+    path = Path(config.checkpoint)
+    inside = path / "checkpoints" / "last.ckpt"
+    if inside.is_file():
+        raise ValueError(f"{path} is the folder of a run: checkpoint={inside}")
+    checkpoint_format: CheckpointFormat = instantiate(config.checkpoint_format)
+    weights = checkpoint_format.read(path, config.weights)
+    trained = training_config(config, weights, path)
+    if config.root is not None:
+        trained.data.root = config.root
+    spec: DataSpec = instantiate(trained.data).spec
+    module = build_module(trained, spec)
+    module.denoiser.time_shift = weights.time_shift
+    load_weights(module, weights, path)
+    return TrainedModel(module.eval(), spec, trained, weights, path)
+
+
+def read_data(model: TrainedModel) -> DataModule:
+    """The data that the model was trained on.
+
+    Raises:
+        OSError: when it is not there.
+    """
+    data: DataModule = instantiate(model.config.data)
+    data.prepare_data()
+    return data
+
+
+def training_config(config: DictConfig, weights: Weights, path: Path) -> DictConfig:
+    """The configuration that the model was trained with: the file's own, or a named experiment.
+
+    Raises:
+        ValueError: when neither is there, or both are.
+    """
+    if weights.config is not None:
+        if config.trained_as is not None:
+            raise ValueError(
+                f"experiment={config.trained_as}, but {path} says itself how it was trained: leave it out"
+            )
+        return OmegaConf.create(weights.config)
+    if config.trained_as is None:
+        raise ValueError(f"{path} does not say how it was trained: name it, such as experiment=ddpm_cifar10")
+    trained = hydra.compose("train", overrides=[f"experiment={config.trained_as}", *config.trained_with])
+    for name, node in weights.parts.items():  # what the file does say
+        trained[name] = node
+    return trained
+
+
+def load_weights(module: DiffusionModule, weights: Weights, path: Path) -> None:
+    """Put the weights into the network.
+
+    Raises:
+        ValueError: naming the first of those that are missing, left over, or of another shape.
+    """
+    network = module.denoiser.network
+    expected = network.state_dict()
+    misshaped = [
+        f"{name} {tuple(weights.network[name].shape)} for {tuple(expected[name].shape)}"
+        for name in expected
+        if name in weights.network and weights.network[name].shape != expected[name].shape
+    ]
+    problems = {
+        "missing": [name for name in expected if name not in weights.network],
+        "left over": [name for name in weights.network if name not in expected],
+        "of another shape": misshaped,
+    }
+    found = "; ".join(f"{what}: {listed(names)}" for what, names in problems.items() if names)
+    if found:
+        raise ValueError(f"the weights in {path} do not fit the network of its configuration: {found}")
+    network.load_state_dict(weights.network)
