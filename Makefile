@@ -46,6 +46,7 @@ bench: install   ## the benchmarks
 	$(PYTHON) -m benchmarks.train_step
 	$(PYTHON) -m benchmarks.live_bound
 	$(PYTHON) -m benchmarks.lightning_overhead
+	@echo "with a checkpoint: python -m benchmarks.bound --checkpoint ...; python -m benchmarks.sampling --checkpoint ..."
 
 clean:           ## remove the environment and caches, keep outputs
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build src/*.egg-info

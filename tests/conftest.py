@@ -1,13 +1,16 @@
 """What the tests of several rooms need: composed configurations, tiny runs, and commands run in process."""
 
 import contextlib
+import importlib
 import io
+import json
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose as hydra_compose
@@ -97,25 +100,38 @@ def tiny_run(tmp_path) -> Callable[..., SimpleNamespace]:
 def command(tmp_path, capfd) -> Callable[..., SimpleNamespace]:
     """Runs ``python train.py <arguments>`` in this process: exit code, stdout, stderr, run folder."""
 
-    def run(*arguments: str, job=None, folder: Path = tmp_path / "run") -> SimpleNamespace:
+    def run(*arguments: str, job=None, folder: Path = tmp_path / "run", name="train") -> SimpleNamespace:
         capfd.readouterr()
-        code = run_train(*arguments, job=job, folder=folder)
+        code = run_command(name, *arguments, job=job, folder=folder)
         out, err = capfd.readouterr()
         return SimpleNamespace(code=code, out=out, err=err, folder=folder)
 
     return run
 
 
-def run_train(*arguments: str, folder: Path, job=None) -> int:
-    """``python train.py <arguments>`` in this process; returns the exit code."""
-    from nelbo.app.command import run
-    from nelbo.app.train import train
+@pytest.fixture
+def evaluate(command, tmp_path) -> Callable[..., SimpleNamespace]:
+    """Runs ``python evaluate.py <arguments>`` in this process, in a new folder each time."""
 
+    def run(*arguments: str, **options) -> SimpleNamespace:
+        number = len(list(tmp_path.glob("evaluation*")))
+        return command(
+            *arguments, **({"name": "evaluate", "folder": tmp_path / f"evaluation{number}"} | options)
+        )
+
+    return run
+
+
+def run_command(name: str, *arguments: str, folder: Path, job=None) -> int:
+    """``python <name>.py <arguments>`` in this process; returns the exit code."""
+    from nelbo.app.command import run
+
+    job = job or getattr(importlib.import_module(f"nelbo.app.{name}"), name)
     before = dict(os.environ), sys.argv
-    sys.argv = ["train.py", f"hydra.run.dir={folder}", *arguments]
+    sys.argv = [f"{name}.py", f"hydra.run.dir={folder}", *arguments]
     GlobalHydra.instance().clear()
     try:
-        run("train", job or train)
+        run(name, job)
     except SystemExit as ended:
         return int(ended.code or 0)
     finally:
@@ -126,11 +142,17 @@ def run_train(*arguments: str, folder: Path, job=None) -> int:
 
 
 @pytest.fixture(scope="session")
+def run_in_process() -> Callable[..., int]:
+    """``python <name>.py <arguments>`` in this process; the exit code."""
+    return run_command
+
+
+@pytest.fixture(scope="session")
 def finished_run(tmp_path_factory) -> SimpleNamespace:
     """A whole tiny run of the default choices (but a small network): its folder and what it printed."""
     folder = tmp_path_factory.mktemp("finished")
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        code = run_train(*TINY, folder=folder)
+        code = run_command("train", *TINY, folder=folder)
     assert code == 0, out.getvalue()
     return SimpleNamespace(folder=folder, out=out.getvalue())
 
@@ -153,3 +175,37 @@ def stub_trainer() -> Callable[..., Trainer]:
         module.trainer = alive[-1]
 
     return attach
+
+
+@pytest.fixture(scope="session")
+def improved_diffusion_golden() -> Callable[[str], SimpleNamespace]:
+    """Reads a file of ``tests/golden``: its arrays, its weights, and the flags that made its model."""
+
+    def read(name: str) -> SimpleNamespace:
+        made_with = json.loads((ROOT / f"tests/golden/{name}.json").read_text())
+        with np.load(ROOT / f"tests/golden/{name}.npz") as file:
+            arrays = {key: torch.from_numpy(file[key]) for key in file}
+        names = [key for key in arrays if key.startswith("net.")]
+        channels, side, _ = made_with["image"]
+        flags = {
+            "image_size": side,
+            "in_channels": channels,
+            "num_channels": made_with["model_channels"],
+            "num_res_blocks": made_with["num_res_blocks"],
+            "num_heads": made_with["num_heads"],
+            "channel_mult": made_with["channel_mult"],
+            "attention_resolutions": ",".join(str(side // f) for f in made_with["attention_downsamples"]),
+            "learn_sigma": made_with["variance"] == "LEARNED_RANGE",
+            "sigma_small": made_with["variance"] == "FIXED_SMALL",
+            "predict_xstart": made_with["mean"] == "START_X",
+            "class_cond": made_with["num_classes"] is not None,
+            "diffusion_steps": made_with["T"],
+            "noise_schedule": made_with["schedule"],
+            "timestep_respacing": made_with["respace"] or "",
+            "rescale_timesteps": made_with["rescale_timesteps"],
+            "use_scale_shift_norm": made_with["use_scale_shift_norm"],
+        }
+        weights = {key.removeprefix("net."): arrays.pop(key) for key in names}
+        return SimpleNamespace(arrays=arrays, weights=weights, flags=flags, levels=made_with["levels"])
+
+    return read

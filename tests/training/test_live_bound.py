@@ -9,6 +9,7 @@ import torch
 from lightning import Callback
 
 from nelbo.evaluation.estimators import Full
+from nelbo.evaluation.scoring import Scoring
 from nelbo.evaluation.tally import BoundTally
 from nelbo.training.callbacks import LiveBound
 
@@ -138,7 +139,8 @@ def test_without_learning_it_is_the_bound_of_the_training_data(choices, tiny_run
     tally, n = BoundTally(K), len(examples)
     with torch.no_grad():
         batch = data.on_after_batch_transfer(examples.fetch(torch.arange(n), 0))
-        Full().measure(tally, module.bound, module.denoiser, batch.x0, batch.index, None, n)
+        scoring = Scoring(module.bound)
+        Full().measure([tally], [scoring], module.denoiser, batch.x0, batch.index, None, n)
     full = module.unit.metrics("train", tally.estimate())
     for part in ("bpd", "L_0", "L_t"):
         gap = live[f"train/{part}"] - full[f"train/{part}"]

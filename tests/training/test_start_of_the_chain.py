@@ -3,16 +3,14 @@
 import pytest
 import torch
 
-from nelbo.evaluation.tally import BoundTally
-from nelbo.training.callbacks.validation_bound import share_below_half_bin
+from nelbo.evaluation.decades import share_below_half_bin
+from nelbo.evaluation.tally import BoundTally, Draws
 
 
 def tally_of_ones(K) -> BoundTally:
-    """Every term is one nat, every denoising step drawn twice."""
-    tally = BoundTally(K)
-    index = torch.cat([torch.arange(1, K + 1), torch.arange(2, K + 1)])
-    tally.add_terms(index, torch.ones(len(index)))
-    tally.add_examples(torch.ones(2), torch.full((2,), K - 1.0), torch.zeros(2))
+    """Every term is one nat; two examples, each drawn at every step."""
+    tally, ones = BoundTally(K), torch.ones(2, K)
+    tally.add(Draws(torch.arange(1, K + 1).expand(2, -1), ones, ones, torch.zeros(2)))
     return tally
 
 
@@ -20,7 +18,7 @@ def tally_of_ones(K) -> BoundTally:
 def test_its_share_is_that_of_the_cleaner_levels(schedule, tiny_run):
     run = tiny_run(f"schedule={schedule}", "schedule.num_steps=1000", "schedule.logsnr_max=paper")
     chain, tally = run.module.bound.chain, tally_of_ones(1000)
-    share = share_below_half_bin(run.module, tally.estimate(), tally.step_table())
+    share = share_below_half_bin(chain, tally.step_table().contribution, tally.estimate().total.mean)
     logsnr = chain.level(torch.arange(1, 1001)).logsnr
     # noise_scale / signal_scale below half a bin, 1/16 of the range from -1 to 1
     clean = (torch.exp(-0.5 * logsnr) < 1 / 16).sum()
@@ -31,8 +29,8 @@ def test_its_share_is_that_of_the_cleaner_levels(schedule, tiny_run):
 @pytest.mark.parametrize("overrides", [[], ["data=gaussian", "model=mlp"]], ids=["auto", "continuous"])
 def test_there_is_none_where_the_chain_starts_late_or_there_are_no_bins(overrides, tiny_run):
     run = tiny_run(*overrides)
-    tally = tally_of_ones(1000)
-    assert share_below_half_bin(run.module, tally.estimate(), tally.step_table()) == 0.0
+    contribution = tally_of_ones(1000).step_table().contribution
+    assert share_below_half_bin(run.module.bound.chain, contribution, 1000.0) == 0.0
 
 
 def test_the_user_is_told_once(tiny_run):

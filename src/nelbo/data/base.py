@@ -1,18 +1,21 @@
 """The base of all data modules: splits, loaders and the step from level indices to values."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from typing import Literal, get_args
 
+import torch
 from lightning import LightningDataModule
 
 from nelbo.data.batch import Batch
-from nelbo.data.examples import Examples, Flipped
+from nelbo.data.examples import Examples, Flipped, RandomSubset
 from nelbo.data.loader import Loader
 from nelbo.data.order import SequentialOrder, ShuffledOrder
 from nelbo.data.spec import DataSpec
 
 SplitName = Literal["train", "val", "test"]
 
+FINGERPRINTED = 256  # examples
 _SPLITS_OF_STAGE: dict[str, tuple[SplitName, ...]] = {
     "fit": ("train", "val"),
     "validate": ("val",),
@@ -79,6 +82,16 @@ class DataModule(LightningDataModule, ABC):
             self._splits[name] = self.read_split(name)
         return self._splits[name]
 
+    def limit(self, name: SplitName, most: int) -> None:
+        """From now on, a split is a random subset of itself, the same one for every model.
+
+        Raises:
+            ValueError: for a subset of none.
+        """
+        if most < 1:
+            raise ValueError(f"max_examples={most} must be at least 1")
+        self._splits[name] = RandomSubset(self.split(name), most)
+
     def setup(self, stage: str | None = None) -> None:
         """Read the splits that ``stage`` needs (None: all), so that bad data shows at once."""
         names = get_args(SplitName) if stage is None else _SPLITS_OF_STAGE.get(stage, ())
@@ -93,10 +106,15 @@ class DataModule(LightningDataModule, ABC):
         order = ShuffledOrder(len(examples), self.batch_size, self.seed, *self._position())
         return Loader(examples, order, self.num_workers, self._batches_in_flight)
 
-    def eval_dataloader(self, name: SplitName) -> Loader:
-        """Every example of any split once, in order, without augmentation."""
+    def eval_dataloader(self, name: SplitName, position: tuple[int, int] | None = None) -> Loader:
+        """Every example of any split once, in order, without augmentation.
+
+        Args:
+            name: of the split.
+            position: (rank, number of processes), which share the examples out; None: as the Trainer says.
+        """
         examples = self.split(name)
-        order = SequentialOrder(len(examples), self.eval_batch_size, *self._position())
+        order = SequentialOrder(len(examples), self.eval_batch_size, *(position or self._position()))
         return Loader(examples, order, self.num_workers)
 
     def val_dataloader(self) -> Loader:
@@ -106,6 +124,21 @@ class DataModule(LightningDataModule, ABC):
     def test_dataloader(self) -> Loader:
         """Every example of the test split once."""
         return self.eval_dataloader("test")
+
+    def pick(self, name: SplitName, most: int) -> Batch:
+        """At most so many examples of a split, evenly out of all of it, without augmentation, in values."""
+        examples = self.split(name)
+        index = torch.linspace(0, len(examples) - 1, min(most, len(examples))).round().long()
+        return self.on_after_batch_transfer(examples.fetch(index, 0))
+
+    def fingerprint(self, name: SplitName) -> str:
+        """Short name of what is in a split: of some of its examples, their labels and their number."""
+        batch = self.pick(name, FINGERPRINTED)
+        digest = hashlib.blake2b(str(len(self.split(name))).encode(), digest_size=8)
+        for tensor in (batch.x0, batch.label):
+            if tensor is not None:
+                digest.update(tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
         """Level indices to float32 values, on the device. The Trainer calls it; others must."""

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -18,3 +19,8 @@ class Batch(NamedTuple):
     """``(B,)`` int64; None if the data has no labels."""
     index: Tensor
     """``(B,)`` int64: the position of each example in its split."""
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The batch on a device."""
+        label = None if self.label is None else self.label.to(device)
+        return Batch(self.x0.to(device), label, self.index.to(device))

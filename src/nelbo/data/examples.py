@@ -54,6 +54,27 @@ class TensorExamples(Examples):
         return Batch(self.x[indices], label, indices)
 
 
+class RandomSubset(Examples):
+    """Some of the examples, drawn without order from all of them: a listing is often sorted by class.
+
+    Args:
+        examples: all of them.
+        size: how many, at most all; which ones depends on this number and theirs alone.
+    """
+
+    def __init__(self, examples: Examples, size: int) -> None:
+        self.examples = examples
+        order = torch.randperm(len(examples), generator=generator("subset", len(examples)))
+        self.chosen = order[:size].sort().values
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def fetch(self, indices: Tensor, epoch: int) -> Batch:
+        """The examples at ``indices`` (B,), which count within the subset."""
+        return self.examples.fetch(self.chosen[indices], epoch)._replace(index=indices)
+
+
 class Flipped(Examples):
     """Images mirrored left to right, each with probability 1/2 in each epoch."""
 

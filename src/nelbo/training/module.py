@@ -17,7 +17,9 @@ from nelbo.diffusion.denoiser import Denoiser
 from nelbo.diffusion.losses import Loss, Noised
 from nelbo.diffusion.process import diffuse
 from nelbo.diffusion.timesteps import TimestepSample, TimestepSampler
+from nelbo.evaluation.decades import decades
 from nelbo.evaluation.estimators import BoundEstimator
+from nelbo.evaluation.scoring import Scoring
 from nelbo.evaluation.tally import BoundTally
 from nelbo.evaluation.units import Unit
 from nelbo.randomness import generator
@@ -40,6 +42,9 @@ class DiffusionModule(LightningModule):
         test_estimator: measures the bound of the finished model.
         unit: in which the bound is read.
         conditional: whether the network is told the class labels.
+        label_dropout: share of training examples that are told ``no_label`` in place of their class, so that
+            samples can be guided (Ho & Salimans 2022).
+        no_label: the class that stands for none; None where the network has no such class.
         seed: of noise and timesteps.
         config: the run's configuration as plain values, stored in every checkpoint.
     """
@@ -56,6 +61,8 @@ class DiffusionModule(LightningModule):
         test_estimator: BoundEstimator,
         unit: Unit,
         conditional: bool = False,
+        label_dropout: float = 0.0,
+        no_label: int | None = None,
         seed: int = 0,
         config: dict[str, Any] | None = None,
     ) -> None:
@@ -70,6 +77,8 @@ class DiffusionModule(LightningModule):
         self.test_estimator = test_estimator
         self.unit = unit
         self.conditional = conditional
+        self.label_dropout = label_dropout
+        self.no_label = no_label
         self.seed = seed
         self.config = config or {}
         self.validated_at = -1  # optimizer steps at the last validation
@@ -85,7 +94,7 @@ class DiffusionModule(LightningModule):
         """
         sample, eps = self.draw(batch.x0)
         step = self.bound.chain.step(sample.index)
-        prediction = self.denoiser(diffuse(batch.x0, eps, step.t), step.t, self.label(batch))
+        prediction = self.denoiser(diffuse(batch.x0, eps, step.t), step.t, self.training_label(batch))
         terms = self.loss(Noised(batch.x0, eps, step), prediction, self.bound)
         self._seen = (sample.index, terms.loss.detach())
         return {
@@ -99,6 +108,17 @@ class DiffusionModule(LightningModule):
     def label(self, batch: Batch) -> Tensor | None:
         """What the network is told of the classes, (B,) or None."""
         return batch.label if self.conditional else None
+
+    def training_label(self, batch: Batch) -> Tensor | None:
+        """The same with some of them dropped: a function of (seed, batch number) for the global batch."""
+        label = self.label(batch)
+        if label is None or self.no_label is None:
+            return label
+        number, rows = self.trainer.fit_loop.total_batch_idx, len(label)
+        world, rank = self.trainer.world_size, self.trainer.global_rank
+        coin = torch.rand(rows * world, generator=generator(self.seed, "label dropout", number))
+        dropped = (coin < self.label_dropout)[rank * rows : (rank + 1) * rows].to(label.device)
+        return label.masked_fill(dropped, self.no_label)
 
     def draw(self, x0: Tensor) -> tuple[TimestepSample, Tensor]:
         """Timesteps and noise of the current batch: this rank's rows of the global draw."""
@@ -132,7 +152,7 @@ class DiffusionModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin a new measurement."""
-        self.tally = BoundTally(self.bound.chain.num_steps, self.device)
+        self.tally = self._empty_tally("val")
         self.validated_at = self.trainer.global_step
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -141,17 +161,29 @@ class DiffusionModule(LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Begin a new measurement."""
-        self.tally = BoundTally(self.bound.chain.num_steps, self.device)
+        self.tally = self._empty_tally("test")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch of the test split to the measurement."""
         self._measure(self.test_estimator, batch, "test")
 
-    def _measure(self, estimator: BoundEstimator, batch: Batch, split: SplitName) -> None:
+    def _empty_tally(self, split: SplitName) -> BoundTally:
+        chain = self.bound.chain
+        return BoundTally(chain.num_steps, self.device, self._num_examples(split), decades(chain.timesteps()))
+
+    def _num_examples(self, split: SplitName) -> int:
         data: DataModule = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        num_examples = len(data.split(split))
+        return len(data.split(split))
+
+    def _measure(self, estimator: BoundEstimator, batch: Batch, split: SplitName) -> None:
         estimator.measure(
-            self.tally, self.bound, self.denoiser, batch.x0, batch.index, self.label(batch), num_examples
+            [self.tally],
+            [Scoring(self.bound)],
+            self.denoiser,
+            batch.x0,
+            batch.index,
+            self.label(batch),
+            self._num_examples(split),
         )
 
     def configure_gradient_clipping(

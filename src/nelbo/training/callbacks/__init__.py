@@ -6,6 +6,7 @@ from nelbo.training.callbacks.last_checkpoint import LastCheckpoint
 from nelbo.training.callbacks.live_bound import LiveBound
 from nelbo.training.callbacks.progress import StepProgress
 from nelbo.training.callbacks.sample_grid import SampleGrid
+from nelbo.training.callbacks.sample_quality import SampleQuality
 from nelbo.training.callbacks.stop_on_non_finite import StopOnNonFinite
 from nelbo.training.callbacks.throughput import Throughput
 from nelbo.training.callbacks.validation_bound import ValidationBound
@@ -16,6 +17,7 @@ __all__ = [
     "LastCheckpoint",
     "LiveBound",
     "SampleGrid",
+    "SampleQuality",
     "StepProgress",
     "StopOnNonFinite",
     "Throughput",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nelbo.data.batch import Batch
 from nelbo.evaluation import table
-from nelbo.evaluation.tally import BoundTally
+from nelbo.evaluation.tally import BoundTally, Draws
 from nelbo.training.callbacks.due import Due
 from nelbo.training.module import DiffusionModule
 from nelbo.training.ranks import add_over_ranks
@@ -48,14 +48,14 @@ class LiveBound(Callback):
         assert isinstance(pl_module, DiffusionModule)
         assert self._window is not None
         assert self._steps is not None
-        index, nats = outputs["index"], outputs["bound"]
-        per_chain = pl_module.bound.chain.num_steps * outputs["weight"] * nats.double()
-        self._window.add_examples(
-            reconstruction=per_chain.masked_fill(index != 1, 0.0),
-            denoising=per_chain.masked_fill(index == 1, 0.0),
+        draws = Draws(
+            steps=outputs["index"].unsqueeze(1),
+            weights=pl_module.bound.chain.num_steps * outputs["weight"].unsqueeze(1),
+            nats=outputs["bound"].unsqueeze(1),
             prior=outputs["prior"],
         )
-        self._steps.add_terms(index, nats)
+        self._window.add(draws)
+        self._steps.add(draws)
         # Lightning hands the loss on divided by the number of batches that share an optimizer step
         loss = outputs["loss"].detach().double() * trainer.accumulate_grad_batches
         self._loss += torch.stack([loss, torch.ones_like(loss)])

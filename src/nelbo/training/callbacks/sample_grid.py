@@ -10,7 +10,8 @@ from torchvision.utils import make_grid, save_image
 
 from nelbo.dashboard import wandb_charts
 from nelbo.diffusion.samplers import Sampler
-from nelbo.evaluation.noise import ExampleNoise
+from nelbo.diffusion.spacings import Spacing
+from nelbo.training.callbacks.draw import draw
 from nelbo.training.module import DiffusionModule
 
 
@@ -22,6 +23,7 @@ class SampleGrid(Callback):
 
     Args:
         sampler: draws the samples.
+        spacing: of the sampler's steps.
         shape: of one example.
         run_dir: the run's folder.
         num_samples: how many, at best a square number.
@@ -32,6 +34,7 @@ class SampleGrid(Callback):
     def __init__(
         self,
         sampler: Sampler,
+        spacing: Spacing,
         shape: tuple[int, ...],
         run_dir: str,
         num_samples: int = 36,
@@ -39,6 +42,7 @@ class SampleGrid(Callback):
         seed: int = 0,
     ) -> None:
         self.sampler = sampler
+        self.spacing = spacing
         self.shape = shape
         self.folder = Path(run_dir) / "samples"
         self.num_samples = num_samples
@@ -61,14 +65,6 @@ class SampleGrid(Callback):
 
     def sample(self, pl_module: DiffusionModule) -> Tensor:
         """Samples in [0, 1], (num_samples, C, H, W)."""
-        like = torch.zeros(self.num_samples, *self.shape, device=pl_module.device)
-        index = torch.arange(self.num_samples, device=pl_module.device)
-        noise = ExampleNoise(self.seed, "samples", index, like)
-        chain = pl_module.bound.chain
-        if (self.sampler.steps or chain.num_steps) < chain.num_steps:
-            chain = self.sampler.chain(chain.schedule)
-        label = None if self.num_classes is None else index % self.num_classes
-        x0 = self.sampler.sample(
-            pl_module.denoiser, chain, xT=noise.draw(), noise=lambda _: noise.draw(), label=label
-        )
+        index = torch.arange(self.num_samples)
+        x0 = draw(pl_module, self.sampler, self.spacing, self.shape, index, self.num_classes, self.seed)
         return (0.5 * (x0 + 1.0)).clamp(0.0, 1.0)

@@ -2,15 +2,12 @@
 
 from pathlib import Path
 
-import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from nelbo.dashboard import wandb_charts
-from nelbo.diffusion.schedules import half_bin_logsnr
 from nelbo.evaluation import table
-from nelbo.evaluation.decades import shares_by_decade
-from nelbo.evaluation.tally import BoundEstimate, StepTable
+from nelbo.evaluation.decades import share_below_half_bin, shares_by_decade
 from nelbo.training.module import DiffusionModule
 from nelbo.training.ranks import add_over_ranks
 
@@ -44,10 +41,10 @@ class ValidationBound(Callback):
         chain = pl_module.bound.chain
         metrics = pl_module.unit.metrics(split, estimate)
         if pl_module.unit.is_code_length:  # the parts of a density's bound may be negative
-            shares = shares_by_decade(chain.timesteps(), steps, estimate)
+            shares = shares_by_decade(chain.timesteps(), steps.contribution, estimate.prior.mean)
             metrics |= {f"{split}/share/{name}": share for name, share in shares.items()}
         bar = f"{split}/{pl_module.unit.metric}"
-        below = share_below_half_bin(pl_module, estimate, steps)
+        below = share_below_half_bin(chain, steps.contribution, estimate.total.mean)
         metrics[f"{split}/share_below_half_bin"] = below
         # the same on every rank by now; sync_dist only tells Lightning not to warn that it might not be
         pl_module.log(bar, metrics.pop(bar), prog_bar=split == "val", sync_dist=True)
@@ -65,20 +62,3 @@ class ValidationBound(Callback):
                 f"{share:.0%} of the bound lies in noise levels cleaner than half a bin of the data, where "
                 "there is nothing to learn: start the chain later with schedule.logsnr_max=auto"
             )
-
-
-def share_below_half_bin(pl_module: DiffusionModule, estimate: BoundEstimate, steps: StepTable) -> float:
-    """Share of the bound in steps whose noise level is cleaner than half a bin; 0 for continuous data."""
-    schedule = pl_module.bound.chain.schedule
-    if schedule.half_bin is None:
-        return 0.0
-    indices = torch.arange(1, pl_module.bound.chain.num_steps + 1)
-    logsnr = pl_module.bound.chain.level(indices).logsnr
-    # a chain that starts at half a bin starts there to rounding
-    clean = (logsnr > half_bin_logsnr(schedule.half_bin) + 1e-6) & (steps.count > 0)
-    denoising = clean & (indices > 1)
-    drawn = steps.count[1:].sum().clamp(min=1)
-    nats = float(steps.sum[denoising].sum() / drawn) * (len(indices) - 1)
-    if clean[0]:
-        nats += float(steps.mean[0])
-    return nats / estimate.total.mean

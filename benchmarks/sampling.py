@@ -1,0 +1,83 @@
+"""What sampling costs beyond the network, beside diffusers on the same weights.
+
+    python -m benchmarks.sampling --checkpoint outputs/.../checkpoints/last.ckpt
+
+K steps of DDIM (eta 0): as many bare calls of the network, our sampler, and diffusers' UNet2DModel under its
+DDIMScheduler with the weights as `python -m nelbo export` writes them. Interleaved in one process; prints the
+time of a step and the ratios to the bare network with their quartiles.
+"""
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+
+from benchmarks.interleave import interleave, ratio, set_up_clock
+from nelbo.app.command import CONFIG_DIR
+from nelbo.app.trained import read_model
+from nelbo.commands.export import write
+from nelbo.diffusion.samplers import DDIM
+from nelbo.diffusion.spacings import Trailing
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--checkpoint", required=True)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=1, help="on the CPU (default 1)")
+    parser.add_argument("--rounds", type=int, default=20)
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    clock = set_up_clock(device, arguments.threads)
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        model = read_model(compose("evaluate", overrides=[f"checkpoint={arguments.checkpoint}"]))
+
+    from diffusers import DDIMScheduler, UNet2DModel
+    from diffusers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "exported"
+        write(model, folder)
+        theirs = UNet2DModel.from_pretrained(folder / "unet").to(device).eval()
+        scheduler = DDIMScheduler.from_pretrained(folder / "scheduler", timestep_spacing="trailing")
+
+    module = model.module.to(device)
+    sampler = DDIM(eta=0.0, steps=arguments.steps)
+    chain = Trailing().chain(module.bound.chain.schedule, arguments.steps)
+    xT = torch.randn(arguments.batch_size, *model.spec.shape, device=device)
+    c = torch.full((len(xT),), 500.0, device=device)
+
+    @torch.no_grad()
+    def bare() -> None:
+        for _ in range(arguments.steps):
+            module.denoiser.network(xT, c, None)
+
+    def ours() -> None:
+        sampler.sample(module.denoiser, chain, xT, lambda _: xT)
+
+    @torch.no_grad()
+    def diffusers() -> None:
+        scheduler.set_timesteps(arguments.steps)
+        x, channels = xT, xT.shape[1]
+        for t in scheduler.timesteps:
+            output = theirs(x, t).sample[:, :channels]
+            x = scheduler.step(output, t, x).prev_sample
+
+    seconds = interleave({"bare": bare, "ours": ours, "diffusers": diffusers}, clock, arguments.rounds)
+    for name, values in seconds.items():
+        print(f"{name:<10} {statistics.median(values) / arguments.steps * 1e3:8.3f} ms a step")
+    for name in ("ours", "diffusers"):
+        print(f"{name} / bare network: {ratio(seconds[name], seconds['bare'])}")
+    print(f"diffusers / ours: {ratio(seconds['diffusers'], seconds['ours'])}")
+
+
+if __name__ == "__main__":
+    main()

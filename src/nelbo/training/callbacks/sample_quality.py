@@ -1,0 +1,175 @@
+"""Sample quality during training: ``val/fid``, or ``val/fd_pixels``, and ``sample_quality.json``."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from nelbo.dashboard.progress import counted
+from nelbo.data.base import DataModule, SplitName
+from nelbo.diffusion.samplers import Sampler
+from nelbo.diffusion.spacings import Spacing
+from nelbo.evaluation.sample_metrics import (
+    Features,
+    FeatureTally,
+    Reference,
+    as_seen,
+    make_reference,
+    quality,
+    quality_ledger,
+)
+from nelbo.evaluation.sample_metrics.quality import FEWEST
+from nelbo.training.callbacks.draw import draw
+from nelbo.training.callbacks.ema import EMA
+from nelbo.training.module import DiffusionModule
+from nelbo.training.ranks import add_over_ranks
+
+FILE_NAME = "sample_quality.json"
+
+
+class SampleQuality(Callback):
+    """Draw samples with the averaged weights, always from the same noise, and compare them with data.
+
+    Ranks share the samples out; which there are, and so the metrics, does not depend on how many ranks.
+
+    Args:
+        sampler: draws the samples.
+        spacing: of the sampler's steps.
+        features: by which samples and data are compared.
+        shape: of one example.
+        run_dir: the run's folder.
+        num_samples: how many; figures are comparable only where it is the same.
+        every: validations between two measurements. The last one of a training is never left out.
+        split: of the data, that samples are compared with.
+        num_examples: of that split; None for all.
+        pairwise: how many of the samples and the examples are compared pair by pair, for kid, precision and
+            recall; 0 for none of these.
+        batch_size: samples drawn at a time, on each rank.
+        cache: folder for features of the data; None for $NELBO_CACHE, or else ~/.cache/nelbo.
+        num_classes: of a conditional model, whose samples go through the classes in turn.
+        seed: of the noise.
+
+    Raises:
+        ValueError: for numbers that are too small, or features that there are not of such data.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        spacing: Spacing,
+        features: Features,
+        shape: tuple[int, ...],
+        run_dir: str,
+        num_samples: int = 1000,
+        every: int = 1,
+        split: SplitName = "train",
+        num_examples: int | None = None,
+        pairwise: int = 10_000,
+        batch_size: int = 256,
+        cache: str | None = None,
+        num_classes: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        at_least = {"num_samples": (num_samples, FEWEST), "every": (every, 1), "batch_size": (batch_size, 1)}
+        for name, (value, least) in at_least.items():
+            if value < least:
+                raise ValueError(f"callbacks.sample_quality.{name}={value} must be at least {least}")
+        self.sampler = sampler
+        self.spacing = spacing
+        self.features = features
+        self.dims = features.dims(shape)
+        self.shape = shape
+        self.path = Path(run_dir) / FILE_NAME
+        self.num_samples = num_samples
+        self.every = every
+        self.split: SplitName = split
+        self.num_examples = num_examples
+        self.pairwise = pairwise
+        self.batch_size = batch_size
+        self.cache = cache
+        self.num_classes = num_classes
+        self.seed = seed
+        self.validations = 0
+        self._reference: Reference | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the data first: what is wrong with it shows now."""
+        self._reference = self._make_reference(trainer, pl_module)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure. At the start of the epoch, for at its end the average is swapped out."""
+        assert isinstance(pl_module, DiffusionModule)
+        self.validations += 1
+        is_last = trainer.state.fn != "fit" or trainer.global_step == trainer.max_steps
+        if self.validations % self.every and not is_last:
+            return
+        if self._reference is None:
+            self._reference = self._make_reference(trainer, pl_module)
+        metrics = self._measure(trainer, pl_module, self._reference)
+        for name, value in metrics.items():
+            shown = name == self.features.names.frechet
+            # the same on every rank; sync_dist only tells Lightning not to warn that it might not be
+            pl_module.log(f"val/{name}", value, prog_bar=shown, sync_dist=True)
+        if trainer.is_global_zero:
+            self._write(trainer, pl_module, metrics, self._reference)
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many validations there were."""
+        return {"validations": self.validations}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.validations = state_dict["validations"]
+
+    def _make_reference(self, trainer: Trainer, pl_module: LightningModule) -> Reference:
+        data: DataModule = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        with counted(f"features of the {self.split} split", shown=trainer.is_global_zero) as progress:
+            return make_reference(
+                data,
+                self.split,
+                self.features,
+                self.num_examples,
+                self.pairwise,
+                self.cache,
+                pl_module.device,
+                (trainer.global_rank, trainer.world_size),
+                partial(add_over_ranks, trainer),
+                progress,
+            )
+
+    def _measure(
+        self, trainer: Trainer, pl_module: DiffusionModule, reference: Reference
+    ) -> dict[str, float]:
+        tally = FeatureTally(self.dims, self.num_samples, self.pairwise, pl_module.device)
+        mine = torch.arange(trainer.global_rank, self.num_samples, trainer.world_size)
+        for index in mine.split(self.batch_size):
+            x0 = draw(pl_module, self.sampler, self.spacing, self.shape, index, self.num_classes, self.seed)
+            tally.add(self.features(as_seen(x0, *reference.value_range)), index)
+        tally.add_over_ranks(partial(add_over_ranks, trainer))
+        # one process is enough, and many at once would be in each other's way
+        metrics = quality(tally, reference, self.features) if trainer.is_global_zero else {}
+        return trainer.strategy.broadcast(metrics)
+
+    def _write(
+        self,
+        trainer: Trainer,
+        pl_module: DiffusionModule,
+        metrics: dict[str, float],
+        reference: Reference,
+    ) -> None:
+        averaged = any(isinstance(callback, EMA) for callback in trainer.callbacks)  # pyright: ignore
+        T = pl_module.bound.chain.num_steps
+        ledger = quality_ledger(
+            reference,
+            self.num_samples,
+            sampler=type(self.sampler).__name__,
+            steps=min(self.sampler.steps or T, T),
+            spacing=type(self.spacing).__name__,
+            seed=self.seed,
+            weights="ema" if averaged else "raw",
+        )
+        content = {"step": trainer.global_step, **metrics, "ledger": ledger}
+        self.path.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,50 @@
+"""Which chain the grid of samples walks."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from nelbo.diffusion.bound import VariationalBound
+from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.decoders import GaussianDecoder
+from nelbo.diffusion.exact import gaussian_denoiser
+from nelbo.diffusion.samplers import DDIM
+from nelbo.diffusion.schedules import CosineSchedule
+from nelbo.diffusion.spacings import Even, Quadratic, Trailing
+from nelbo.diffusion.variances import FixedSmall
+from nelbo.training.callbacks import SampleGrid
+
+SHAPE = (1, 2, 2)
+
+
+def visited(spacing, steps, T=20):
+    """The timesteps that the network is asked about, clean to noisy."""
+    seen, exact = [], gaussian_denoiser(SHAPE, 0.5, FixedSmall())
+
+    def denoiser(xt, level, label):
+        seen.append(int(level.t[0]))
+        return exact(xt, level)
+
+    module = SimpleNamespace(
+        bound=VariationalBound(Chain(CosineSchedule(T)), GaussianDecoder()),
+        denoiser=denoiser,
+        device=torch.device("cpu"),
+    )
+    grid = SampleGrid(DDIM(steps=steps), spacing, SHAPE, run_dir="unused", num_samples=4)
+    assert grid.sample(module).shape == (4, *SHAPE)
+    return seen[::-1]
+
+
+@pytest.mark.parametrize(
+    ("spacing", "expected"),
+    [(Trailing(), [5, 10, 15, 20]), (Even(), [1, 7, 14, 20]), (Quadratic(), [1, 3, 9, 20])],
+    ids=["trailing", "even", "quadratic"],
+)
+def test_the_spacing_chooses_the_steps(spacing, expected):
+    assert visited(spacing, 4) == expected
+
+
+@pytest.mark.parametrize("steps", [None, 20, 50])
+def test_a_schedule_of_no_more_timesteps_is_walked_through_whole(steps):
+    assert visited(Trailing(), steps) == list(range(1, 21))
