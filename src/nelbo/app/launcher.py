@@ -30,6 +30,7 @@ LAST_WORDS = "NELBO_LAST_WORDS"  # the file in which they say what went wrong
 VARIABLES = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS")
 # what the torch of one process says when another one has gone
 LOST = re.compile(r"gloo|nccl|TCPStore|Connection (reset|closed|refused)|Broken pipe", re.IGNORECASE)
+STALLED = re.compile(r"Timed out|timeout", re.IGNORECASE)  # and when it says nothing for as long as it is let
 SECONDS_TO_LEAVE = 30.0  # for a process whose fellow died, before it is ended from outside
 SECONDS_TO_EXPLAIN = 5.0  # for a fellow to die of what a lost connection tells
 SECONDS_TO_FINISH = 60.0  # for the others to end when the job is done
@@ -56,8 +57,7 @@ class Launcher:
 
     def __enter__(self) -> "Launcher":
         if STARTED_BY in os.environ:
-            parent = int(os.environ[STARTED_BY])
-            threading.Thread(target=_end_with, args=(parent, self.describe), daemon=True).start()
+            threading.Thread(target=self._end_with_the_first, daemon=True).start()
         return self
 
     def describe(self) -> str:
@@ -105,6 +105,8 @@ class Launcher:
         try:
             if self.others:
                 self._end(error)
+            elif error is not None and _lost_the_others(error) and _first_is_gone_soon():
+                self._end_alone()
         finally:
             self._over.set()
             self._clean_up()
@@ -121,7 +123,11 @@ class Launcher:
             _wait(self.others, SECONDS_TO_EXPLAIN, lambda codes: self._blame(codes) is not None)
         cause = self._blame([process.poll() for process in self.others])
         self._kill()
-        if cause is not None and (error is None or _lost_the_others(error)):
+        if error is not None and not _lost_the_others(error):
+            return  # this process knows best
+        if cause is None and error is not None and STALLED.search(str(error)):
+            cause = "no answer from the other processes for as long as trainer.strategy.timeout allows,"
+        if cause is not None:
             raise ProcessError(cause + self.describe()) from error
 
     def _blame(self, codes: list[int | None]) -> str | None:
@@ -149,6 +155,18 @@ class Launcher:
             print(f"error: {cause}{self.describe()}", file=sys.stderr, flush=True)
             self._kill()
             os._exit(1)
+
+    def _end_with_the_first(self) -> None:
+        """End this process when the one that started it is no more."""
+        while not _first_has_gone():
+            time.sleep(0.5)
+        time.sleep(SECONDS_TO_EXPLAIN)  # for what a broken connection ends already
+        self._end_alone()
+
+    def _end_alone(self) -> None:
+        if os.environ["LOCAL_RANK"] == "1":  # one line in all
+            print(f"error: process 0 ended{self.describe()}", file=sys.stderr, flush=True)
+        os._exit(1)
 
     def _kill(self) -> None:
         for process in self.others:
@@ -222,13 +240,16 @@ def _wait(
         time.sleep(0.05)
 
 
-def _end_with(parent: int, describe: Callable[[], str]) -> None:
-    """End this process when the one that started it is no more."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    if os.environ.get("LOCAL_RANK") == "1":  # one line in all
-        print(f"error: process 0 of {os.environ['WORLD_SIZE']} ended{describe()}", file=sys.stderr, flush=True)
-    os._exit(1)
+def _first_has_gone() -> bool:
+    return os.getppid() != int(os.environ[STARTED_BY])
+
+
+def _first_is_gone_soon() -> bool:
+    """Whether that is why the connection was lost: it goes before the process does."""
+    until = time.monotonic() + SECONDS_TO_EXPLAIN
+    while STARTED_BY in os.environ and not _first_has_gone() and time.monotonic() < until:
+        time.sleep(0.05)
+    return STARTED_BY in os.environ and _first_has_gone()
 
 
 def _free_port() -> int:
