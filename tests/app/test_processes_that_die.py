@@ -26,11 +26,16 @@ def running(tmp_path, tiny) -> Iterator[Callable[..., SimpleNamespace]]:
         endless = ("trainer.max_steps=1000000", "trainer.val_check_interval=1000000")
         command = [
             sys.executable, "train.py", *tiny, *endless, "logger=none", "lr_schedule=constant",
-            "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", f"hydra.run.dir={tmp_path / 'run'}",
-            *options,
+            "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", *options,
+            f"hydra.run.dir={tmp_path / 'run'}",
         ]  # fmt: skip
         parent = subprocess.Popen(
-            command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
+            command,
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
         )
         parents.append(parent)
         last = tmp_path / "run/checkpoints/last.ckpt"

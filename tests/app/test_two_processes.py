@@ -87,7 +87,9 @@ def test_the_summaries_agree(runs):
 
 
 def test_the_checkpoints_agree(runs):
-    one, two = (torch.load(path / "checkpoints/last.ckpt", weights_only=True) for path in (runs.one, runs.two))
+    one, two = (
+        torch.load(path / "checkpoints/last.ckpt", weights_only=True) for path in (runs.one, runs.two)
+    )
     for kind in ("state_dict", "current_model_state"):
         assert one[kind].keys() == two[kind].keys()
         for name, weight in one[kind].items():
@@ -101,8 +103,8 @@ def test_the_checkpoint_is_evaluated_like_any_other(runs, tmp_path):
     found = []
     for path in (runs.one, runs.two):
         folder = tmp_path / path.name
-        run("evaluate.py", f"checkpoint={path}/checkpoints/last.ckpt", "device=cpu", f"hydra.run.dir={folder}",
-            "estimator=full", "max_examples=20")  # fmt: skip
+        run("evaluate.py", f"checkpoint={path}/checkpoints/last.ckpt", "device=cpu", "estimator=full",
+            "max_examples=20", f"hydra.run.dir={folder}")  # fmt: skip
         found.append(json.loads((folder / "evaluation.json").read_text())["test/bpd"])
     assert found[1] == pytest.approx(found[0], rel=1e-5)
 

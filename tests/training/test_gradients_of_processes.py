@@ -6,9 +6,9 @@ from lightning import Callback
 
 TWO = ("trainer.devices=2", "trainer.strategy=ddp_fork")
 SHARED = (
-    "conditional=true", "label_dropout=0.5", "timesteps=importance", "schedule.num_steps=4", "timesteps.history=1",
-    "trainer.accumulate_grad_batches=2", "trainer.max_steps=3", "trainer.val_check_interval=100",
-    "callbacks.samples=null",
+    "conditional=true", "label_dropout=0.5", "timesteps=importance", "schedule.num_steps=4",
+    "timesteps.history=1", "trainer.accumulate_grad_batches=2", "trainer.max_steps=3",
+    "trainer.val_check_interval=100", "callbacks.samples=null",
 )  # fmt: skip
 
 
@@ -43,7 +43,7 @@ def test_the_gradients_of_two_processes_are_those_of_one(tiny_run, tmp_path):
 
 @pytest.mark.slow
 def test_dropout_is_not_part_of_the_promise(tiny_run, tmp_path):
-    """Its masks are drawn by each process for itself: docs/scaling.md says so, and this says whether it is true."""
+    """Each process draws masks of its own, as docs/scaling.md says."""
     alone = gradients(tiny_run, tmp_path / "one", "model.dropout=0.5")[-1]
     shared = gradients(tiny_run, tmp_path / "two", "model.dropout=0.5", *TWO)[-1]
     differs = [name for name in alone if not torch.allclose(alone[name], shared[name], rtol=1e-3)]

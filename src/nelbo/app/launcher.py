@@ -1,8 +1,8 @@
 """The other processes of a job on this machine: started, watched and ended by the first one.
 
-Each runs the command again with the options of this very job, so that a job of a multirun has processes of its
-own. Lightning, told by ``LOCAL_RANK`` that they are there, starts none. torchrun and srun watch what they start:
-nothing happens here then.
+Each runs the command again with the options of this very job, so that a job of a multirun has processes of
+its own. Lightning, told by ``LOCAL_RANK`` that they are there, starts none. torchrun and srun watch what they
+start: nothing happens here then.
 """
 
 import os
@@ -43,8 +43,8 @@ class ProcessError(RuntimeError):
 class Launcher:
     """Starts the other processes of a job, and sees to it that all of them end together.
 
-    A context: what was started inside it has ended after it, and the environment is as it was. There is one per
-    process, :data:`launcher`, for there is one environment.
+    A context: what was started inside it has ended after it, and the environment is as it was. There is one
+    per process, :data:`launcher`, for there is one environment.
     """
 
     def __init__(self) -> None:
@@ -146,7 +146,7 @@ class Launcher:
         return None
 
     def _watch(self, over: threading.Event) -> None:
-        """Leave no process waiting for one that has gone: some libraries would for as long as they are let."""
+        """Let nobody wait for a process that has gone: NCCL would, for as long as it is let."""
         while not any(process.poll() for process in self.others):
             if over.wait(0.2):
                 return

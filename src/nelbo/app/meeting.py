@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 
 if TYPE_CHECKING:
-    from torch.distributed import PrefixStore
+    from torch.distributed import Store
 
 KEY = "nelbo/run_dir"
 
@@ -21,7 +21,7 @@ def started_by() -> tuple[str, int]:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return "torchrun", int(os.environ["WORLD_SIZE"])
     if int(os.environ.get("SLURM_NTASKS", "1")) > 1:
-        from lightning.fabric.plugins.environments import SLURMEnvironment
+        from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
         if SLURMEnvironment.detect():
             return "srun", int(os.environ["SLURM_NTASKS"])
@@ -38,7 +38,9 @@ def options_of_the_first() -> list[str]:
     if count == 1:
         return []
     if {"-m", "--multirun"} & set(sys.argv[1:]):
-        raise ValueError(f"{agent} started {count} processes, which cannot share a multirun: leave {agent} out")
+        raise ValueError(
+            f"{agent} started {count} processes, which cannot share a multirun: leave {agent} out"
+        )
     if agent == "srun" and not any(argument.startswith("hydra.run.dir=") for argument in sys.argv[1:]):
         raise ValueError(
             f"srun started {count} processes: say where their run goes, hydra.run.dir=outputs/$SLURM_JOB_ID"
@@ -65,9 +67,9 @@ def _rank() -> int:
     return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
 
 
-def _store() -> "PrefixStore":
+def _store() -> "Store":
     """What the agent keeps for one attempt of its processes."""
-    from torch.distributed import PrefixStore, TCPStore
+    from torch.distributed import PrefixStore, TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
     store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
     return PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)

@@ -22,8 +22,8 @@ from nelbo.evaluation.estimators import BoundEstimator
 from nelbo.evaluation.scoring import Scoring
 from nelbo.evaluation.tally import BoundTally
 from nelbo.evaluation.units import Unit
-from nelbo.training.fully_sharded import share_out
 from nelbo.randomness import generator
+from nelbo.training.sharded.weights import share_out
 
 
 class DiffusionModule(LightningModule):

@@ -7,11 +7,9 @@ from nelbo.training.callbacks.live_bound import LiveBound
 from nelbo.training.callbacks.progress import StepProgress
 from nelbo.training.callbacks.sample_grid import SampleGrid
 from nelbo.training.callbacks.sample_quality import SampleQuality
-from nelbo.training.callbacks.sharded_ema import ShardedEMA
 from nelbo.training.callbacks.stop_on_non_finite import StopOnNonFinite
 from nelbo.training.callbacks.throughput import Throughput
 from nelbo.training.callbacks.validation_bound import ValidationBound
-from nelbo.training.callbacks.whole_network import WholeNetwork
 
 __all__ = [
     "EMA",
@@ -20,10 +18,8 @@ __all__ = [
     "LiveBound",
     "SampleGrid",
     "SampleQuality",
-    "ShardedEMA",
     "StepProgress",
     "StopOnNonFinite",
     "Throughput",
     "ValidationBound",
-    "WholeNetwork",
 ]

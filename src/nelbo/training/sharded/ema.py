@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
 from nelbo.training.callbacks.ema import EMA
-from nelbo.training.fully_sharded import release
+from nelbo.training.sharded.weights import release
 
 
 class ShardedEMA(EMA):

@@ -1,34 +1,8 @@
-"""Weights, gradients, moments and averages shared out among the processes (ZeRO; torch's FSDP2).
+"""Weights that are shared out among processes, and gathered for as long as they are needed."""
 
-A network in training takes 20 bytes a parameter on every device of ``trainer=ddp``: the weight, its gradient, Adam's
-two moments and the average. Here each device keeps its part of them, and gathers the weights of one block at a
-time for as long as it computes with them.
-"""
-
-from datetime import timedelta
-
-from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
-
-
-class FullySharded(ModelParallelStrategy):
-    """Every process computes with its rows of the batch, and keeps its part of the weights.
-
-    Checkpoints are whole, in one file like those of any other run.
-
-    Args:
-        timeout: how long a process waits for another before it gives up.
-    """
-
-    def __init__(self, timeout: timedelta) -> None:
-        super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False, timeout=timeout)
-
-    def setup_environment(self) -> None:
-        """Join the other processes."""
-        self._data_parallel_size = self.num_nodes * self.num_processes
-        super().setup_environment()
 
 
 def share_out(network: nn.Module, mesh: DeviceMesh) -> None:

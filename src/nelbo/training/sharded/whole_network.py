@@ -2,14 +2,14 @@
 
 from lightning import Callback, LightningModule, Trainer
 
-from nelbo.training.fully_sharded import gather, release
+from nelbo.training.sharded.weights import gather, release
 
 
 class WholeNetwork(Callback):
     """Gather the weights once for an evaluation, instead of once for every batch.
 
-    Processes may then have different numbers of batches, and the first may draw samples alone: no evaluation of
-    the network waits for another process. It takes 4 bytes a parameter, of the 20 that training would.
+    Processes may then have different numbers of batches, and the first may draw samples alone: no evaluation
+    of the network waits for another process. It takes 4 bytes a parameter, of the 20 that training would.
     """
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
