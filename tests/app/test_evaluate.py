@@ -135,10 +135,6 @@ def test_a_sweep_over_chains(evaluate, checkpoint, tmp_path):
     assert ended.code == 0, ended.err
     found = [json.loads((tmp_path / f"sweep/{job}/evaluation.json").read_text()) for job in range(4)]
     assert [result["ledger"]["K"] for result in found] == [2, 3, 2, 3]
-    refused = evaluate(f"checkpoint={checkpoint}", "devices=2", "device=cpu", "steps=2,3",
-                       f"hydra.sweep.dir={tmp_path / 'other'}", "-m")  # fmt: skip
-    assert refused.code == 1
-    assert "error: devices=2 in a multirun (-m): use devices=1 there" in refused.err
 
 
 def test_the_optimal_chain_is_found_once_and_kept(evaluate, checkpoint, monkeypatch):

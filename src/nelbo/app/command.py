@@ -13,6 +13,9 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from nelbo.app.launcher import launcher, say
+from nelbo.app.meeting import options_of_the_first, tell_the_folder
+
 CONFIG_DIR = Path(__file__).parents[3] / "conf"
 TRACEBACK = "HYDRA_FULL_ERROR"
 # What a person types, and what it is in the configuration: in evaluate.yaml an experiment is only a name, in
@@ -41,12 +44,15 @@ def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
             default = composed_without_options(config_name)
             _refuse_words_for_numbers(config, default, "")
             _refuse_choices_of_training(config, default, config_name)
-            job(config)
+            tell_the_folder()
+            with launcher:
+                job(config)
 
         _or_one_line(checked, config_name, wants_traceback)
 
     for word, option in SPOKEN.get(config_name, {}).items():
         sys.argv[1:] = [re.sub(rf"^{word}=", f"{option}=", argument) for argument in sys.argv[1:]]
+    _or_one_line(lambda: sys.argv.extend(options_of_the_first()), config_name, wants_traceback)
     os.environ[TRACEBACK] = "1"  # Hydra then raises what it would otherwise print over many lines
     main = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(task)
     _or_one_line(main, config_name, wants_traceback)
@@ -58,12 +64,12 @@ def _or_one_line(action: Callable[[], None], config_name: str, wants_traceback: 
     except KeyboardInterrupt:
         if wants_traceback:
             raise
-        print("interrupted", file=sys.stderr)
+        say("interrupted")
         sys.exit(130)
     except Exception as error:
         if wants_traceback:
             raise
-        print(f"error: {one_line(error, config_name)}", file=sys.stderr)
+        say(f"error: {one_line(error, config_name)}")
         sys.exit(1)
 
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ def train(config: DictConfig) -> None:
     from lightning import seed_everything
 
     from nelbo.app import build
+    from nelbo.app.launcher import launcher
     from nelbo.app.quiet import quieten_libraries
     from nelbo.dashboard.report import report_finished_run
     from nelbo.dashboard.terminal import print_bound
@@ -47,6 +49,7 @@ def train(config: DictConfig) -> None:
     loggers = build.build_loggers(config, run_dir)
     try:  # from here on a W&B run is open, and must be ended whatever happens
         trainer = build.build_trainer(config, callbacks, loggers)
+        launcher.start(trainer.num_devices, "train.py", partial(_where, trainer, run_dir))
         started = time.perf_counter()
         trainer.fit(module, datamodule=data)
         train_seconds = time.perf_counter() - started
@@ -76,6 +79,12 @@ def refuse_used_folder(run_dir: Path) -> None:
     """
     if (run_dir / "checkpoints").is_dir() or (run_dir / "bound.parquet").exists():
         raise ValueError(f"{run_dir} already holds a run: choose another hydra.run.dir, or remove it")
+
+
+def _where(trainer: "Trainer", run_dir: Path) -> str:
+    """The end of a sentence about what ended the training."""
+    last = run_dir / "checkpoints" / "last.ckpt"
+    return f" at step {trainer.global_step}; last checkpoint: {last if last.exists() else 'none'}"
 
 
 def _metrics(trainer: "Trainer") -> dict[str, float]:

@@ -23,6 +23,7 @@ from nelbo.evaluation.scoring import Scoring
 from nelbo.evaluation.tally import BoundTally
 from nelbo.evaluation.units import Unit
 from nelbo.randomness import generator
+from nelbo.training.sharded.weights import share_out
 
 
 class DiffusionModule(LightningModule):
@@ -84,6 +85,11 @@ class DiffusionModule(LightningModule):
         self.validated_at = -1  # optimizer steps at the last validation
         self._seen = (torch.empty(0, dtype=torch.long), torch.empty(0))  # steps and losses of the last batch
         self.tally = BoundTally(bound.chain.num_steps)  # of the evaluation that is going on
+
+    def configure_model(self) -> None:
+        """Share the weights out among the processes, where the strategy made a mesh of them."""
+        if self._device_mesh is not None:
+            share_out(self.denoiser.network, self._device_mesh["data_parallel"])
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Loss of one batch, and what callbacks need to account for it.
