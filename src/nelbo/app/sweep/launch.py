@@ -1,0 +1,73 @@
+"""Launching jobs: those that are not done, the others after one that died, and the end of all by Ctrl-C."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from hydra.plugins.launcher import Launcher
+
+from nelbo.app.sweep.job import Job
+from nelbo.app.sweep.outcome import Outcome
+
+SECONDS_TO_SAVE = 60.0  # that workers have after Ctrl-C
+
+
+def launch(launcher: Launcher, jobs: Sequence[Job]) -> None:
+    """Run the jobs that are not done; each leaves its outcome in its folder.
+
+    A worker that is killed, as for want of memory, brings the launcher down with all its workers. The jobs
+    that were begun then go on one at a time, so that the one at fault is found, and the rest as before.
+    """
+    waiting = [job for job in jobs if not job.is_done]
+    if not waiting:
+        return
+    for job in waiting:
+        job.forget_failure()
+    arguments = [job.arguments() for job in waiting]
+    try:
+        with _workers_save_first():
+            launcher.launch(arguments, initial_job_idx=0)
+    except Exception as error:  # whatever a launcher has to say when it loses a worker
+        if len(waiting) == 1:
+            _died(waiting[0], error)
+            return
+        lost = [job for job in waiting if job.is_begun and job.outcome is None]
+        if not lost:
+            raise
+        for job in lost:
+            launch(launcher, [job])
+        launch(launcher, [job for job in waiting if not job.is_begun])
+
+
+def _died(job: Job, error: Exception) -> None:
+    reason = f"its process died: {type(error).__name__}: {' '.join(str(error).split())}"
+    job.folder.mkdir(parents=True, exist_ok=True)
+    Outcome(reason, None, 0.0).write(job.folder)
+
+
+@contextmanager
+def _workers_save_first() -> Iterator[None]:
+    """Ctrl-C interrupts the workers, and the launcher, which would kill them, when they have saved.
+
+    A second Ctrl-C does not wait.
+    """
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        workers = multiprocessing.active_children()
+        for worker in workers:
+            if worker.pid is not None:
+                os.kill(worker.pid, signal.SIGINT)
+        until = time.monotonic() + SECONDS_TO_SAVE
+        for worker in workers:
+            worker.join(max(until - time.monotonic(), 0.0))
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
