@@ -1,6 +1,7 @@
 """The table at the end of a sweep, in the terminal and as ``sweep.csv``, and the report of its runs."""
 
 import csv
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from nelbo.dashboard.run_folder import Run, RunFolderError, read_run
 TABLE = "sweep.csv"
 FINISHED = "finished"
 PARTS = ("L_0", "L_t", "L_T")
-QUALITY = ("fd_pixels", "fid", "kid", "fd_module")  # that features of images are compared by
+FRECHET = re.compile(r"val/(fid|fd_\w+)")
 WIDTH_OF_A_FILE = 160  # characters, where there is no terminal
 
 
@@ -76,7 +77,7 @@ class SweptRun:
                 found |= {
                     f"{split}/{name}{end}": run.final(f"{split}/{name}{end}") for end in ("", "_stderr")
                 }
-        found |= {f"val/{name}": run.final(f"val/{name}") for name in QUALITY}
+        found |= {name: run.final(name) for name in run.metrics if FRECHET.fullmatch(name)}
         return {name: value for name, value in found.items() if value is not None}
 
     def shown(self, split: str, name: str) -> str:
@@ -100,7 +101,7 @@ def show_sweep(folder: Path, runs: Sequence[SweptRun], how_to_go_on: str) -> Non
     console.print()
     console.print(sweep_table(ordered))
     for swept in ordered:
-        if not swept.is_finished:
+        if swept.status.startswith("failed"):
             console.print(Text(f"job {swept.name} {swept.status}"), soft_wrap=True)
     measured = [named for named in readable if named.run.ledger]
     for reason in incomparable(measured) if len(measured) > 1 else []:
@@ -121,7 +122,11 @@ def show_sweep(folder: Path, runs: Sequence[SweptRun], how_to_go_on: str) -> Non
 
 def sweep_table(runs: Sequence[SweptRun]) -> Table:
     """A row for each run; a column only for what some run has."""
-    known = [NamedRun(swept.run, swept.name) for swept in runs if swept.run is not None]
+    known = [
+        NamedRun(swept.run, swept.name)
+        for swept in runs
+        if swept.run is not None and swept.run.held_out in ("val", "test")
+    ]
     table = Table(
         title=f"sweep, {shared_label(known)}" if known else "sweep",
         title_justify="left",
@@ -132,12 +137,13 @@ def sweep_table(runs: Sequence[SweptRun]) -> Table:
     )
     columns = {"job": [swept.name for swept in runs]}
     for option in dict.fromkeys(option for swept in runs for option in swept.choices):
-        columns[option] = [swept.choices.get(option, "–") for swept in runs]
+        columns[option] = [_short(swept.choices.get(option, "–")) for swept in runs]
     columns |= {"best val": [swept.shown("best_val", _metric(swept)) for swept in runs]}
     columns |= {split: [swept.shown(split, _metric(swept)) for swept in runs] for split in ("val", "test")}
     for part in PARTS:
         columns[part] = [_part(swept, part) for swept in runs]
-    columns |= {name: [swept.shown("val", name) for swept in runs] for name in QUALITY}
+    for name in sorted({name for swept in runs for name in swept.figures() if FRECHET.fullmatch(name)}):
+        columns[name.removeprefix("val/")] = [plus_minus(swept.figures().get(name), None) for swept in runs]
     columns["time"] = [duration(swept.time) for swept in runs]
     columns["status"] = [swept.status.partition(":")[0] for swept in runs]
     if any(cell != "–" for cell in columns["best val"]):
@@ -149,6 +155,11 @@ def sweep_table(runs: Sequence[SweptRun]) -> Table:
     for swept, cells in zip(runs, zip(*columns.values(), strict=True), strict=True):
         table.add_row(*map(Text, cells), style="" if swept.is_finished else "dim")
     return table
+
+
+def _short(choice: str) -> str:
+    """A choice as it was written, or a number that was drawn with as many digits as one reads."""
+    return f"{float(choice):.4g}" if re.fullmatch(r"\d+\.\d{5,}(e-?\d+)?", choice) else choice
 
 
 def _part(swept: SweptRun, part: str) -> str:

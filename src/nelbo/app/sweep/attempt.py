@@ -1,7 +1,7 @@
 """A job of a sweep, from the inside: in the process where a launcher runs it."""
 
+import multiprocessing
 import os
-import signal
 import sys
 import time
 import traceback
@@ -77,27 +77,17 @@ def _output(folder: Path, alone: bool) -> Iterator[None]:
 
 @contextmanager
 def _interruption(alone: bool) -> Iterator[None]:
-    """An interrupted job ends its process: a worker that lived on would take up the next job.
+    """An interrupted job among others ends its process: a worker that lived on would take up the next job.
 
-    Lightning saves, and then leaves by SystemExit. A second signal must not disturb the saving: the
-    terminal sends one to every process, and the sweep another to its workers.
+    The terminal sends its signal to the sweep alone, which interrupts its workers, once, and waits for them.
     """
     if alone:
-        try:
-            yield
-        except SystemExit as ended:
-            raise KeyboardInterrupt from ended
+        yield
         return
-
-    def interrupt(*_: object) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, interrupt)
+    if multiprocessing.parent_process() is not None:
+        os.setpgid(0, 0)
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
         sys.stderr.flush()
         os._exit(INTERRUPTED)
-    finally:
-        signal.signal(signal.SIGINT, before)

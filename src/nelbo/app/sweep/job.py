@@ -1,9 +1,8 @@
 """A job of a sweep: its options, its folder, and the overrides with which Hydra launches it."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hydra.core.config_loader import ConfigLoader
@@ -13,6 +12,7 @@ from nelbo.app.resume import is_finished
 from nelbo.app.sweep.outcome import FILE_NAME, Outcome, read_outcome
 
 OVERRIDES = ".hydra/overrides.yaml"
+WANDB = {"name": "logger.wandb.name=", "group": "logger.wandb.group="}
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Job:
         choices: those of them that the sweep is about.
         name: of its folder in that of the sweep.
         folder: where it runs.
+        wandb: overrides that name its W&B run and group it with the others, where it is not named otherwise.
     """
 
     command: str
@@ -32,6 +33,7 @@ class Job:
     choices: Mapping[str, str]
     name: str
     folder: Path
+    wandb: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -74,26 +76,19 @@ class Job:
         """
         if not self.is_begun:
             return
-        found = list(OmegaConf.load(self.folder / OVERRIDES))
+        written = map(str, OmegaConf.load(self.folder / OVERRIDES))
+        found = [override for override in written if not override.startswith(tuple(WANDB.values()))]
         if found != list(self.overrides):
             raise ValueError(
-                f"{self.folder} holds a job of other options ({' '.join(map(str, found))}): "
+                f"{self.folder} holds a job of other options ({' '.join(found)}): "
                 "choose another hydra.sweep.dir"
             )
 
     def arguments(self) -> list[str]:
         """What Hydra's launcher is given. What was begun keeps its configuration as it was, and goes on."""
-        environment = {"WANDB_RUN_GROUP": "_".join(self.folder.absolute().parent.parts[-2:])}
-        if self.title:
-            environment["WANDB_NAME"] = self.title
-        given = [*self.overrides, f"hydra.sweep.subdir={quoted(self.name)}"]
+        given = [*self.overrides, *self.wandb, f"hydra.sweep.subdir={quoted(self.name)}"]
         if self.title:
             given.append(f"hydra.job.name={quoted(self.title)}")
-        given += [
-            f"++hydra.job.env_set.{name}={quoted(value)}"
-            for name, value in environment.items()
-            if name not in os.environ
-        ]
         if self.is_begun:
             given.append("hydra.output_subdir=null")
             if self.command == "train":
@@ -124,9 +119,19 @@ def plan(
     with open_dict(config):
         config.hydra.job.num = number
         config.hydra.job.id = number
-    name = str(config.hydra.sweep.subdir)
-    folder = Path(sweep.hydra.sweep.dir) / name
-    return Job(sweep.hydra.job.config_name, tuple(overrides), dict(choices), name, folder)
+    folder = Path(sweep.hydra.sweep.dir) / str(config.hydra.sweep.subdir)
+    job = Job(
+        sweep.hydra.job.config_name, tuple(overrides), dict(choices), str(config.hydra.sweep.subdir), folder
+    )
+    return replace(job, wandb=_wandb(config, job))
+
+
+def _wandb(config: DictConfig, job: Job) -> tuple[str, ...]:
+    logger = (config.get("logger") or {}).get("wandb")
+    if logger is None:
+        return ()
+    meant = {"name": job.title or job.name, "group": "_".join(job.folder.absolute().parent.parts[-2:])}
+    return tuple(f"{WANDB[key]}{quoted(value)}" for key, value in meant.items() if logger[key] is None)
 
 
 def quoted(text: str) -> str:

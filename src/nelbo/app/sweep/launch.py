@@ -3,10 +3,12 @@
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.plugins.launcher import Launcher
 
 from nelbo.app.sweep.job import Job
@@ -28,7 +30,7 @@ def launch(launcher: Launcher, jobs: Sequence[Job]) -> None:
         job.forget_failure()
     arguments = [job.arguments() for job in waiting]
     try:
-        with _workers_save_first():
+        with nullcontext() if isinstance(launcher, BasicLauncher) else _workers_save_first():
             launcher.launch(arguments, initial_job_idx=0)
     except Exception as error:  # whatever a launcher has to say when it loses a worker
         if len(waiting) == 1:
@@ -46,28 +48,32 @@ def _died(job: Job, error: Exception) -> None:
     reason = f"its process died: {type(error).__name__}: {' '.join(str(error).split())}"
     job.folder.mkdir(parents=True, exist_ok=True)
     Outcome(reason, None, 0.0).write(job.folder)
+    print(f"job {job.name} ({job.title}) failed: {reason}", file=sys.stderr, flush=True)
 
 
 @contextmanager
 def _workers_save_first() -> Iterator[None]:
-    """Ctrl-C interrupts the workers, and the launcher, which would kill them, when they have saved.
+    """A signal interrupts the workers, and when they have saved the launcher, which would kill them.
 
     A second Ctrl-C does not wait.
     """
 
-    def interrupt(*_: object) -> None:
+    def interrupt(number: int, _: object) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         workers = multiprocessing.active_children()
         for worker in workers:
-            if worker.pid is not None:
-                os.kill(worker.pid, signal.SIGINT)
+            assert worker.pid is not None
+            os.kill(worker.pid, signal.SIGINT)
         until = time.monotonic() + SECONDS_TO_SAVE
         for worker in workers:
             worker.join(max(until - time.monotonic(), 0.0))
+        if number == signal.SIGTERM:
+            sys.exit(128 + number)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
