@@ -106,8 +106,12 @@ def test_jobs_name_and_group_their_wandb_runs(sweep):
     ended = sweep("loss=simple,vlb", "logger.wandb.project=p", job=job)
     group = "_".join(ended.folder.parts[-2:])
     assert seen == [("loss=simple", group), ("loss=vlb", group)]
-    sweep("loss=simple,vlb", "logger.wandb.name=mine", job=job, folder=ended.folder.with_name("named"))
+    named = ended.folder.with_name("named")
+    sweep("seed=0,1", "logger.wandb.name=mine", job=job, folder=named)
     assert [name for name, _ in seen[2:]] == ["mine", "mine"]
+    (named / "1/job.json").unlink()
+    again = sweep(f"resume={named}", job=job, folder=named, begin=())
+    assert (again.code, len(seen)) == (0, 5)
 
 
 @pytest.mark.slow

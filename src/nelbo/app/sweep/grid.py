@@ -45,8 +45,8 @@ class GridSweeper(BasicSweeper):
         for combinations in self.split_arguments(overrides, self.max_batch_size):
             batches.append([])
             for combination in combinations:
-                options = dict(override.partition("=")[::2] for override in combination)
-                choices = {key: value for key, value in options.items() if key in chosen}
+                options = [override.partition("=") for override in combination]
+                choices = {option: value for option, _, value in options if option in chosen}
                 batches[-1].append(plan(number, combination, choices, self.config, loader))
                 number += 1
         return batches

@@ -76,9 +76,8 @@ class Job:
         """
         if not self.is_begun:
             return
-        written = map(str, OmegaConf.load(self.folder / OVERRIDES))
-        found = [override for override in written if not override.startswith(tuple(WANDB.values()))]
-        if found != list(self.overrides):
+        found = _without_names([str(override) for override in OmegaConf.load(self.folder / OVERRIDES)])
+        if found != _without_names(self.overrides):
             raise ValueError(
                 f"{self.folder} holds a job of other options ({' '.join(found)}): "
                 "choose another hydra.sweep.dir"
@@ -95,9 +94,12 @@ class Job:
                 given.append(f"resume={quoted(str(self.folder))}")
         return given
 
-    def forget_failure(self) -> None:
-        """Before another attempt."""
+    def clear(self) -> None:
+        """Before another attempt. A training and samples go on; an evaluation is made again."""
         (self.folder / FILE_NAME).unlink(missing_ok=True)
+        if self.command == "evaluate":
+            for name in ("evaluation.json", "bound.parquet"):
+                (self.folder / name).unlink(missing_ok=True)
 
 
 def plan(
@@ -124,6 +126,11 @@ def plan(
         sweep.hydra.job.config_name, tuple(overrides), dict(choices), str(config.hydra.sweep.subdir), folder
     )
     return replace(job, wandb=_wandb(config, job))
+
+
+def _without_names(overrides: Sequence[str]) -> list[str]:
+    """Without those of the W&B run, which depend on where the sweep's folder is."""
+    return [override for override in overrides if not override.startswith(tuple(WANDB.values()))]
 
 
 def _wandb(config: DictConfig, job: Job) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ def launch(launcher: Launcher, jobs: Sequence[Job]) -> None:
     if not waiting:
         return
     for job in waiting:
-        job.forget_failure()
+        job.clear()
     arguments = [job.arguments() for job in waiting]
     try:
         with nullcontext() if isinstance(launcher, BasicLauncher) else _workers_save_first():

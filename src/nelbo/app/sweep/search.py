@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
@@ -60,7 +60,7 @@ class OptunaSweeper(Sweeper):
         n_jobs: int,
         study_name: str,
         storage: str,
-        direction: str,
+        direction: Literal["minimize", "maximize"],
         seed: int,
         sampler: "Callable[..., BaseSampler]",
         params: Mapping[str, Any] | None = None,
@@ -69,14 +69,14 @@ class OptunaSweeper(Sweeper):
         self.n_jobs = n_jobs if n_jobs > 0 else os.cpu_count() or 1
         self.study_name = study_name
         self.storage = storage
-        self.direction = direction
+        self.direction: Literal["minimize", "maximize"] = direction
         self.seed = seed
         self.sampler = sampler
         self.params = params or {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before the sweep."""
-        self.config = config
+        self.master = config
         self.loader = hydra_context.config_loader
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context, task_function, config
@@ -93,14 +93,14 @@ class OptunaSweeper(Sweeper):
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         space = self._space(arguments)
-        Path(self.config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)  # where the storage may be
+        Path(self.master.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)  # where the storage may be
         study = optuna.create_study(
             study_name=self.study_name, storage=self.storage, direction=self.direction, load_if_exists=True
         )
         begun = {trial.number: self._job(trial, space) for trial in self._own_trials(study)}
         for job in begun.values():
             job.refuse_other_options()
-        with sweep_folder(self.config) as known:
+        with sweep_folder(self.master) as known:
             known += begun.values()
             say_what_is_done(known)
             for trials in self._batches(study, space):
@@ -131,12 +131,12 @@ class OptunaSweeper(Sweeper):
 
     @property
     def _folder(self) -> str:
-        return str(Path(self.config.hydra.sweep.dir).resolve())
+        return str(Path(self.master.hydra.sweep.dir).resolve())
 
     def _job(self, trial: "FrozenTrial | Trial", space: Space) -> Job:
         choices = {option: str(value) for option, value in trial.params.items()}
         overrides = [*space.fixed, *(f"{option}={value}" for option, value in choices.items())]
-        return plan(trial.number, overrides, choices, self.config, self.loader)
+        return plan(trial.number, overrides, choices, self.master, self.loader)
 
     def _space(self, arguments: list[str]) -> Space:
         parser = OverridesParser.create(config_loader=self.loader)
