@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from nelbo.training.module import DiffusionModule
 
 
-def train(config: DictConfig) -> None:
-    """Train, validate and test one model.
+def train(config: DictConfig) -> float:
+    """Train, validate and test one model. Returned is the validation bound at the end, for searches.
 
     Raises:
         ValueError: for a configuration that cannot work.
@@ -31,6 +31,7 @@ def train(config: DictConfig) -> None:
     from nelbo.app import build
     from nelbo.app.launcher import launcher
     from nelbo.app.quiet import quieten_libraries
+    from nelbo.app.resume import start_anew
     from nelbo.dashboard.report import report_finished_run
     from nelbo.dashboard.terminal import print_bound
     from nelbo.dashboard.wandb_run import finish
@@ -40,6 +41,8 @@ def train(config: DictConfig) -> None:
     torch.set_float32_matmul_precision("high")  # TF32 in the network; the bound is not made of matmuls
     run_dir = Path(config.run_dir)
 
+    if config.resume is not None:
+        start_anew(run_dir)
     refuse_used_folder(run_dir)
     data: DataModule = instantiate(config.data)
     module = build.build_module(config, data.spec)
@@ -69,6 +72,7 @@ def train(config: DictConfig) -> None:
     if trainer.is_global_zero:
         report_finished_run(run_dir)
         print_bound(metrics, ("val", "test"), module.unit, run_dir)
+    return metrics[f"val/{module.unit.metric}"]
 
 
 def refuse_used_folder(run_dir: Path) -> None:
