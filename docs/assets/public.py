@@ -1,4 +1,4 @@
-"""An extension of Griffe: a class is shown where it is defined, and not again in the package that lists it."""
+"""An extension of Griffe: a class is shown where it is defined, and not again in a package that lists it."""
 
 from typing import Any
 

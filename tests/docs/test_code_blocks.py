@@ -5,7 +5,7 @@ A comment before a block says how, and why it is not simply run:
     <!-- file: conf/schedule/mine.yaml -->         written into the copy of the tree that the page is run in
     <!-- check: few-steps: it trains for minutes -->   run with options that make it short
     <!-- check: few-steps, refused: why -->         the same, and it must fail with one line
-    <!-- check: few-steps, composed "released.pt": its file is not here -->   lines with that word composed only
+    <!-- check: few-steps, composed "some.pt": it is not here -->   lines with that word are composed only
     <!-- check: compose: it takes a GPU -->         not run: options are composed, commands looked up
 
 Bash and Python without a comment are run as they are.
@@ -36,7 +36,9 @@ HOW_TOS = [ROOT / "docs/quickstart.md", *sorted((ROOT / "docs/how-to").glob("*.m
 README = ROOT / "README.md"
 PAGES = [README, *HOW_TOS]
 
-FENCE = re.compile(r"(?:<!-- (?P<comment>[^>]*) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
+FENCE = re.compile(
+    r"(?:<!-- (?P<comment>[^>]*) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S
+)
 CHECK = re.compile(
     r'check: (?P<how>few-steps|compose)(?P<refused>, refused)?(?:, composed "(?P<word>[^"]+)")?: (?P<why>.+)'
 )
@@ -73,7 +75,9 @@ def blocks(page: Path) -> list[Block]:
         file = comment.removeprefix("file: ") if comment.startswith("file: ") else None
         check = CHECK.fullmatch(comment)
         assert not comment or file or check, f"{page.name}:{line}: {comment} is no check: see {__file__}"
-        how, refused, word = (check["how"], bool(check["refused"]), check["word"]) if check else ("run", False, None)
+        how, refused, word = (
+            (check["how"], bool(check["refused"]), check["word"]) if check else ("run", False, None)
+        )
         found.append(Block(page, line, match["language"], match["text"], file, how, refused, word))
     return found
 
@@ -84,7 +88,9 @@ COMPOSED = [
     pytest.param(
         command,
         id=f"{page.stem}:{block.line}:{command[:60]}",
-        marks=[pytest.mark.slow] if command.startswith("wandb") else [],  # its command line takes long to import
+        marks=[pytest.mark.slow]
+        if command.startswith("wandb")
+        else [],  # its command line takes long to import
     )
     for page in PAGES
     for block in blocks(page)
@@ -149,7 +155,7 @@ def composes(name: str, options: list[str]) -> None:
 
 FILES = ("train.py", "evaluate.py", "sample.py", "Makefile", "pyproject.toml", "constraints.txt")
 FOLDERS = ("src", "conf", "tests", "benchmarks")
-# what the README calls a trained model and finished runs: small, conditional, and a network diffusers has, too
+# what the README calls a trained model and runs: small, conditional, with a network that diffusers has, too
 MODEL = ("schedule.num_steps=50", "model.channels=32", "conditional=true", "label_dropout=0.1")
 
 
@@ -158,12 +164,16 @@ def tree(tmp_path_factory, tiny) -> Path:
     """A copy of the repository with two runs, a checkpoint and a folder of images in it."""
     folder = tmp_path_factory.mktemp("documented") / "tree"
     for name in FOLDERS:
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        shutil.copytree(
+            ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
+        )
     for name in FILES:
         shutil.copy(ROOT / name, folder)
     small = [option for option in tiny if not option.startswith("model")]
     for name, options in {"A": ("schedule=cosine", *MODEL), "B": ("schedule=linear", *MODEL)}.items():
-        done = bash(shlex.join(["python", "train.py", *small, *options, f"hydra.run.dir=outputs/{name}"]), folder)
+        done = bash(
+            shlex.join(["python", "train.py", *small, *options, f"hydra.run.dir=outputs/{name}"]), folder
+        )
         assert done.returncode == 0, done.stderr
     shutil.copy(folder / "outputs/A/checkpoints/last.ckpt", folder)
     (folder / "my/images").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Create the Weights & Biases workspace of a project: the bound term by term, grouped by schedule and loss."""
+"""Create the Weights & Biases workspace of a project: the bound term by term, by schedule and loss."""
 
 from argparse import ArgumentParser, Namespace
 from importlib.util import find_spec
@@ -10,11 +10,18 @@ def add_arguments(parser: ArgumentParser) -> None:
     """What can be said after ``python -m nelbo workspace``."""
     parser.add_argument("entity", metavar="ENTITY", help="W&B user or team")
     parser.add_argument("project", metavar="PROJECT", help="W&B project that runs log to, such as nelbo")
-    parser.add_argument("--dry-run", action="store_true", help="print the definition as JSON, and save nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the definition as JSON, and save nothing"
+    )
 
 
 def run(arguments: Namespace) -> None:
-    """Save the workspace and say where it is, or print it."""
+    """Save the workspace and say where it is, or print it.
+
+    Raises:
+        ValueError: without the library, or without a key to save with.
+        OSError: when W&B cannot be reached, or refuses.
+    """
     if find_spec("wandb_workspaces") is None:
         raise ValueError(f"this command needs wandb-workspaces: {INSTALL}")
 
