@@ -104,9 +104,7 @@ def raised(body: list[ast.stmt]) -> set[str]:
 
 def test_everything_public_has_a_docstring():
     missing = [found.name for found in definitions() if not found.docstring]
-    missing += [
-        str(path) for path in PACKAGE.rglob("*.py") if not ast.get_docstring(parsed(path))
-    ]
+    missing += [str(path) for path in PACKAGE.rglob("*.py") if not ast.get_docstring(parsed(path))]
     assert not missing, "\n".join(missing)
 
 

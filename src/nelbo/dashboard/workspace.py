@@ -14,7 +14,7 @@ LINE_CHART = "wandb/line/v0"  # the chart that wandb.plot.line makes
 
 
 def bound_workspace(entity: str, project: str) -> ws.Workspace:
-    """The workspace, not saved yet. Discrete data has ``bpd``, in bits/dim, and other data ``nelbo``, in nats."""
+    """The workspace, not saved yet. Discrete data has ``bpd`` (bits/dim), other data ``nelbo`` (nats)."""
     return ws.Workspace(
         entity=entity,
         project=project,
