@@ -34,7 +34,7 @@ from nelbo.app.command import SPOKEN
 ROOT = Path(__file__).parents[2]
 HOW_TOS = [ROOT / "docs/quickstart.md", *sorted((ROOT / "docs/how-to").glob("*.md"))]
 README = ROOT / "README.md"
-PAGES = [README, *HOW_TOS]
+PAGES = [README, ROOT / "CONTRIBUTING.md", *HOW_TOS]
 
 FENCE = re.compile(
     r"(?:<!-- (?P<comment>[^>]*) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S
@@ -241,6 +241,15 @@ def test_the_blocks_of_a_page_run_one_after_the_other(page, copy, tiny):
                 assert (ended.returncode != 0) == block.refused, f"{where}: {command}: {ended.stderr}"
                 if block.refused:
                     assert ended.stderr.startswith("error: "), f"{where}: {ended.stderr}"
+
+
+def test_the_chinese_readme_has_the_same_commands_and_choices():
+    chinese = ROOT / "README.zh-CN.md"
+    assert [block.commands for block in blocks(chinese) if block.language == "bash"] == [
+        block.commands for block in blocks(README) if block.language == "bash"
+    ]
+    first_cells = re.compile(r"^\| `([^`]+)`.*$", re.M)
+    assert first_cells.findall(chinese.read_text()) == first_cells.findall(README.read_text())
 
 
 def test_files_of_the_how_tos_are_new_and_nothing_else_is_unchecked():
