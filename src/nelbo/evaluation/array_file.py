@@ -39,7 +39,7 @@ def save(path: Path, arrays: Mapping[str, Tensor], about: Mapping[str, str]) -> 
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Arrays by name, and what was said about them.
+    """Arrays of any shape (...) by name, and what was said about them.
 
     Raises:
         ValueError: naming the file, when it is damaged or another kind of file.
