@@ -18,8 +18,8 @@ needs_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no /d
     [
         ("metrics.csv", "{run}: the disk is full"),
         ("samples/step_00000003.png", "{run}: the disk is full"),
-        ("bound.parquet.tmp", "{run}/bound.parquet"),
-        ("summary.json", "{run}: the disk is full"),
+        pytest.param("bound.parquet.tmp", "{run}/bound.parquet", marks=pytest.mark.slow),
+        pytest.param("summary.json", "{run}: the disk is full", marks=pytest.mark.slow),
     ],
 )
 def test_the_line_names_it_and_the_last_checkpoint_is_whole(written, named, command, tiny, tmp_path):
