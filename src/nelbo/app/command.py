@@ -32,6 +32,11 @@ SPOKEN = {
 NUMBERS_OR_WORDS = ("trainer.devices",)  # Lightning takes auto and lists as well
 NUMBERS_OR_NULL = ("steps", "max_examples", "label", "guidance", "sampler.steps", "estimator.max_evaluations")
 
+WITHOUT_WORKERS = (
+    "data.num_workers=0 fetches in the main process; if workers are needed, give them more memory or shared "
+    "memory (/dev/shm), or use fewer"
+)
+
 
 def run(config_name: str, job: Callable[[DictConfig], float | None]) -> None:
     """Compose ``conf/<config_name>.yaml`` with the command line and run the job on it.
@@ -98,6 +103,8 @@ def one_line(error: BaseException, config_name: str) -> str:
     while isinstance(error, InstantiationException) and error.__cause__ is not None:
         error = error.__cause__
     message = " ".join(str(error).split())
+    if message.startswith("DataLoader worker (pid"):
+        return f"a process that fetches data died ({message}): {WITHOUT_WORKERS}"
     if isinstance(error, HydraException | OmegaConfBaseException):
         message = re.sub(r"^In '.*?': | Config search path: .*$", "", message)
         group = re.match(r"Could not override '([\w/]+)'. No match in the defaults list", message)

@@ -64,7 +64,7 @@ def train(config: DictConfig) -> float:
         if trainer.is_global_zero:
             _write_summary(run_dir, metrics, data, module, trainer)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise OSError(f"cannot write to {run_dir}: the disk is full") from error
     finally:

@@ -3,6 +3,7 @@
 Online when a key is configured and the server answers, otherwise offline; ``WANDB_MODE`` overrules.
 """
 
+import logging
 import netrc
 import os
 from collections.abc import Iterable
@@ -12,10 +13,10 @@ from urllib.parse import urlparse
 
 import wandb
 import wandb.errors
-from lightning.pytorch.loggers import Logger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 
-SECONDS_TO_WAIT_FOR_THE_SERVER = 20
+from nelbo.dashboard.wandb_guard import GuardedWandbLogger
 
 
 def wandb_logger(
@@ -25,7 +26,9 @@ def wandb_logger(
     group: str | None = None,
     tags: list[str] | None = None,
     entity: str | None = None,
-) -> WandbLogger:
+    init_timeout: float = 20.0,
+    finish_timeout: float = 60.0,
+) -> GuardedWandbLogger:
     """Start a run, on rank 0 alone, and return its logger.
 
     Args:
@@ -35,10 +38,16 @@ def wandb_logger(
         group: that the run belongs to, such as a sweep.
         tags: of the run.
         entity: W&B user or team.
+        init_timeout: seconds to wait for the server at the start, before the run is begun offline.
+        finish_timeout: seconds to wait at the end for what is not uploaded yet.
     """
     if rank_zero_only.rank != 0:
-        return WandbLogger(save_dir=save_dir)
-    settings = wandb.Settings(init_timeout=SECONDS_TO_WAIT_FOR_THE_SERVER, silent=True, console="off")
+        return GuardedWandbLogger(save_dir)
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # W&B's measurements of itself
+    wandb.setup(wandb.Settings(show_info=False))
+    settings = wandb.Settings(
+        init_timeout=init_timeout, finish_timeout=finish_timeout, silent=True, console="off"
+    )
     start = partial(
         wandb.init,
         dir=save_dir,
@@ -50,19 +59,23 @@ def wandb_logger(
         settings=settings,
     )
     mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
+    failure = None
     try:
         run = start(mode=mode)  # pyright: ignore[reportArgumentType]  # wandb names the valid ones
-    except (wandb.errors.CommError, wandb.errors.UsageError, wandb.errors.AuthenticationError) as error:
-        first_line = str(error).splitlines()[0]
-        rank_zero_warn(f"W&B: {first_line}; the run is kept offline, `wandb sync` uploads it later")
+    except (wandb.errors.CommError, wandb.errors.UsageError) as error:
+        failure = str(error).splitlines()[0]
         run = start(mode="offline")
-    return WandbLogger(save_dir=save_dir, experiment=run)
+    logger = GuardedWandbLogger(save_dir, run)
+    if failure is not None:
+        logger.tell(f"{failure}; the run is offline")
+    return logger
 
 
 def finish(loggers: Iterable[Logger]) -> None:
     """End the W&B run, so that the next job of a sweep starts one of its own."""
-    if any(isinstance(logger, WandbLogger) for logger in loggers):
-        wandb.finish()
+    for logger in loggers:
+        if isinstance(logger, GuardedWandbLogger):
+            logger.finish()
 
 
 def has_key() -> bool:

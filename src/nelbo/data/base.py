@@ -53,6 +53,8 @@ class DataModule(LightningDataModule, ABC):
         self.num_workers = num_workers
         self.seed = seed
         self.flip = flip
+        self.left_out: dict[SplitName, list[str]] = {}
+        """Names of the examples of a split that could not be read and are not part of it."""
         self._splits: dict[SplitName, Examples] = {}
 
     @property

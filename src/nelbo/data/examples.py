@@ -26,11 +26,28 @@ class Examples(ABC):
 
     @abstractmethod
     def fetch(self, indices: Tensor, epoch: int) -> Batch:
-        """The examples at ``indices`` (B,) as they look in ``epoch``."""
+        """The examples at ``indices`` (B,) as they look in ``epoch``.
 
-    def __getitem__(self, request: Request) -> Batch:
-        """What torch's DataLoader calls; the epoch comes along because workers outlive it."""
-        return self.fetch(torch.tensor(request.indices), request.epoch)
+        Where ``Batch.index`` is not what was asked for, that example stands in for one that cannot be read.
+
+        Raises:
+            ValueError: for an example that cannot be read, naming it.
+        """
+
+    def name(self, index: int) -> str:
+        """What a person can find an example by."""
+        return f"example {index}"
+
+    def __getitem__(self, request: Request) -> Batch | ValueError:
+        """What torch's DataLoader calls; the epoch comes along because workers outlive it.
+
+        An example that cannot be read is returned as an error, not raised: what a worker raises arrives as
+        text, wrapped in the worker's traceback.
+        """
+        try:
+            return self.fetch(torch.tensor(request.indices), request.epoch)
+        except ValueError as error:
+            return error
 
 
 class TensorExamples(Examples):
@@ -70,6 +87,10 @@ class RandomSubset(Examples):
     def __len__(self) -> int:
         return len(self.chosen)
 
+    def name(self, index: int) -> str:
+        """As all of them name it."""
+        return self.examples.name(int(self.chosen[index]))
+
     def fetch(self, indices: Tensor, epoch: int) -> Batch:
         """The examples at ``indices`` (B,), which count within the subset."""
         return self.examples.fetch(self.chosen[indices], epoch)._replace(index=indices)
@@ -84,6 +105,10 @@ class Flipped(Examples):
 
     def __len__(self) -> int:
         return len(self.examples)
+
+    def name(self, index: int) -> str:
+        """As the images name it."""
+        return self.examples.name(index)
 
     def fetch(self, indices: Tensor, epoch: int) -> Batch:
         """The images at ``indices``, those that are to be mirrored in ``epoch`` mirrored."""

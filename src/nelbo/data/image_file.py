@@ -13,6 +13,8 @@ from nelbo.data.examples import Examples
 
 MODES = {1: "L", 3: "RGB"}
 """What Pillow calls images of so many channels."""
+MOST_IN_A_ROW = 100
+"""Broken images side by side are a disk that went away, and not images to pass over."""
 
 
 def decode(path: Path, size: int, channels: int) -> Tensor:
@@ -55,19 +57,47 @@ class ImageFiles(Examples):
         paths: one file per example.
         size, channels: see ``decode``.
         label: ``(N,)`` int64, or None.
+        stand_in: let the next image that can be read, in the order of the indices, stand in for one that
+            cannot: which one it is depends on nothing but the files.
     """
 
-    def __init__(self, paths: Sequence[Path], size: int, channels: int, label: Tensor | None) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        size: int,
+        channels: int,
+        label: Tensor | None,
+        stand_in: bool = False,
+    ) -> None:
         self.paths = paths
         self.size = size
         self.channels = channels
         self.label = label
+        self.stand_in = stand_in
 
     def __len__(self) -> int:
         return len(self.paths)
 
+    def name(self, index: int) -> str:
+        """The path."""
+        return str(self.paths[index])
+
     def fetch(self, indices: Tensor, epoch: int) -> Batch:
         """Decode the images at ``indices``; the same in every epoch."""
-        images = [decode(self.paths[i], self.size, self.channels) for i in indices.tolist()]
-        label = None if self.label is None else self.label[indices]
-        return Batch(torch.stack(images), label, indices)
+        read = [self._read(i) for i in indices.tolist()]
+        shown = torch.tensor([index for index, _ in read])
+        label = None if self.label is None else self.label[shown]
+        return Batch(torch.stack([image for _, image in read]), label, shown)
+
+    def _read(self, index: int) -> tuple[int, Tensor]:
+        """The image at ``index``, or the one that stands in for it, with the index of what it is."""
+        attempts = min(MOST_IN_A_ROW, len(self)) if self.stand_in else 1
+        for i in range(index, index + attempts):
+            shown = i % len(self)
+            try:
+                return shown, decode(self.paths[shown], self.size, self.channels)
+            except ValueError as error:
+                if attempts == 1:
+                    raise
+                last = error
+        raise ValueError(f"{attempts} images in a row cannot be read; the last one: {last}")

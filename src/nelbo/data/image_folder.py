@@ -1,16 +1,21 @@
 """Any folder of images."""
 
 import hashlib
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
 
 from nelbo.data.base import DataModule, SplitName
 from nelbo.data.examples import Examples, TensorExamples
-from nelbo.data.image_file import MODES, ImageFiles, check
+from nelbo.data.image_file import MODES, ImageFiles, check, decode
 from nelbo.data.spec import DataSpec
+
+T = TypeVar("T")
 
 _SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _BUCKET: dict[SplitName, int] = {"val": 0, "test": 1}  # of twenty; training has the others
@@ -31,11 +36,16 @@ class ImageFolder(DataModule):
         channels: 3 (RGB) or 1 (grey).
         in_memory: decode every image once, in ``setup``, where a broken one shows before training; otherwise
             each time it is asked for, and ``setup`` reads the headers alone.
+        on_corrupt: what becomes of an image that cannot be read. ``stop``: an error that names it. ``skip``:
+            found by ``setup`` it is left out of its split, whose count says so; found in the middle of
+            training, the next image that can be read stands in for it, so that batches keep their size and
+            their order. Nothing stands in for held-out images: their bound would count another image twice.
+            So ``setup`` decodes all of those.
         flip: mirror training images at random.
         batch_size, eval_batch_size, num_workers, seed: see ``DataModule``.
 
     Raises:
-        ValueError: if ``channels`` is neither 1 nor 3.
+        ValueError: if ``channels`` is neither 1 nor 3, or ``on_corrupt`` neither stop nor skip.
     """
 
     def __init__(
@@ -44,6 +54,7 @@ class ImageFolder(DataModule):
         size: int = 32,
         channels: int = 3,
         in_memory: bool = True,
+        on_corrupt: str = "stop",
         flip: bool = True,
         batch_size: int = 128,
         eval_batch_size: int = 512,
@@ -59,10 +70,13 @@ class ImageFolder(DataModule):
         )
         if channels not in MODES:
             raise ValueError(f"data.channels must be 1 (grey) or 3 (RGB), got {channels}")
+        if on_corrupt not in ("stop", "skip"):
+            raise ValueError(f"data.on_corrupt={on_corrupt}: expected stop or skip")
         self.root = Path(root)
         self.size = size
         self.channels = channels
         self.in_memory = in_memory
+        self.skips = on_corrupt == "skip"
 
     @property
     def spec(self) -> DataSpec:
@@ -89,14 +103,49 @@ class ImageFolder(DataModule):
                 f"none of the {total} images in {self.root} fell to the {name} split: add images, or "
                 f"sort them into {self.root}/train, {self.root}/val and {self.root}/test"
             )
+        # what cannot be read shall show now, and not after hours of training
+        wholly = self.in_memory or (self.skips and name != "train")
+        readable = self._readable(name, partial(decode, size=self.size, channels=self.channels) if wholly else check)
+        if self.in_memory:
+            kept, images = zip(*readable, strict=True)
+            return TensorExamples(torch.stack(images), self._labels(kept))
+        kept = [entry for entry, _ in readable]
+        paths = [entry.path for entry in kept]
+        return ImageFiles(
+            paths, self.size, self.channels, self._labels(kept), stand_in=self.skips and name == "train"
+        )
+
+    def _readable(self, name: SplitName, read: Callable[[Path], T]) -> Iterator[tuple["_Entry", T]]:
+        """The images of a split that can be read, each with what was read of it.
+
+        Raises:
+            ValueError: for one that cannot, if none may be left out, or if all would be.
+        """
+        left_out = []
+        for entry in self._entries[name]:
+            try:
+                content = read(entry.path)
+            except ValueError:
+                if not self.skips:
+                    raise
+                left_out.append(str(entry.path))
+                continue
+            yield entry, content
+        self.left_out[name] = left_out
+        if not left_out:
+            return
+        total = len(self._entries[name])
+        if len(left_out) == total:
+            raise ValueError(f"none of the {total} images of the {name} split can be read, such as {left_out[0]}")
+        rank_zero_warn(
+            f"{len(left_out)} of the {total} images of the {name} split cannot be read and are left out, "
+            f"such as {left_out[0]}"
+        )
+
+    def _labels(self, entries: Sequence["_Entry"]) -> Tensor | None:
+        """The class of each image, (N,); None if there are no classes."""
         number = {class_name: i for i, class_name in enumerate(self.classes)}
-        label = torch.tensor([number[entry.class_name] for entry in entries]) if number else None
-        files = ImageFiles([entry.path for entry in entries], self.size, self.channels, label)
-        if not self.in_memory:
-            for entry in entries:
-                check(entry.path)  # what is no image shall show now, and not after hours of training
-            return files
-        return TensorExamples(files.fetch(torch.arange(len(files)), epoch=0).x0, label)
+        return torch.tensor([number[entry.class_name] for entry in entries]) if number else None
 
     @cached_property
     def _entries(self) -> dict[SplitName, list["_Entry"]]:

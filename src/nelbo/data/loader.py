@@ -40,8 +40,10 @@ class Loader:
         self._consumed = 0
         self._resuming = False
         self._in_flight = in_flight
+        self._examples = examples
+        self._unreadable: list[int] = []
         self._requests: list[Request] = []  # filled anew for each pass: workers outlive an epoch
-        self._loader: DataLoader[Batch] = DataLoader(
+        self._loader: DataLoader[Batch | ValueError] = DataLoader(
             examples,  # pyright: ignore[reportArgumentType]  # indexed by Request, not by int
             batch_size=None,
             sampler=self._requests,  # pyright: ignore[reportArgumentType]
@@ -61,15 +63,27 @@ class Loader:
 
         Nothing runs before the first batch is asked for, and it must not: Lightning makes the
         iterator of its first epoch before it says which epoch that is.
+
+        Raises:
+            ValueError: for an example that cannot be read, naming it.
         """
         if not self._resuming:
             self._consumed = 0
         self._resuming = False
         left = self.order.batches(self.epoch)[self._consumed :]
         self._requests[:] = [Request(self.epoch, indices.tolist()) for indices in left]
-        for batch in self._loader:
+        for wanted, batch in zip(left, self._loader, strict=True):
+            if isinstance(batch, ValueError):
+                raise batch
+            self._unreadable += wanted[wanted != batch.index].tolist()
             self._consumed += 1  # what was yielded: workers have fetched further ahead
             yield batch
+
+    def take_unreadable(self) -> list[str]:
+        """Names of the examples that another stood in for since this was last asked, once for each time."""
+        names = [self._examples.name(index) for index in self._unreadable]
+        self._unreadable.clear()
+        return names
 
     @property
     def sampler(self) -> "Loader":

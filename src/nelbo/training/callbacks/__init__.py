@@ -9,6 +9,7 @@ from nelbo.training.callbacks.sample_grid import SampleGrid
 from nelbo.training.callbacks.sample_quality import SampleQuality
 from nelbo.training.callbacks.stop_on_non_finite import StopOnNonFinite
 from nelbo.training.callbacks.throughput import Throughput
+from nelbo.training.callbacks.unreadable import Unreadable
 from nelbo.training.callbacks.validation_bound import ValidationBound
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "StepProgress",
     "StopOnNonFinite",
     "Throughput",
+    "Unreadable",
     "ValidationBound",
 ]

@@ -1,0 +1,69 @@
+"""Training images that could not be read: counted, and named in ``unreadable.txt``."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from nelbo.data import DataModule
+from nelbo.data.loader import Loader
+from nelbo.training.ranks import add_over_ranks
+
+
+class Unreadable(Callback):
+    """Log ``data/skipped``, how many examples of the epoch another one stood in for, and name them in a file.
+
+    Nothing is logged of an epoch that was read whole, and without such examples there is no file. Data sets
+    stop at the first example that cannot be read unless they are told to skip it.
+
+    Args:
+        run_dir: the run's folder.
+    """
+
+    def __init__(self, run_dir: str) -> None:
+        self.path = Path(run_dir) / "unreadable.txt"
+        self._named: set[str] = set()
+        self._skipped = 0  # in this epoch, on this rank
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Name what was left out from the beginning."""
+        data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        assert isinstance(data, DataModule)
+        if trainer.is_global_zero:
+            for names in data.left_out.values():
+                self._name(names)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count what was passed over."""
+        loader = trainer.train_dataloader
+        assert isinstance(loader, Loader)
+        names = loader.take_unreadable()
+        self._skipped += len(names)
+        self._name(names)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report the epoch."""
+        skipped = torch.tensor([float(self._skipped)], dtype=torch.float64, device=pl_module.device)
+        add_over_ranks(trainer, skipped)
+        self._skipped = 0
+        if skipped.item() == 0:
+            return
+        pl_module.log("data/skipped", skipped.item())
+        if trainer.is_global_zero:
+            print(
+                f"warning: epoch {trainer.current_epoch}: {int(skipped.item())} training images could not be "
+                f"read, and others stood in for them; {self.path} names them",
+                file=sys.stderr,
+            )
+
+    def _name(self, names: list[str]) -> None:
+        """Add the names that are new to the file, which all ranks write to."""
+        new = [name for name in dict.fromkeys(names) if name not in self._named]
+        if new:
+            self._named.update(new)
+            with self.path.open("a") as file:
+                file.writelines(f"{name}\n" for name in new)
