@@ -13,6 +13,8 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from nelbo.app.resume import command_line
+
 CONFIG_DIR = Path(__file__).parents[3] / "conf"
 TRACEBACK = "HYDRA_FULL_ERROR"
 # What a person types, and what it is in the configuration: in evaluate.yaml an experiment is only a name, in
@@ -47,6 +49,12 @@ def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
 
     for word, option in SPOKEN.get(config_name, {}).items():
         sys.argv[1:] = [re.sub(rf"^{word}=", f"{option}=", argument) for argument in sys.argv[1:]]
+
+    def take_up_a_run() -> None:
+        sys.argv[1:] = command_line(sys.argv[1:])
+
+    if config_name == "train":
+        _or_one_line(take_up_a_run, config_name, wants_traceback)
     os.environ[TRACEBACK] = "1"  # Hydra then raises what it would otherwise print over many lines
     main = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(task)
     _or_one_line(main, config_name, wants_traceback)

@@ -10,9 +10,11 @@ mean of L_t is sum / count; rows of several steps may be added. The row with the
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from torch import Tensor
 
+from nelbo.atomic_file import replacing
 from nelbo.evaluation.tally import StepTable
 
 SCHEMA = pa.schema(
@@ -58,10 +60,31 @@ def append(path: Path, step: int, split: str, timesteps: Tensor, table: StepTabl
         schema=SCHEMA,
     )
     old = [pq.read_table(path, schema=SCHEMA)] if path.exists() else []
-    unfinished = path.with_name(path.name + ".tmp")
-    try:
-        pq.write_table(pa.concat_tables([*old, new]), unfinished, compression="zstd")
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise OSError(f"cannot write {path} ({error})") from error
+    _write(path, pa.concat_tables([*old, new]))
+
+
+def rewind(path: Path, trained: int, validated: int) -> None:
+    """Drop the rows that are written again when a run goes on from a checkpoint.
+
+    Args:
+        path: the parquet file; nothing happens when it is missing.
+        trained: optimizer steps of the checkpoint.
+        validated: optimizer steps at the last validation before it.
+
+    Raises:
+        OSError: naming the file, if it cannot be written.
+    """
+    if not path.exists():
+        return
+    rows = pq.read_table(path, schema=SCHEMA)
+    is_train, is_val = (pc.equal(rows["split"], split) for split in ("train", "val"))
+    stays = pc.or_(
+        pc.and_(is_train, pc.less_equal(rows["step"], trained)),
+        pc.and_(is_val, pc.less_equal(rows["step"], validated)),
+    )
+    _write(path, rows.filter(stays))
+
+
+def _write(path: Path, rows: pa.Table) -> None:
+    with replacing(path) as unfinished:
+        pq.write_table(rows, unfinished, compression="zstd")
