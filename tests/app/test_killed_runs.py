@@ -32,7 +32,7 @@ STATEFUL = (
 MODULE = "nelbo.training.module:DiffusionModule"
 MOMENTS = {
     "before the first checkpoint": (f"{MODULE}.training_step", 2),
-    "in a validation": (f"{MODULE}.validation_step", 7),
+    "in a validation": (f"{MODULE}.validation_step", 2),
     "when half a checkpoint is written": ("torch:save", 3),
     "when a checkpoint is about to take its place": ("nelbo.training.callbacks.checkpoint_file:sync", 3),
     "between an optimizer step and its average": ("nelbo.training.callbacks.ema:EMA.on_train_batch_end", 11),
@@ -85,16 +85,13 @@ def assert_same(folder: Path, reference: Path) -> None:
 def ended(tmp_path_factory, tiny) -> tuple[Path, dict[str, int]]:
     """The folder of a run that was left alone and of those that were not, and how each of them ended."""
     folder = tmp_path_factory.mktemp("killed")
-    jobs = [("whole", [*tiny, *STATEFUL, f"hydra.run.dir={folder}/whole"], None)]
-    for number, (name, moment) in enumerate(MOMENTS.items()):
-        where = f"{folder}/{number}"
-        jobs += [(name, [*tiny, *STATEFUL, f"hydra.run.dir={where}"], moment)]
-        jobs += [(f"{name}, resumed", [f"resume={where}"], None)]
-    command = [sys.executable, Path(__file__).with_name("killed_runs.py"), json.dumps([job[1:] for job in jobs])]
+    script = Path(__file__).with_name("killed_runs.py")
+    command = [sys.executable, script, folder, json.dumps([*MOMENTS.values()]), *tiny, *STATEFUL]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    return folder, dict(zip([job[0] for job in jobs], json.loads(done.stdout), strict=True))
+    names = ["whole", *(f"{name}{then}" for name in MOMENTS for then in ("", ", resumed"))]
+    return folder, dict(zip(names, json.loads(done.stdout), strict=True))
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

@@ -65,9 +65,10 @@ def train(config: DictConfig) -> None:
     try:  # from here on a W&B run is open, and must be ended whatever happens
         trainer = build.build_trainer(config, callbacks, loggers)
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
+        metrics = module.reported | _metrics(trainer)
         if module.validated_at != trainer.global_step:
             trainer.validate(module, datamodule=data, verbose=False)
-        metrics = module.reported | _metrics(trainer) | {"train_seconds": round(stopwatch.seconds, 1)}
+        metrics |= _metrics(trainer) | {"train_seconds": round(stopwatch.seconds, 1)}
         trainer.test(module, datamodule=data, verbose=False)
         metrics |= _metrics(trainer)
         if trainer.is_global_zero:
