@@ -1,8 +1,8 @@
 """Runs train.py in forks of one process that has imported and composed everything, and kills some of them.
 
 A script: python killed_runs.py FOLDER MOMENTS OPTION... MOMENTS is JSON, a list of [function, n]: the run in
-FOLDER/0 kills itself when the first function, as module:name, is called for the nth time, and is resumed; and so
-on. The run in FOLDER/whole is left alone. Prints how each ended as a list: the exit code, or minus the signal.
+FOLDER/0 kills itself when the first function, as module:name, is called for the nth time, and is resumed; and
+so on. The run in FOLDER/whole is left alone. Prints how each ended: the exit code, or minus the signal.
 """
 
 import importlib
@@ -64,7 +64,9 @@ def in_fork(config: DictConfig, folder: Path, moment: tuple[str, int] | None = N
             (folder / ".hydra").mkdir(parents=True, exist_ok=True)
             if config.resume is None:
                 OmegaConf.save(config, folder / ".hydra/config.yaml")
-                shutil.copy(Path(HydraConfig.get().runtime.output_dir) / ".hydra/overrides.yaml", folder / ".hydra")
+                shutil.copy(
+                    Path(HydraConfig.get().runtime.output_dir) / ".hydra/overrides.yaml", folder / ".hydra"
+                )
             train(config)
             code = 0
         finally:

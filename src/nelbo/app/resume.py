@@ -1,7 +1,8 @@
 """Going on with a run that was interrupted: ``python train.py resume=outputs/2026-01-31/12-00-00``.
 
-Before Hydra sees it, the command line becomes that of the run, with ``resume=`` and the new options after it, so
-that Hydra checks these against the right choices. The run's own configuration is then the one that it saved.
+Before Hydra sees it, the command line becomes that of the run, with ``resume=`` and the new options after it,
+so that Hydra checks these against the right choices. The configuration is then the one that the run saved,
+with the new options in it.
 """
 
 import json
@@ -28,8 +29,8 @@ ALLOWED = ("trainer.", "logger", "checkpoint_every", "data.num_workers", "data.r
 def command_line(arguments: list[str]) -> list[str]:
     """The command line that Hydra is to see; as it is where nothing is resumed.
 
-    ``resume=auto hydra.run.dir=FOLDER`` goes on with what is in the folder, or begins there: a job that may be
-    requeued is started by the same line every time.
+    ``resume=auto hydra.run.dir=FOLDER`` goes on with what is in the folder, or begins there: a job that may
+    be requeued is started by the same line every time.
 
     Raises:
         ValueError: for a folder without a run, or options that would change what is trained.

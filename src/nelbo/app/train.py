@@ -46,7 +46,8 @@ def train(config: DictConfig) -> None:
         if config.resume != resume.AUTO:
             config = resume.continued_config(config, run_dir)
         if resume.has_nothing_to_do(config, run_dir):
-            _say_that_it_is_finished(config, run_dir)
+            steps = config.trainer.max_steps
+            print(f"{run_dir} is finished, after {steps} steps: more of them with trainer.max_steps=...")
             return
         checkpoint = resume.newest_checkpoint(run_dir)
         resume.prepare(config, run_dir, checkpoint)
@@ -80,6 +81,8 @@ def train(config: DictConfig) -> None:
                 resume.requeue_slurm_job()
         # one of several processes that fails would have the others killed
         sys.exit(128 + stop.signal if trainer.is_global_zero else 0)
+    except SystemExit as ended:  # Lightning's answer to a second Ctrl-C
+        raise KeyboardInterrupt from ended
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -101,10 +104,6 @@ def refuse_used_folder(run_dir: Path) -> None:
         raise ValueError(
             f"{run_dir} already holds a run: choose another hydra.run.dir, or go on with it: resume={run_dir}"
         )
-
-
-def _say_that_it_is_finished(config: DictConfig, run_dir: Path) -> None:
-    print(f"{run_dir} is finished, after {config.trainer.max_steps} steps: trainer.max_steps=… makes it longer")
 
 
 def _metrics(trainer: "Trainer") -> dict[str, float]:

@@ -50,6 +50,7 @@ class MetricsFile(Logger):
         row = {**metrics, STEP: step}
         if self._columns is None:
             self._columns = columns(self.path)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         if row.keys() <= set(self._columns):
             with self.path.open("a", newline="") as file:
                 csv.DictWriter(file, self._columns).writerow(row)

@@ -10,7 +10,6 @@ mean of L_t is sum / count; rows of several steps may be added. The row with the
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from torch import Tensor
 
@@ -77,12 +76,9 @@ def rewind(path: Path, trained: int, validated: int) -> None:
     if not path.exists():
         return
     rows = pq.read_table(path, schema=SCHEMA)
-    is_train, is_val = (pc.equal(rows["split"], split) for split in ("train", "val"))
-    stays = pc.or_(
-        pc.and_(is_train, pc.less_equal(rows["step"], trained)),
-        pc.and_(is_val, pc.less_equal(rows["step"], validated)),
-    )
-    _write(path, rows.filter(stays))
+    split, step = (rows[name].to_numpy() for name in ("split", "step"))
+    stays = ((split == "train") & (step <= trained)) | ((split == "val") & (step <= validated))
+    _write(path, rows.filter(pa.array(stays)))
 
 
 def _write(path: Path, rows: pa.Table) -> None:

@@ -29,8 +29,8 @@ class DiffusionModule(LightningModule):
     """Trains a denoiser and measures its bound.
 
     Noise and timesteps of a training batch are functions of (seed, batch number) for the global batch, of
-    which each rank takes its rows: they depend neither on the number of processes nor on interruptions. Dropout
-    is a function of (seed, batch number, rank).
+    which each rank takes its rows: they depend neither on the number of processes nor on interruptions.
+    Dropout is a function of (seed, batch number, rank).
 
     Args:
         denoiser: what is trained.

@@ -17,8 +17,8 @@ LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 class LastCheckpoint(Checkpoint):
     """Save every ``every_n_steps`` steps, at the end, and when training is interrupted.
 
-    It is saved when the next batch is about to begin: all that belongs to the step before is done by then, its
-    validation and what it logged included. So a run that goes on from there repeats nothing and misses nothing.
+    It is saved when the next batch is about to begin: all that belongs to the step before is done by then,
+    its validation and what it logged included. So a run that goes on from there repeats and misses nothing.
 
     Args:
         folder: where ``last.ckpt`` goes.
@@ -64,10 +64,12 @@ class LastCheckpoint(Checkpoint):
 
         Several processes save together, which they can do only if all of them were interrupted at one step.
         """
-        together = trainer.world_size == 1 or isinstance(exception, Interrupted)
-        if trainer.training and trainer.global_step > 0 and self._is_between_steps and together:
+        is_between = isinstance(exception, Interrupted) or (
+            self._is_between_steps and trainer.world_size == 1
+        )
+        if trainer.training and trainer.global_step > 0 and is_between:
             self.save(trainer)
-            if trainer.is_global_zero and not isinstance(exception, Interrupted):
+            if not isinstance(exception, Interrupted):
                 print(f"stopped at step {trainer.global_step}, saved in {self.path}", file=sys.stderr)
 
     def save(self, trainer: Trainer) -> None:

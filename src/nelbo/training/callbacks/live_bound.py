@@ -82,7 +82,9 @@ class LiveBound(Callback):
         """Save what was added up since the last scalars and rows, on each rank."""
         if self._window is not None and self._steps is not None:
             sums = torch.cat([self._window.sums, self._steps.sums, self._loss])
-            every_rank = trainer.strategy.all_gather(sums).view(trainer.world_size, -1)
+            every_rank = sums.new_zeros(trainer.world_size, len(sums))
+            every_rank[trainer.global_rank] = sums
+            add_over_ranks(trainer, every_rank)
             checkpoint[LIVE_BOUND] = every_rank.cpu()
 
     def on_load_checkpoint(

@@ -1,8 +1,8 @@
 """Where in the data a run stands, so that Lightning takes it up there exactly.
 
-Lightning counts batches, epochs and logged steps in several places, and the counts that it saves depend on the
-hook in which it saves them. Between two batches all of them follow from two numbers: the batches trained on so
-far and the batches of an epoch. So they are written anew when a checkpoint is taken up.
+Lightning counts batches, epochs and logged steps in several places, and the counts that it saves depend on
+the hook in which it saves them. Between two batches all of them follow from two numbers: the batches trained
+on so far and the batches of an epoch. So they are written anew when a checkpoint is taken up.
 """
 
 from typing import Any

@@ -15,8 +15,8 @@ class StopOnSignal(Callback):
     """Raise :class:`Interrupted` on all ranks at once, when the step that is going on has ended.
 
     A signal may come in the middle of an optimizer step, and to one process before another; Lightning's own
-    handlers would save, or talk to the other processes, right there. So a signal is only remembered, and all ranks
-    agree on it before the next step. A second Ctrl-C does not wait.
+    handlers would save, or talk to the other processes, right there. So a signal is only remembered, and all
+    ranks agree on it before the next step. A second Ctrl-C does not wait.
     """
 
     def __init__(self) -> None:
