@@ -51,7 +51,9 @@ class Server(ThreadingHTTPServer):
         """What W&B would answer."""
         if path.endswith("file_stream"):
             self.streamed += 1
-            self.history += json.loads(body).get("files", {}).get("wandb-history.jsonl", {}).get("content", [])
+            self.history += (
+                json.loads(body).get("files", {}).get("wandb-history.jsonl", {}).get("content", [])
+            )
         if not path.endswith("graphql"):
             return 200, {}
         query = json.loads(body)

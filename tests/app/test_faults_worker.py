@@ -29,7 +29,12 @@ def test_training_ends_with_one_line_and_a_checkpoint(tmp_path, tiny):
         "trainer.max_steps=1000000", "trainer.val_check_interval=1000000", "checkpoint_every=1000000",
     ]  # fmt: skip
     with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as process:
         try:
             wait_for_lines(run / "metrics.csv", process)

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nelbo.app.launcher import launcher, say
 from nelbo.app.meeting import options_of_the_first, tell_the_folder
+from nelbo.app.resume import with_the_run_to_resume
 from nelbo.app.sweep.again import with_the_sweep_to_resume
 from nelbo.app.sweep.attempt import attempt, is_sweep
 
@@ -63,6 +64,8 @@ def run(config_name: str, job: Callable[[DictConfig], float | None]) -> None:
 
     def main() -> None:
         sys.argv[1:] = with_the_sweep_to_resume(sys.argv[1:], config_name)
+        if config_name == "train":
+            sys.argv[1:] = with_the_run_to_resume(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(task)()
 
     for word, option in SPOKEN.get(config_name, {}).items():
