@@ -53,7 +53,7 @@ def main() -> None:
     def write(*values: object) -> None:
         is_new = not arguments.to.exists()
         with arguments.to.open("a", newline="") as file:
-            writer = csv.writer(file)
+            writer = csv.writer(file, lineterminator="\n")
             if is_new:
                 writer.writerow(COLUMNS)
             writer.writerow((weights, *values))
