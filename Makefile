@@ -59,7 +59,7 @@ figures: dev $(RUN)/summary.json $(GUIDED)/summary.json  ## redraw the pictures 
 	$(PYTHON) -m figures.guidance --checkpoint $(GUIDED)/checkpoints/last.ckpt
 	$(PYTHON) -m figures.sampling_quality
 
-measure: dev $(RUN)/summary.json  ## measure what figures.sampling_quality draws, about 20 minutes on 2 CPU cores
+measure: dev $(RUN)/summary.json  ## measure what figures.sampling_quality draws
 	$(PYTHON) -m figures.measure_sampling --checkpoint $(RUN)/checkpoints/last.ckpt
 
 $(RUN)/summary.json: | install

@@ -26,8 +26,8 @@ def classes(entries: Sequence[Entry]) -> Card:
     return Card(
         key="classes",
         title="The bound by class",
-        caption="The mean over the examples of each class; bars are one standard error, most of it that "
-        "the examples of a class are a sample. A dashed line is the mean over all classes.",
+        caption="The mean over the examples of each class; bars are one standard error. "
+        "A dashed line is the mean over all classes.",
         views=views,
         needs=None,  # data without classes, or a training, which does not look at them
     )
