@@ -57,7 +57,8 @@ def test_there_is_one_folder_and_one_wandb_run(runs):
     folder, _, _ = runs
     assert sorted(path.name for path in folder.iterdir()) == ["one", "two"]
     assert len(list((folder / "two/wandb").glob("offline-run-*"))) == 1
-    assert {path.name for path in (folder / "two/checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
+    kept = {"last.ckpt", "previous.ckpt", "best.ckpt"}
+    assert {path.name for path in (folder / "two/checkpoints").iterdir()} == kept
 
 
 def test_the_summaries_agree(runs):
