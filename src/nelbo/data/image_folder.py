@@ -105,7 +105,9 @@ class ImageFolder(DataModule):
             )
         # what cannot be read shall show now, and not after hours of training
         wholly = self.in_memory or (self.skips and name != "train")
-        readable = self._readable(name, partial(decode, size=self.size, channels=self.channels) if wholly else check)
+        readable = self._readable(
+            name, partial(decode, size=self.size, channels=self.channels) if wholly else check
+        )
         if self.in_memory:
             kept, images = zip(*readable, strict=True)
             return TensorExamples(torch.stack(images), self._labels(kept))
@@ -136,7 +138,9 @@ class ImageFolder(DataModule):
             return
         total = len(self._entries[name])
         if len(left_out) == total:
-            raise ValueError(f"none of the {total} images of the {name} split can be read, such as {left_out[0]}")
+            raise ValueError(
+                f"none of the {total} images of the {name} split can be read, such as {left_out[0]}"
+            )
         rank_zero_warn(
             f"{len(left_out)} of the {total} images of the {name} split cannot be read and are left out, "
             f"such as {left_out[0]}"
