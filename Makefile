@@ -4,7 +4,7 @@ PYTHON := $(VENV)/bin/python
 SYSTEM_PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev train test test-all lint format bench clean
+.PHONY: help install dev train test test-all lint format docs bench notebooks clean
 
 help:            ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -41,6 +41,10 @@ format: dev  ## let ruff format and sort
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
+docs: install    ## the site, into site/; a broken link is an error
+	$(PYTHON) -m pip install --quiet -c constraints.txt -e .[docs]
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict
+
 bench: install   ## the benchmarks
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e .[bench]
 	$(PYTHON) -m benchmarks.train_step
@@ -48,5 +52,9 @@ bench: install   ## the benchmarks
 	$(PYTHON) -m benchmarks.lightning_overhead
 	@echo "with a checkpoint: python -m benchmarks.bound --checkpoint ...; python -m benchmarks.sampling --checkpoint ..."
 
+notebooks: dev   ## run every notebook, a minute or two each; what is committed stays as it is
+	$(PYTHON) -m pip install --quiet -c constraints.txt -e .[notebooks]
+	$(PYTHON) -m pytest --nbmake --nbmake-timeout=600 notebooks/*.ipynb
+
 clean:           ## remove the environment and caches, keep outputs
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build src/*.egg-info
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build site src/*.egg-info

@@ -3,9 +3,9 @@
 import sys
 from argparse import ArgumentParser
 
-from nelbo.commands import compare, export, report
+from nelbo.commands import compare, export, report, workspace
 
-COMMANDS = (compare, report, export)
+COMMANDS = (compare, report, export, workspace)
 
 
 def main(arguments: list[str] | None = None) -> int:

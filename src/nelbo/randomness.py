@@ -16,5 +16,14 @@ def generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Gene
         key: what the numbers are for, beginning with the run's seed.
         device: where they are drawn.
     """
+    return torch.Generator(device).manual_seed(_seed(key))
+
+
+def reseed(*key: int | str) -> None:
+    """Make the state of torch's own generators a function of ``key``: dropout draws from nothing else."""
+    torch.manual_seed(_seed(key))
+
+
+def _seed(key: tuple[int | str, ...]) -> int:
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-    return torch.Generator(device).manual_seed(int.from_bytes(digest, "big") >> 1)
+    return int.from_bytes(digest, "big") >> 1

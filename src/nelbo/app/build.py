@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from lightning import Callback, Trainer
-from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
+from nelbo.dashboard.metrics_file import METRICS_FILE, MetricsFile
 from nelbo.data import DataSpec
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.chain import Chain
@@ -23,6 +24,7 @@ from nelbo.diffusion.spacings import Spacing
 from nelbo.diffusion.variances import Analytic, ReverseVariance
 from nelbo.evaluation.estimators import BoundEstimator
 from nelbo.evaluation.units import unit_of
+from nelbo.training.callbacks.checkpoint_file import DurableCheckpointIO
 from nelbo.training.module import DiffusionModule
 
 REFUSED_PRECISIONS = ("16-true", "bf16-true", "transformer-engine", "transformer-engine-float16", "64-true")
@@ -176,7 +178,7 @@ def build_loggers(config: DictConfig, run_dir: Path) -> list[Logger]:
     loggers = [instantiate(node) for node in (config.logger or {}).values()]
     for logger in loggers:
         logger.log_hyperparams(plain(config))
-    return [CSVLogger(run_dir, name="", version="", flush_logs_every_n_steps=1), *loggers]
+    return [MetricsFile(run_dir / METRICS_FILE), *loggers]
 
 
 def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
@@ -199,7 +201,9 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[L
     batches = config.trainer.max_steps * config.trainer.accumulate_grad_batches
     if 0 < batches < config.trainer.val_check_interval:
         options["val_check_interval"] = batches
-    return instantiate(config.trainer, callbacks=callbacks, logger=loggers, **options)
+    return instantiate(
+        config.trainer, callbacks=callbacks, logger=loggers, plugins=[DurableCheckpointIO()], **options
+    )
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

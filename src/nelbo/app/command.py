@@ -4,20 +4,29 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from nelbo.app.launcher import launcher, say
+from nelbo.app.meeting import options_of_the_first, tell_the_folder
+from nelbo.app.resume import with_the_run_to_resume
+from nelbo.app.sweep.again import with_the_sweep_to_resume
+from nelbo.app.sweep.attempt import attempt, is_sweep
 
 CONFIG_DIR = Path(__file__).parents[3] / "conf"
 TRACEBACK = "HYDRA_FULL_ERROR"
 # What a person types, and what it is in the configuration: in evaluate.yaml an experiment is only a name, in
 # sample.yaml a format is that of the images. Hydra would take both for choices of the groups of these names.
 SPOKEN = {
+    "train": {"sweep": "hydra/sweeper"},
     "evaluate": {"experiment": "trained_as", "format": "format@checkpoint_format"},
     "sample": {"experiment": "trained_as", "format": "image_format"},
 }
@@ -30,45 +39,65 @@ WITHOUT_WORKERS = (
 )
 
 
-def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
+def run(config_name: str, job: Callable[[DictConfig], float | None]) -> None:
     """Compose ``conf/<config_name>.yaml`` with the command line and run the job on it.
 
-    A failure is one line on stderr and exit code 1; ``HYDRA_FULL_ERROR=1`` shows the traceback instead.
+    A failure is one line on stderr and exit code 1; ``HYDRA_FULL_ERROR=1`` shows the traceback instead. In a
+    sweep the other jobs go on, and the exit code is 1 at the end.
     """
     wants_traceback = os.environ.get(TRACEBACK)
 
     def task(config: DictConfig) -> None:
-        # what the job starts in turn (other ranks) shall find the user's own setting
-        if wants_traceback is None:
-            os.environ.pop(TRACEBACK, None)
-
-        def checked() -> None:
+        def checked() -> float | None:
             default = composed_without_options(config_name)
             _refuse_words_for_numbers(config, default, "")
             _refuse_choices_of_training(config, default, config_name)
-            job(config)
+            tell_the_folder()
+            with launcher:
+                return job(config)
 
-        _or_one_line(checked, config_name, wants_traceback)
+        with _traceback_as_asked_for(wants_traceback):
+            if is_sweep():
+                attempt(checked, lambda error: one_line(error, config_name))
+            else:
+                _or_one_line(checked, config_name, wants_traceback)
+
+    def main() -> None:
+        sys.argv[1:] = with_the_sweep_to_resume(sys.argv[1:], config_name)
+        if config_name == "train":
+            sys.argv[1:] = with_the_run_to_resume(sys.argv[1:])
+        hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(task)()
 
     for word, option in SPOKEN.get(config_name, {}).items():
         sys.argv[1:] = [re.sub(rf"^{word}=", f"{option}=", argument) for argument in sys.argv[1:]]
+    _or_one_line(lambda: sys.argv.extend(options_of_the_first()), config_name, wants_traceback)
     os.environ[TRACEBACK] = "1"  # Hydra then raises what it would otherwise print over many lines
-    main = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(task)
     _or_one_line(main, config_name, wants_traceback)
 
 
-def _or_one_line(action: Callable[[], None], config_name: str, wants_traceback: str | None) -> None:
+@contextmanager
+def _traceback_as_asked_for(wants_traceback: str | None) -> Iterator[None]:
+    """What a job starts in turn (other ranks) shall find the user's own setting."""
+    if wants_traceback is None:
+        os.environ.pop(TRACEBACK, None)
+    try:
+        yield
+    finally:
+        os.environ[TRACEBACK] = "1"
+
+
+def _or_one_line(action: Callable[[], object], config_name: str, wants_traceback: str | None) -> None:
     try:
         action()
     except KeyboardInterrupt:
         if wants_traceback:
             raise
-        print("interrupted", file=sys.stderr)
+        say("interrupted")
         sys.exit(130)
     except Exception as error:
         if wants_traceback:
             raise
-        print(f"error: {one_line(error, config_name)}", file=sys.stderr)
+        say(f"error: {one_line(error, config_name)}")
         sys.exit(1)
 
 
@@ -157,7 +186,9 @@ def _no_such_choice(name: str, config_name: str) -> str:
 def composed_without_options(config_name: str) -> DictConfig:
     """The configuration with the command line's choices of groups alone: they decide what options exist."""
     groups = {entry.name for entry in CONFIG_DIR.iterdir() if entry.is_dir()}
-    chosen = [a for a in sys.argv[1:] if re.split("[@=]", a)[0] in groups and "," not in a]
+    # a job of a sweep has options of its own, and may run in a process with another command line
+    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else sys.argv[1:]
+    chosen = [a for a in given if re.split("[@=]", a)[0] in groups and "," not in a]
     running = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:

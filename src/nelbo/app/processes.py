@@ -1,14 +1,14 @@
 """One process or several: who this one is, and how their sums are added up."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from torch import Tensor
+
+from nelbo.app.launcher import launcher
 
 T = TypeVar("T")
 
@@ -63,8 +63,6 @@ def start_processes(device: str, count: int) -> Processes:
     """
     if count < 1:
         raise ValueError(f"devices={count} must be at least 1")
-    if count > 1 and HydraConfig.get().mode == RunMode.MULTIRUN and "LOCAL_RANK" not in os.environ:
-        raise ValueError(f"devices={count} in a multirun (-m): use devices=1 there")
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device={device}: expected auto, cpu or cuda")
     if device == "auto":
@@ -77,6 +75,7 @@ def start_processes(device: str, count: int) -> Processes:
         return Processes(0, 1, torch.device(device))
     from lightning import Fabric
 
+    launcher.start(count, f"{HydraConfig.get().job.config_name}.py")
     fabric = Fabric(accelerator=device, devices=count, strategy="ddp")
     fabric.launch()
     return Processes(fabric.global_rank, count, fabric.device, fabric)

@@ -13,6 +13,9 @@ def quieten_libraries() -> None:
         ".*exists and is not empty.*",
         ".*smaller than the logging interval.*",
         ".*treespec, LeafSpec.*",
+        ".*WeightAveraging callback with a model that overrides.*",
+        ".*FSDP2-wrapped module .* returned a view.*",  # which nobody writes to
+        ".*distributed.nn.functional.all_gather is deprecated.*",
     ):
         warnings.filterwarnings("ignore", message)
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"

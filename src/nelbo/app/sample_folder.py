@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nelbo.atomic_file import replacing
 from nelbo.dashboard import pictures
 from nelbo.evaluation.sample_metrics.images import as_seen
 
@@ -61,13 +62,12 @@ class SampleFolder:
         values = self.to_stored(x0)
         for number, value in zip(numbers, values, strict=True):
             file = self._file(number)
-            unfinished = file.with_suffix(".tmp")
-            with unfinished.open("wb") as stream:
+            # there are many: to wait for the disk each time could take longer than to draw them
+            with replacing(file, durable=False) as unfinished, unfinished.open("wb") as stream:
                 if self.image_format == "png":
                     pictures.to_image(value).save(stream, format="PNG")
                 else:
                     np.save(stream, value.numpy())
-            unfinished.replace(file)
 
     def to_stored(self, x0: Tensor) -> Tensor:
         """Pixels of images, (B, C, H, W) uint8; other data as it is."""
@@ -81,10 +81,8 @@ class SampleFolder:
         arrays = {"samples": np.stack([np.load(self._file(number)) for number in range(n)])}
         if label is not None:
             arrays["label"] = label.numpy()
-        unfinished = target.with_suffix(".tmp")
-        with unfinished.open("wb") as stream:
+        with replacing(target) as unfinished, unfinished.open("wb") as stream:
             np.savez_compressed(stream, **arrays)  # pyright: ignore[reportArgumentType]
-        unfinished.replace(target)
         for number in range(n):
             self._file(number).unlink()
         if not any(self.parts.iterdir()):

@@ -2,11 +2,15 @@
 
 import errno
 import json
-import time
+import signal
+import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
+
+from nelbo.atomic_file import replacing
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -15,8 +19,13 @@ if TYPE_CHECKING:
     from nelbo.training.module import DiffusionModule
 
 
-def train(config: DictConfig) -> None:
-    """Train, validate and test one model.
+def train(config: DictConfig) -> float | None:
+    """Train, validate and test one model; or go on with a run, if ``config.resume`` says so.
+
+    A signal that asks the run to stop ends the process with exit code 128 + its number.
+
+    Returns:
+        The validation bound at the end, for searches; None for a run that was finished before.
 
     Raises:
         ValueError: for a configuration that cannot work.
@@ -27,36 +36,59 @@ def train(config: DictConfig) -> None:
     from hydra.utils import instantiate
     from lightning import seed_everything
 
-    from nelbo.app import build
+    from nelbo.app import build, resume
+    from nelbo.app.launcher import launcher
     from nelbo.app.quiet import quieten_libraries
     from nelbo.dashboard.report import report_finished_run
     from nelbo.dashboard.terminal import print_bound
     from nelbo.dashboard.wandb_run import finish
+    from nelbo.training.callbacks import Stopwatch
+    from nelbo.training.errors import Interrupted
 
     quieten_libraries()
+    run_dir, checkpoint = Path(config.run_dir), None
+    if config.resume:
+        if config.resume != resume.AUTO:
+            config = resume.continued_config(config, run_dir)
+        if resume.has_nothing_to_do(config, run_dir):
+            steps = config.trainer.max_steps
+            print(f"{run_dir} is finished, after {steps} steps: more of them with trainer.max_steps=...")
+            return None
+        checkpoint = resume.newest_checkpoint(run_dir)
+        resume.prepare(config, run_dir, checkpoint)
+    else:
+        refuse_used_folder(run_dir)
     seed_everything(config.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")  # TF32 in the network; the bound is not made of matmuls
-    run_dir = Path(config.run_dir)
 
-    refuse_used_folder(run_dir)
     data: DataModule = instantiate(config.data)
     module = build.build_module(config, data.spec)
-    callbacks = build.build_callbacks(config, data.spec)
+    stopwatch = Stopwatch()
+    callbacks = [*build.build_callbacks(config, data.spec), stopwatch]
     data.prepare_data()
     data.setup()  # missing or broken data shows now, and not at the end of the training that needs it
     loggers = build.build_loggers(config, run_dir)
     try:  # from here on a W&B run is open, and must be ended whatever happens
         trainer = build.build_trainer(config, callbacks, loggers)
-        started = time.perf_counter()
-        trainer.fit(module, datamodule=data)
-        train_seconds = time.perf_counter() - started
+        launcher.start(trainer.num_devices, "train.py", partial(_where, trainer, run_dir))
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
+        metrics = module.reported | _metrics(trainer)
         if module.validated_at != trainer.global_step:
             trainer.validate(module, datamodule=data, verbose=False)
-        metrics = _metrics(trainer) | {"train_seconds": round(train_seconds, 1)}
+        metrics |= _metrics(trainer) | {"train_seconds": round(stopwatch.seconds, 1)}
         trainer.test(module, datamodule=data, verbose=False)
         metrics |= _metrics(trainer)
         if trainer.is_global_zero:
             _write_summary(run_dir, metrics, data, module, trainer)
+    except Interrupted as stop:
+        if trainer.is_global_zero:
+            print(f"stopped at step {stop.step}{resume.how_to_go_on(run_dir)}", file=sys.stderr)
+            if stop.signal == signal.SIGUSR1:
+                resume.requeue_slurm_job()
+        # one of several processes that fails would have the others killed
+        sys.exit(128 + stop.signal if trainer.is_global_zero else 0)
+    except SystemExit as ended:  # Lightning's answer to a second Ctrl-C
+        raise KeyboardInterrupt from ended
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -66,6 +98,7 @@ def train(config: DictConfig) -> None:
     if trainer.is_global_zero:
         report_finished_run(run_dir)
         print_bound(metrics, ("val", "test"), module.unit, run_dir)
+    return metrics[f"val/{module.unit.metric}"]
 
 
 def refuse_used_folder(run_dir: Path) -> None:
@@ -75,7 +108,15 @@ def refuse_used_folder(run_dir: Path) -> None:
         ValueError: when the folder holds a run.
     """
     if (run_dir / "checkpoints").is_dir() or (run_dir / "bound.parquet").exists():
-        raise ValueError(f"{run_dir} already holds a run: choose another hydra.run.dir, or remove it")
+        raise ValueError(
+            f"{run_dir} already holds a run: choose another hydra.run.dir, or go on with it: resume={run_dir}"
+        )
+
+
+def _where(trainer: "Trainer", run_dir: Path) -> str:
+    """The end of a sentence about what ended the training."""
+    last = run_dir / "checkpoints" / "last.ckpt"
+    return f" at step {trainer.global_step}; last checkpoint: {last if last.exists() else 'none'}"
 
 
 def _metrics(trainer: "Trainer") -> dict[str, float]:
@@ -111,4 +152,5 @@ def _write_summary(
     summary = {**metrics, "step": trainer.global_step, "ledger": ledger.to_dict()}
     tally = module.tally
     example_table.write(run_dir / example_table.FILE_NAME, tally.groups.columns, tally.example_table())
-    (run_dir / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    with replacing(run_dir / "summary.json") as unfinished:
+        unfinished.write_text(json.dumps(summary, indent=2) + "\n")

@@ -18,7 +18,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Print the comparison."""
+    """Print the comparison.
+
+    Raises:
+        ValueError: for fewer than two runs, or a baseline that is none of them.
+    """
     import json
 
     from rich.console import Console

@@ -89,6 +89,17 @@ class Run:
         series = self.metrics.get(metric)
         return None if series is None else float(series.values[-1])
 
+    def best_validation(self) -> tuple[float, float | None] | None:
+        """The lowest bound of the validation split and its error, None where it was never measured."""
+        series, errors = (self.metrics.get(f"val/{self.unit.metric}{end}") for end in ("", "_stderr"))
+        if series is None:
+            return None
+        best = int(series.values.argmin())
+        known = errors is not None and len(errors.values) == len(series.values)
+        return float(series.values[best]), float(
+            errors.values[best]
+        ) if known and errors is not None else None
+
     def last_terms(self, split: str) -> Terms | None:
         """The last measurement of a split."""
         measured = self.terms.get(split)

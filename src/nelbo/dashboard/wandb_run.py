@@ -29,7 +29,7 @@ def wandb_logger(
     init_timeout: float = 20.0,
     finish_timeout: float = 60.0,
 ) -> GuardedWandbLogger:
-    """Start a run, on rank 0 alone, and return its logger.
+    """Start a run, on rank 0 alone, and return its logger. A folder has one run: a second start continues it.
 
     Args:
         save_dir: the run's folder; W&B's files go to ``wandb/`` in it.
@@ -58,6 +58,8 @@ def wandb_logger(
         tags=tags,
         entity=entity,
         settings=settings,
+        id=run_id(Path(save_dir)),
+        resume="allow",
     )
     mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
     failure = None
@@ -70,6 +72,13 @@ def wandb_logger(
     if failure is not None:
         logger.tell(f"{failure}; the run goes on offline")
     return logger
+
+
+def run_id(save_dir: Path) -> str | None:
+    """Id of the run whose files are in ``wandb/`` of a folder; None if there is none."""
+    # run-<date>_<time>-<id>, with offline- before it for a run that is not uploaded
+    folders = sorted((save_dir / "wandb").glob("*run-*_*-*"))
+    return folders[-1].name.rpartition("-")[2] if folders else None
 
 
 def finish(loggers: Iterable[Logger]) -> None:

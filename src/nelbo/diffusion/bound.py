@@ -72,7 +72,7 @@ class VariationalBound:
         return sum_per_example(kl(marginal(x0, noisiest), standard))
 
     def x0_hat(self, prediction: Prediction) -> Tensor:
-        """The predicted data as it is scored, clamped where the bound clips."""
+        """The predicted data as it is scored, (B, ...), clamped where the bound clips."""
         return prediction.x0_hat if self.clip is None else prediction.x0_hat.clamp(*self.clip)
 
     def term(self, step: Step, x0: Tensor, prediction: Prediction) -> Tensor:

@@ -27,7 +27,7 @@ class Prediction:
     raw: Tensor | None = None
 
     def log_var(self, step: Step) -> Tensor:
-        """Log variance of p(x_s | x_t), broadcasting against ``x0_hat``."""
+        """Log variance of p(x_s | x_t), (B, 1, ..., 1) or (B, ...), broadcasting against ``x0_hat``."""
         return per_example(self.variance.log_var(step, self.raw), self.x0_hat)
 
     @property
@@ -40,12 +40,12 @@ class Prediction:
         return replace(self, x0_hat=self.x0_hat.detach(), eps_hat=self.eps_hat.detach())
 
     def with_x0(self, x0_hat: Tensor, xt: Tensor, level: NoiseLevel) -> "Prediction":
-        """Another x0_hat in place of this one, and the eps_hat that goes with it."""
+        """Another x0_hat (B, ...) in place of this one, and the eps_hat that goes with it."""
         eps_hat = scale(1.0 / level.noise_scale, xt) - scale((0.5 * level.logsnr).exp(), x0_hat)
         return replace(self, x0_hat=x0_hat, eps_hat=eps_hat)
 
     def clip(self, xt: Tensor, level: NoiseLevel, low: float, high: float) -> "Prediction":
-        """x0_hat clamped to [low, high], and the eps_hat that goes with it."""
+        """x0_hat clamped to [low, high], and the eps_hat that goes with it at x_t, (B, ...)."""
         return self.with_x0(self.x0_hat.clamp(low, high), xt, level)
 
 

@@ -28,7 +28,7 @@ def diffuse(x0: Tensor, eps: Tensor, level: NoiseLevel) -> Tensor:
 
 
 def marginal(x0: Tensor, level: NoiseLevel) -> DiagonalGaussian:
-    """q(x_t | x_0)."""
+    """q(x_t | x_0), for data (B, ...)."""
     return DiagonalGaussian(
         mean=scale(level.signal_scale, x0),
         log_var=per_example(level.log_noise_var, x0),
@@ -36,13 +36,13 @@ def marginal(x0: Tensor, level: NoiseLevel) -> DiagonalGaussian:
 
 
 def forward(xs: Tensor, step: Step) -> DiagonalGaussian:
-    """q(x_t | x_s)."""
+    """q(x_t | x_s), for x_s (B, ...)."""
     ratio = (0.5 * (step.t.log_signal_var - step.s.log_signal_var)).exp()
     return DiagonalGaussian(mean=scale(ratio, xs), log_var=per_example(step.log_beta, xs))
 
 
 def posterior(x0: Tensor, xt: Tensor, step: Step) -> DiagonalGaussian:
-    """q(x_s | x_t, x_0); with a prediction in place of x_0, the mean of the reverse step."""
+    """q(x_s | x_t, x_0), (B, ...); with a prediction in place of x_0, the mean of the reverse step."""
     from_xt, from_x0 = posterior_coefficients(step)
     return DiagonalGaussian(
         mean=scale(from_xt, xt) + scale(from_x0, x0),

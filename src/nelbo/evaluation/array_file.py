@@ -1,7 +1,6 @@
 """Arrays in a file, with a few words about where they come from (.npz)."""
 
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -11,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from nelbo.atomic_file import replacing
 
 ABOUT = "about"
 
@@ -26,20 +27,14 @@ def save(path: Path, arrays: Mapping[str, Tensor], about: Mapping[str, str]) -> 
     Raises:
         OSError: naming the file, if it cannot be written.
     """
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two may measure the same
-    try:
-        with unfinished.open("wb") as file:
-            content: dict[str, Any] = {name: array.cpu().numpy() for name, array in arrays.items()}
-            content[ABOUT] = np.array(json.dumps(dict(about)))
-            np.savez_compressed(file, **content)
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise OSError(f"cannot write {path} ({error})") from error
+    content: dict[str, Any] = {name: array.cpu().numpy() for name, array in arrays.items()}
+    content[ABOUT] = np.array(json.dumps(dict(about)))
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
+        np.savez_compressed(file, **content)
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Arrays by name, and what was said about them.
+    """Arrays of any shape (...) by name, and what was said about them.
 
     Raises:
         ValueError: naming the file, when it is damaged or another kind of file.

@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
 
+from nelbo.atomic_file import replacing
+
 FILE_NAME = "examples.parquet"
 
 
@@ -25,11 +27,6 @@ def write(path: Path, columns: Sequence[str], values: Tensor) -> None:
     Raises:
         OSError: naming the file, if it cannot be written.
     """
-    unfinished = path.with_name(path.name + ".tmp")
     table = pa.table({name: column.numpy() for name, column in zip(columns, values.T, strict=True)})
-    try:
+    with replacing(path) as unfinished:
         pq.write_table(table, unfinished, compression="zstd")
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise OSError(f"cannot write {path} ({error})") from error

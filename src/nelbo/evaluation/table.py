@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
 
+from nelbo.atomic_file import replacing
 from nelbo.evaluation.tally import StepTable
 
 SCHEMA = pa.schema(
@@ -58,10 +59,28 @@ def append(path: Path, step: int, split: str, timesteps: Tensor, table: StepTabl
         schema=SCHEMA,
     )
     old = [pq.read_table(path, schema=SCHEMA)] if path.exists() else []
-    unfinished = path.with_name(path.name + ".tmp")
-    try:
-        pq.write_table(pa.concat_tables([*old, new]), unfinished, compression="zstd")
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise OSError(f"cannot write {path} ({error})") from error
+    _write(path, pa.concat_tables([*old, new]))
+
+
+def rewind(path: Path, trained: int, validated: int) -> None:
+    """Drop the rows that are written again when a run goes on from a checkpoint.
+
+    Args:
+        path: the parquet file; nothing happens when it is missing.
+        trained: optimizer steps of the checkpoint.
+        validated: optimizer steps at the last validation before it.
+
+    Raises:
+        OSError: naming the file, if it cannot be written.
+    """
+    if not path.exists():
+        return
+    rows = pq.read_table(path, schema=SCHEMA)
+    split, step = (rows[name].to_numpy() for name in ("split", "step"))
+    stays = ((split == "train") & (step <= trained)) | ((split == "val") & (step <= validated))
+    _write(path, rows.filter(pa.array(stays)))
+
+
+def _write(path: Path, rows: pa.Table) -> None:
+    with replacing(path) as unfinished:
+        pq.write_table(rows, unfinished, compression="zstd")

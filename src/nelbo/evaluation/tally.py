@@ -197,7 +197,7 @@ class BoundTally:
 
     @property
     def sums(self) -> Tensor:
-        """All sums as one float64 vector, to be added over ranks in place."""
+        """All sums as one float64 vector (S,), to be added over ranks in place."""
         return self._sums
 
     @property
@@ -250,7 +250,7 @@ class BoundTally:
         return StepTable(*sums, contribution=weighted / float(self._added))
 
     def example_table(self, rounds: int = 1) -> Tensor:
-        """The estimate of each example, (N, columns of ``groups``) nats, on the CPU."""
+        """The estimate of each example, (N, G) nats on the CPU, in the G columns of ``groups``."""
         return (self._examples / rounds).cpu()
 
 

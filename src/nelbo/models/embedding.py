@@ -50,7 +50,7 @@ class ConditioningEmbedding(nn.Module):
         num_classes: Number of classes, or None for an unconditional network.
 
     Raises:
-        ValueError: ``dim`` is odd; in ``forward``, a label is missing or not expected.
+        ValueError: when ``dim`` is odd.
     """
 
     def __init__(self, dim: int, width: int, num_classes: int | None = None):
@@ -64,7 +64,11 @@ class ConditioningEmbedding(nn.Module):
         self.label = None if num_classes is None else nn.Embedding(num_classes, width)
 
     def forward(self, c: Tensor, label: Tensor | None = None) -> Tensor:
-        """Embed ``c`` (B,) and ``label`` (B,) int64 into (B, width)."""
+        """Embed ``c`` (B,) and ``label`` (B,) int64 into (B, width).
+
+        Raises:
+            ValueError: when a label is missing, or not expected.
+        """
         features = sinusoidal_embedding(c, self.dim, self.max_period).to(self.linear1.weight.dtype)
         embedding = self.linear2(F.silu(self.linear1(features)))
         if self.label is not None:

@@ -22,7 +22,8 @@ from nelbo.evaluation.estimators import BoundEstimator
 from nelbo.evaluation.scoring import Scoring
 from nelbo.evaluation.tally import BoundTally
 from nelbo.evaluation.units import Unit
-from nelbo.randomness import generator
+from nelbo.randomness import generator, reseed
+from nelbo.training.sharded.weights import share_out
 
 
 class DiffusionModule(LightningModule):
@@ -30,6 +31,7 @@ class DiffusionModule(LightningModule):
 
     Noise and timesteps of a training batch are functions of (seed, batch number) for the global batch, of
     which each rank takes its rows: they depend neither on the number of processes nor on interruptions.
+    Dropout is a function of (seed, batch number, rank).
 
     Args:
         denoiser: what is trained.
@@ -82,8 +84,14 @@ class DiffusionModule(LightningModule):
         self.seed = seed
         self.config = config or {}
         self.validated_at = -1  # optimizer steps at the last validation
+        self.reported: dict[str, float] = {}  # metrics of the run before it was interrupted, if it was
         self._seen = (torch.empty(0, dtype=torch.long), torch.empty(0))  # steps and losses of the last batch
         self.tally = BoundTally(bound.chain.num_steps)  # of the evaluation that is going on
+
+    def configure_model(self) -> None:
+        """Share the weights out among the processes, where the strategy made a mesh of them."""
+        if self._device_mesh is not None:
+            share_out(self.denoiser.network, self._device_mesh["data_parallel"])
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Loss of one batch, and what callbacks need to account for it.
@@ -92,6 +100,7 @@ class DiffusionModule(LightningModule):
             ``loss`` (), and per example: ``index`` (B,) step of the chain, ``weight`` (B,) its importance
             weight, ``bound`` (B,) L_0 or L_t in nats, ``prior`` (B,) L_T in nats.
         """
+        reseed(self.seed, "dropout", self.trainer.fit_loop.total_batch_idx, self.trainer.global_rank)
         sample, eps = self.draw(batch.x0)
         step = self.bound.chain.step(sample.index)
         prediction = self.denoiser(diffuse(batch.x0, eps, step.t), step.t, self.training_label(batch))
@@ -213,9 +222,18 @@ class DiffusionModule(LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the configuration and the timestep sampler's history, as plain values and tensors."""
-        checkpoint["nelbo"] = {"config": self.config, "timesteps": self.timesteps.state_dict()}
+        """Store what a run needs to go on, as plain values and tensors."""
+        metrics = self.trainer.callback_metrics
+        checkpoint["nelbo"] = {
+            "config": self.config,
+            "timesteps": self.timesteps.state_dict(),
+            "validated_at": self.validated_at,
+            "reported": self.reported | {name: float(value) for name, value in metrics.items()},
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the timestep sampler's history."""
-        self.timesteps.load_state_dict(checkpoint["nelbo"]["timesteps"])
+        """Take it up."""
+        kept = checkpoint["nelbo"]
+        self.timesteps.load_state_dict(kept["timesteps"])
+        self.validated_at = kept["validated_at"]
+        self.reported = kept["reported"]

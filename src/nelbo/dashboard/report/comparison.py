@@ -8,7 +8,6 @@ from nelbo.dashboard.comparison.compare import from_first
 from nelbo.dashboard.comparison.differences import Difference
 from nelbo.dashboard.numbers import duration, plus_minus
 from nelbo.dashboard.report.entry import Entry
-from nelbo.dashboard.run_folder import Run
 
 MOST_CHOICES = 8  # named in the table of runs
 
@@ -47,7 +46,7 @@ def rows(entries: Sequence[Entry]) -> list[Row]:
             prior=plus_minus(entry.run.final(f"{entry.run.held_out}/L_T"), None),
             difference=_signed(difference),
             is_clear=difference is not None and difference.is_clear,
-            best=_best_validation(entry.run),
+            best=plus_minus(*(entry.run.best_validation() or (None, None))),
             choices=dict(list(choices.items())[:MOST_CHOICES]),
             more=max(len(choices) - MOST_CHOICES, 0),
             time=duration(entry.run.summary.get("train_seconds")),
@@ -60,13 +59,3 @@ def _signed(difference: Difference | None) -> str:
     if difference is None:
         return "–"
     return ("+" if difference.mean > 0 else "") + plus_minus(difference.mean, difference.stderr)
-
-
-def _best_validation(run: Run) -> str:
-    series = run.metrics.get(f"val/{run.unit.metric}")
-    if series is None:
-        return "–"
-    best = int(series.values.argmin())
-    error = run.metrics.get(f"val/{run.unit.metric}_stderr")
-    known = error is not None and len(error.values) == len(series.values)
-    return plus_minus(series.values[best], error.values[best] if known and error is not None else None)

@@ -1,4 +1,4 @@
-"""The density of continuous data."""
+"""The density of continuous data (Sohl-Dickstein et al. 2015): the last reverse step as it is."""
 
 from torch import Tensor
 

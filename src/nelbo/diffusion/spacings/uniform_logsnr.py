@@ -1,4 +1,7 @@
-"""Evenly in logsnr: every step removes the same factor of the signal-to-noise ratio."""
+"""Evenly in logsnr: every step removes the same factor of the signal-to-noise ratio.
+
+The steps that DPM-Solver takes (Lu et al. 2022, "DPM-Solver: a fast ODE solver").
+"""
 
 from torch import Tensor
 

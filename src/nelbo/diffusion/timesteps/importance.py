@@ -57,7 +57,7 @@ class Importance(TimestepSampler):
         return TimestepSample(index + 1, 1.0 / (self.num_steps * p[index]))
 
     def update(self, index: Tensor, loss: Tensor) -> None:
-        """Put the losses into the history, oldest out first."""
+        """Put the losses (B,) of steps (B,) into the history, oldest out first."""
         index, loss = index.cpu() - 1, loss.detach().to("cpu", torch.float64)
         # a step that occurs n times in the batch takes n consecutive places of its ring
         order = torch.argsort(index, stable=True)

@@ -150,7 +150,7 @@ def variance_of_sum(parts: Tensor) -> Tensor:
 
 
 def first_two(steps: Tensor, weights: Tensor) -> Assignment:
-    """Put two draws of L_0, weight 1/2 each, before draws of L_t."""
+    """Put two draws of L_0, weight 1/2 each, before draws of L_t, steps and weights (B, R)."""
     ones = torch.ones(len(steps), 2)
     return Assignment(
         steps=torch.cat([ones.long(), steps], dim=1),

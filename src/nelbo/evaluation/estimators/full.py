@@ -1,4 +1,7 @@
-"""Every term of every example: the whole chain, and a few of its terms twice."""
+"""Every term of every example: the whole chain, and a few of its terms twice.
+
+As Improved DDPM's code evaluates a model (Nichol & Dhariwal 2021), and with an error bar of its noise.
+"""
 
 import torch
 from torch import Tensor
@@ -51,7 +54,7 @@ class Full(BoundEstimator):
 
 
 def ranges(terms: int) -> tuple[Tensor, Tensor]:
-    """Where each of up to eight ranges of so many terms begins, and how many terms it has; int64."""
+    """Where each of R <= 8 ranges of so many terms begins, and how many terms it has; each (R,) int64."""
     number = min(REPEATED, terms)
     edges = torch.arange(number + 1) * terms // max(number, 1)
     return edges[:-1], edges.diff()

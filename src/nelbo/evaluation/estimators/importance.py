@@ -1,10 +1,11 @@
 """Timesteps in proportion to the size of their terms: the same error bar for far fewer evaluations.
 
 A first round, the pilot, draws a few timesteps and estimates sqrt(E[L_t^2]) along the chain. All rounds
-after it draw t with p(t) proportional to that (and a uniform floor), twice in each of R / 2 ranges of equal
-probability for every example, and weigh a draw by 1 / (R p(t)). Given the pilot, which is not used again,
-every round is unbiased. How many rounds there are is decided after the first, from its errors alone: so many
-that chance adds no more than ``target_stderr``, or hardly shows beside the error that the data set has.
+after it draw t with p(t) proportional to that (and a uniform floor), as Improved DDPM does in training
+(Nichol & Dhariwal 2021, section 3.3): twice in each of R / 2 ranges of equal probability for every example,
+and weigh a draw by 1 / (R p(t)). Given the pilot, which is not used again, every round is unbiased. How many
+rounds there are is decided after the first, from its errors alone: so many that chance adds no more than
+``target_stderr``, or hardly shows beside the error that the data set has.
 """
 
 import math
@@ -156,6 +157,6 @@ def steps_by_logsnr(chain: Chain) -> Tensor:
 
 
 def learned_probabilities(table: StepTable, floor: float) -> Tensor:
-    """p of steps 2..K in proportion to sqrt(E[L^2]), (K-1,)."""
+    """p of steps 2..K in proportion to sqrt(E[L^2]), (K - 1,)."""
     size = log_linear(table.count[1:], table.sum_of_squares[1:], PILOT_DRAWS_PER_BIN).sqrt()
     return (1.0 - floor) * size / size.sum() + floor / max(len(size), 1)

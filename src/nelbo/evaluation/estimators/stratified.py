@@ -1,7 +1,8 @@
 """A few terms of each example, at timesteps spread evenly over the chain and over the data set.
 
 The chain is cut into equal ranges, and each range is drawn from twice, independently, for every example (the
-last one three times, if the number is odd): how far these draws lie apart is chance, and nothing else.
+last one three times, if the number is odd): how far these draws lie apart is chance, and nothing else. Over
+the data set draws have low discrepancy, as those of VDM have over a batch (Kingma et al. 2021, appendix I.1).
 """
 
 from functools import lru_cache

@@ -103,7 +103,11 @@ class Flags:
 
     @property
     def multiples(self) -> list[int]:
-        """Width of every level, as a multiple of ``num_channels``."""
+        """Width of every level, as a multiple of ``num_channels``.
+
+        Raises:
+            ValueError: for a multiple below 1.
+        """
         if self.channel_mult is None:
             return CHANNEL_MULT[self.image_size]
         multiples = whole_numbers("channel_mult", self.channel_mult)
@@ -113,7 +117,11 @@ class Flags:
 
     @property
     def attention_sides(self) -> list[int]:
-        """Sides of the feature maps with attention: those that the network has, from fine to coarse."""
+        """Sides of the feature maps with attention: those that the network has, from fine to coarse.
+
+        Raises:
+            ValueError: for a side below 1.
+        """
         sides = whole_numbers("attention_resolutions", self.attention_resolutions)
         if min(sides, default=1) < 1:
             raise ValueError(f"attention_resolutions={self.attention_resolutions}: a side is at least 1")

@@ -11,11 +11,12 @@ class Due:
 
     Args:
         every: optimizer steps.
+        since: optimizer steps so far; a run that goes on was asked at this one already.
     """
 
-    def __init__(self, every: int) -> None:
+    def __init__(self, every: int, since: int = 0) -> None:
         self.every = every
-        self._last = 0
+        self._last = since
 
     def __call__(self, trainer: Trainer) -> bool:
         """Ask at the end of a batch."""

@@ -1,6 +1,5 @@
-"""``checkpoints/last.ckpt``: where training stands."""
+"""``checkpoints/last.ckpt``: where training stands, and ``previous.ckpt``: where it stood before."""
 
-import errno
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,15 +7,18 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from nelbo.training.callbacks import position
 from nelbo.training.callbacks.checkpoint_file import write_checkpoint
-from nelbo.training.callbacks.due import Due
-from nelbo.training.errors import NonFiniteLossError
+from nelbo.training.errors import Interrupted
 
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 
 class LastCheckpoint(Checkpoint):
     """Save every ``every_n_steps`` steps, at the end, and when training is interrupted.
+
+    It is saved when the next batch is about to begin: all that belongs to the step before is done by then,
+    its validation and what it logged included. So a run that goes on from there repeats and misses nothing.
 
     Args:
         folder: where ``last.ckpt`` goes.
@@ -29,37 +31,63 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, folder: str, every_n_steps: int = 500) -> None:
         if every_n_steps < 1:
             raise ValueError(f"checkpoint_every={every_n_steps} must be at least 1 step")
-        self.path = Path(folder) / "last.ckpt"
-        self._due = Due(every_n_steps)
+        self.path = Path(folder) / LAST
+        self.every_n_steps = every_n_steps
         self._saved_at = 0
+        self._is_between_steps = False
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on from a checkpoint where it was, if there was one."""
+        self._saved_at = trainer.global_step
+        position.take_up(trainer)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Save when it is time."""
-        if self._due(trainer):
+        if trainer.fit_loop.epoch_loop.batch_idx % trainer.accumulate_grad_batches:
+            return  # gradients have been added up, which no checkpoint holds
+        self._is_between_steps = True
+        if trainer.global_step % self.every_n_steps == 0:
             self.save(trainer)
+
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """From here to the next batch the state belongs partly to one step and partly to the next."""
+        self._is_between_steps = False
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the finished model."""
         self.save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save what an interruption would lose.
+        """Save what an interruption would lose, if a run can go on exactly from what there is.
 
-        Not after a loss that was not finite, for the weights are spoilt; not in the middle of a
-        validation, when the weights in place are the averaged ones; not when nothing was trained, or when
-        the disk is what failed.
+        Several processes save together, which they can do only if all of them were interrupted at one step.
         """
-        disk_failed = isinstance(exception, OSError) and exception.errno in DISK_ERRORS
-        spoilt = disk_failed or isinstance(exception, NonFiniteLossError)
-        if trainer.training and trainer.global_step > 0 and not spoilt and trainer.world_size == 1:
+        is_between = isinstance(exception, Interrupted) or (
+            self._is_between_steps and trainer.world_size == 1
+        )
+        if trainer.training and trainer.global_step > 0 and is_between:
             self.save(trainer)
-            print(f"stopped at step {trainer.global_step}, saved in {self.path}", file=sys.stderr)
+            if not isinstance(exception, Interrupted):
+                print(f"stopped at step {trainer.global_step}, saved in {self.path}", file=sys.stderr)
 
     def save(self, trainer: Trainer) -> None:
         """Write the checkpoint, unless this step's is there."""
         if trainer.global_step == self._saved_at:
             return
-        write_checkpoint(trainer, self.path)
+        write_checkpoint(trainer, self.path, self.path.with_name(PREVIOUS))
         self._saved_at = trainer.global_step
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Note the position in the data."""
+        position.note(trainer, checkpoint)
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Settle the position in the data, where training goes on at all."""
+        if trainer.max_steps < 0 or checkpoint["global_step"] < trainer.max_steps:
+            position.settle(checkpoint)

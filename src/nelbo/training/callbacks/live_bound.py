@@ -14,6 +14,8 @@ from nelbo.training.callbacks.due import Due
 from nelbo.training.module import DiffusionModule
 from nelbo.training.ranks import add_over_ranks
 
+LIVE_BOUND = "live_bound"  # in a checkpoint
+
 
 class LiveBound(Callback):
     """Log ``train/loss``, ``train/bpd`` and its parts, and keep L_t of every t for ``bound.parquet``.
@@ -31,6 +33,7 @@ class LiveBound(Callback):
         self._steps: BoundTally | None = None  # since the last rows of the table
         self._due = Due(1)
         self._loss = torch.zeros(2, dtype=torch.float64)  # sum and number of losses since the last scalars
+        self._kept: Tensor | None = None  # the three of every rank, from a checkpoint
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count."""
@@ -39,7 +42,10 @@ class LiveBound(Callback):
         self._window = BoundTally(K, pl_module.device)
         self._steps = BoundTally(K, pl_module.device)
         self._loss = torch.zeros(2, dtype=torch.float64, device=pl_module.device)
-        self._due = Due(trainer.log_every_n_steps)  # pyright: ignore
+        self._due = Due(trainer.log_every_n_steps, trainer.global_step)  # pyright: ignore
+        if self._kept is not None:
+            self._take_up(self._kept, trainer)
+            self._kept = None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -69,6 +75,37 @@ class LiveBound(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what is left."""
         self._write(trainer, pl_module)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Save what was added up since the last scalars and rows, on each rank."""
+        if self._window is not None and self._steps is not None:
+            sums = torch.cat([self._window.sums, self._steps.sums, self._loss])
+            every_rank = sums.new_zeros(trainer.world_size, len(sums))
+            every_rank[trainer.global_rank] = sums
+            add_over_ranks(trainer, every_rank)
+            checkpoint[LIVE_BOUND] = every_rank.cpu()
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep it until there is something to add to."""
+        self._kept = checkpoint[LIVE_BOUND]
+
+    def _take_up(self, kept: Tensor, trainer: Trainer) -> None:
+        """Each rank its own sums; if there were more or fewer ranks, the first one all of them."""
+        assert self._window is not None
+        assert self._steps is not None
+        if len(kept) == trainer.world_size:
+            mine = kept[trainer.global_rank]
+        else:
+            mine = kept.sum(0) * (trainer.global_rank == 0)
+        window, steps = self._window.sums, self._steps.sums
+        for sums, values in zip(
+            (window, steps, self._loss), mine.split([len(window), len(steps), 2]), strict=True
+        ):
+            sums.copy_(values)
 
     def _log(self, trainer: Trainer, pl_module: DiffusionModule, window: BoundTally, loss: Tensor) -> None:
         add_over_ranks(trainer, window.sums)

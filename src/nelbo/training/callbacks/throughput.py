@@ -19,7 +19,7 @@ class Throughput(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
-        self._due = Due(trainer.log_every_n_steps)  # pyright: ignore
+        self._due = Due(trainer.log_every_n_steps, trainer.global_step)  # pyright: ignore
         self._restart()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

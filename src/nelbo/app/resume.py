@@ -1,0 +1,237 @@
+"""Going on with a run that was interrupted: ``python train.py resume=outputs/2026-01-31/12-00-00``.
+
+Before Hydra sees it, the command line becomes that of the run, with ``resume=`` and the new options after it,
+so that Hydra checks these against the right choices. The configuration is then the one that the run saved,
+with the new options in it.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from nelbo.atomic_file import UNFINISHED, replacing
+
+CONFIG, OPTIONS, SUMMARY = ".hydra/config.yaml", ".hydra/overrides.yaml", "summary.json"
+CHECKPOINTS = ("checkpoints/last.ckpt", "checkpoints/previous.ckpt")  # newest first
+AUTO = "auto"
+# what may change when a run goes on
+ALLOWED = ("trainer.", "logger", "checkpoint_every", "data.num_workers", "data.root", "hydra.")
+
+
+def with_the_run_to_resume(arguments: list[str]) -> list[str]:
+    """The command line that Hydra is to see; as it is where nothing is resumed.
+
+    ``resume=auto hydra.run.dir=FOLDER`` goes on with what is in the folder, or begins there: a job that may
+    be requeued is started by the same line every time.
+
+    Raises:
+        ValueError: for a folder without a run, or options that would change what is trained.
+    """
+    word = _value(arguments, "resume")
+    if word is None:
+        return arguments
+    if word == AUTO:
+        folder = _value(arguments, "hydra.run.dir")
+        if folder is None:
+            raise ValueError("resume=auto must know where: add hydra.run.dir=FOLDER")
+        if not any((Path(folder) / name).exists() for name in CHECKPOINTS):
+            return arguments
+        word = folder
+    run_dir = Path(word)
+    saved_config(run_dir)
+    started_with = _options(run_dir)
+    ours = ("resume", "hydra.run.dir", "hydra.output_subdir")
+    added = [a for a in arguments if a not in started_with and _name(a) not in ours]
+    for option in added:
+        _refuse_a_change(option)
+    quoted = str(run_dir.resolve()).replace("\\", "\\\\").replace("'", "\\'")
+    where = [f"resume='{quoted}'", f"hydra.run.dir='{quoted}'", "hydra.output_subdir=null"]
+    return [*started_with, *added, *where]
+
+
+def saved_config(run_dir: Path) -> DictConfig:
+    """What a run was started with, interpolations unresolved.
+
+    Raises:
+        ValueError: where there is no run of ``train.py``.
+    """
+    path = run_dir / CONFIG
+    if not path.is_file():
+        raise ValueError(f"resume={run_dir}: there is no run in it ({CONFIG} is missing)")
+    try:
+        config = OmegaConf.load(path)
+    except yaml.YAMLError as error:
+        raise ValueError(f"resume={run_dir}: its {CONFIG} is damaged") from error
+    if not isinstance(config, DictConfig) or "trainer" not in config:
+        raise ValueError(f"resume={run_dir}: this is not a run of train.py, or its {CONFIG} is damaged")
+    return config
+
+
+def continued_config(config: DictConfig, run_dir: Path) -> DictConfig:
+    """What the run was started with, and the options that were given now.
+
+    Args:
+        config: what Hydra composed from the command line that :func:`with_the_run_to_resume` made.
+        run_dir: the run's folder.
+
+    Raises:
+        ValueError: where there is no run.
+    """
+    saved = saved_config(run_dir)
+    started_with = _options(run_dir)
+    for option in HydraConfig.get().overrides.task:
+        key = _name(option)
+        if option in started_with or key == "resume":
+            continue
+        node = config.logger if key == "logger" else OmegaConf.select(config, key)
+        OmegaConf.update(saved, key, node, merge=False, force_add=True)
+    return saved
+
+
+def newest_checkpoint(run_dir: Path) -> Path | None:
+    """The last checkpoint that is whole; one that is damaged is named. None if there is none at all.
+
+    Raises:
+        ValueError: when all of them are damaged.
+    """
+    from lightning.pytorch.utilities import rank_zero_warn
+
+    from nelbo.training.callbacks.checkpoint_file import is_whole
+
+    damaged = []
+    for path in (run_dir / name for name in CHECKPOINTS):
+        if not path.exists():
+            continue
+        if is_whole(path):
+            for other in damaged:
+                rank_zero_warn(f"{other} is damaged: going on from {path}, the one before it")
+            return path
+        damaged.append(path)
+    if damaged:
+        raise ValueError(
+            f"{' and '.join(map(str, damaged))}: damaged, and there is no other checkpoint; remove "
+            f"{run_dir / 'checkpoints'} to begin again with the same resume={run_dir}"
+        )
+    return None
+
+
+def is_finished(run_dir: Path) -> bool:
+    """Whether a run has reached its end: its summary is there, and whole."""
+    return _finished_step(run_dir) is not None
+
+
+def has_nothing_to_do(config: DictConfig, run_dir: Path) -> bool:
+    """Whether a run is finished and not asked for more steps than it has."""
+    step = _finished_step(run_dir)
+    return step is not None and not 0 <= step < config.trainer.max_steps
+
+
+def prepare(config: DictConfig, run_dir: Path, checkpoint: Path | None) -> None:
+    """Make a run's files what they were at a checkpoint, so that it can go on. The first process does it.
+
+    Args:
+        config: what it goes on with, which is kept for the next time.
+        run_dir: the run's folder.
+        checkpoint: that it goes on from; None to begin again.
+
+    Raises:
+        OSError: for a file that cannot be written.
+    """
+    import torch
+    from lightning.pytorch.utilities import rank_zero_only
+
+    from nelbo.dashboard import metrics_file
+    from nelbo.evaluation import table
+
+    if rank_zero_only.rank != 0:
+        return
+    step, validated = 0, -1
+    if checkpoint is not None:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        step, validated = content["global_step"], content["nelbo"]["validated_at"]
+
+    for folder in (run_dir, run_dir / ".hydra", run_dir / "checkpoints", run_dir / "samples"):
+        for unfinished in folder.glob(f"*{UNFINISHED}"):
+            unfinished.unlink()
+    (run_dir / SUMMARY).unlink(missing_ok=True)  # of a model that is trained further
+    metrics_file.rewind(run_dir / metrics_file.METRICS_FILE, step)
+    table.rewind(run_dir / "bound.parquet", step, validated)
+    last, previous = (run_dir / name for name in CHECKPOINTS)
+    if checkpoint == previous and last.exists():
+        last.replace(last.with_suffix(".damaged"))  # else it would take the place of the whole one
+    with replacing(run_dir / CONFIG) as unfinished:
+        OmegaConf.save(config, unfinished)
+
+
+def how_to_go_on(run_dir: Path) -> str:
+    """The end of a sentence: where the run is, and the command that takes it up."""
+    here = Path.cwd()
+    shown = run_dir.relative_to(here) if run_dir.is_relative_to(here) else run_dir
+    last = shown / CHECKPOINTS[0]
+    saved = f", saved in {last}" if last.exists() else ""
+    return f"{saved}; go on with: python train.py resume={shown}"
+
+
+def requeue_slurm_job() -> None:
+    """Ask SLURM to start this job again.
+
+    Raises:
+        ValueError: when SLURM refuses.
+    """
+    job = os.environ["SLURM_JOB_ID"]
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    ended = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
+    if ended.returncode:
+        raise ValueError(f"SLURM does not requeue job {job}: {' '.join(ended.stderr.split())}")
+    print(f"SLURM will start job {job} again", file=sys.stderr)
+
+
+def _finished_step(run_dir: Path) -> int | None:
+    try:
+        summary = json.loads((run_dir / SUMMARY).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return summary.get("step") if isinstance(summary, dict) else None
+
+
+def _options(run_dir: Path) -> list[str]:
+    path = run_dir / OPTIONS
+    return list(yaml.safe_load(path.read_text()) or []) if path.is_file() else []
+
+
+def _name(argument: str) -> str:
+    return argument.partition("=")[0].lstrip("+")
+
+
+def _value(arguments: list[str], name: str) -> str | None:
+    """What an option is set to, the last time that it is."""
+    given = [argument for argument in arguments if argument.startswith(f"{name}=")]
+    if not given:
+        return None
+    value = OverridesParser.create().parse_override(given[-1]).value()
+    return None if value in (None, "") else str(OmegaConf.create({"value": value}).value)
+
+
+def _refuse_a_change(option: str) -> None:
+    """Refuse an option that would make another run of this one.
+
+    Raises:
+        ValueError: naming it, and what is allowed.
+    """
+    if option.startswith("-") or "=" not in option:
+        return  # a word for Hydra
+    name = _name(option)
+    if name.startswith("~") or not re.match("|".join(f"{re.escape(allowed)}" for allowed in ALLOWED), name):
+        raise ValueError(
+            f"{option}: a run that goes on is trained as it was begun; with resume= there may be trainer.…=, "
+            "logger=, checkpoint_every=, data.num_workers= and data.root="
+        )

@@ -1,0 +1,43 @@
+"""``resume=FOLDER`` for the folder of a sweep: the command line that goes on with it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from nelbo.app.sweep.folder import FILE_NAME
+from nelbo.app.sweep.job import quoted
+
+WORD = "resume="
+NOT_REPEATED = ("hydra.sweep.dir=", "hydra.mode=")
+
+
+def with_the_sweep_to_resume(arguments: Sequence[str], command: str) -> list[str]:
+    """The same command line, with the sweep that it goes on with written out, if there is one.
+
+    Args:
+        arguments: a command line.
+        command: ``train``, ``evaluate`` or ``sample``.
+
+    Raises:
+        ValueError: for a sweep of another command, or options that would make other jobs of it.
+    """
+    named = [argument for argument in arguments if argument.startswith(WORD)]
+    folder = Path(named[-1].removeprefix(WORD)) if named else None
+    if folder is None or not (folder / FILE_NAME).is_file():
+        return list(arguments)
+    rest = [argument for argument in arguments if argument not in ("-m", "--multirun", *named)]
+    other = [argument for argument in rest if not argument.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    if other:
+        raise ValueError(f"{other[0]}: a sweep goes on as it was begun; only hydra options can be changed")
+    hydra = OmegaConf.load(folder / FILE_NAME).hydra
+    if hydra.job.config_name != command:
+        raise ValueError(f"{folder} is a sweep of {hydra.job.config_name}.py: resume it there")
+    before = [override for override in hydra.overrides.hydra if not override.startswith(NOT_REPEATED)]
+    return [
+        "--multirun",
+        *hydra.overrides.task,
+        *before,
+        f"hydra.sweep.dir={quoted(str(folder))}",
+        *rest,
+    ]

@@ -1,0 +1,93 @@
+"""A job of a sweep, from the inside: in the process where a launcher runs it."""
+
+import multiprocessing
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TextIO
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+from nelbo.app.sweep.outcome import Outcome
+
+ONE_BY_ONE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+OUTPUT = "output.txt"  # of a job among several at a time
+TRACEBACK = "traceback.txt"
+INTERRUPTED = 130
+
+
+def is_sweep() -> bool:
+    """Whether this is a job of a sweep."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def attempt(action: Callable[[], float | None], one_line: Callable[[Exception], str]) -> None:
+    """Run a job. Its failure is said in one line and kept in its folder, and the other jobs go on.
+
+    Jobs side by side would draw over each other in one terminal: there, what a job prints goes into a file
+    of its folder, and the terminal gets one line when it has ended.
+
+    Args:
+        action: the job.
+        one_line: what an error means.
+    """
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    alone = hydra.launcher._target_ == ONE_BY_ONE
+    named = f"job {hydra.sweep.subdir} ({hydra.job.name})"
+    if alone:
+        print(f"\n{named}", flush=True)
+    started = time.perf_counter()
+    failure = objective = None
+    terminal = sys.stdout
+    with _interruption(alone), _output(folder, alone):
+        try:
+            objective = action()
+        except Exception as error:
+            failure = one_line(error)
+            (folder / TRACEBACK).write_text(traceback.format_exc())
+    outcome = Outcome(failure, objective, round(time.perf_counter() - started, 1))
+    outcome.write(folder)
+    if failure is not None:
+        print(f"{named} failed: {failure}", file=sys.stderr, flush=True)
+    elif not alone:
+        _say_end(named, outcome, terminal)
+
+
+def _say_end(named: str, outcome: Outcome, terminal: TextIO) -> None:
+    from nelbo.dashboard.numbers import duration
+
+    value = "" if outcome.objective is None else f", val {outcome.objective:.4f}"
+    print(f"{named} finished in {duration(outcome.seconds)}{value}", file=terminal, flush=True)
+
+
+@contextmanager
+def _output(folder: Path, alone: bool) -> Iterator[None]:
+    if alone:
+        yield
+        return
+    with (folder / OUTPUT).open("a", buffering=1, encoding="utf-8") as file, redirect_stdout(file):
+        yield
+
+
+@contextmanager
+def _interruption(alone: bool) -> Iterator[None]:
+    """An interrupted job among others ends its process: a worker that lived on would take up the next job.
+
+    The terminal sends its signal to the sweep alone, which interrupts its workers, once, and waits for them.
+    """
+    if alone:
+        yield
+        return
+    if multiprocessing.parent_process() is not None:
+        os.setpgid(0, 0)
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)

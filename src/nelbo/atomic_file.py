@@ -1,0 +1,43 @@
+"""Files that a reader sees whole or not at all, whatever happens while they are written."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+UNFINISHED = ".tmp"
+
+
+@contextmanager
+def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
+    """Give a place beside ``path`` to write to, and move it there when the block ends without an error.
+
+    Args:
+        path: of the file. One that is there stays as it is until the new one is whole.
+        durable: wait until the disk has the file, so that it outlives a power failure too.
+
+    Raises:
+        OSError: naming the file, if it cannot be written.
+    """
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")  # two processes may write the same
+    try:
+        yield unfinished
+        if durable:
+            sync(unfinished)
+        unfinished.replace(path)
+        if durable:
+            sync(path.parent)
+    except BaseException as error:
+        unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(f"cannot write {path} ({error})") from error
+        raise
+
+
+def sync(path: Path) -> None:
+    """Wait until the disk has a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,63 @@
+"""Stop between two steps when a signal asks for it: Ctrl-C, SIGTERM, and SLURM's warning SIGUSR1."""
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from nelbo.training.errors import Interrupted
+
+
+class StopOnSignal(Callback):
+    """Raise :class:`Interrupted` on all ranks at once, when the step that is going on has ended.
+
+    A signal may come in the middle of an optimizer step, and to one process before another; Lightning's own
+    handlers would save, or talk to the other processes, right there. So a signal is only remembered, and all
+    ranks agree on it before the next step. A second Ctrl-C does not wait.
+    """
+
+    def __init__(self) -> None:
+        self._received: int | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen. Not earlier, for Lightning sets its handlers just before."""
+        self._listen(self._remember)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop, if any rank was told to."""
+        if batch_idx % trainer.accumulate_grad_batches == 0:
+            self._stop_if_told(trainer)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """There is nothing to save in a test: stop at once."""
+        self._stop_if_told(trainer)
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            raise Interrupted(number, trainer.global_step)
+
+        self._listen(stop)
+
+    def _stop_if_told(self, trainer: Trainer) -> None:
+        told = self._received is not None
+        if trainer.world_size > 1:
+            told = trainer.strategy.reduce_boolean_decision(told, all=False)
+        if told:
+            raise Interrupted(self._received or signal.SIGTERM, trainer.global_step)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self._received = number
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            print("\nstopping after this step; Ctrl-C again stops at once", file=sys.stderr)
+
+    def _listen(self, handler: Any) -> None:
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if "SLURM_JOB_ID" in os.environ:
+            numbers.append(signal.SIGUSR1)
+        for number in numbers:
+            signal.signal(number, handler)

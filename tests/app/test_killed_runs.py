@@ -1,0 +1,101 @@
+"""A run that was killed, at whatever moment, and resumed ends as if nothing had happened, to the last bit."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+
+# All that has a state: dropout, learned importance, an odd number of batches in an epoch that share optimizer
+# steps two by two, validations and logging out of step with each other and with checkpoints.
+STATEFUL = (
+    "model.dropout=0.2",
+    "timesteps=importance",
+    "schedule.num_steps=8",
+    "timesteps.history=1",
+    "data.batch_size=256",
+    "trainer.accumulate_grad_batches=2",
+    "trainer.max_steps=10",
+    "trainer.val_check_interval=5",
+    "trainer.log_every_n_steps=3",
+    "checkpoint_every=2",
+    "logger=none",
+)
+MODULE = "nelbo.training.module:DiffusionModule"
+MOMENTS = {
+    "before the first checkpoint": (f"{MODULE}.training_step", 2),
+    "in a validation": (f"{MODULE}.validation_step", 2),
+    "when half a checkpoint is written": ("torch:save", 3),
+    "when a checkpoint is about to take its place": ("nelbo.training.callbacks.checkpoint_file:sync", 3),
+    "between an optimizer step and its average": ("nelbo.training.callbacks.ema:EMA.on_train_batch_end", 11),
+    "in the test": (f"{MODULE}.test_step", 1),
+}
+OF_THE_CLOCK = ("throughput/images_per_second", "train_seconds")
+
+
+def everything(folder: Path) -> dict[str, Any]:
+    """What a run leaves behind, less what its speed decides."""
+    with (folder / "metrics.csv").open() as file:
+        metrics = [{k: v for k, v in row.items() if k not in OF_THE_CLOCK} for row in csv.DictReader(file)]
+    summary = json.loads((folder / "summary.json").read_text())
+    return {
+        "metrics": metrics,
+        "summary": {name: value for name, value in summary.items() if name not in OF_THE_CLOCK},
+        "bound": pq.read_table(folder / "bound.parquet").to_pydict(),
+        "examples": pq.read_table(folder / "examples.parquet").to_pydict(),
+        "samples": {path.name: path.read_bytes() for path in (folder / "samples").iterdir()},
+        "last": state(folder / "checkpoints/last.ckpt"),
+        "best": state(folder / "checkpoints/best.ckpt"),
+        "files": sorted(str(path.relative_to(folder)) for path in folder.rglob("*")),
+    }
+
+
+def state(path: Path) -> dict[str, Any]:
+    content = torch.load(path, weights_only=True)
+    del content["nelbo"]["config"]["run_dir"], content["loops"]
+    content["nelbo"]["reported"].pop(OF_THE_CLOCK[0])
+    return {name: value for name, value in flat(content) if "Stopwatch" not in name and "folder" not in name}
+
+
+def flat(content: Any, name: str = "") -> list[tuple[str, Any]]:
+    if isinstance(content, torch.Tensor):
+        return [(name, content.numpy().tobytes())]
+    if isinstance(content, dict):
+        return [pair for key, value in content.items() for pair in flat(value, f"{name}.{key}")]
+    if isinstance(content, list):
+        return [pair for i, value in enumerate(content) for pair in flat(value, f"{name}.{i}")]
+    return [(name, content)] if str(content).find("/") < 0 else []
+
+
+def assert_same(folder: Path, reference: Path) -> None:
+    one, other = everything(folder), everything(reference)
+    for part in one:
+        assert one[part] == other[part], part
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory, tiny) -> tuple[Path, dict[str, int]]:
+    """The folder of a run that was left alone and of those that were not, and how each of them ended."""
+    folder = tmp_path_factory.mktemp("killed")
+    script = Path(__file__).with_name("killed_runs.py")
+    command = [sys.executable, script, folder, json.dumps([*MOMENTS.values()]), *tiny, *STATEFUL]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    names = ["whole", *(f"{name}{then}" for name in MOMENTS for then in ("", ", resumed"))]
+    return folder, dict(zip(names, json.loads(done.stdout), strict=True))
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_killed_run_ends_as_if_it_had_not_been(moment, ended):
+    folder, codes = ended
+    assert (codes["whole"], codes[moment], codes[f"{moment}, resumed"]) == (0, -9, 0)
+    assert_same(folder / str(list(MOMENTS).index(moment)), folder / "whole")
