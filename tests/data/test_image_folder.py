@@ -111,3 +111,105 @@ def test_too_few_images_for_a_split_say_so(tmp_path):
 def test_unknown_channels_are_refused():
     with pytest.raises(ValueError, match=r"1 \(grey\) or 3 \(RGB\), got 4"):
         ImageFolder(channels=4)
+
+
+@pytest.fixture
+def partly_broken(tmp_path):
+    """Splits of 40, 8 and 8 images in two classes; image i has the value i. Breaks one of them."""
+    for name, count in (("train", 40), ("val", 8), ("test", 8)):
+        for i in range(count):
+            save(tmp_path / name / ("cat" if i % 2 else "dog") / f"{i}.png", i)
+
+    def break_pixels(name):
+        path = tmp_path / name
+        path.write_bytes(path.read_bytes()[:-30])  # the header is whole
+        return path
+
+    return break_pixels
+
+
+def options(tmp_path, **others):
+    return {"root": tmp_path, "size": 8, "batch_size": 8, "seed": 3, "flip": False, **others}
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_image_that_breaks_in_the_middle_of_an_epoch_is_named(partly_broken, tmp_path, num_workers):
+    data = ImageFolder(in_memory=False, num_workers=num_workers, **options(tmp_path))
+    data.setup()
+    broken = partly_broken("train/cat/5.png")
+    with pytest.raises(ValueError, match=r"^cannot read the image ") as caught:
+        list(data.train_dataloader())
+    assert str(broken) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_the_next_image_stands_in_for_it_and_everything_else_stays(partly_broken, tmp_path, num_workers):
+    whole = list(ImageFolder(in_memory=False, **options(tmp_path)).train_dataloader())
+    data = ImageFolder(in_memory=False, on_corrupt="skip", num_workers=num_workers, **options(tmp_path))
+    data.setup()
+    files = data.split("train")
+    broken, following = (files.paths[i] for i in (39, 0))  # the next one begins again
+    partly_broken(broken.relative_to(tmp_path))
+    loader = data.train_dataloader()
+    for expected, batch in zip(whole, loader, strict=True):
+        changed = expected.index != batch.index
+        assert batch.x0.shape == expected.x0.shape
+        assert torch.equal(batch.x0[~changed], expected.x0[~changed])
+        assert expected.index[changed].tolist() in ([], [39])
+        for image, label in zip(batch.x0[changed], batch.label[changed], strict=True):
+            assert (image == int(following.stem)).all()
+            assert data.classes[label] == following.parent.name
+    assert loader.take_unreadable() == [str(broken)]
+    assert loader.take_unreadable() == []
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_what_is_broken_from_the_beginning_is_left_out_and_counted_nowhere(
+    partly_broken, tmp_path, in_memory, split
+):
+    broken = partly_broken(f"{split}/dog/4.png")
+    if split == "train":
+        broken.write_bytes(b"not an image")  # of the training images, only headers are read beforehand
+    data = ImageFolder(in_memory=in_memory, on_corrupt="skip", **options(tmp_path))
+    with pytest.warns(
+        UserWarning, match=rf"1 of the \d+ images of the {split} split cannot be read .*4\.png"
+    ):
+        data.setup()
+    assert data.left_out[split] == [str(broken)]
+    assert len(data.split(split)) == {"train": 39, "val": 7, "test": 7}[split]
+    batches = list(data.eval_dataloader(split))
+    values = torch.cat([batch.x0[:, 0, 0, 0] for batch in batches]).tolist()
+    assert sorted(values) == [i for i in range(len(values) + 1) if i != 4]
+    assert torch.equal(torch.cat([batch.index for batch in batches]), torch.arange(len(values)))
+
+
+def test_nothing_stands_in_for_a_held_out_image(partly_broken, tmp_path):
+    data = ImageFolder(in_memory=False, on_corrupt="skip", **options(tmp_path))
+    data.setup()
+    partly_broken("val/dog/4.png")
+    with pytest.raises(ValueError, match=r"cannot read the image .*4\.png"):
+        list(data.val_dataloader())
+
+
+def test_a_disk_that_went_away_is_not_passed_over(partly_broken, tmp_path):
+    data = ImageFolder(in_memory=False, on_corrupt="skip", **options(tmp_path))
+    data.setup()
+    for path in (tmp_path / "train").rglob("*.png"):
+        path.unlink()
+    with pytest.raises(ValueError, match=r"40 images in a row cannot be read; the last one: .*\.png"):
+        next(iter(data.train_dataloader()))
+
+
+def test_a_split_of_broken_images_says_so(tmp_path):
+    for name in ("train", "val", "test"):
+        save(tmp_path / name / "a.png")
+    (tmp_path / "val/a.png").write_bytes(b"not an image")
+    with pytest.raises(ValueError, match=r"none of the 1 images of the val split can be read, such as "):
+        ImageFolder(on_corrupt="skip", **options(tmp_path)).setup()
+
+
+def test_another_word_for_on_corrupt_is_refused():
+    with pytest.raises(ValueError, match=r"data\.on_corrupt=ignore: expected stop or skip"):
+        ImageFolder(on_corrupt="ignore")

@@ -4,6 +4,7 @@ import logging
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,8 @@ class GuardedWandbLogger(WandbLogger):
             return
         self.guarded(wandb.finish)
         if self._given_up:  # the next job of a sweep needs a process of W&B's that is alive
-            try:
+            with suppress(*LOST):  # told already
                 wandb.teardown()
-            except LOST:
-                pass  # it was told already that this run is lost
 
     def guarded(self, action: Callable[[], None]) -> None:
         """Do it, unless the run was given up; give it up if it fails."""
@@ -65,8 +64,7 @@ class GuardedWandbLogger(WandbLogger):
 
     def tell(self, what: str) -> None:
         """Say what happened and where the run is."""
-        folder = self._folder
-        print(f"warning: W&B: {what}; the run is kept, `wandb sync {folder}` uploads it", file=sys.stderr)
+        print(f"warning: W&B: {what}; `wandb sync {self._folder}` uploads it later", file=sys.stderr)
 
 
 def _tell_warnings(tell: Callable[[str], None]) -> None:

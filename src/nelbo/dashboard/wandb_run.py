@@ -44,6 +44,7 @@ def wandb_logger(
     if rank_zero_only.rank != 0:
         return GuardedWandbLogger(save_dir)
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # W&B's measurements of itself
+    logging.raiseExceptions = False  # W&B's own log file on a full disk is no reason for tracebacks
     wandb.setup(wandb.Settings(show_info=False))
     settings = wandb.Settings(
         init_timeout=init_timeout, finish_timeout=finish_timeout, silent=True, console="off"
@@ -69,7 +70,7 @@ def wandb_logger(
         run = start(mode="offline")
     logger = GuardedWandbLogger(save_dir, run)
     if failure is not None:
-        logger.tell(f"{failure}; the run is offline")
+        logger.tell(f"{failure}; the run goes on offline")
     return logger
 
 
