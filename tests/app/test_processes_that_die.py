@@ -78,7 +78,8 @@ def how_it_ended(run: SimpleNamespace) -> tuple[int, str]:
     assert of_session(run.parent.pid) == []
     err = run.parent.stderr.read()
     assert "Traceback" not in err
-    said = [line for line in err.splitlines() if line.strip() and line[0] not in " \t/"]  # no library's warnings
+    # without the warnings of libraries
+    said = [line for line in err.splitlines() if line.strip() and line[0] not in " \t/"]
     return code, "\n".join(said)
 
 
