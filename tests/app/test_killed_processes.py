@@ -20,51 +20,58 @@ LONGER = ("trainer.max_steps=40", "checkpoint_every=1", "trainer.val_check_inter
 TWO = ("trainer.strategy=ddp", "trainer.devices=2")
 
 
-def start(*arguments: str) -> subprocess.Popen[bytes]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "train.py", *arguments], cwd=ROOT, env=environment, start_new_session=True
-    )
+class Run:
+    """``train.py`` in a process group of its own, so that all of its processes are killed at once."""
 
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.folder = folder
+        self._before = self._changed()
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "train.py", *arguments]
+        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
 
-def finish(process: subprocess.Popen[bytes]) -> float:
-    began = time.monotonic()
-    assert process.wait(timeout=300) == 0
-    return time.monotonic() - began
+    def wait_until_it_trains(self) -> None:
+        """A new run has begun to log, one that goes on has put its files in order."""
+        until = time.monotonic() + 120
+        while self._changed() == self._before and time.monotonic() < until and self.is_alive():
+            time.sleep(0.01)
 
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
 
-def kill(process: subprocess.Popen[bytes]) -> None:
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    def kill(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
+    def finish(self) -> None:
+        assert self.process.wait(timeout=300) == 0
 
-def wait_for(path: Path) -> None:
-    until = time.monotonic() + 120
-    while not path.exists() and time.monotonic() < until:
-        time.sleep(0.01)
+    def _changed(self) -> float:
+        path = self.folder / "metrics.csv"
+        return path.stat().st_mtime if path.exists() else 0.0
 
 
 @pytest.mark.parametrize(("processes", "kills"), [((), 20), (TWO, 5)], ids=["one process", "two"])
 def test_random_moments(processes, kills, tmp_path, tiny):
     chance = random.Random(0)
     options = (*tiny, *STATEFUL, *LONGER, *processes)
-    whole = start(*options, f"hydra.run.dir={tmp_path}/whole")
-    wait_for(tmp_path / "whole/.hydra/config.yaml")
-    seconds = finish(whole)
-    killed = run = 0
-    while killed < kills:
-        folder = tmp_path / str(run)
-        process = start(*options, f"hydra.run.dir={folder}")
-        wait_for(folder / ".hydra/config.yaml")
-        while process.poll() is None and killed < kills:
+    whole = Run(tmp_path / "whole", *options, f"hydra.run.dir={tmp_path}/whole")
+    whole.wait_until_it_trains()
+    began = time.monotonic()
+    whole.finish()
+    seconds = time.monotonic() - began
+    number = 0
+    while kills > 0:
+        folder = tmp_path / str(number)
+        run = Run(folder, *options, f"hydra.run.dir={folder}")
+        while kills > 0:
+            run.wait_until_it_trains()
             time.sleep(chance.uniform(0, seconds))
-            if process.poll() is None:
-                kill(process)
-                killed += 1
-                process = start(f"resume={folder}")
-                time.sleep(chance.uniform(0, 1) * 5)
-        if process.poll() is None:
-            finish(process)
-        assert process.returncode == 0
+            if not run.is_alive():
+                break
+            run.kill()
+            kills -= 1
+            run = Run(folder, f"resume={folder}")
+        run.finish()
         assert_same(folder, tmp_path / "whole")
-        run += 1
+        number += 1

@@ -39,6 +39,7 @@ def train(config: DictConfig) -> float | None:
     from nelbo.app import build, resume
     from nelbo.app.launcher import launcher
     from nelbo.app.quiet import quieten_libraries
+    from nelbo.dashboard.report import FILE_NAME as REPORT
     from nelbo.dashboard.report import report_finished_run
     from nelbo.dashboard.terminal import print_bound
     from nelbo.dashboard.wandb_run import finish
@@ -51,6 +52,8 @@ def train(config: DictConfig) -> float | None:
         if config.resume != resume.AUTO:
             config = resume.continued_config(config, run_dir)
         if resume.has_nothing_to_do(config, run_dir):
+            if not (run_dir / REPORT).exists():  # the last thing that a run does
+                report_finished_run(run_dir)
             steps = config.trainer.max_steps
             print(f"{run_dir} is finished, after {steps} steps: more of them with trainer.max_steps=...")
             return None
