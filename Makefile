@@ -4,7 +4,7 @@ PYTHON := $(VENV)/bin/python
 SYSTEM_PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev train test test-all lint format docs bench notebooks clean
+.PHONY: help install dev train test test-all lint format docs bench notebooks figures measure clean
 
 help:            ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -55,6 +55,26 @@ bench: install   ## the benchmarks
 notebooks: dev   ## run every notebook, a minute or two each; what is committed stays as it is
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e .[notebooks]
 	$(PYTHON) -m pytest --nbmake --nbmake-timeout=600 notebooks/*.ipynb
+
+# runs that the pictures are of: trained if they are not there
+RUN    ?= outputs/figures/digits
+GUIDED ?= outputs/figures/digits-guided
+
+figures: dev $(RUN)/summary.json $(GUIDED)/summary.json  ## redraw the pictures in docs/images, of RUN=FOLDER or a new run
+	$(PYTHON) -m figures.report --run $(RUN)
+	$(PYTHON) -m figures.samples --checkpoint $(RUN)/checkpoints/last.ckpt
+	$(PYTHON) -m figures.few_steps --checkpoint $(RUN)/checkpoints/last.ckpt
+	$(PYTHON) -m figures.guidance --checkpoint $(GUIDED)/checkpoints/last.ckpt
+	$(PYTHON) -m figures.sampling_quality
+
+measure: dev $(RUN)/summary.json  ## measure what figures.sampling_quality draws
+	$(PYTHON) -m figures.measure_sampling --checkpoint $(RUN)/checkpoints/last.ckpt
+
+$(RUN)/summary.json: | install
+	$(PYTHON) train.py schedule=cosine loss=vlb hydra.run.dir=$(RUN)
+
+$(GUIDED)/summary.json: | install
+	$(PYTHON) train.py conditional=true label_dropout=0.1 hydra.run.dir=$(GUIDED)
 
 clean:           ## remove the environment and caches, keep outputs
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build site src/*.egg-info

@@ -3,12 +3,11 @@
     python -m benchmarks.communication
     python -m benchmarks.communication --step-ms 250 --processes 8 64 512
 
-A ring all-reduce of P gradients of 4 bytes sends 2 (n-1)/n 4P bytes from each of n processes; it takes as long
-as the slowest link of the ring needs for that. The backward pass, two thirds of a step, hides it: gradients are
-sent in buckets of 25 MiB (torch's default) while earlier layers are still at work. The last bucket hides behind
-nothing.
+A ring all-reduce of P gradients of 4 bytes sends 2 (n-1)/n 4P bytes from each of n processes. It takes as
+long as the slowest link of the ring needs. The backward pass, two thirds of a step, hides it: gradients are
+sent in buckets of 25 MiB (torch's default) while earlier layers are still at work. The last is not hidden.
 
-Left out: latencies, links shared with other traffic, other algorithms than the ring, a process slower than others.
+Left out: latencies, links shared with other traffic, other algorithms than the ring, slower processes.
 """
 
 import argparse

@@ -11,6 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from nelbo.data.digits import Digits
+from nelbo.data.examples import TensorExamples
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = 180  # in each held-out split of the digits
 QUICK = ("estimator=stratified", "estimator.evaluations_per_example=4")
@@ -87,6 +90,33 @@ def test_the_examples_add_up_to_the_bound(evaluate, checkpoint):
     totals = examples(ended.folder).sum(1) / BITS
     assert totals.mean().item() == pytest.approx(result["test/bpd"])
     assert totals.std().item() / EXAMPLES**0.5 == pytest.approx(result["test/bpd_stderr"])
+
+
+def test_the_bound_of_each_class_adds_up_to_the_whole(evaluate, checkpoint):
+    ended = evaluate(f"checkpoint={checkpoint}", *QUICK, "max_examples=120", "by_class=true")
+    result = result_of(ended)
+    classes = result["classes"]
+    assert [row["class"] for row in classes] == list(range(10))
+    assert sum(row["count"] for row in classes) == 120
+    for part in ("bpd", "L_0", "L_t", "L_T"):
+        mean = sum(row["count"] * row[part] for row in classes) / 120
+        assert mean == pytest.approx(result[f"test/{part}"], rel=1e-9)
+    # against the labels as the data itself has them
+    data = Digits()
+    data.limit("test", 120)
+    batch = next(iter(data.test_dataloader()))
+    threes = examples(ended.folder)[batch.label == 3].sum(1) / BITS
+    assert classes[3]["bpd"] == pytest.approx(threes.mean().item())
+    assert classes[3]["bpd_stderr"] == pytest.approx(threes.std().item() / len(threes) ** 0.5)
+    assert "by class, bits/dim" in ended.out
+
+
+def test_data_without_classes_has_no_bound_by_class(evaluate, checkpoint, monkeypatch):
+    monkeypatch.setattr("nelbo.data.digits.TensorExamples", lambda x, label: TensorExamples(x))
+    assert "classes" not in result_of(evaluate(f"checkpoint={checkpoint}", *QUICK, "max_examples=5"))
+    refused = evaluate(f"checkpoint={checkpoint}", *QUICK, "by_class=true")
+    assert (refused.code, refused.err) == (1, "error: by_class=true, but Digits has no classes\n")
+    assert not (refused.folder / "evaluation.json").exists()
 
 
 def test_the_same_examples_are_measured_whatever_the_batch(evaluate, checkpoint):

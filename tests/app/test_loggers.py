@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from nelbo.app import build
+from nelbo.dashboard.metrics_file import MetricsFile
 
 CONF = Path(__file__).parents[2] / "conf/logger"
 LEFT_OUT = ("ema", "live_bound", "samples", "throughput", "best_checkpoint", "progress")
@@ -14,10 +15,10 @@ LEFT_OUT = ("ema", "live_bound", "samples", "throughput", "best_checkpoint", "pr
 @pytest.mark.parametrize(
     ("choice", "kinds"),
     [
-        ("none", [CSVLogger]),
-        ("csv", [CSVLogger]),
-        ("tensorboard", [CSVLogger, TensorBoardLogger]),
-        ("[csv,tensorboard]", [CSVLogger, TensorBoardLogger]),
+        ("none", [MetricsFile]),
+        ("csv", [MetricsFile]),
+        ("tensorboard", [MetricsFile, TensorBoardLogger]),
+        ("[csv,tensorboard]", [MetricsFile, TensorBoardLogger]),
     ],
 )
 def test_every_run_writes_its_metrics_and_what_was_asked_for(choice, kinds, compose, tmp_path):

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 60  # for all of them to end
+SECONDS = 150  # for all of them to end
 
 pytestmark = pytest.mark.slow
 
@@ -76,7 +76,9 @@ def how_it_ended(run: SimpleNamespace) -> tuple[int, str]:
     while of_session(run.parent.pid) and time.monotonic() < until:
         time.sleep(0.1)
     assert of_session(run.parent.pid) == []
-    return code, run.parent.stderr.read()
+    err = run.parent.stderr.read()
+    assert "Traceback" not in err
+    return code, "\n".join(line for line in err.splitlines() if not line.startswith((" ", "/")))  # warnings
 
 
 def test_a_process_that_is_killed_ends_the_run(running):
@@ -85,8 +87,8 @@ def test_a_process_that_is_killed_ends_the_run(running):
     code, err = how_it_ended(run)
     assert code == 1
     assert err.startswith("error: process 1 of 2 ended with signal 9 at step ")
-    assert err.endswith(f"; last checkpoint: {run.last}\n")
-    assert err.count("\n") == 1
+    assert err.endswith(f"; last checkpoint: {run.last}")
+    assert err.count("\n") == 0
 
 
 def test_the_first_process_that_is_killed_ends_the_run(running):
@@ -95,8 +97,8 @@ def test_the_first_process_that_is_killed_ends_the_run(running):
     code, err = how_it_ended(run)
     assert code == -signal.SIGKILL, err
     assert err.startswith("error: process 0 ended at step ")
-    assert err.endswith(f"; last checkpoint: {run.last}\n")
-    assert err.count("\n") == 1
+    assert err.endswith(f"; last checkpoint: {run.last}")
+    assert err.count("\n") == 0
 
 
 @pytest.mark.parametrize("who", ["parent", "all"])
@@ -106,18 +108,17 @@ def test_an_interruption_leaves_nobody_behind(running, who):
         os.killpg(run.parent.pid, signal.SIGINT)
     else:
         os.kill(run.parent.pid, signal.SIGINT)
-    code, err = how_it_ended(run)
+    code, _ = how_it_ended(run)
     assert code != 0
-    assert "Traceback" not in err
 
 
 def test_a_process_that_hangs_is_given_up(running):
-    run = running("trainer.strategy.timeout.minutes=0.4")
+    run = running("trainer.strategy.timeout=60")
     os.kill(run.child, signal.SIGSTOP)
     code, err = how_it_ended(run)
     assert code == 1
     assert err.startswith("error: no answer from the other processes for as long as trainer.strategy.timeout")
-    assert err.count("\n") == 1
+    assert err.count("\n") == 0
 
 
 def test_what_one_process_cannot_do_is_said_once(running):
@@ -126,4 +127,4 @@ def test_what_one_process_cannot_do_is_said_once(running):
     code, err = how_it_ended(run)
     assert code == 1
     assert err.startswith("error: lr_schedule=cosine must know where to end")
-    assert err.count("\n") == 1
+    assert err.count("\n") == 0

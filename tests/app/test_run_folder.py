@@ -61,7 +61,8 @@ def test_every_file_is_there_and_nothing_unfinished(folder):
         "checkpoints/last.ckpt",
         "checkpoints/best.ckpt",
     }
-    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
+    kept = {"last.ckpt", "previous.ckpt", "best.ckpt"}
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == kept
     assert not [name for name in names if name.endswith(".tmp")]
     tables = {"summary.json", "metrics.csv", "bound.parquet", "examples.parquet"}
     expected = {".hydra", "samples", "checkpoints", "wandb", *tables}

@@ -181,7 +181,7 @@ def test_trainings_side_by_side(tmp_path, tiny):
 
 def test_trainings_are_interrupted_and_go_on(tmp_path, tiny):
     longer = (
-        "trainer.max_steps=2000",
+        "trainer.max_steps=300",
         "trainer.val_check_interval=100",
         "logger=none",
         "callbacks.samples=null",
@@ -199,4 +199,4 @@ def test_trainings_are_interrupted_and_go_on(tmp_path, tiny):
     assert code == 0, err
     assert {row["status"] for row in rows(tmp_path)} == {"finished"}
     for job in range(3):
-        assert json.loads((tmp_path / str(job) / "summary.json").read_text())["step"] == 2000
+        assert json.loads((tmp_path / str(job) / "summary.json").read_text())["step"] == 300

@@ -76,7 +76,8 @@ def test_the_table_counts_both_processes(runs):
 def test_there_is_one_folder_and_one_wandb_run(runs):
     assert [path.name for path in runs.two.parent.iterdir()] == ["two"]
     assert len(list((runs.two / "wandb").glob("offline-run-*"))) == 1
-    assert {path.name for path in (runs.two / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
+    kept = {"last.ckpt", "previous.ckpt", "best.ckpt"}
+    assert {path.name for path in (runs.two / "checkpoints").iterdir()} == kept
 
 
 def test_the_summaries_agree(runs):

@@ -15,6 +15,7 @@ from nelbo.dashboard.report import report_finished_run, write_report
 from nelbo.dashboard.report.page import render
 from nelbo.dashboard.run_folder import read_run
 
+PARTS = ("bpd", "L_0", "L_t", "L_T")
 SHORT = torch.tensor([1, 8, 40, 120, 200])
 CHARTS = {"training", "chain", "shares", "heat_map", "gap", "rate_distortion", "speed"}
 
@@ -114,6 +115,27 @@ def test_an_evaluation_shows_what_it_has(make_evaluation, tmp_path):
     assert "+0.250 ± 0.010" in shown
     assert "/models/last.ckpt" in shown
     assert "Not shown" not in shown
+
+
+def test_classes_are_shown_where_they_were_measured(make_evaluation, tmp_path):
+    folders = [make_evaluation(tmp_path / name, timesteps=SHORT) for name in ("one", "two", "none")]
+    rows = [
+        {"class": c, "count": n, **{f"{part}{end}": c + 0.1 for part in PARTS for end in ("", "_stderr")}}
+        for c, n in ((0, 5), (3, 1), (7, 2))
+    ]
+    rows[1] |= {f"{part}_stderr": None for part in PARTS}  # of a single example
+    for folder in folders[:2]:
+        file = folder / "evaluation.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"classes": rows}))
+    runs = [read_run(folder) for folder in folders]
+    (alone,) = (view["data"] for view in [figures(render(runs[:1]))["classes"]["total"]])
+    assert values(alone[0]["x"]) == [0, 3, 7]
+    assert alone[0]["y"] == [0.1, 3.1, 7.1]
+    assert alone[0]["error_y"]["array"] == [0.1, 0.0, 7.1]
+    beside = figures(render(runs))["classes"]["L<sub>0</sub>"]["data"]
+    assert [trace["name"] for trace in beside] == ["one", "two"]
+    assert all(0 < b - a < 1 for a, b in zip(*(values(trace["x"]) for trace in beside), strict=True))
+    assert "classes" not in figures(render(runs[2:]))
 
 
 def test_the_curves_of_a_short_chain_end_at_its_bound(make_evaluation, tmp_path):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from nelbo.data.digits import Digits
+from nelbo.data.examples import Flipped, RandomSubset, TensorExamples
 
 
 def test_it_is_drawn_from_all_of_the_split_and_numbered_anew():
@@ -20,6 +21,14 @@ def test_it_is_drawn_from_all_of_the_split_and_numbered_anew():
     again = Digits()
     again.limit("test", 50)
     assert torch.equal(again.split("test").chosen, chosen)
+
+
+def test_its_classes_are_known_without_reading_it():
+    label = torch.arange(50) % 7
+    labelled = TensorExamples(torch.arange(50).view(50, 1, 1, 1), label)
+    for examples in (RandomSubset(labelled, 20), Flipped(labelled, seed=0)):
+        assert torch.equal(examples.label, examples.fetch(torch.arange(len(examples)), 0).label)
+    assert RandomSubset(TensorExamples(torch.zeros(5, 1, 1, 1)), 3).label is None
 
 
 def test_more_than_there_are_are_all_of_them():

@@ -117,6 +117,8 @@ def exists(words: list[str]) -> None:
             importlib.import_module(module)
         case ["python", ("train.py" | "evaluate.py" | "sample.py") as script, *options]:
             composes(script.removesuffix(".py"), [option for option in options if option != "-m"])
+        case ["srun", *command]:
+            exists(command)
         case ["make", *targets]:
             makefile = (ROOT / "Makefile").read_text()
             assert all(re.search(rf"^{target}:", makefile, re.M) for target in targets)
@@ -213,6 +215,7 @@ def shortened(command: str, tiny: tuple[str, ...]) -> str:
         extra = [option for option in tiny if not option.startswith("model") or not groups]
         extra += ["data.batch_size=8"] if "image_folder" in command else []
         extra += ["callbacks.sample_quality.num_samples=100"] if "sample_quality" in command else []
+        extra += ["hydra.sweeper.n_trials=2"] if "sweep=optuna" in command else []
     elif command.startswith("python evaluate.py"):
         extra = ["max_examples=20"]
     elif command.startswith("python sample.py"):

@@ -1,13 +1,15 @@
 """A disk that is full: one line that names the file, and what was written before stays whole."""
 
 import errno
-from pathlib import Path
+import subprocess
+import sys
 
 import pytest
 import torch
 from lightning import Trainer
 
 from nelbo.evaluation import table
+from nelbo.training.callbacks import sample_grid
 
 
 def full() -> OSError:
@@ -38,6 +40,22 @@ def test_a_checkpoint_that_does_not_fit_is_named_and_the_one_before_it_kept(comm
     assert not path.with_suffix(".tmp").exists()
 
 
+@pytest.mark.slow
+def test_torch_does_not_hide_that_the_disk_is_full(tmp_path):
+    code = (
+        "import resource, signal, sys, torch\n"
+        "from nelbo.training.callbacks.checkpoint_file import DurableCheckpointIO\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "try:\n    DurableCheckpointIO().save_checkpoint({'a': torch.zeros(100_000)}, sys.argv[1])\n"
+        "except OSError as error:\n    print(error.strerror)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "a.ckpt"], capture_output=True, text=True, timeout=300
+    )
+    assert ended.stdout == "File too large\n", ended.stderr
+
+
 def test_the_table_of_the_bound_is_named(command, tiny, monkeypatch):
     def write_table(data, where, **options):
         where.write_bytes(b"half a table")
@@ -51,10 +69,10 @@ def test_the_table_of_the_bound_is_named(command, tiny, monkeypatch):
 
 
 def test_anything_else_names_the_run_folder(command, tiny, monkeypatch):
-    def cannot_write(path, *args, **kwargs):
+    def cannot_write(*args, **kwargs):
         raise full()
 
-    monkeypatch.setattr(Path, "write_text", cannot_write)  # summary.json
+    monkeypatch.setattr(sample_grid, "save_image", cannot_write)
     ended = command(*tiny, "logger=none")
     is_told(ended, f"{ended.folder}: the disk is full")
 

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from lightning import Callback
+from lightning.pytorch.callbacks import Checkpoint
 
 from nelbo.training.callbacks import StopOnNonFinite
 from nelbo.training.errors import NonFiniteLossError
@@ -12,8 +13,8 @@ from nelbo.training.errors import NonFiniteLossError
 BAD_STEP = 3
 
 
-class Spoil(Callback):
-    """Puts a value into the weights just before a step."""
+class Spoil(Checkpoint):
+    """Puts a value into the weights just before a step, and after the step before was saved."""
 
     def __init__(self, value: float, step: int = BAD_STEP) -> None:
         self.value = value

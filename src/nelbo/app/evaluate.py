@@ -51,6 +51,8 @@ def evaluate(config: DictConfig) -> None:
     if config.max_examples is not None:
         data.limit(config.split, config.max_examples)
     examples, fingerprint = data.split(config.split), data.fingerprint(config.split)
+    if config.by_class and examples.label is None:
+        raise ValueError(f"by_class=true, but {type(data).__name__} has no classes")
     processes = start_processes(config.device, config.devices)
     module = model.module.to(processes.device)
 
@@ -100,10 +102,11 @@ def evaluate(config: DictConfig) -> None:
             checkpoint=model.path.resolve(),
             step=model.weights.step,
             config=module.config,
+            label=examples.label,
             shortfall=estimator.shortfall(measurements[0].estimate, module.unit),
         )
         write_evaluation(evaluation, run_dir)
-        print_evaluation(evaluation, run_dir)
+        print_evaluation(evaluation, run_dir, by_class=config.by_class)
     processes.end()
 
 

@@ -169,6 +169,8 @@ def prepare(config: DictConfig, run_dir: Path, checkpoint: Path | None) -> None:
         last.replace(last.with_suffix(".damaged"))  # else it would take the place of the whole one
     with replacing(run_dir / CONFIG) as unfinished:
         OmegaConf.save(config, unfinished)
+    if "tensorboard" in (config.logger or {}):  # which hides what it has from here on
+        OmegaConf.update(config, "logger.tensorboard.purge_step", step, force_add=True)
 
 
 def how_to_go_on(run_dir: Path) -> str:

@@ -42,8 +42,8 @@ def train(config: DictConfig) -> float | None:
     from nelbo.dashboard.report import report_finished_run
     from nelbo.dashboard.terminal import print_bound
     from nelbo.dashboard.wandb_run import finish
-    from nelbo.training.callbacks import Stopwatch
     from nelbo.training.errors import Interrupted
+    from nelbo.training.stopwatch import Stopwatch
 
     quieten_libraries()
     run_dir, checkpoint = Path(config.run_dir), None

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from torch import Tensor
 
 from nelbo.dashboard import terminal
 from nelbo.dashboard.comparison.choices import steps_in_words
@@ -17,6 +18,7 @@ from nelbo.dashboard.report import FILE_NAME as REPORT
 from nelbo.dashboard.report import report_finished_run
 from nelbo.diffusion.chain import Chain
 from nelbo.evaluation import example_table, table
+from nelbo.evaluation.by_class import bound_by_class
 from nelbo.evaluation.decades import share_below_half_bin, shares_by_decade
 from nelbo.evaluation.ledger import Ledger
 from nelbo.evaluation.measure import Measurement
@@ -40,6 +42,7 @@ class Evaluation:
         checkpoint: of the model.
         step: optimizer steps of its training, where the checkpoint says.
         config: that it was trained with.
+        label: (N,) class of each example, None for data without classes.
         shortfall: what was wanted of the measurement and not reached, in a sentence; None if all was.
     """
 
@@ -52,6 +55,7 @@ class Evaluation:
     checkpoint: Path
     step: int | None
     config: dict[str, Any]
+    label: Tensor | None = None
     shortfall: str | None = None
 
     @property
@@ -79,6 +83,7 @@ def write_evaluation(evaluation: Evaluation, run_dir: Path) -> None:
         "network_evaluations": estimate.num_evaluations,
         "ledger": ledger.to_dict(),
         "variances": _variances(evaluation),
+        **({} if evaluation.label is None else {"classes": list(class_rows(evaluation))}),
         "checkpoint": str(evaluation.checkpoint),
         **({} if evaluation.step is None else {"step": evaluation.step}),
         "steps": list(step_rows(evaluation)),
@@ -91,8 +96,8 @@ def write_evaluation(evaluation: Evaluation, run_dir: Path) -> None:
     report_finished_run(run_dir)
 
 
-def print_evaluation(evaluation: Evaluation, run_dir: Path) -> None:
-    """The bound term by term, where its error comes from, and the same with other variances."""
+def print_evaluation(evaluation: Evaluation, run_dir: Path, by_class: bool = False) -> None:
+    """The bound term by term, where its error comes from, with other variances, and by class if asked for."""
     console, unit, estimate = Console(), evaluation.unit, evaluation.measurements[0].estimate
     ledger = evaluation.ledgers[0]
     console.print()
@@ -116,6 +121,8 @@ def print_evaluation(evaluation: Evaluation, run_dir: Path) -> None:
         console.print(Text.assemble((f"{what:<11}", "dim"), text), soft_wrap=True)
     console.print()
     console.print(_variance_table(evaluation))
+    if by_class:
+        console.print(_class_table(evaluation))
     files = [("run", run_dir), ("look", run_dir / REPORT)]
     for what, where in files if (run_dir / REPORT).exists() else files[:1]:
         console.print(Text.assemble((f"{what:<11}", "dim"), str(where)), soft_wrap=True)
@@ -146,6 +153,17 @@ def step_rows(evaluation: Evaluation) -> Iterator[dict[str, float]]:
     drawn = steps.count > 0
     for values in zip(*(column[drawn].tolist() for column in columns.values()), strict=True):
         yield dict(zip(columns, values, strict=True))
+
+
+def class_rows(evaluation: Evaluation) -> Iterator[dict[str, float]]:
+    """The bound of each class, one row each, in the unit of the bound; ``count`` is of its examples."""
+    assert evaluation.label is not None, "there are no classes"
+    unit, examples = evaluation.unit, evaluation.measurements[0].examples
+    for number, bound in bound_by_class(examples, evaluation.label).items():
+        row: dict[str, float] = {"class": number, "count": bound.num_examples}
+        for name, part in zip((unit.metric, "L_0", "L_t", "L_T"), bound.parts, strict=True):
+            row |= {name: part.mean * unit.per_nat, f"{name}_stderr": part.stderr * unit.per_nat}
+        yield row
 
 
 def _finite(value: Any) -> Any:
@@ -196,4 +214,16 @@ def _variance_table(evaluation: Evaluation) -> Table:
         if "difference" in figures:
             difference = terminal.plus_minus(figures["difference"], figures["difference_stderr"], sign=True)
         drawn.add_row(name, figures["first_step"], *cells, difference)
+    return drawn
+
+
+def _class_table(evaluation: Evaluation) -> Table:
+    parts = (evaluation.unit.metric, "L_0", "L_t")
+    title = f"by class, {evaluation.unit.label}"
+    drawn = Table(title=title, title_justify="left", title_style="bold")
+    for column in ("class", "examples", "total", *parts[1:]):
+        drawn.add_column(column, justify="right", no_wrap=True)
+    for row in class_rows(evaluation):
+        figures = [terminal.plus_minus(row[part], row[f"{part}_stderr"]) for part in parts]
+        drawn.add_row(str(row["class"]), str(row["count"]), *figures)
     return drawn

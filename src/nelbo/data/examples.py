@@ -19,7 +19,13 @@ class Request(NamedTuple):
 
 
 class Examples(ABC):
-    """A split of a data set. Augmentation depends on the epoch and the index of an example only."""
+    """A split of a data set. Augmentation depends on the epoch and the index of an example only.
+
+    Attributes:
+        label: (N,) int64 class of each example, known without reading one; None where there are no classes.
+    """
+
+    label: Tensor | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -83,6 +89,7 @@ class RandomSubset(Examples):
         self.examples = examples
         order = torch.randperm(len(examples), generator=generator("subset", len(examples)))
         self.chosen = order[:size].sort().values
+        self.label = None if examples.label is None else examples.label[self.chosen]
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -101,6 +108,7 @@ class Flipped(Examples):
 
     def __init__(self, examples: Examples, seed: int) -> None:
         self.examples = examples
+        self.label = examples.label
         self.seed = seed
 
     def __len__(self) -> int:

@@ -9,7 +9,6 @@ from nelbo.training.callbacks.sample_grid import SampleGrid
 from nelbo.training.callbacks.sample_quality import SampleQuality
 from nelbo.training.callbacks.stop_on_non_finite import StopOnNonFinite
 from nelbo.training.callbacks.stop_on_signal import StopOnSignal
-from nelbo.training.callbacks.stopwatch import Stopwatch
 from nelbo.training.callbacks.throughput import Throughput
 from nelbo.training.callbacks.unreadable import Unreadable
 from nelbo.training.callbacks.validation_bound import ValidationBound
@@ -24,7 +23,6 @@ __all__ = [
     "StepProgress",
     "StopOnNonFinite",
     "StopOnSignal",
-    "Stopwatch",
     "Throughput",
     "Unreadable",
     "ValidationBound",

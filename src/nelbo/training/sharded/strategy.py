@@ -11,11 +11,12 @@ class FullySharded(ModelParallelStrategy):
     Checkpoints are whole, in one file like those of any other run.
 
     Args:
-        timeout: how long a process waits for another before it gives up.
+        timeout: seconds that a process waits for another before it gives up.
     """
 
-    def __init__(self, timeout: timedelta) -> None:
-        super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False, timeout=timeout)
+    def __init__(self, timeout: float) -> None:
+        limit = timedelta(seconds=timeout)
+        super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False, timeout=limit)
 
     def setup_environment(self) -> None:
         """Join the other processes."""

@@ -1,0 +1,1 @@
+"""The pictures of the documentation, one a file: what ``make figures`` runs."""

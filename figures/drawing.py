@@ -1,0 +1,45 @@
+"""Samples of a trained model, drawn by what sample.py is made of."""
+
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import Tensor
+
+from nelbo.app.command import CONFIG_DIR
+from nelbo.app.labels import choose_denoise, choose_labels
+from nelbo.app.processes import start_processes
+from nelbo.app.sample import Drawer, sampling_chain
+from nelbo.app.trained import TrainedModel, read_model
+from nelbo.diffusion.chain import Chain
+from nelbo.evaluation.sample_metrics.images import as_seen
+
+BATCH = 360
+
+
+def options(checkpoint: Path, *overrides: str) -> DictConfig:
+    """What ``python sample.py checkpoint=... <overrides>`` is told."""
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return compose("sample", overrides=[f"checkpoint={checkpoint}", *overrides])
+
+
+def read(checkpoint: Path) -> TrainedModel:
+    """The model of a checkpoint, with its averaged weights."""
+    return read_model(options(checkpoint))
+
+
+def make_drawer(config: DictConfig, model: TrainedModel) -> Drawer:
+    """What draws samples by their numbers."""
+    processes = start_processes("cpu", 1)
+    sampler, spacing = instantiate(config.sampler), instantiate(config.spacing)
+    chain: Chain = sampling_chain(config, model, sampler, spacing, processes)
+    labels, denoise = choose_labels(config, model), choose_denoise(config, model)
+    return Drawer(model, sampler, denoise, chain, labels, config.seed, processes.device)
+
+
+def draw(drawer: Drawer, model: TrainedModel, n: int) -> Tensor:
+    """The first n samples, (n, C, H, W) uint8 pixels."""
+    parts = [drawer(numbers.tolist()) for numbers in torch.arange(n).split(BATCH)]
+    return as_seen(torch.cat(parts), model.spec.low, model.spec.high)
