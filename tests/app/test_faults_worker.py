@@ -1,4 +1,4 @@
-"""A process that fetches data and is killed: one line, no hang, nothing left running, the last checkpoint whole."""
+"""A process that fetches data and is killed: one line, no hang, nothing left running, `last.ckpt` whole."""
 
 import os
 import signal
