@@ -4,7 +4,7 @@ PYTHON := $(VENV)/bin/python
 SYSTEM_PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev train test test-all lint format bench clean
+.PHONY: help install dev train test test-all lint format bench notebooks clean
 
 help:            ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -47,6 +47,10 @@ bench: install   ## the benchmarks
 	$(PYTHON) -m benchmarks.live_bound
 	$(PYTHON) -m benchmarks.lightning_overhead
 	@echo "with a checkpoint: python -m benchmarks.bound --checkpoint ...; python -m benchmarks.sampling --checkpoint ..."
+
+notebooks: dev   ## run every notebook, a minute or two each; what is committed stays as it is
+	$(PYTHON) -m pip install --quiet -c constraints.txt -e .[notebooks]
+	$(PYTHON) -m pytest --nbmake --nbmake-timeout=600 notebooks/*.ipynb
 
 clean:           ## remove the environment and caches, keep outputs
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build src/*.egg-info

@@ -385,3 +385,19 @@ def test_a_model_that_was_exported_has_the_bound_it_had(evaluate, tmp_path, run_
     before = result_of(evaluate(f"checkpoint={checkpoint}", *QUICK))
     after = result_of(evaluate(f"checkpoint={tmp_path / 'exported'}", "format=diffusers", *QUICK))
     assert after["test/bpd"] == pytest.approx(before["test/bpd"], rel=1e-4)
+
+
+def test_a_checkpoint_is_loaded_without_a_command(checkpoint):
+    from hydra.core.global_hydra import GlobalHydra
+
+    from nelbo.app.trained import load_model, read_data
+
+    GlobalHydra.instance().clear()  # what a command before this one may have left
+    averaged, raw = load_model(checkpoint), load_model(str(checkpoint), "weights=raw")
+    assert (averaged.weights.kind, raw.weights.kind) == ("ema", "raw")
+    assert not averaged.module.training
+    assert len(read_data(averaged).split("test")) == EXAMPLES
+    pairs = zip(averaged.module.parameters(), raw.module.parameters(), strict=True)
+    assert any(not torch.equal(a, b) for a, b in pairs)
+    with pytest.raises(ValueError, match="there is no"):
+        load_model(checkpoint.with_name("missing=,.ckpt"))

@@ -8,6 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from nelbo.app.build import build_module
+from nelbo.app.command import CONFIG_DIR
 from nelbo.data import DataModule, DataSpec
 from nelbo.interop.formats import CheckpointFormat, Weights
 from nelbo.interop.listed import listed
@@ -31,6 +32,22 @@ class TrainedModel:
     config: DictConfig
     weights: Weights
     path: Path
+
+
+def load_model(checkpoint: Path | str, *options: str) -> TrainedModel:
+    """The model of a checkpoint, for scripts and notebooks.
+
+    Args:
+        checkpoint: file or folder.
+        *options: of ``conf/evaluate.yaml``: ``weights=raw``, ``format@checkpoint_format=diffusers``.
+
+    Raises:
+        ValueError: for a checkpoint that is missing, damaged, of another format or for another network.
+    """
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        config = hydra.compose("evaluate", overrides=list(options))
+        config.checkpoint = str(checkpoint)  # not an option: a path may hold what Hydra would read otherwise
+        return read_model(config)
 
 
 def read_model(config: DictConfig) -> TrainedModel:

@@ -1,0 +1,324 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The derivation, checked
+# %% [markdown]
+# # Choosing a chain
+#
+# A chain is a list of noise levels, and the levels that a network was trained on are only the longest list there is.
+# Which $K$ of them to keep? For the bound the question has an exact answer: the bound of a chain is a sum over its
+# neighbouring levels, so the best chain is a shortest path (Watson et al. 2021). We measure what every step between two
+# levels costs, find the best chains, see what fewer steps lose, and then look at samples, which want something else.
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from commands import run, scratch
+from pictures import COLOURS, INK, images, panels
+
+import nelbo  # noqa: F401
+from nelbo.app.trained import load_model, read_data
+from nelbo.diffusion.bound import VariationalBound
+from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.samplers import DDIM, Ancestral, DPMSolverPP, Heun
+from nelbo.diffusion.spacings import Even, Optimal, Quadratic, Trailing, UniformLogSNR
+from nelbo.evaluation.estimators import Full
+from nelbo.evaluation.measure import measure
+from nelbo.evaluation.paired import paired_difference
+from nelbo.evaluation.sample_metrics import make_reference, sample_quality
+from nelbo.evaluation.sample_metrics.features import Pixels
+from nelbo.evaluation.scoring import Scoring
+from nelbo.evaluation.step_costs import measure_step_costs
+
+folder = scratch()
+options = (
+    "schedule=cosine schedule.num_steps=200 loss=vlb logger=none model.channels=16 trainer.max_steps=250"
+)
+run("train.py", *options.split(), "callbacks.samples=null", f"hydra.run.dir={folder / 'digits'}")
+model = load_model(folder / "digits/checkpoints/last.ckpt")
+data, unit = read_data(model), model.module.unit
+denoiser, bound = model.module.denoiser, model.module.bound
+schedule, T = bound.chain.schedule, bound.chain.num_steps
+print(f"T = {T}, logsnr from {schedule.table()[0]:.2f} down to {schedule.table()[-1]:.2f}")
+
+# %% [markdown]
+# ## What a step costs
+#
+# For levels $s < t$, the step costs $\mathbb E\,\mathrm{KL}\big(q(x_s\mid x_t,x_0)\,\|\,p(x_s\mid x_t)\big)$. A network
+# predicts $\hat x_0$ from $x_t$ and is not told where the step goes, so $T$ evaluations per example give all
+# $T(T-1)/2$ steps. They are measured on the validation split, so that the test split stays untouched by the choice.
+
+# %%
+costs = measure_step_costs(bound, denoiser, data.pick("val", 24).x0)
+
+every = costs.total(torch.arange(1, T + 1))
+by_hand = costs.first[0, 1] + costs.step.diagonal(1).sum() + costs.prior[-1]
+assert abs(every - by_hand) < 1e-6 * every
+print(f"the full chain by the table of costs: {every * unit.per_nat:.4f} bits/dim (24 validation images)")
+
+bits = (costs.step * unit.per_nat).masked_fill(costs.step.isinf(), torch.nan)
+axes = panels(2, height=3.0, width_ratios=(1.2, 1))
+mesh = axes[0].pcolormesh(
+    costs.timesteps, costs.timesteps, bits.log10(), cmap="viridis", vmin=-4, vmax=1, rasterized=True
+)
+bar = plt.colorbar(mesh, ax=axes[0], label="bits/dim", pad=0.02)
+bar.set_ticks(range(-4, 2), labels=[f"$10^{{{k}}}$" for k in range(-4, 2)])
+axes[0].set(xlabel="from level t", ylabel="to level s", title="the cost of a step")
+axes[0].grid(visible=False)
+for t, colour in zip((25, 75, 150, 200), COLOURS, strict=False):
+    single = (
+        torch.stack([costs.step[s : t - 1, s + 1 : t].diagonal().sum() for s in range(t - 1)]) * unit.per_nat
+    )
+    axes[1].plot(range(1, t), bits[: t - 1, t - 1] - single, color=colour, label=f"from t = {t}")
+axes[1].set(
+    xlabel="to level s",
+    ylabel="bits/dim",
+    title="more than the same way in single steps",
+    yscale="log",
+    ylim=(1e-4, 100),
+)
+axes[1].legend(loc="upper right")
+plt.show()
+
+# %% [markdown]
+# A long step costs more than the short ones that lead the same way, for a single Gaussian has to stand for all that they
+# could tell apart. How much more depends on where it lies, and that is what there is to gain.
+#
+# ## The best chains
+#
+# $$V_k[t] = \min_{s<t}\big(V_{k-1}[s] + \mathrm{cost}(s, t)\big), \qquad \min_t\big(V_K[t] + L_T[t]\big).$$
+#
+# Each row is a chain of $K$ levels, drawn over logsnr: data on the left.
+
+# %%
+optimal = Optimal()
+optimal.costs = costs
+spacings = {
+    "even": Even(),
+    "trailing": Trailing(),
+    "quadratic": Quadratic(),
+    "uniform logsnr": UniformLogSNR(),
+    "optimal": optimal,
+}
+lengths = (4, 8, 16, 32, 64)
+
+axis = panels(height=2.5)
+names = []
+for name, spacing in spacings.items():
+    for K in (8, 16):
+        level = spacing.chain(schedule, K).level(torch.arange(1, K + 1))
+        colour = COLOURS[1] if name == "optimal" else COLOURS[0]
+        axis.plot(level.logsnr, [len(names)] * K, "|", ms=9, mew=1.6, color=colour)
+        names.append(f"{name}, {K}")
+axis.set(yticks=range(len(names)), yticklabels=names, xlabel="logsnr", xlim=(6.2, -12))
+axis.invert_yaxis()
+plt.show()
+
+# no chain of 8 has a lower cost: try 2000 at random, and every neighbour of the best
+best = spacings["optimal"].timesteps(schedule, 8)
+source = torch.Generator().manual_seed(0)
+rivals = [(torch.randperm(T, generator=source)[:8] + 1).sort().values for _ in range(2000)]
+for i in range(8):
+    for shift in (-1, 1):
+        moved = best.clone()
+        moved[i] += shift
+        if moved[0] >= 1 and moved[-1] <= T and (moved.diff() > 0).all():
+            rivals.append(moved)
+assert min(costs.total(rival) for rival in rivals) >= costs.total(best)
+print(f"best chain of 8: {best.tolist()}")
+
+# %% [markdown]
+# The best chains spend their levels between logsnr 5 and 0, and few beyond. They stop short of the noisiest level, for
+# the prior costs nothing there already; and they begin with two close neighbours, since this variance
+# (`first_step=beta_tilde`) takes that of the last step to the data from the step before it.
+#
+# ## What fewer steps lose
+#
+# By the table, for all chains at once; and measured on the test split, all terms of all images, for some. The table is
+# an expectation over 24 validation images with one draw of noise, and yet it orders chains well: the same noise at every
+# level makes chains comparable.
+
+# %%
+test = data.pick("test", 180)
+
+
+def test_bound(chain):
+    return measure(Full(), [Scoring(VariationalBound(chain, bound.decoder))], denoiser, [test], 180, unit)[0]
+
+
+by_table = {
+    name: [costs.total(spacing.timesteps(schedule, K)) * unit.per_nat for K in lengths]
+    for name, spacing in spacings.items()
+}
+measured = {
+    (name, K): test_bound(spacings[name].chain(schedule, K))
+    for name in ("even", "quadratic", "optimal")
+    for K in (8, 16, 32)
+}
+whole = test_bound(Chain(schedule))
+
+print(
+    "test bound, bits/dim" + "".join(f"{'K = ' + str(K):>12}" for K in (8, 16, 32)) + f"{'K = ' + str(T):>12}"
+)
+for name in ("even", "quadratic", "optimal"):
+    values = [measured[name, K].estimate.total.mean * unit.per_nat for K in (8, 16, 32)]
+    print(
+        f"{name:20}"
+        + "".join(f"{value:12.4f}" for value in values)
+        + f"{whole.estimate.total.mean * unit.per_nat:12.4f}"
+    )
+print("\noptimal less even, paired")
+for K in (8, 16, 32):
+    less = paired_difference(measured["optimal", K].examples.sum(1), measured["even", K].examples.sum(1))
+    assert less.mean < -3 * less.stderr
+    print(f"K = {K:2}: {less.mean * unit.per_nat:+.4f} ± {less.stderr * unit.per_nat:.4f}")
+
+axis = panels(width=6.6, height=2.8)
+for (name, values), colour in zip(by_table.items(), COLOURS, strict=False):
+    axis.plot(lengths, np.array(values) - every * unit.per_nat, "o-", ms=3.5, color=colour, label=name)
+axis.set(xscale="log", yscale="log", xlabel="K", ylabel=f"more than with all {T} steps, bits/dim")
+axis.set_xticks(lengths, labels=lengths)
+axis.minorticks_off()
+axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
+plt.show()
+
+assert all(
+    by_table["optimal"][i] <= min(values[i] for values in by_table.values()) + 1e-9
+    for i in range(len(lengths))
+)
+
+# %% [markdown]
+# ## Samples want something else
+#
+# The bound counts every bit, most of which tell neighbouring grey levels apart. Samples are judged by their shapes,
+# which are decided at the noisy levels. So the chain with the best bound need not draw the best samples. Here both, for
+# every spacing at 8 steps: the bound, and the Fréchet distance between 256 samples and the training images (of the
+# pixels themselves: lower is better; part of it is there because 256 samples are few).
+
+# %%
+features = Pixels()
+reference = make_reference(data, "train", features, cache=str(folder))
+floor = sample_quality(data.pick("test", 180).x0, reference, features)["fd_pixels"]
+
+
+def samples(sampler, chain, n=256, seed=0):
+    source = torch.Generator().manual_seed(seed)
+    xT = torch.randn(n, 1, 8, 8, generator=source)
+    return sampler.sample(denoiser, chain, xT, lambda i: torch.randn(xT.shape, generator=source)).clamp(-1, 1)
+
+
+rows = []
+for name, spacing in spacings.items():
+    chain = spacing.chain(schedule, 8)
+    distance = {
+        kind: sample_quality(samples(sampler, chain), reference, features)["fd_pixels"]
+        for kind, sampler in (("ddim", DDIM()), ("ancestral", Ancestral()))
+    }
+    rows.append(
+        (name, costs.total(chain.timesteps()) * unit.per_nat, distance["ddim"], distance["ancestral"])
+    )
+
+print(f"{'8 steps':18}{'bound':>10}{'fd, ddim':>12}{'fd, ancestral':>16}")
+for name, value, ddim, ancestral in rows:
+    print(f"{name:18}{value:10.3f}{ddim:12.2f}{ancestral:16.2f}")
+print(f"\n180 held-out images in place of samples: {floor:.2f}")
+
+even_strides = Trailing().chain(schedule, 8)
+by_seed = [samples(DDIM(), even_strides, seed=seed) for seed in range(4)]
+scatter = np.std([sample_quality(drawn, reference, features)["fd_pixels"] for drawn in by_seed], ddof=1)
+print(f"chance between seeds: {scatter:.3f}")
+
+rows.sort(key=lambda row: row[1])
+axis = panels(width=6.6, height=2.5)
+for y, (_, _, ddim, ancestral) in enumerate(rows):
+    axis.plot([ddim, ancestral], [y, y], color="#d9dee6", lw=3, zorder=1)
+    axis.plot(ddim, y, "o", color=COLOURS[0], label=None if y else "DDIM")
+    axis.plot(ancestral, y, "s", color=COLOURS[1], label=None if y else "ancestral")
+axis.set(xlabel="fd_pixels, left is better", title="8 steps, the best bound at the top")
+axis.set_yticks(range(len(rows)), labels=[f"{name}, {value:.3f} bits/dim" for name, value, _, _ in rows])
+axis.invert_yaxis()
+axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
+plt.show()
+
+by_name = {name: (value, ddim) for name, value, ddim, _ in rows}
+assert by_name["optimal"][0] < by_name["trailing"][0]
+assert by_name["optimal"][1] > by_name["trailing"][1]
+
+# %% [markdown]
+# The chain with the best bound draws worse samples than plain even strides do: its levels lie where bits are, and too few
+# where the shape of a digit is decided. Nor is the reverse order right: uniform logsnr is bad at both. A bound is a
+# measure of a model, and for choosing a sampler's steps one looks at samples.
+
+# %% [markdown]
+# ## Samplers
+#
+# On one chain, the samplers differ in how they take a step. Ancestral sampling draws from the very
+# $p(x_{t-1}\mid x_t)$ that the bound scores; the others follow the deterministic path that has the same marginals. Heun
+# evaluates the network nearly twice per step, so it gets half the steps here.
+
+# %%
+budgets = (5, 10, 20, 40)  # network evaluations
+samplers = {"ancestral": Ancestral(), "DDIM": DDIM(), "DPM-Solver++ (2M)": DPMSolverPP(), "Heun": Heun()}
+found, shown = {}, {}
+for name, sampler in samplers.items():
+    for budget in budgets:
+        chain = Trailing().chain(schedule, (budget + 1) // 2 if name == "Heun" else budget)
+        drawn = samples(sampler, chain)
+        found[name, budget] = (
+            sampler.evaluations(chain),
+            sample_quality(drawn, reference, features)["fd_pixels"],
+        )
+        shown[name, budget] = drawn[:10]
+
+axis = panels(width=6.6, height=2.7)
+for name, colour in zip(samplers, COLOURS, strict=False):
+    x, y = zip(*(found[name, budget] for budget in budgets), strict=True)
+    axis.plot(x, y, "o-", ms=4, color=colour, label=name)
+axis.axhline(floor, color=INK, ls="--", lw=1)
+axis.text(5, floor, "180 held-out images", fontsize=8.5, va="bottom")
+axis.set(xscale="log", xlabel="network evaluations per sample", ylabel="fd_pixels", ylim=(0, None))
+axis.set_xticks(budgets, labels=budgets)
+axis.minorticks_off()
+axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
+plt.show()
+print("evaluations and fd_pixels")
+for name in samplers:
+    print(
+        f"{name:19}" + "".join(f"{e:5}: {fd:6.2f}" for e, fd in (found[name, budget] for budget in budgets))
+    )
+
+# %%
+axes = panels(3, rows=5, height=3.6, width=8.6)
+for row, name in zip(axes[:4], samplers, strict=True):
+    for axis, budget in zip(row, (5, 10, 40), strict=True):
+        images(axis, shown[name, budget].numpy(), 10, f"{name}, {found[name, budget][0]} evaluations")
+for axis in axes[4]:
+    axis.axis("off")
+images(axes[4, 0], data.pick("train", 10).x0.numpy(), 10, "data")
+plt.show()
+
+# %% [markdown]
+# Mind the chance between seeds before reading much into it. What is beyond it: the deterministic samplers are close to
+# where they will end after about 10 evaluations, and with the same noise they draw the same digits. Ancestral sampling
+# gains from more of them and ends lower. More than about 20 evaluations buy nothing from this network; training it for
+# longer would.
+#
+# ## From the command line
+#
+# ```bash
+# python evaluate.py checkpoint=last.ckpt spacing=optimal steps=16     # measures the costs and keeps them
+# python evaluate.py -m checkpoint=last.ckpt estimator=full spacing=even,quadratic,optimal steps=8,16,32
+# python sample.py checkpoint=last.ckpt sampler=dpm_solver_pp sampler.steps=20 features=pixels format=none
+# ```
