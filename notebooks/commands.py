@@ -9,7 +9,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-TIMEOUT = 300  # seconds
+TIMEOUT = 600  # seconds
+COLOURED = ("FORCE_COLOR", "CLICOLOR_FORCE", "CLICOLOR")
 
 
 def run(program: str, *options: str) -> str:
@@ -21,7 +22,7 @@ def run(program: str, *options: str) -> str:
     ended = subprocess.run(
         [sys.executable, *program.split(), *options],
         cwd=ROOT,
-        env=os.environ | {"COLUMNS": "110"},
+        env=plain_terminal(),
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
@@ -30,6 +31,12 @@ def run(program: str, *options: str) -> str:
     if ended.returncode != 0:
         raise RuntimeError(f"{program} {' '.join(options)}: {ended.stderr.strip()}")
     return ended.stdout
+
+
+def plain_terminal() -> dict[str, str]:
+    """The environment, without what a notebook's kernel says of colours."""
+    kept = {name: value for name, value in os.environ.items() if name not in COLOURED}
+    return kept | {"COLUMNS": "110", "TERM": "dumb"}
 
 
 def scratch() -> Path:

@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from IPython.core.getipython import get_ipython
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -51,6 +52,8 @@ def _png(figure: Figure) -> bytes:
     """A picture of few colours, which keeps the committed notebooks small."""
     full, small = io.BytesIO(), io.BytesIO()
     figure.savefig(full, format="png", bbox_inches="tight", facecolor="white")
+    if figure.findobj(QuadMesh):  # a map of colours needs all of them
+        return full.getvalue()
     image = Image.open(full).convert("RGB").quantize(128, dither=Image.Dither.NONE)
     image.save(small, format="png", optimize=True)
     return small.getvalue()
@@ -164,8 +167,10 @@ def _axis(axis: Axes, side: str, layout: Any) -> None:
     elif layout.autorange == "reversed":
         axis.invert_yaxis()
     axis.set(**setting)
+    which = axis.xaxis if side == "x" else axis.yaxis
+    if (layout.tickformat or "").endswith("%"):
+        which.set_major_formatter("{x:.0%}")
     if layout.tickvals is not None:
-        which = axis.xaxis if side == "x" else axis.yaxis
         shown = which.get_view_interval()
         which.set_ticks(layout.tickvals, labels=map(_plain, layout.ticktext), minor=False)
         which.set_ticks([], minor=True)

@@ -44,9 +44,11 @@ def test_both_files_have_the_same_cells(stem, committed):
 def test_it_was_run_from_top_to_bottom(committed):
     counts = [cell["execution_count"] for cell in code_of(committed)]
     assert counts == list(range(1, len(counts) + 1))
-    kinds = {output["output_type"] for cell in code_of(committed) for output in cell["outputs"]}
+    outputs = [output for cell in code_of(committed) for output in cell["outputs"]]
+    kinds = {output["output_type"] for output in outputs}
     assert "error" not in kinds
     assert "display_data" in kinds  # the pictures
+    assert "stderr" not in {output.get("name") for output in outputs}  # no warnings
 
 
 def test_it_is_small_and_says_nothing_of_the_machine(stem, committed):
