@@ -1,5 +1,6 @@
 """A disk that fills up: one line that names what was being written, and what was whole before stays whole."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,16 +17,17 @@ needs_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no /d
 @pytest.mark.parametrize(
     ("written", "named"),
     [
-        ("metrics.csv", "{run}: the disk is full"),
+        ("metrics.csv.{pid}.tmp", "{run}/metrics.csv"),
         ("samples/step_00000003.png", "{run}: the disk is full"),
-        pytest.param("bound.parquet.tmp", "{run}/bound.parquet", marks=pytest.mark.slow),
-        pytest.param("summary.json", "{run}: the disk is full", marks=pytest.mark.slow),
+        pytest.param("bound.parquet.{pid}.tmp", "{run}/bound.parquet", marks=pytest.mark.slow),
+        pytest.param("summary.json.{pid}.tmp", "{run}/summary.json", marks=pytest.mark.slow),
     ],
 )
 def test_the_line_names_it_and_the_last_checkpoint_is_whole(written, named, command, tiny, tmp_path):
     run = tmp_path / "run"
-    (run / written).parent.mkdir(parents=True)
-    (run / written).symlink_to(FULL)
+    place = run / written.format(pid=os.getpid())
+    place.parent.mkdir(parents=True)
+    place.symlink_to(FULL)
     ended = command(*tiny, "logger=none")
     lines = [line for line in ended.err.splitlines() if not line.startswith("stopped at step")]
     assert ended.code == 1

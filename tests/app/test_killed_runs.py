@@ -13,6 +13,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.xdist_group("killed runs")  # they end in one fixture
 
 # All that has a state: dropout, learned importance, an odd number of batches in an epoch that share optimizer
 # steps two by two, validations and logging out of step with each other and with checkpoints.

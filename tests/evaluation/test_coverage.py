@@ -48,9 +48,8 @@ def total(estimator, denoise, x0):
     return result.estimate.total
 
 
-@pytest.mark.parametrize(
-    "make", [pytest.param(exact, marks=pytest.mark.slow), network], ids=["exact mixture", "small network"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [exact, network], ids=["exact mixture", "small network"])
 def test_intervals_of_importance_hold_the_truth_in_95_of_100_cases(make):
     denoise = make()
     # so many examples that its own error, 1/30 of that of one estimate below, does not matter

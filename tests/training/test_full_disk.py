@@ -65,7 +65,7 @@ def test_the_table_of_the_bound_is_named(command, tiny, monkeypatch):
     ended = command(*tiny, "logger=none")
     is_told(ended, str(ended.folder / "bound.parquet"))
     assert not (ended.folder / "bound.parquet").exists()
-    assert not (ended.folder / "bound.parquet.tmp").exists()
+    assert not list(ended.folder.glob("*.tmp"))
 
 
 def test_anything_else_names_the_run_folder(command, tiny, monkeypatch):

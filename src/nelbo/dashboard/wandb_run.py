@@ -46,9 +46,7 @@ def wandb_logger(
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # W&B's measurements of itself
     logging.raiseExceptions = False  # W&B's own log file on a full disk is no reason for tracebacks
     wandb.setup(wandb.Settings(show_info=False))
-    settings = wandb.Settings(
-        init_timeout=init_timeout, finish_timeout=finish_timeout, silent=True, console="off"
-    )
+    settings = partial(wandb.Settings, finish_timeout=finish_timeout, silent=True, console="off")
     start = partial(
         wandb.init,
         dir=save_dir,
@@ -57,17 +55,18 @@ def wandb_logger(
         group=group,
         tags=tags,
         entity=entity,
-        settings=settings,
         id=run_id(Path(save_dir)),
         resume="allow",
     )
     mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
     failure = None
+    # offline there is no server to lose patience with, only a machine that may be busy
+    limit = {"init_timeout": init_timeout} if mode == "online" else {}
     try:
-        run = start(mode=mode)  # pyright: ignore[reportArgumentType]  # wandb names the valid ones
+        run = start(mode=mode, settings=settings(**limit))  # pyright: ignore[reportArgumentType]
     except (wandb.errors.CommError, wandb.errors.UsageError) as error:
         failure = str(error).splitlines()[0]
-        run = start(mode="offline")
+        run = start(mode="offline", settings=settings())
     logger = GuardedWandbLogger(save_dir, run)
     if failure is not None:
         logger.tell(f"{failure}; the run goes on offline")
