@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,16 +26,21 @@ class Run:
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.folder = folder
-        self._before = self._changed()
+        self._before = changed(folder / "metrics.csv")
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         command = [sys.executable, "train.py", *arguments]
         self.process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
 
     def wait_until_it_trains(self) -> None:
         """A new run has begun to log, one that goes on has put its files in order."""
-        until = time.monotonic() + 120
-        while self._changed() == self._before and time.monotonic() < until and self.is_alive():
-            time.sleep(0.01)
+        self._wait_until(lambda: changed(self.folder / "metrics.csv") != self._before)
+
+    def wait_for_checkpoints(self, count: int) -> None:
+        """Until so many more of them have been written."""
+        last = self.folder / "checkpoints/last.ckpt"
+        for _ in range(count):
+            before = changed(last)
+            self._wait_until(lambda before=before: changed(last) not in (before, 0))
 
     def is_alive(self) -> bool:
         return self.process.poll() is None
@@ -46,9 +52,17 @@ class Run:
     def finish(self) -> None:
         assert self.process.wait(timeout=300) == 0
 
-    def _changed(self) -> float:
-        path = self.folder / "metrics.csv"
-        return path.stat().st_mtime if path.exists() else 0.0
+    def _wait_until(self, condition: Callable[[], bool]) -> None:
+        until = time.monotonic() + 120
+        while not condition() and time.monotonic() < until and self.is_alive():
+            time.sleep(0.001)
+
+
+def changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 @pytest.mark.parametrize(("processes", "kills"), [((), 20), (TWO, 5)], ids=["one process", "two"])
@@ -56,17 +70,15 @@ def test_random_moments(processes, kills, tmp_path, tiny):
     chance = random.Random(0)
     options = (*tiny, *STATEFUL, *LONGER, *processes)
     whole = Run(tmp_path / "whole", *options, f"hydra.run.dir={tmp_path}/whole")
-    whole.wait_until_it_trains()
-    began = time.monotonic()
     whole.finish()
-    seconds = time.monotonic() - began
     number = 0
     while kills > 0:
         folder = tmp_path / str(number)
         run = Run(folder, *options, f"hydra.run.dir={folder}")
         while kills > 0:
             run.wait_until_it_trains()
-            time.sleep(chance.uniform(0, seconds))
+            run.wait_for_checkpoints(chance.randrange(12))
+            time.sleep(chance.uniform(0, 0.2))
             if not run.is_alive():
                 break
             run.kill()
