@@ -71,10 +71,10 @@ measure: dev $(RUN)/summary.json  ## measure what figures.sampling_quality draws
 	$(PYTHON) -m figures.measure_sampling --checkpoint $(RUN)/checkpoints/last.ckpt
 
 $(RUN)/summary.json: | install
-	$(PYTHON) train.py schedule=cosine loss=vlb hydra.run.dir=$(RUN)
+	$(PYTHON) train.py schedule=cosine loss=vlb hydra.run.dir=$(RUN) resume=auto
 
 $(GUIDED)/summary.json: | install
-	$(PYTHON) train.py conditional=true label_dropout=0.1 hydra.run.dir=$(GUIDED)
+	$(PYTHON) train.py conditional=true label_dropout=0.1 hydra.run.dir=$(GUIDED) resume=auto
 
 clean:           ## remove the environment and caches, keep outputs
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build site src/*.egg-info

@@ -95,7 +95,8 @@ def save(source: str | Path, name: str, ends_with: str | None = None, scale: flo
 
 
 def _browser() -> str:
-    found = os.environ.get("NELBO_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    named = os.environ.get("NELBO_BROWSER", "")
+    found = named if "/" in named else next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
         raise FileNotFoundError(
             f"no browser found: none of {', '.join(BROWSERS)}; NELBO_BROWSER=PATH names one"

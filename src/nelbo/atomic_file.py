@@ -1,9 +1,11 @@
 """Files that a reader sees whole or not at all, whatever happens while they are written."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 UNFINISHED = ".tmp"
 
@@ -32,6 +34,16 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
         if isinstance(error, OSError):
             raise OSError(f"cannot write {path} ({error})") from error
         raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace a file by this content, readable for people.
+
+    Raises:
+        OSError: naming the file, if it cannot be written.
+    """
+    with replacing(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def sync(path: Path) -> None:

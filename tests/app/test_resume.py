@@ -218,11 +218,12 @@ def test_metrics_are_continued_and_a_row_that_is_cut_off_is_dropped(tmp_path):
     assert path.read_text().split() == ["a,b,step", ",1.0,0", ",2.0,1", "3.0,4.0,2", ",5.0,3"]
 
 
-def test_a_folder_has_one_wandb_run(finished_run, compose):
+def test_a_folder_has_one_wandb_run(finished_run, compose, tmp_path):
     from nelbo.dashboard.wandb_run import finish, run_id
 
-    loggers = build.build_loggers(compose(run_dir=finished_run.folder), finished_run.folder)
-    assert loggers[1].experiment.id == run_id(finished_run.folder)
+    folder = shutil.copytree(finished_run.folder, tmp_path / "run", symlinks=True)
+    loggers = build.build_loggers(compose(run_dir=folder), folder)
+    assert loggers[1].experiment.id == run_id(folder)
     finish(loggers)
-    ids = {path.name.rpartition("-")[2] for path in (finished_run.folder / "wandb").glob("offline-run-*")}
+    ids = {path.name.rpartition("-")[2] for path in (folder / "wandb").glob("offline-run-*")}
     assert len(ids) == 1

@@ -13,6 +13,7 @@ from lightning import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
+from nelbo.app.launcher import environment
 from nelbo.dashboard.metrics_file import METRICS_FILE, MetricsFile
 from nelbo.data import DataSpec
 from nelbo.diffusion.bound import VariationalBound
@@ -201,9 +202,8 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[L
     batches = config.trainer.max_steps * config.trainer.accumulate_grad_batches
     if 0 < batches < config.trainer.val_check_interval:
         options["val_check_interval"] = batches
-    return instantiate(
-        config.trainer, callbacks=callbacks, logger=loggers, plugins=[DurableCheckpointIO()], **options
-    )
+    plugins = [DurableCheckpointIO(), *environment()]
+    return instantiate(config.trainer, callbacks=callbacks, logger=loggers, plugins=plugins, **options)
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

@@ -66,11 +66,11 @@ def run(config_name: str, job: Callable[[DictConfig], float | None]) -> None:
         sys.argv[1:] = with_the_sweep_to_resume(sys.argv[1:], config_name)
         if config_name == "train":
             sys.argv[1:] = with_the_run_to_resume(sys.argv[1:])
+        sys.argv.extend(options_of_the_first())
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(task)()
 
     for word, option in SPOKEN.get(config_name, {}).items():
         sys.argv[1:] = [re.sub(rf"^{word}=", f"{option}=", argument) for argument in sys.argv[1:]]
-    _or_one_line(lambda: sys.argv.extend(options_of_the_first()), config_name, wants_traceback)
     os.environ[TRACEBACK] = "1"  # Hydra then raises what it would otherwise print over many lines
     _or_one_line(main, config_name, wants_traceback)
 
@@ -158,6 +158,11 @@ def _refuse_words_for_numbers(given: DictConfig, default: DictConfig, prefix: st
             usual = 0.0
         if isinstance(value, DictConfig) and isinstance(usual, DictConfig):
             _refuse_words_for_numbers(value, usual, f"{prefix}{key}.")
+        elif isinstance(value, str) and isinstance(usual, DictConfig) and "_target_" in usual:
+            raise ValueError(
+                f"{prefix}{key}={value}: expected options; what is chosen has its group before it, as in "
+                f"estimator@{key}={value}"
+            )
         elif isinstance(usual, int | float) and isinstance(value, str):
             expected = "true or false" if isinstance(usual, bool) else "a number"
             raise ValueError(f"{prefix}{key}={value}: expected {expected}")

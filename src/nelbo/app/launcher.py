@@ -17,11 +17,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from nelbo.app.meeting import started_by
+from nelbo.app.quoting import quoted
 
 ROOT = Path(__file__).parents[3]
 STARTED_BY = "NELBO_STARTED_BY"  # process id of the first process, in the environment of the others
@@ -197,6 +199,16 @@ class Launcher:
 launcher = Launcher()
 
 
+def environment() -> list[Any]:
+    """Plugin that says where Lightning is to look for the processes of a job; none where torchrun or srun started them.
+
+    Without it Lightning would believe SLURM inside of a job of one task.
+    """
+    from lightning.fabric.plugins.environments import LightningEnvironment
+
+    return [LightningEnvironment()] if started_by()[1] == 1 else []
+
+
 def say(line: str) -> None:
     """Tell the user what went wrong; a process that another one started tells that one."""
     path = os.environ.get(LAST_WORDS)
@@ -210,22 +222,23 @@ def _command_of_this_job(script: str) -> tuple[list[str], str]:
     """What starts another process of the job that is running, and in which folder."""
     config = HydraConfig.get()
     ours = ("hydra.run.dir", "hydra.mode", "hydra.output_subdir")
+    of_a_sweep = ("hydra/sweeper", "hydra/launcher", "hydra.sweeper.", "hydra.launcher.")
     options = [
         f"--config-name={config.job.config_name}",
         *(f"--config-dir={s.path}" for s in config.runtime.config_sources if s.provider == "command-line"),
         *config.overrides.task,
-        *(o for o in config.overrides.hydra if o.partition("=")[0].lstrip("+") not in ours),
-        f"hydra.run.dir='{_quoted(config.runtime.output_dir)}'",
+        *(
+            option
+            for option in config.overrides.hydra
+            if (name := option.partition("=")[0].lstrip("+")) not in ours and not name.startswith(of_a_sweep)
+        ),
+        f"hydra.run.dir={quoted(config.runtime.output_dir)}",
         "hydra.mode=RUN",
         "hydra.output_subdir=null",  # the first process writes .hydra
     ]
     if config.mode == RunMode.MULTIRUN:  # names of runs are made of these
-        options += [f"hydra.job.num={config.job.num}", f"hydra.job.id='{_quoted(str(config.job.id))}'"]
+        options += [f"hydra.job.num={config.job.num}", f"hydra.job.id={quoted(str(config.job.id))}"]
     return [sys.executable, str(ROOT / script), *options], config.runtime.cwd
-
-
-def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("'", "\\'")
 
 
 def _lost_the_others(error: BaseException) -> bool:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 
+from nelbo.app.quoting import quoted
+
 if TYPE_CHECKING:
     from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 
@@ -37,7 +39,7 @@ def options_of_the_first() -> list[str]:
     agent, count = started_by()
     if count == 1:
         return []
-    if {"-m", "--multirun"} & set(sys.argv[1:]):
+    if {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv[1:]):
         raise ValueError(
             f"{agent} started {count} processes, which cannot share a multirun: leave {agent} out"
         )
@@ -51,7 +53,27 @@ def options_of_the_first() -> list[str]:
     if agent == "srun":
         return written_by_the_first
     folder = _store().get(KEY).decode()
-    return [f"hydra.run.dir='{folder}'", *written_by_the_first]
+    return [f"hydra.run.dir={folder}", *written_by_the_first]
+
+
+def refuse_other_processes(devices: int, nodes: int = 1) -> None:
+    """Say that a job is configured for other processes than those that were started.
+
+    Args:
+        devices: of each machine.
+        nodes: machines.
+
+    Raises:
+        ValueError: naming both counts.
+    """
+    agent, count = started_by()
+    if count == 1 and nodes > 1:
+        raise ValueError(f"{nodes} machines: start the command on each of them, by torchrun or srun")
+    if count > 1 and count != devices * nodes:
+        raise ValueError(
+            f"{agent} started {count} processes, and the options are for {devices * nodes}: set the number "
+            "of devices (train.py: trainer=ddp trainer.devices=... trainer.num_nodes=...; else devices=...)"
+        )
 
 
 def tell_the_folder() -> None:
@@ -59,8 +81,7 @@ def tell_the_folder() -> None:
     agent, count = started_by()
     if agent != "torchrun" or count == 1 or _rank() != 0:
         return
-    folder = HydraConfig.get().runtime.output_dir.replace("\\", "\\\\").replace("'", "\\'")
-    _store().set(KEY, folder)
+    _store().set(KEY, quoted(HydraConfig.get().runtime.output_dir))
 
 
 def _rank() -> int:

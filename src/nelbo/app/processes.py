@@ -8,7 +8,8 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from torch import Tensor
 
-from nelbo.app.launcher import launcher
+from nelbo.app.launcher import environment, launcher
+from nelbo.app.meeting import refuse_other_processes
 
 T = TypeVar("T")
 
@@ -71,11 +72,12 @@ def start_processes(device: str, count: int) -> Processes:
         raise ValueError("device=cuda, but there is no GPU: use device=cpu")
     if device == "cuda" and count > torch.cuda.device_count():
         raise ValueError(f"devices={count}, but there are {torch.cuda.device_count()} GPUs")
+    refuse_other_processes(count)
     if count == 1:
         return Processes(0, 1, torch.device(device))
     from lightning import Fabric
 
     launcher.start(count, f"{HydraConfig.get().job.config_name}.py")
-    fabric = Fabric(accelerator=device, devices=count, strategy="ddp")
+    fabric = Fabric(accelerator=device, devices=count, strategy="ddp", plugins=environment())
     fabric.launch()
     return Processes(fabric.global_rank, count, fabric.device, fabric)

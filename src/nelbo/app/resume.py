@@ -17,13 +17,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from nelbo.app.quoting import quoted
 from nelbo.atomic_file import UNFINISHED, replacing
 
 CONFIG, OPTIONS, SUMMARY = ".hydra/config.yaml", ".hydra/overrides.yaml", "summary.json"
 CHECKPOINTS = ("checkpoints/last.ckpt", "checkpoints/previous.ckpt")  # newest first
 AUTO = "auto"
 # what may change when a run goes on
-ALLOWED = ("trainer.", "logger", "checkpoint_every", "data.num_workers", "data.root", "hydra.")
+ALLOWED = re.compile(r"(trainer|logger|hydra)\..+|logger|checkpoint_every|data\.(num_workers|root)")
 
 
 def with_the_run_to_resume(arguments: list[str]) -> list[str]:
@@ -52,8 +53,8 @@ def with_the_run_to_resume(arguments: list[str]) -> list[str]:
     added = [a for a in arguments if a not in started_with and _name(a) not in ours]
     for option in added:
         _refuse_a_change(option)
-    quoted = str(run_dir.resolve()).replace("\\", "\\\\").replace("'", "\\'")
-    where = [f"resume='{quoted}'", f"hydra.run.dir='{quoted}'", "hydra.output_subdir=null"]
+    folder = quoted(str(run_dir.resolve()))
+    where = [f"resume={folder}", f"hydra.run.dir={folder}", "hydra.output_subdir=null"]
     return [*started_with, *added, *where]
 
 
@@ -149,6 +150,7 @@ def prepare(config: DictConfig, run_dir: Path, checkpoint: Path | None) -> None:
     from lightning.pytorch.utilities import rank_zero_only
 
     from nelbo.dashboard import metrics_file
+    from nelbo.dashboard.report import FILE_NAME as REPORT
     from nelbo.evaluation import table
 
     if rank_zero_only.rank != 0:
@@ -161,7 +163,8 @@ def prepare(config: DictConfig, run_dir: Path, checkpoint: Path | None) -> None:
     for folder in (run_dir, run_dir / ".hydra", run_dir / "checkpoints", run_dir / "samples"):
         for unfinished in folder.glob(f"*{UNFINISHED}"):
             unfinished.unlink()
-    (run_dir / SUMMARY).unlink(missing_ok=True)  # of a model that is trained further
+    for name in (SUMMARY, REPORT):  # of a model that is trained further
+        (run_dir / name).unlink(missing_ok=True)
     metrics_file.rewind(run_dir / metrics_file.METRICS_FILE, step)
     table.rewind(run_dir / "bound.parquet", step, validated)
     last, previous = (run_dir / name for name in CHECKPOINTS)
@@ -232,7 +235,7 @@ def _refuse_a_change(option: str) -> None:
     if option.startswith("-") or "=" not in option:
         return  # a word for Hydra
     name = _name(option)
-    if name.startswith("~") or not re.match("|".join(f"{re.escape(allowed)}" for allowed in ALLOWED), name):
+    if not ALLOWED.fullmatch(name):
         raise ValueError(
             f"{option}: a run that goes on is trained as it was begun; with resume= there may be trainer.…=, "
             "logger=, checkpoint_every=, data.num_workers= and data.root="

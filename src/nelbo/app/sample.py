@@ -1,10 +1,11 @@
 """The sampling job: draw samples of a trained model into a folder."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
+
+from nelbo.atomic_file import write_json
 
 if TYPE_CHECKING:
     import torch
@@ -214,8 +215,7 @@ def measure_quality(
     reference = make_reference(read_data(model), config.reference_split, features, device=device)
     quality = sample_quality(images, reference, features)
     ledger = quality_ledger(reference, len(images), **about)
-    content = json.dumps({**quality, "ledger": ledger}, indent=2)
-    (Path(config.run_dir) / "quality.json").write_text(content + "\n")
+    write_json(Path(config.run_dir) / "quality.json", {**quality, "ledger": ledger})
     return quality
 
 

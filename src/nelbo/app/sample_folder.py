@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nelbo.atomic_file import replacing
+from nelbo.atomic_file import replacing, write_json
 from nelbo.dashboard import pictures
 from nelbo.evaluation.sample_metrics.images import as_seen
 
@@ -103,7 +103,7 @@ class SampleFolder:
     def _claim(self, about: dict[str, Any]) -> None:
         file = self.path / ABOUT
         if not file.is_file():
-            file.write_text(json.dumps(about, indent=2) + "\n")
+            write_json(file, about)
             return
         kept = json.loads(file.read_text())
         differs = [name for name in about if kept.get(name) != about[name]]

@@ -1,7 +1,6 @@
 """The training job: fit, validate, test, and leave a run folder behind."""
 
 import errno
-import json
 import signal
 import sys
 from functools import partial
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from nelbo.atomic_file import replacing
+from nelbo.atomic_file import write_json
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -38,6 +37,7 @@ def train(config: DictConfig) -> float | None:
 
     from nelbo.app import build, resume
     from nelbo.app.launcher import launcher
+    from nelbo.app.meeting import refuse_other_processes
     from nelbo.app.quiet import quieten_libraries
     from nelbo.dashboard.report import FILE_NAME as REPORT
     from nelbo.dashboard.report import report_finished_run
@@ -73,6 +73,7 @@ def train(config: DictConfig) -> float | None:
     loggers = build.build_loggers(config, run_dir)
     try:  # from here on a W&B run is open, and must be ended whatever happens
         trainer = build.build_trainer(config, callbacks, loggers)
+        refuse_other_processes(trainer.num_devices, trainer.num_nodes)
         launcher.start(trainer.num_devices, "train.py", partial(_where, trainer, run_dir))
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
         metrics = module.reported | _metrics(trainer)
@@ -155,5 +156,4 @@ def _write_summary(
     summary = {**metrics, "step": trainer.global_step, "ledger": ledger.to_dict()}
     tally = module.tally
     example_table.write(run_dir / example_table.FILE_NAME, tally.groups.columns, tally.example_table())
-    with replacing(run_dir / "summary.json") as unfinished:
-        unfinished.write_text(json.dumps(summary, indent=2) + "\n")
+    write_json(run_dir / "summary.json", summary)

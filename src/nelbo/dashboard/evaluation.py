@@ -1,6 +1,5 @@
 """What ``evaluate.py`` leaves behind and shows: evaluation.json, tables, and the page about them."""
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from nelbo.atomic_file import write_json
 from nelbo.dashboard import terminal
 from nelbo.dashboard.comparison.choices import steps_in_words
 from nelbo.dashboard.report import FILE_NAME as REPORT
@@ -92,7 +92,7 @@ def write_evaluation(evaluation: Evaluation, run_dir: Path) -> None:
     step = evaluation.step or 0
     table.append(run_dir / "bound.parquet", step, split, chain.timesteps(), measured.steps)
     example_table.write(run_dir / example_table.FILE_NAME, measured.columns, measured.examples)
-    (run_dir / FILE_NAME).write_text(json.dumps(_finite(result), indent=2, allow_nan=False) + "\n")
+    write_json(run_dir / FILE_NAME, _finite(result))
     report_finished_run(run_dir)
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nelbo.atomic_file import replacing
 from nelbo.dashboard.comparison.ledgers import incomparable
 from nelbo.dashboard.comparison.named import NamedRun, shared_label
 from nelbo.dashboard.numbers import duration, plus_minus
@@ -86,13 +87,13 @@ class SweptRun:
         return plus_minus(figures.get(f"{split}/{name}"), figures.get(f"{split}/{name}_stderr"))
 
 
-def show_sweep(folder: Path, runs: Sequence[SweptRun], how_to_go_on: str) -> None:
+def show_sweep(folder: Path, runs: Sequence[SweptRun], how_to_go_on: str | None) -> None:
     """Print the table, write it to ``sweep.csv``, and the report of all runs beside it.
 
     Args:
         folder: of the sweep.
         runs: of the sweep, those that were not begun included.
-        how_to_go_on: a command, for a sweep that was not finished.
+        how_to_go_on: a command, where there is something left to do.
     """
     ordered = sorted(runs, key=_place)
     readable = [NamedRun(swept.run, swept.name) for swept in ordered if swept.run is not None]
@@ -116,7 +117,7 @@ def show_sweep(folder: Path, runs: Sequence[SweptRun], how_to_go_on: str) -> Non
     for what, path in lines.items():
         if path.exists():
             console.print(Text.assemble((f"{what:<11}", "dim"), str(path)), soft_wrap=True)
-    if not all(swept.is_finished for swept in runs):
+    if how_to_go_on is not None:
         console.print(Text.assemble(("go on      ", "dim"), how_to_go_on), soft_wrap=True)
 
 
@@ -191,9 +192,7 @@ def _write_table(runs: Sequence[SweptRun], path: Path) -> None:
         for swept in runs
     ]
     names = list(dict.fromkeys(name for row in rows for name in row))
-    unfinished = path.with_suffix(".tmp")
-    with unfinished.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(rows)
-    unfinished.replace(path)

@@ -6,6 +6,7 @@ Online when a key is configured and the server answers, otherwise offline; ``WAN
 import logging
 import netrc
 import os
+import re
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -75,9 +76,10 @@ def wandb_logger(
 
 def run_id(save_dir: Path) -> str | None:
     """Id of the run whose files are in ``wandb/`` of a folder; None if there is none."""
-    # run-<date>_<time>-<id>, with offline- before it for a run that is not uploaded
-    folders = sorted((save_dir / "wandb").glob("*run-*_*-*"))
-    return folders[-1].name.rpartition("-")[2] if folders else None
+    # with offline- before it for a run that is not uploaded
+    folders = (save_dir / "wandb").glob("*run-*")
+    found = [match for f in folders if (match := re.fullmatch(r"(?:offline-)?run-(\d+_\d+)-(.+)", f.name))]
+    return max(found, key=lambda match: match[1])[2] if found else None
 
 
 def finish(loggers: Iterable[Logger]) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from nelbo.app.quoting import quoted
 from nelbo.app.sweep.folder import FILE_NAME
-from nelbo.app.sweep.job import quoted
 
 WORD = "resume="
 NOT_REPEATED = ("hydra.sweep.dir=", "hydra.mode=")

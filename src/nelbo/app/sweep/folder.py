@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from nelbo.app.sweep.job import Job
+from nelbo.atomic_file import replacing
 
 FILE_NAME, TABLE = "multirun.yaml", "sweep.csv"
 
@@ -16,8 +17,12 @@ class SweepFailedError(ValueError):
 
 
 @contextmanager
-def sweep_folder(config: DictConfig) -> Iterator[list[Job]]:
+def sweep_folder(config: DictConfig, tries_again: bool = True) -> Iterator[list[Job]]:
     """Keep the configuration of a sweep in its folder; at its end, however it comes, make the table.
+
+    Args:
+        config: of the sweep.
+        tries_again: whether jobs that failed are, when the sweep goes on.
 
     Yields:
         A list to which the jobs are to be added as they become known.
@@ -27,15 +32,14 @@ def sweep_folder(config: DictConfig) -> Iterator[list[Job]]:
     """
     folder = Path(config.hydra.sweep.dir)
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / (FILE_NAME + ".tmp")
-    OmegaConf.save(config, unfinished)
-    unfinished.replace(folder / FILE_NAME)
+    with replacing(folder / FILE_NAME) as unfinished:
+        OmegaConf.save(config, unfinished)
     jobs: list[Job] = []
     try:
         yield jobs
     finally:
         if jobs:
-            _show(folder, jobs)
+            _show(folder, jobs, tries_again)
     unwell = sum(not job.is_done for job in jobs)
     if unwell:
         raise SweepFailedError(f"{unwell} of {len(jobs)} jobs did not end well: {folder / TABLE}")
@@ -48,12 +52,12 @@ def say_what_is_done(jobs: Sequence[Job]) -> None:
             print(f"job {job.name} ({job.title}) was finished before, and is skipped", flush=True)
 
 
-def _show(folder: Path, jobs: Sequence[Job]) -> None:
+def _show(folder: Path, jobs: Sequence[Job], tries_again: bool) -> None:
     from nelbo.dashboard.sweep import SweptRun, show_sweep
 
     rows = [
         SweptRun(job.name, job.folder, job.choices, job.status, job.outcome and job.outcome.seconds)
         for job in jobs
     ]
-    command = jobs[0].command
-    show_sweep(folder, rows, f"python {command}.py resume={folder}")
+    left = any(not job.is_done and (tries_again or job.outcome is None) for job in jobs)
+    show_sweep(folder, rows, f"python {jobs[0].command}.py resume={folder}" if left else None)

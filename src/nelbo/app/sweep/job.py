@@ -8,6 +8,7 @@ from pathlib import Path
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from nelbo.app.quoting import quoted
 from nelbo.app.resume import is_finished
 from nelbo.app.sweep.outcome import FILE_NAME, Outcome, read_outcome
 
@@ -139,9 +140,3 @@ def _wandb(config: DictConfig, job: Job) -> tuple[str, ...]:
         return ()
     meant = {"name": job.title or job.name, "group": "_".join(job.folder.absolute().parent.parts[-2:])}
     return tuple(f"{WANDB[key]}{quoted(value)}" for key, value in meant.items() if logger[key] is None)
-
-
-def quoted(text: str) -> str:
-    """A string that reaches the configuration as it is."""
-    escaped = text.replace("${", r"\${").replace("'", r"\'")
-    return f"'{escaped}'"

@@ -4,6 +4,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from nelbo.atomic_file import write_json
+
 FILE_NAME = "job.json"
 
 
@@ -23,9 +25,7 @@ class Outcome:
 
     def write(self, folder: Path) -> None:
         """Leave it in the job's folder, whole or not at all."""
-        unfinished = folder / (FILE_NAME + ".tmp")
-        unfinished.write_text(json.dumps(asdict(self), indent=2) + "\n")
-        unfinished.replace(folder / FILE_NAME)
+        write_json(folder / FILE_NAME, asdict(self))
 
 
 def read_outcome(folder: Path) -> Outcome | None:

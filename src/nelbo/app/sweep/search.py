@@ -100,7 +100,7 @@ class OptunaSweeper(Sweeper):
         begun = {trial.number: self._job(trial, space) for trial in self._own_trials(study)}
         for job in begun.values():
             job.refuse_other_options()
-        with sweep_folder(self.master) as known:
+        with sweep_folder(self.master, tries_again=False) as known:
             known += begun.values()
             say_what_is_done(known)
             for trials in self._batches(study, space):

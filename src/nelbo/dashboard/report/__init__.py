@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from nelbo.atomic_file import replacing
 from nelbo.dashboard.run_folder import RunFolderError, read_run
 
 FILE_NAME = "report.html"
@@ -19,12 +20,8 @@ def write_report(folders: Sequence[Path], output: Path) -> None:
     from nelbo.dashboard.report.page import render  # takes half a second to import
 
     page = render([read_run(folder) for folder in folders])
-    unfinished = output.with_name(output.name + ".tmp")
-    try:
+    with replacing(output) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
-        unfinished.replace(output)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def report_finished_run(run_dir: Path) -> None:

@@ -52,9 +52,11 @@ def write_checkpoint(trainer: Trainer, path: Path, previous: Path | None = None)
                 path.replace(previous)
             unfinished.replace(path)
             sync(path.parent)
-    except OSError as error:
+    except BaseException as error:
         unfinished.unlink(missing_ok=True)
-        raise OSError(f"cannot write {path} ({error}); the checkpoint before it is kept") from error
+        if isinstance(error, OSError):
+            raise OSError(f"cannot write {path} ({error}); the checkpoint before it is kept") from error
+        raise
 
 
 def is_whole(path: Path) -> bool:

@@ -1,6 +1,5 @@
 """Sample quality during training: ``val/fid``, or ``val/fd_pixels``, and ``sample_quality.json``."""
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from nelbo.atomic_file import write_json
 from nelbo.dashboard.progress import counted
 from nelbo.data.base import DataModule, SplitName
 from nelbo.diffusion.samplers import Sampler
@@ -172,4 +172,4 @@ class SampleQuality(Callback):
             weights="ema" if averaged else "raw",
         )
         content = {"step": trainer.global_step, **metrics, "ledger": ledger}
-        self.path.write_text(json.dumps(content, indent=2) + "\n")
+        write_json(self.path, content)

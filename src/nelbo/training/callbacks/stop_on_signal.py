@@ -16,10 +16,20 @@ class StopOnSignal(Callback):
 
     A signal may come in the middle of an optimizer step, and to one process before another; Lightning's own
     handlers would save, or talk to the other processes, right there. So a signal is only remembered, and all
-    ranks agree on it before the next step. A second Ctrl-C does not wait.
+    ranks agree on it between two steps. A second Ctrl-C does not wait.
+
+    Args:
+        agree_every: steps between two looks of several ranks at each other, for which a device has to be
+            waited for. A process alone looks before every step.
+
+    Raises:
+        ValueError: when ``agree_every`` is below 1.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, agree_every: int = 10) -> None:
+        if agree_every < 1:
+            raise ValueError(f"callbacks.stop_on_signal.agree_every={agree_every} must be at least 1")
+        self.agree_every = agree_every
         self._received: int | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -30,7 +40,8 @@ class StopOnSignal(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Stop, if any rank was told to."""
-        if batch_idx % trainer.accumulate_grad_batches == 0:
+        due = trainer.world_size == 1 or trainer.global_step % self.agree_every == 0
+        if due and batch_idx % trainer.accumulate_grad_batches == 0:
             self._stop_if_told(trainer)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -6,10 +6,13 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from nelbo.data import DataModule
 from nelbo.data.loader import Loader
 from nelbo.training.ranks import add_over_ranks
+
+SKIPPED = "skipped"  # in a checkpoint
 
 
 class Unreadable(Callback):
@@ -26,9 +29,17 @@ class Unreadable(Callback):
         self.path = Path(run_dir) / "unreadable.txt"
         self._named: set[str] = set()
         self._skipped = 0  # in this epoch, on this rank
+        self._kept: Tensor | None = None  # of every rank, from a checkpoint
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Name what was left out from the beginning."""
+        """Name what was left out from the beginning; take up what a checkpoint counted."""
+        if self.path.exists():
+            self._named.update(self.path.read_text().splitlines())
+        if self._kept is not None:
+            same = len(self._kept) == trainer.world_size
+            total = int(self._kept.sum()) if trainer.is_global_zero else 0
+            self._skipped = int(self._kept[trainer.global_rank]) if same else total
+            self._kept = None
         data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         assert isinstance(data, DataModule)
         if trainer.is_global_zero:
@@ -44,6 +55,21 @@ class Unreadable(Callback):
         names = loader.take_unreadable()
         self._skipped += len(names)
         self._name(names)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Save the count of the epoch that is going on, of each rank."""
+        every_rank = torch.zeros(trainer.world_size, dtype=torch.float64, device=pl_module.device)
+        every_rank[trainer.global_rank] = self._skipped
+        add_over_ranks(trainer, every_rank)
+        checkpoint[SKIPPED] = every_rank.cpu()
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep it until training starts."""
+        self._kept = checkpoint.get(SKIPPED)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the epoch."""
