@@ -26,10 +26,10 @@ train: install   ## train the default model on the bundled digits, under 4 minut
 	$(PYTHON) train.py schedule=cosine loss=vlb
 
 test: dev    ## the fast tests, under 4 minutes on 2 CPU cores
-	$(PYTHON) -m pytest -n 2 --dist loadgroup -m "not slow and not gpu"
+	$(PYTHON) -m pytest -n 2 -m "not slow and not gpu"
 
 test-all: dev  ## every test, under an hour
-	$(PYTHON) -m pytest -n 2 --dist loadgroup -m "not gpu"
+	$(PYTHON) -m pytest -n 2 -m "not gpu"
 
 lint: dev    ## ruff, pyright, import contracts
 	$(VENV)/bin/ruff check .

@@ -167,6 +167,7 @@ def test_a_sweep_over_chains(evaluate, checkpoint, tmp_path):
     assert [result["ledger"]["K"] for result in found] == [2, 3, 2, 3]
 
 
+@pytest.mark.slow
 def test_the_optimal_chain_is_found_once_and_kept(evaluate, checkpoint, monkeypatch):
     monkeypatch.setattr("nelbo.app.shorter_chain.EXAMPLES", 2)
     options = (f"checkpoint={checkpoint}", "spacing=optimal", "estimator=full")
@@ -399,6 +400,7 @@ def test_a_folder_that_holds_an_evaluation_is_not_written_into(evaluate, checkpo
     assert (first.folder / "evaluation.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_model_that_was_exported_has_the_bound_it_had(evaluate, tmp_path, run_in_process, tiny):
     """As a user does it: train with all defaults but a small network, export, evaluate the folder."""
     from nelbo.__main__ import main

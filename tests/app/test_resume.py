@@ -78,7 +78,7 @@ def test_ctrl_c_stops_the_run_after_the_step_and_says_how_to_go_on(signalled, co
 
     again = command(f"resume={folder}")
     assert (again.code, again.err) == (0, "")
-    assert again.out == f"{folder} is finished, after 8 steps: more of them with trainer.max_steps=...\n"
+    assert again.out == f"{folder} is finished, after 8 steps: more with trainer.max_steps=...\n"
 
 
 @pytest.mark.slow

@@ -3,11 +3,14 @@
 import csv
 import json
 
+import cloudpickle
 import pytest
 from omegaconf import OmegaConf
 
+from nelbo.app.command import run
+from nelbo.app.quoting import quoted
 from nelbo.app.sweep.again import with_the_sweep_to_resume
-from nelbo.app.sweep.job import quoted
+from nelbo.app.train import train
 
 
 @pytest.fixture
@@ -166,3 +169,13 @@ def test_a_job_whose_summary_was_written_is_done(sweep):
     seen = []
     second = sweep(f"resume={first.folder}", job=lambda config: seen.append(config.seed), begin=())
     assert (second.code, seen) == (0, [])
+
+
+def test_a_launcher_can_pickle_the_task(monkeypatch):
+    """joblib and submitit do, with all that it names."""
+    tasks = []
+    monkeypatch.setattr("hydra.main", lambda **_: lambda task: lambda: tasks.append(task))
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # which is put back afterwards
+    run("train", train)
+    assert cloudpickle.loads(cloudpickle.dumps(tasks[0]))

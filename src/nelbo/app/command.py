@@ -49,12 +49,7 @@ def run(config_name: str, job: Callable[[DictConfig], float | None]) -> None:
 
     def task(config: DictConfig) -> None:
         def checked() -> float | None:
-            default = composed_without_options(config_name)
-            _refuse_words_for_numbers(config, default, "")
-            _refuse_choices_of_training(config, default, config_name)
-            tell_the_folder()
-            with launcher:
-                return job(config)
+            return _checked(config, config_name, job)
 
         with _traceback_as_asked_for(wants_traceback):
             if is_sweep():
@@ -73,6 +68,16 @@ def run(config_name: str, job: Callable[[DictConfig], float | None]) -> None:
         sys.argv[1:] = [re.sub(rf"^{word}=", f"{option}=", argument) for argument in sys.argv[1:]]
     os.environ[TRACEBACK] = "1"  # Hydra then raises what it would otherwise print over many lines
     _or_one_line(main, config_name, wants_traceback)
+
+
+def _checked(config: DictConfig, config_name: str, job: Callable[[DictConfig], float | None]) -> float | None:
+    """A function of this module, for a launcher that pickles a task pickles all that it names."""
+    default = composed_without_options(config_name)
+    _refuse_words_for_numbers(config, default, "")
+    _refuse_choices_of_training(config, default, config_name)
+    tell_the_folder()
+    with launcher:
+        return job(config)
 
 
 @contextmanager

@@ -200,11 +200,11 @@ launcher = Launcher()
 
 
 def environment() -> list[Any]:
-    """Plugin that says where Lightning is to look for the processes of a job; none where torchrun or srun started them.
+    """Plugin that tells Lightning where a job's processes are; none if torchrun or srun started them.
 
     Without it Lightning would believe SLURM inside of a job of one task.
     """
-    from lightning.fabric.plugins.environments import LightningEnvironment
+    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
     return [LightningEnvironment()] if started_by()[1] == 1 else []
 

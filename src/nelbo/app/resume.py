@@ -118,20 +118,20 @@ def newest_checkpoint(run_dir: Path) -> Path | None:
         damaged.append(path)
     if damaged:
         raise ValueError(
-            f"{' and '.join(map(str, damaged))}: damaged, and there is no other checkpoint; remove "
-            f"{run_dir / 'checkpoints'} to begin again with the same resume={run_dir}"
+            f"{' and '.join(map(str, damaged))}: damaged, and training can go on from no other; "
+            f"remove it to begin again with the same resume={run_dir}"
         )
     return None
 
 
 def is_finished(run_dir: Path) -> bool:
     """Whether a run has reached its end: its summary is there, and whole."""
-    return _finished_step(run_dir) is not None
+    return finished_step(run_dir) is not None
 
 
 def has_nothing_to_do(config: DictConfig, run_dir: Path) -> bool:
     """Whether a run is finished and not asked for more steps than it has."""
-    step = _finished_step(run_dir)
+    step = finished_step(run_dir)
     return step is not None and not 0 <= step < config.trainer.max_steps
 
 
@@ -200,7 +200,8 @@ def requeue_slurm_job() -> None:
     print(f"SLURM will start job {job} again", file=sys.stderr)
 
 
-def _finished_step(run_dir: Path) -> int | None:
+def finished_step(run_dir: Path) -> int | None:
+    """Optimizer steps of a run that has reached its end, None for one that has not."""
     try:
         summary = json.loads((run_dir / SUMMARY).read_text())
     except (FileNotFoundError, json.JSONDecodeError):

@@ -54,8 +54,8 @@ def train(config: DictConfig) -> float | None:
         if resume.has_nothing_to_do(config, run_dir):
             if not (run_dir / REPORT).exists():  # the last thing that a run does
                 report_finished_run(run_dir)
-            steps = config.trainer.max_steps
-            print(f"{run_dir} is finished, after {steps} steps: more of them with trainer.max_steps=...")
+            step = resume.finished_step(run_dir)
+            print(f"{run_dir} is finished, after {step} steps: more with trainer.max_steps=...")
             return None
         checkpoint = resume.newest_checkpoint(run_dir)
         resume.prepare(config, run_dir, checkpoint)

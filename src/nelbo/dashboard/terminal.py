@@ -76,7 +76,8 @@ def _cells(metrics: Mapping[str, float], splits: tuple[str, ...], key: str, unit
         value, error = metrics[f"{split}/{key}"], metrics[f"{split}/{key}_stderr"]
         cells.append(Text(plus_minus(value, error)))
         if unit.is_code_length:
-            cells.append(Text(f"{value / metrics[f'{split}/{unit.metric}']:.1%}"))
+            share = value / metrics[f"{split}/{unit.metric}"]
+            cells.append(Text("100%" if key == unit.metric else f"{share:.1%}"))
     return cells
 
 

@@ -33,7 +33,10 @@ def with_the_sweep_to_resume(arguments: Sequence[str], command: str) -> list[str
     hydra = OmegaConf.load(folder / FILE_NAME).hydra
     if hydra.job.config_name != command:
         raise ValueError(f"{folder} is a sweep of {hydra.job.config_name}.py: resume it there")
-    before = [override for override in hydra.overrides.hydra if not override.startswith(NOT_REPEATED)]
+    replaced = NOT_REPEATED
+    if any(option.startswith("hydra/launcher=") for option in rest):
+        replaced += ("hydra/launcher=", "hydra.launcher.", "+hydra.launcher.", "++hydra.launcher.")
+    before = [override for override in hydra.overrides.hydra if not override.startswith(replaced)]
     return [
         "--multirun",
         *hydra.overrides.task,
