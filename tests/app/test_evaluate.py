@@ -157,6 +157,7 @@ def test_a_chain_of_fewer_steps(spacing, evaluate, checkpoint):
     assert result["network_evaluations"] == (5 + 1 + 4) * EXAMPLES  # L_0 twice, and each other step
 
 
+@pytest.mark.slow
 def test_a_sweep_over_chains(evaluate, checkpoint, tmp_path):
     ended = evaluate(
         f"checkpoint={checkpoint}", "estimator=full", "spacing=even,quadratic", "steps=2,3",
@@ -219,6 +220,7 @@ def test_clipping_and_the_published_decoder_are_other_bounds_and_say_so(evaluate
     assert other["test/bpd"] != plain["test/bpd"]
 
 
+@pytest.mark.slow
 def test_a_published_model_is_measured_through_an_experiment(evaluate, tmp_path, improved_diffusion_golden):
     """A small network of that project; the bound of a few patches is that of the model built by its flags."""
     from nelbo.data.patches import Patches

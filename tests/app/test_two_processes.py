@@ -114,7 +114,13 @@ def test_a_multirun_of_several_processes(tmp_path, tiny):
     out = run("train.py", "-m", *tiny, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2,1",
               "logger.wandb.name='job ${hydra:job.num}'", f"hydra.sweep.dir={tmp_path}")  # fmt: skip
     assert out.count("variational bound") == 2
-    assert {path.name for path in tmp_path.iterdir()} == {"0", "1", "multirun.yaml"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "0",
+        "1",
+        "multirun.yaml",
+        "sweep.csv",
+        "report.html",
+    }
     assert all(len(list((tmp_path / job / "wandb").glob("offline-run-*"))) == 1 for job in "01")
     bpd = [json.loads((tmp_path / job / "summary.json").read_text())["test/bpd"] for job in "01"]
     assert bpd[1] == pytest.approx(bpd[0], rel=1e-5)
@@ -123,7 +129,13 @@ def test_a_multirun_of_several_processes(tmp_path, tiny):
 def test_a_multirun_of_evaluations_by_two_processes(tmp_path, finished_run):
     run("evaluate.py", "-m", f"checkpoint={finished_run.folder}/checkpoints/last.ckpt", "estimator=full",
         "max_examples=6", "devices=2", "device=cpu", "steps=2,3", f"hydra.sweep.dir={tmp_path}")  # fmt: skip
-    assert {path.name for path in tmp_path.iterdir()} == {"0", "1", "multirun.yaml"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "0",
+        "1",
+        "multirun.yaml",
+        "sweep.csv",
+        "report.html",
+    }
     ledgers = [json.loads((tmp_path / job / "evaluation.json").read_text())["ledger"] for job in "01"]
     assert [ledger["K"] for ledger in ledgers] == [2, 3]
 

@@ -122,6 +122,7 @@ def test_the_second_level_is_chosen_with_the_first():
     assert best_chain(costs, 3).tolist() == [1, 3, 4]
 
 
+@pytest.mark.slow
 @every_variance
 @pytest.mark.parametrize("make", [CosineSchedule, LinearSchedule])
 def test_is_never_worse_than_another_spacing(make, name, make_spacing):

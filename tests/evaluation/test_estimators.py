@@ -143,6 +143,7 @@ def assert_same(first: Measurement, second: Measurement) -> None:
         assert vars(one) == pytest.approx(vars(other), rel=1e-9, nan_ok=True)
 
 
+@pytest.mark.slow
 @every
 @pytest.mark.parametrize("T", [2, 4, 12])
 def test_chance_is_how_far_estimates_of_one_example_lie_apart(name, T):

@@ -125,6 +125,7 @@ def direct(chain, bound, denoise, x0, seed, label=None):
         return own.terms(denoise, x0, lambda i: noise, label).total.double().mean().item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip", [None, (-1.0, 1.0)], ids=["unclipped", "clipped"])
 @pytest.mark.parametrize("make", [CosineSchedule, LinearSchedule])
 @pytest.mark.parametrize("name", VARIANCES)

@@ -101,6 +101,7 @@ def test_the_exported_folder_opens_and_samples(exported):
     assert [image.size for image in images] == [(8, 8)] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["ema", "raw"])
 def test_the_bound_is_the_same_after_export_and_back(weights, checkpoint, evaluate, tmp_path, capfd):
     folder = tmp_path / "model"

@@ -155,6 +155,7 @@ def test_the_pipeline_draws_our_samples(name, steps, tmp_path):
     torch.testing.assert_close(theirs, ours, rtol=0.0, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parameterization", [Eps(), X0(), V()])
 @pytest.mark.parametrize("variance", [FixedSmall(), FixedLarge()])
 def test_every_parameterization_and_variance(parameterization, variance, tmp_path):

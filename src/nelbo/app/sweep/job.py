@@ -139,4 +139,6 @@ def _wandb(config: DictConfig, job: Job) -> tuple[str, ...]:
     if logger is None:
         return ()
     meant = {"name": job.title or job.name, "group": "_".join(job.folder.absolute().parent.parts[-2:])}
-    return tuple(f"{WANDB[key]}{quoted(value)}" for key, value in meant.items() if logger[key] is None)
+    # an interpolation can be of what only the job will know
+    free = [key for key in meant if not OmegaConf.is_interpolation(logger, key) and logger[key] is None]
+    return tuple(f"{WANDB[key]}{quoted(meant[key])}" for key in free)
