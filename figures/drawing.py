@@ -1,5 +1,6 @@
 """Samples of a trained model, drawn by what sample.py is made of."""
 
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 import torch
@@ -17,6 +18,13 @@ from nelbo.diffusion.chain import Chain
 from nelbo.evaluation.sample_metrics.images import as_seen
 
 BATCH = 360
+
+
+def checkpoint_of_the_command_line(description: str | None) -> Path:
+    """What ``--checkpoint`` names, for a picture of one model."""
+    parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", required=True, type=Path)
+    return parser.parse_args().checkpoint
 
 
 def options(checkpoint: Path, *overrides: str) -> DictConfig:

@@ -3,10 +3,7 @@
 python -m figures.few_steps --checkpoint outputs/.../checkpoints/last.ckpt
 """
 
-import argparse
-from pathlib import Path
-
-from figures.drawing import draw, read
+from figures.drawing import checkpoint_of_the_command_line, draw, read
 from figures.measure_sampling import SAMPLERS, within_budget
 from figures.page import page, save, tiles
 
@@ -16,17 +13,13 @@ COLUMNS, ROWS, SIZE = 6, 2, 28
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--checkpoint", required=True, type=Path)
-    arguments = parser.parse_args()
-    model = read(arguments.checkpoint)
+    checkpoint = checkpoint_of_the_command_line(__doc__)
+    model = read(checkpoint)
     rows = []
     for sampler in SAMPLERS:
         cells = []
         for budget in BUDGETS:
-            drawer = within_budget(arguments.checkpoint, model, sampler, SPACING, budget, seed=0)
+            drawer = within_budget(checkpoint, model, sampler, SPACING, budget, seed=0)
             images = draw(drawer, model, COLUMNS * ROWS)
             cells.append(f"<td>{tiles(images, COLUMNS, SIZE)}</td>")
         rows.append(f'<tr><th scope="row">{"<br>".join(sampler.split())}</th>{"".join(cells)}</tr>')

@@ -4,10 +4,7 @@ python train.py conditional=true label_dropout=0.1
 python -m figures.guidance --checkpoint outputs/.../checkpoints/last.ckpt
 """
 
-import argparse
-from pathlib import Path
-
-from figures.drawing import draw, make_drawer, options, read
+from figures.drawing import checkpoint_of_the_command_line, draw, make_drawer, options, read
 from figures.page import page, save, tiles
 
 WEIGHTS = {0: "no class", 1: "the class alone", 3: "guided"}
@@ -15,19 +12,13 @@ ROWS, SIZE = 3, 46
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--checkpoint", required=True, type=Path)
-    arguments = parser.parse_args()
-    model = read(arguments.checkpoint)
+    checkpoint = checkpoint_of_the_command_line(__doc__)
+    model = read(checkpoint)
     classes = model.spec.num_classes
     assert classes is not None, "the data has no classes"
     rows = []
     for weight, name in WEIGHTS.items():
-        drawer = make_drawer(
-            options(arguments.checkpoint, f"guidance={weight}", f"n={classes * ROWS}"), model
-        )
+        drawer = make_drawer(options(checkpoint, f"guidance={weight}", f"n={classes * ROWS}"), model)
         images = draw(drawer, model, classes * ROWS)  # the classes in turn
         head = f'<th scope="row">guidance={weight}<br><span class="quiet">{name}</span></th>'
         rows.append(f"<tr>{head}<td>{tiles(images, classes, SIZE)}</td></tr>")
