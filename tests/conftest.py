@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import inspect
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, Unpack, get_args, get_origin
 
 import numpy as np
 import pytest
@@ -65,6 +67,26 @@ def compose_train(*overrides: str, run_dir: Path | str = "unused") -> DictConfig
 @pytest.fixture(scope="session")
 def compose() -> Callable[..., DictConfig]:
     return compose_train
+
+
+def arguments_of(target: Callable) -> dict[str, Any]:
+    """Names and defaults of the arguments of a class or function.
+
+    ``**loading: Unpack[Loading]`` stands for the entries of Loading, whose defaults the base class has.
+    """
+    found: dict[str, Any] = {}
+    for name, parameter in inspect.signature(target).parameters.items():
+        if parameter.kind is not parameter.VAR_KEYWORD:
+            found[name] = parameter.default
+        elif get_origin(parameter.annotation) is Unpack:
+            base = arguments_of(target.__mro__[1])  # pyright: ignore[reportAttributeAccessIssue]
+            found |= {entry: base[entry] for entry in get_args(parameter.annotation)[0].__annotations__}
+    return found
+
+
+@pytest.fixture(scope="session", name="arguments_of")
+def _arguments_of() -> Callable[[Callable], dict[str, Any]]:
+    return arguments_of
 
 
 @pytest.fixture(scope="session")

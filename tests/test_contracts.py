@@ -6,6 +6,7 @@ A new component is found by listing the folders; nothing here has to be touched 
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -73,10 +74,10 @@ def options(node: dict) -> set[str]:
 
 
 @pytest.mark.parametrize("name", COMPONENTS)
-def test_a_file_says_every_argument_and_no_other(name):
+def test_a_file_says_every_argument_and_no_other(name, arguments_of):
     group, node = COMPONENTS[name]
     target = get_object(node["_target_"])
-    arguments = set(inspect.signature(target).parameters) - {"args", "kwargs"}
+    arguments = set(arguments_of(target)) - {"args"}
     supplied = SUPPLIED.get(group, set())
     assert supplied <= arguments
     assert options(node) <= arguments - supplied
@@ -131,7 +132,7 @@ DATA = ("digits", "patches", "gaussian")  # grey, colour, and no images at all
 
 @pytest.mark.parametrize(("group", "option"), CHOICES, ids=lambda value: value)
 def test_every_choice_works_with_some_data_and_is_refused_in_one_line_by_the_rest(
-    group, option, compose, tmp_path
+    group, option, compose, arguments_of, tmp_path
 ):
     Image.new("RGB", (32, 32)).save(tmp_path / "image.png")
     chosen_data = [()] if group in ("data", "experiment") else [(f"data={name}",) for name in DATA]
@@ -140,7 +141,7 @@ def test_every_choice_works_with_some_data_and_is_refused_in_one_line_by_the_res
         config = compose(*data, f"{group}={option}", run_dir=tmp_path)
         if config.data._target_.endswith("ImageFolder"):
             config.data.root = str(tmp_path)
-        assert_no_unknown_arguments(OmegaConf.to_container(config, resolve=True))
+        assert_no_unknown_arguments(OmegaConf.to_container(config, resolve=True), arguments_of)
         spec = instantiate(config.data).spec
         try:
             build.build_module(config, spec)
@@ -156,10 +157,10 @@ def test_every_choice_works_with_some_data_and_is_refused_in_one_line_by_the_res
     assert all("use " in line or "attention_resolutions=" in line for line in refusals)
 
 
-def assert_no_unknown_arguments(node: object) -> None:
+def assert_no_unknown_arguments(node: object, arguments_of: Callable) -> None:
     if not isinstance(node, dict):
         return
     if "_target_" in node:
-        assert options(node) <= set(inspect.signature(get_object(node["_target_"])).parameters)
+        assert options(node) <= set(arguments_of(get_object(node["_target_"])))
     for child in node.values():
-        assert_no_unknown_arguments(child)
+        assert_no_unknown_arguments(child, arguments_of)

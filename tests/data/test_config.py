@@ -1,6 +1,5 @@
 """Every file of ``conf/data`` is one class, with all of its arguments and no others."""
 
-import inspect
 from pathlib import Path
 
 import hydra
@@ -19,11 +18,10 @@ def read(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_file_lists_exactly_the_arguments_and_their_defaults(path, monkeypatch):
+def test_a_file_lists_exactly_the_arguments_and_their_defaults(path, monkeypatch, arguments_of):
     monkeypatch.delenv("NELBO_DATA", raising=False)
     config, _ = read(path)
-    parameters = inspect.signature(hydra.utils.get_class(config._target_).__init__).parameters
-    arguments = {name: p.default for name, p in parameters.items() if name != "self"}
+    arguments = arguments_of(hydra.utils.get_class(config._target_))
     listed = OmegaConf.to_container(config, resolve=True)
     assert listed.pop("_target_").startswith(f"nelbo.data.{path.stem}.")
     assert listed == arguments | {"seed": 5}

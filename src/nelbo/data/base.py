@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 import torch
 from lightning import LightningDataModule
@@ -23,6 +23,15 @@ _SPLITS_OF_STAGE: dict[str, tuple[SplitName, ...]] = {
 }
 
 
+class Loading(TypedDict, total=False):
+    """What every data module takes beside its own arguments: see :class:`DataModule`."""
+
+    batch_size: int
+    eval_batch_size: int
+    num_workers: int
+    seed: int
+
+
 class DataModule(LightningDataModule, ABC):
     """Data for training and evaluation. A subclass says what it is (``spec``) and reads it.
 
@@ -35,26 +44,22 @@ class DataModule(LightningDataModule, ABC):
         num_workers: processes that fetch batches, for each loader; 0 fetches in the main process,
             which is fastest for data held in memory.
         seed: of the order and the augmentation of training; what is in a split does not depend on it.
-        flip: mirror training images at random; only for data that looks natural mirrored.
+
+    Attributes:
+        flip: mirror training images at random; for a subclass to set, if its data looks natural mirrored.
+        left_out: names of the examples of a split that could not be read and are not part of it.
     """
 
     def __init__(
-        self,
-        *,
-        batch_size: int,
-        eval_batch_size: int,
-        num_workers: int,
-        seed: int,
-        flip: bool = False,
+        self, *, batch_size: int = 128, eval_batch_size: int = 512, num_workers: int = 0, seed: int = 0
     ) -> None:
         super().__init__()
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.seed = seed
-        self.flip = flip
+        self.flip = False
         self.left_out: dict[SplitName, list[str]] = {}
-        """Names of the examples of a split that could not be read and are not part of it."""
         self._splits: dict[SplitName, Examples] = {}
 
     @property

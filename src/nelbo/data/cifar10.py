@@ -1,12 +1,13 @@
 """CIFAR-10, in the pickled batches of its authors."""
 
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import torch
 import torchvision
 
-from nelbo.data.base import DataModule, SplitName
+from nelbo.data.base import DataModule, Loading, SplitName
 from nelbo.data.download import download
 from nelbo.data.examples import Examples, TensorExamples
 from nelbo.data.spec import DataSpec
@@ -22,7 +23,7 @@ class CIFAR10(DataModule):
         root: the folder that holds ``cifar-10-batches-py/``.
         download: fetch the data if it is not there.
         flip: mirror training images at random.
-        batch_size, eval_batch_size, num_workers, seed: see ``DataModule``.
+        loading: see :class:`DataModule`.
     """
 
     def __init__(
@@ -30,18 +31,10 @@ class CIFAR10(DataModule):
         root: str = "datasets",
         download: bool = True,
         flip: bool = True,
-        batch_size: int = 128,
-        eval_batch_size: int = 512,
-        num_workers: int = 0,
-        seed: int = 0,
+        **loading: Unpack[Loading],
     ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            flip=flip,
-        )
+        super().__init__(**loading)
+        self.flip = flip
         self.root = root
         self.download = download
 

@@ -12,20 +12,6 @@ from nelbo.data.split import deal
 class Digits(DataModule):
     """1797 grey images of 8x8, 17 levels, 10 classes: 1437 to train on, 180 and 180 held out."""
 
-    def __init__(
-        self,
-        batch_size: int = 128,
-        eval_batch_size: int = 512,
-        num_workers: int = 0,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            seed=seed,
-        )
-
     @property
     def spec(self) -> DataSpec:
         """Small images of few levels."""

@@ -1,8 +1,10 @@
 """One Gaussian: every term of the bound, and the entropy it cannot beat, are known exactly."""
 
+from typing import Unpack
+
 import torch
 
-from nelbo.data.base import DataModule, SplitName
+from nelbo.data.base import DataModule, Loading, SplitName
 from nelbo.data.examples import Examples, TensorExamples
 from nelbo.data.spec import DataSpec
 from nelbo.randomness import generator
@@ -15,7 +17,7 @@ class Gaussian(DataModule):
         dims: dimensions D of a vector.
         std: standard deviation in each of them.
         n_train, n_val, n_test: vectors in each split, drawn once and for all.
-        batch_size, eval_batch_size, num_workers, seed: see ``DataModule``.
+        loading: see :class:`DataModule`.
     """
 
     def __init__(
@@ -25,17 +27,9 @@ class Gaussian(DataModule):
         n_train: int = 50_000,
         n_val: int = 5_000,
         n_test: int = 5_000,
-        batch_size: int = 128,
-        eval_batch_size: int = 512,
-        num_workers: int = 0,
-        seed: int = 0,
+        **loading: Unpack[Loading],
     ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            seed=seed,
-        )
+        super().__init__(**loading)
         self.dims = dims
         self.std = std
         self.sizes = {"train": n_train, "val": n_val, "test": n_test}

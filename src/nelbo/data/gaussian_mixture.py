@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from nelbo.data.base import DataModule, SplitName
+from nelbo.data.base import DataModule, Loading, SplitName
 from nelbo.data.examples import Examples, TensorExamples
 from nelbo.data.spec import DataSpec
 from nelbo.randomness import generator
@@ -22,7 +23,7 @@ class GaussianMixture(DataModule):
         weights: K positive numbers, scaled to sum to 1; None makes all components equally likely.
         std: standard deviation of each component, in each dimension.
         n_train, n_val, n_test: vectors in each split, drawn once and for all.
-        batch_size, eval_batch_size, num_workers, seed: see ``DataModule``.
+        loading: see :class:`DataModule`.
 
     Attributes:
         means: ``(K, D)`` float32.
@@ -43,17 +44,9 @@ class GaussianMixture(DataModule):
         n_train: int = 50_000,
         n_val: int = 5_000,
         n_test: int = 5_000,
-        batch_size: int = 128,
-        eval_batch_size: int = 512,
-        num_workers: int = 0,
-        seed: int = 0,
+        **loading: Unpack[Loading],
     ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            seed=seed,
-        )
+        super().__init__(**loading)
         # list(): a sequence read from a configuration file need not be one that torch understands
         self.means = (
             _circle(components, radius)

@@ -4,13 +4,13 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, Unpack
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from nelbo.data.base import DataModule, SplitName
+from nelbo.data.base import DataModule, Loading, SplitName
 from nelbo.data.examples import Examples, TensorExamples
 from nelbo.data.image_file import MODES, ImageFiles, check, decode
 from nelbo.data.spec import DataSpec
@@ -42,7 +42,7 @@ class ImageFolder(DataModule):
             their order. Nothing stands in for held-out images: their bound would count another image twice.
             So ``setup`` decodes all of those.
         flip: mirror training images at random.
-        batch_size, eval_batch_size, num_workers, seed: see ``DataModule``.
+        loading: see :class:`DataModule`.
 
     Raises:
         ValueError: if ``channels`` is neither 1 nor 3, or ``on_corrupt`` neither stop nor skip.
@@ -56,18 +56,10 @@ class ImageFolder(DataModule):
         in_memory: bool = True,
         on_corrupt: str = "stop",
         flip: bool = True,
-        batch_size: int = 128,
-        eval_batch_size: int = 512,
-        num_workers: int = 0,
-        seed: int = 0,
+        **loading: Unpack[Loading],
     ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            flip=flip,
-        )
+        super().__init__(**loading)
+        self.flip = flip
         if channels not in MODES:
             raise ValueError(f"data.channels must be 1 (grey) or 3 (RGB), got {channels}")
         if on_corrupt not in ("stop", "skip"):

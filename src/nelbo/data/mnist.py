@@ -3,13 +3,14 @@
 import gzip
 import zlib
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import torch
 import torchvision
 from torch import Tensor
 
-from nelbo.data.base import DataModule, SplitName
+from nelbo.data.base import DataModule, Loading, SplitName
 from nelbo.data.download import download
 from nelbo.data.examples import Examples, TensorExamples
 from nelbo.data.spec import DataSpec
@@ -25,7 +26,7 @@ class MNIST(DataModule):
         root: the folder that holds ``MNIST/raw/``, with the four files or their ``.gz``; may be
             read-only if they are there.
         download: fetch the files if they are not there.
-        batch_size, eval_batch_size, num_workers, seed: see ``DataModule``.
+        loading: see :class:`DataModule`.
     """
 
     source: type[torchvision.datasets.MNIST] = torchvision.datasets.MNIST
@@ -35,17 +36,9 @@ class MNIST(DataModule):
         self,
         root: str = "datasets",
         download: bool = True,
-        batch_size: int = 128,
-        eval_batch_size: int = 512,
-        num_workers: int = 0,
-        seed: int = 0,
+        **loading: Unpack[Loading],
     ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            seed=seed,
-        )
+        super().__init__(**loading)
         self.root = root
         self.download = download
 

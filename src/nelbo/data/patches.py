@@ -1,11 +1,13 @@
 """Crops of the two photographs that come with scikit-learn: natural images, with no download."""
 
+from typing import Unpack
+
 import numpy as np
 import torch
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 
-from nelbo.data.base import DataModule, SplitName
+from nelbo.data.base import DataModule, Loading, SplitName
 from nelbo.data.batch import Batch
 from nelbo.data.examples import Examples, TensorExamples
 from nelbo.data.spec import DataSpec
@@ -30,7 +32,7 @@ class Patches(DataModule):
         size: height and width of a crop, at most 96.
         crops_per_epoch: training crops drawn anew each epoch.
         flip: mirror training crops at random.
-        batch_size, eval_batch_size, num_workers, seed: see ``DataModule``.
+        loading: see :class:`DataModule`.
 
     Raises:
         ValueError: if ``size`` does not fit into the regions.
@@ -41,18 +43,10 @@ class Patches(DataModule):
         size: int = 32,
         crops_per_epoch: int = 8192,
         flip: bool = True,
-        batch_size: int = 128,
-        eval_batch_size: int = 512,
-        num_workers: int = 0,
-        seed: int = 0,
+        **loading: Unpack[Loading],
     ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            flip=flip,
-        )
+        super().__init__(**loading)
+        self.flip = flip
         if not 1 <= size <= _MAX_SIZE:
             raise ValueError(f"data.size must be between 1 and {_MAX_SIZE}, got {size}")
         self.size = size
