@@ -4,7 +4,7 @@ PYTHON := $(VENV)/bin/python
 SYSTEM_PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev train test test-all lint format docs bench notebooks figures measure clean
+.PHONY: help install dev train test test-all lint format docs bench notebooks figures browser measure clean
 
 help:            ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -60,12 +60,15 @@ notebooks: dev   ## run every notebook, a minute or two each; what is committed 
 RUN    ?= outputs/figures/digits
 GUIDED ?= outputs/figures/digits-guided
 
-figures: dev $(RUN)/summary.json $(GUIDED)/summary.json  ## redraw the pictures in docs/images, of RUN=FOLDER or a new run
+figures: dev browser $(RUN)/summary.json $(GUIDED)/summary.json  ## redraw the pictures in docs/images, of RUN=FOLDER or a new run
 	$(PYTHON) -m figures.report --run $(RUN)
 	$(PYTHON) -m figures.samples --checkpoint $(RUN)/checkpoints/last.ckpt
 	$(PYTHON) -m figures.few_steps --checkpoint $(RUN)/checkpoints/last.ckpt
 	$(PYTHON) -m figures.guidance --checkpoint $(GUIDED)/checkpoints/last.ckpt
 	$(PYTHON) -m figures.sampling_quality
+
+browser: dev
+	@$(PYTHON) -m figures.browser
 
 measure: dev $(RUN)/summary.json  ## measure what figures.sampling_quality draws
 	$(PYTHON) -m figures.measure_sampling --checkpoint $(RUN)/checkpoints/last.ckpt

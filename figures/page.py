@@ -3,8 +3,6 @@
 import base64
 import io
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +11,7 @@ import plotly.graph_objects as go
 import plotly.offline
 from torch import Tensor
 
+from figures.browser import QUIET, find_browser
 from nelbo.dashboard.pictures import to_image
 from nelbo.dashboard.report.page import ASSETS
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import ViewportSize
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WINDOW: "ViewportSize" = {"width": 1360, "height": 900}
 BELOW = 20  # pixels of the page under the element that a picture ends with
 STYLE = """
@@ -75,7 +73,7 @@ def save(source: str | Path, name: str, ends_with: str | None = None, scale: flo
 
     path = IMAGES / name
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_browser(), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=list(QUIET))
         window = browser.new_page(viewport=WINDOW, device_scale_factor=scale, color_scheme="light")
         if isinstance(source, Path):
             window.goto(source.resolve().as_uri())
@@ -92,16 +90,6 @@ def save(source: str | Path, name: str, ends_with: str | None = None, scale: flo
             window.screenshot(path=path, clip=clip, full_page=True)
         browser.close()
     print(path)
-
-
-def _browser() -> str:
-    named = os.environ.get("NELBO_BROWSER", "")
-    found = named if "/" in named else next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        raise FileNotFoundError(
-            f"no browser found: none of {', '.join(BROWSERS)}; NELBO_BROWSER=PATH names one"
-        )
-    return found
 
 
 def _uri(image: Tensor) -> str:

@@ -5,26 +5,16 @@ path.
 """
 
 import os
-import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from figures.browser import QUIET, find_browser
 from nelbo.dashboard.report import write_report
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
 
 
@@ -34,9 +24,10 @@ def browser() -> Iterator:
     give_up = pytest.fail if asked else pytest.skip
     if find_spec("playwright") is None:
         give_up("playwright is not installed")
-    found = asked if Path(asked).is_file() else next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        give_up(f"no browser found: none of {', '.join(BROWSERS)}")
+    try:
+        found = find_browser()
+    except FileNotFoundError as error:
+        give_up(str(error))
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

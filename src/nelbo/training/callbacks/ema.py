@@ -35,10 +35,13 @@ class EMA(WeightAveraging):
         if trainer.global_step == self._latest_update_step:
             return
         self._latest_update_step = trainer.global_step
+        self.update(pl_module, self.decay_at(trainer.global_step))
+
+    def update(self, pl_module: LightningModule, decay: float) -> None:
+        """Average the weights into what there is, which counts ``decay``."""
         assert self._average_model is not None
         average = list(self._average_model.module.parameters())
-        current = list(pl_module.parameters())
-        torch._foreach_lerp_(average, current, 1.0 - self.decay_at(trainer.global_step))  # pyright: ignore
+        torch._foreach_lerp_(average, list(pl_module.parameters()), 1.0 - decay)  # pyright: ignore
         self._average_model.n_averaged += 1
 
     def decay_at(self, step: int) -> float:

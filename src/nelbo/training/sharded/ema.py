@@ -27,18 +27,12 @@ class ShardedEMA(EMA):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Nothing: the first average is the weights after the first step."""
 
-    @torch.no_grad()
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Average after every optimizer step."""
-        if trainer.global_step == self._latest_update_step:
-            return
-        self._latest_update_step = trainer.global_step
+    def update(self, pl_module: LightningModule, decay: float) -> None:
+        """Average this process's part of the weights."""
         current = [parameter.detach() for parameter in pl_module.parameters()]
         if not self._average:
             self._average = [part.clone() for part in current]
-        torch._foreach_lerp_(self._average, current, 1.0 - self.decay_at(trainer.global_step))  # pyright: ignore
+        torch._foreach_lerp_(self._average, current, 1.0 - decay)  # pyright: ignore
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate the average, but not after training, when it is in place."""
