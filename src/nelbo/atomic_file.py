@@ -1,6 +1,7 @@
 """Files that a reader sees whole or not at all, whatever happens while they are written."""
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,13 +38,22 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Replace a file by this content, readable for people.
+    """Replace a file by this content, readable for people. JSON has no NaN: what is not finite is null.
 
     Raises:
         OSError: naming the file, if it cannot be written.
     """
     with replacing(path) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps(_finite(content), indent=2, allow_nan=False)
+        unfinished.write_text(f"{text}\n", encoding="utf-8")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def sync(path: Path) -> None:

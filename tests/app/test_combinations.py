@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from nelbo.app import build
@@ -42,11 +43,11 @@ def combine(compose, tiny):
 
 
 def cannot_work(module_config) -> bool:
-    loss, variance = module_config.loss._target_, module_config.variance._target_
-    learned = variance.endswith("LearnedRange")
-    if variance.endswith("Analytic"):  # which is measured on a trained network
+    loss, variance = get_class(module_config.loss._target_), get_class(module_config.variance._target_)
+    learned = variance.channels == 2
+    if variance.needs_moments:  # which are measured on a trained network
         return True
-    return (learned and not loss.endswith(("VLB", "Hybrid"))) or (loss.endswith("Hybrid") and not learned)
+    return (learned and not loss.trains_variance) or (loss.needs_learned_variance and not learned)
 
 
 def batch() -> Batch:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from nelbo.dashboard.run_folder import read_run
 from nelbo.data.digits import Digits
 from nelbo.data.examples import TensorExamples
 
@@ -117,6 +118,15 @@ def test_data_without_classes_has_no_bound_by_class(evaluate, checkpoint, monkey
     refused = evaluate(f"checkpoint={checkpoint}", *QUICK, "by_class=true")
     assert (refused.code, refused.err) == (1, "error: by_class=true, but Digits has no classes\n")
     assert not (refused.folder / "evaluation.json").exists()
+
+
+def test_one_example_has_no_error_and_still_a_report(evaluate, checkpoint):
+    ended = evaluate(f"checkpoint={checkpoint}", *QUICK, "max_examples=1")
+    assert result_of(ended)["test/bpd_stderr"] is None
+    assert (ended.folder / "report.html").exists()
+    run = read_run(ended.folder)
+    assert run.final("test/bpd") == pytest.approx(result_of(ended)["test/bpd"])
+    assert run.final("test/bpd_stderr") is None
 
 
 def test_the_same_examples_are_measured_whatever_the_batch(evaluate, checkpoint):

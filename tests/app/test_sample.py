@@ -4,7 +4,10 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+from nelbo.app.sample import Drawer
 
 FAST = ("sampler.steps=3", "n=5")
 
@@ -58,6 +61,36 @@ def test_single_images_and_one_file_hold_the_same(draw):
     assert np.array_equal(samples_of(one)[:, 0], single)
     left = {path.name for path in one.folder.iterdir()} - {".hydra"}
     assert left == {"grid.png", "sampling.json", "samples.npz"}
+
+
+def test_a_finished_file_is_not_drawn_again_and_grows(draw, tmp_path, monkeypatch):
+    whole = samples_of(draw("format=npz", "n=7"))
+    folder = tmp_path / "grows"
+    drawn = []
+    before = Drawer.__call__
+
+    def counts(self, numbers, watch=None):
+        drawn.extend(numbers)
+        return before(self, numbers, watch)
+
+    monkeypatch.setattr(Drawer, "__call__", counts)
+    for n, new in ((4, [0, 1, 2, 3]), (4, []), (7, [4, 5, 6]), (3, [])):
+        drawn.clear()
+        ended = draw("format=npz", f"n={n}", folder=folder)
+        assert (ended.code, drawn) == (0, new), ended.err
+    assert (samples_of(ended) == whole).all()
+    left = {path.name for path in folder.iterdir()} - {".hydra"}
+    assert left == {"grid.png", "sampling.json", "samples.npz"}
+
+
+def test_a_model_that_has_diverged_draws_nothing(checkpoint, draw):
+    content = torch.load(checkpoint, weights_only=True)
+    for tensor in content["state_dict"].values():
+        tensor.fill_(torch.nan)
+    torch.save(content, checkpoint)
+    ended = draw()
+    is_refused(ended, "sample 0 is not finite: the model has diverged")
+    assert not list(ended.folder.glob("images/*"))
 
 
 def test_without_files_there_is_still_the_grid(draw):
@@ -148,6 +181,7 @@ MISTAKES = {
     "guidance=2": "guidance=2, but the model was trained without classes",
     "sampler.clip=[1,-1]": "expected [low, high] with low < high",
     "checkpoint=/nonexistent.ckpt": "there is no checkpoint file /nonexistent.ckpt",
+    "format=none devices=2": "format=none needs devices=1",
     "sampler=dimm": "Available options in 'sampler'",
 }
 

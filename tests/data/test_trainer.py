@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import pathlib
+from types import SimpleNamespace
 
 import lightning
 import pytest
@@ -143,3 +144,10 @@ def test_two_processes_see_what_one_sees(tmp_path):
     for epoch in range(3):
         seen = [i for rank in ranks for e, batch in rank["validated"] if e == epoch for i in batch]
         assert sorted(seen) == list(range(14))
+
+
+def test_a_split_that_is_too_small_for_the_processes_is_named():
+    data = Numbers()
+    data.trainer = SimpleNamespace(global_rank=0, world_size=15)
+    with pytest.raises(ValueError, match="14 examples in the val split are too few for 15 processes"):
+        data.val_dataloader()

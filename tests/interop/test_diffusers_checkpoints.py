@@ -209,6 +209,38 @@ def test_a_configuration_that_would_call_something_else(target, exported, tmp_pa
     assert f"its configuration would call {target}, and is not used" in refusal(folder)
 
 
+@pytest.mark.parametrize(
+    ("node", "argument", "target"),
+    [
+        ("schedule", None, "nelbo.models.mlp.MLP"),  # of ours, in a place of another kind
+        ("model", "channels", "nelbo.evaluation.sample_metrics.features.torch_module.TorchModule"),
+        ("optimizer", None, "torch.optim.Optimizer.os.abort"),
+        ("lr_schedule", None, "nelbo.training.lr_schedule.math.exp"),
+    ],
+)
+def test_a_component_is_of_its_own_kind_and_nothing_in_it_is_called(
+    node, argument, target, exported, tmp_path
+):
+    """TorchModule imports what it is told to, and calls it."""
+    folder = tmp_path / "model"
+    shutil.copytree(exported, folder)
+    about = json.loads((folder / "nelbo.json").read_text())
+    if argument is None:
+        about["config"][node]["_target_"] = target
+    else:
+        about["config"][node][argument] = {"_target_": target, "path": "os.abort"}
+    (folder / "nelbo.json").write_text(json.dumps(about))
+    assert f"its configuration would call {target}, and is not used" in refusal(folder)
+
+
+def test_what_a_configuration_says_of_the_run_is_not_looked_at(exported, tmp_path):
+    shutil.copytree(exported, tmp_path / "model")
+    about = json.loads((tmp_path / "model/nelbo.json").read_text())
+    about["config"]["callbacks"] = {"any": {"_target_": "os.abort"}}
+    (tmp_path / "model/nelbo.json").write_text(json.dumps(about))
+    assert "callbacks" not in (DiffusersFormat().read(tmp_path / "model", "ema").config or {})
+
+
 def test_a_configuration_that_is_none(exported, tmp_path):
     shutil.copytree(exported, tmp_path / "model")
     (tmp_path / "model/nelbo.json").write_text('{"config": "cifar10"}')

@@ -72,7 +72,7 @@ def test_anything_else_names_the_run_folder(command, tiny, monkeypatch):
     def cannot_write(*args, **kwargs):
         raise full()
 
-    monkeypatch.setattr(sample_grid, "save_image", cannot_write)
+    monkeypatch.setattr(sample_grid.pictures, "grid", cannot_write)
     ended = command(*tiny, "logger=none")
     is_told(ended, f"{ended.folder}: the disk is full")
 

@@ -38,6 +38,24 @@ def test_training_stops_and_the_last_good_checkpoint_is_kept(value, tiny_run):
     assert not (run.folder / "checkpoints/best.ckpt").exists()
 
 
+class SpoilGradient(Callback):
+    """Makes a gradient NaN under a loss that is finite, in the step before one that is saved."""
+
+    def on_after_backward(self, trainer, pl_module) -> None:
+        if trainer.global_step == BAD_STEP - 1:
+            next(pl_module.parameters()).grad.fill_(math.nan)
+
+
+def test_weights_that_are_not_finite_are_not_saved(tiny_run):
+    run = tiny_run("checkpoint_every=1", "trainer.val_check_interval=100", callbacks=[SpoilGradient()])
+    with pytest.raises(NonFiniteLossError, match=f"weights are not finite at step {BAD_STEP} ") as raised:
+        run.fit()
+    assert "the last good checkpoint is kept" in str(raised.value)
+    checkpoint = torch.load(run.folder / "checkpoints/last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == BAD_STEP - 1
+    assert all(tensor.isfinite().all() for tensor in checkpoint["state_dict"].values())
+
+
 def test_the_timesteps_of_the_batch_are_named(tiny_run):
     seen = []
 

@@ -4,11 +4,13 @@ The data comes first, for it declares shape, levels and classes, from which sche
 follow. Each node of the configuration is instantiated once, here.
 """
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
@@ -22,13 +24,14 @@ from nelbo.diffusion.denoiser import Denoiser
 from nelbo.diffusion.losses import Loss
 from nelbo.diffusion.schedules import NoiseSchedule
 from nelbo.diffusion.spacings import Spacing
-from nelbo.diffusion.variances import Analytic, ReverseVariance
+from nelbo.diffusion.variances import ReverseVariance
 from nelbo.evaluation.estimators import BoundEstimator
 from nelbo.evaluation.units import unit_of
 from nelbo.training.callbacks.checkpoint_file import DurableCheckpointIO
 from nelbo.training.module import DiffusionModule
 
-REFUSED_PRECISIONS = ("16-true", "bf16-true", "transformer-engine", "transformer-engine-float16", "64-true")
+# of the network alone; as Lightning spells them. Others would round timesteps and the bound itself
+PRECISIONS = {32: "32-true", "32": "32-true", "bf16": "bf16-mixed", 16: "16-mixed", "16": "16-mixed"}
 
 
 def build_module(config: DictConfig, spec: DataSpec) -> DiffusionModule:
@@ -97,13 +100,13 @@ def check_variance_is_trained(loss: Loss, variance: ReverseVariance) -> None:
     Raises:
         ValueError: naming what would work.
     """
-    if isinstance(variance, Analytic):
-        raise ValueError(
-            "variance=analytic is measured on a trained network: use variance=fixed_large to train, and then "
-            "python evaluate.py checkpoint=... variance=analytic"
-        )
     learned = variance.channels == 2
     loss_name, variance_name = type(loss).__name__, type(variance).__name__
+    if variance.needs_moments:
+        raise ValueError(
+            f"the variance {variance_name} is measured on a trained network: use variance=fixed_large to "
+            f"train, and then python evaluate.py checkpoint=... variance={variance_name.lower()}"
+        )
     if learned and not loss.trains_variance:
         raise ValueError(
             f"the loss {loss_name} does not train a learned variance ({variance_name}): "
@@ -148,6 +151,9 @@ def extra_class(config: DictConfig, spec: DataSpec) -> int | None:
 def build_callbacks(config: DictConfig, spec: DataSpec) -> list[Callback]:
     """The callbacks, in the order of the configuration; an entry set to null is left out.
 
+    One whose arguments have the names ``sampler``, ``spacing``, ``features``, ``shape`` or ``num_classes`` is
+    given them.
+
     Raises:
         ValueError: for a spacing that needs a trained model, or features that there are not of such data.
         OSError: for features whose weights cannot be downloaded.
@@ -155,21 +161,19 @@ def build_callbacks(config: DictConfig, spec: DataSpec) -> list[Callback]:
     sampler = instantiate(config.sampler)
     spacing: Spacing = instantiate(config.spacing)
     spacing.refuse_missing_costs()
-    drawing = {
-        "sampler": sampler,
-        "spacing": spacing,
-        "shape": spec.shape,
-        "num_classes": class_count(config, spec),
+    offered: dict[str, Callable[[], Any]] = {
+        "sampler": lambda: sampler,
+        "spacing": lambda: spacing,
+        "features": lambda: instantiate(config.features),
+        "shape": lambda: spec.shape,
+        "num_classes": lambda: class_count(config, spec),
     }
     callbacks: list[Callback] = []
-    for name, node in config.callbacks.items():
+    for node in config.callbacks.values():
         if node is None:
             continue
-        supplied: dict[str, Any] = {}
-        if name == "samples":
-            supplied = drawing
-        elif name == "sample_quality":
-            supplied = drawing | {"features": instantiate(config.features)}
+        wanted = inspect.signature(get_object(node._target_)).parameters
+        supplied = {name: make() for name, make in offered.items() if name in wanted}
         callbacks.append(instantiate(node, **supplied))
     return callbacks
 
@@ -188,10 +192,16 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[L
     Raises:
         ValueError: for options that cannot work, or a GPU that is not there.
     """
-    if config.trainer.precision in REFUSED_PRECISIONS:
+    precision = PRECISIONS.get(config.trainer.precision, config.trainer.precision)
+    if precision not in PRECISIONS.values():
         raise ValueError(
-            f"trainer.precision={config.trainer.precision} would round timesteps and the bound itself: "
-            "use 32-true or bf16-mixed"
+            f"trainer.precision={precision}: timesteps and the bound itself have a precision of their own; "
+            "for the network use 32-true, bf16-mixed or 16-mixed"
+        )
+    if precision == "16-mixed" and config.trainer.gradient_clip_val and config.optimizer.get("fused"):
+        raise ValueError(
+            "trainer.precision=16-mixed scales gradients, which a fused optimizer undoes after they were "
+            "clipped: use optimizer.fused=false, or bf16-mixed"
         )
     for name in ("log_every_n_steps", "val_check_interval", "accumulate_grad_batches"):
         if config.trainer[name] < 1:

@@ -96,7 +96,7 @@ def evaluate(config: DictConfig) -> None:
             split=config.split,
             unit=module.unit,
             chain=bound.chain,
-            value_range=None if data.spec.levels is None else (data.spec.low, data.spec.high),
+            is_quantised=data.spec.levels is not None,
             measurements=measurements,
             ledgers=ledgers,
             checkpoint=model.path.resolve(),
@@ -117,12 +117,11 @@ class Batches:
         self, data: "DataModule", split: "SplitName", device: "torch.device", position: tuple[int, int]
     ) -> None:
         self.data = data
-        self.split: SplitName = split
         self.device = device
-        self.position = position
+        self.loader = data.eval_dataloader(split, position)  # one for all rounds: its workers live on
 
     def __iter__(self) -> "Iterator[Batch]":
-        for batch in self.data.eval_dataloader(self.split, self.position):
+        for batch in self.loader:
             yield self.data.on_after_batch_transfer(batch.to(self.device))
 
 
@@ -170,7 +169,7 @@ def choose_bound(config: DictConfig, model: "TrainedModel", data: "DataModule") 
     own = model.module.bound
     # a data set names its decoder, which is the model's own unless it was overruled
     decoder = instantiate(config.decoder, levels=data.spec.levels) if config.get("decoder") else own.decoder
-    return VariationalBound(own.chain, decoder, (data.spec.low, data.spec.high) if config.clip else None)
+    return VariationalBound(own.chain, decoder, (-1.0, 1.0) if config.clip else None)
 
 
 def refuse_uneven_batches(data: "DataModule", devices: int) -> None:

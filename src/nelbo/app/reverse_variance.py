@@ -13,7 +13,7 @@ from nelbo.dashboard.progress import counted
 from nelbo.data import DataModule
 from nelbo.data.base import SplitName
 from nelbo.diffusion.bound import VariationalBound
-from nelbo.diffusion.variances import Analytic, FixedLarge, FixedSmall, ReverseVariance
+from nelbo.diffusion.variances import FixedLarge, FixedSmall, ReverseVariance
 from nelbo.evaluation.moments import EXAMPLES, measure_log_mse
 
 
@@ -47,7 +47,7 @@ def choose_variance(
                 f"the network was not trained with a learned variance, which {type(chosen).__name__} needs: "
                 "use variance=analytic, fixed_small or fixed_large"
             )
-        if isinstance(chosen, Analytic):
+        if chosen.needs_moments:
             chosen.log_mse = log_mse(model, bound, data(), split, processes)
         denoiser.variance = chosen
     kinds = {type(denoiser.variance): denoiser.variance}

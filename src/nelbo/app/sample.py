@@ -53,12 +53,12 @@ def sample(config: DictConfig) -> None:
     if config.trajectory not in TRAJECTORIES:
         raise ValueError(f"trajectory={config.trajectory}: expected one of {', '.join(TRAJECTORIES)}")
     model = read_model(config)
-    spec, is_image = model.spec, len(model.spec.shape) == 3
+    is_image = model.spec.is_image
     sampler: Sampler = instantiate(config.sampler)
     spacing: Spacing = instantiate(config.spacing)
     features: Features | None = instantiate(config.features) if config.get("features") else None
-    if features is not None and config.image_format == "none" and config.devices > 1:
-        raise ValueError("features=... with format=none needs devices=1: the samples of others are not kept")
+    if config.image_format == "none" and config.devices > 1:
+        raise ValueError("format=none needs devices=1: the samples of other processes would not be kept")
     labels = choose_labels(config, model)
     denoise = choose_denoise(config, model)
     processes = start_processes(config.device, config.devices)
@@ -75,10 +75,9 @@ def sample(config: DictConfig) -> None:
         "seed": config.seed,
         "format": config.image_format,
     }
-    value_range = (spec.low, spec.high) if is_image else None
 
     def open_folder() -> SampleFolder:
-        return SampleFolder(Path(config.run_dir), about, config.image_format, value_range)
+        return SampleFolder(Path(config.run_dir), about, config.image_format, is_image)
 
     # told by one process: the others might look when some of the files are there already
     missing = processes.share(lambda: open_folder().missing(config.n))
@@ -141,7 +140,11 @@ class Drawer:
         self.device = device
 
     def __call__(self, numbers: list[int], watch: "Watch | None" = None) -> "Tensor":
-        """Samples (B, ...) in values."""
+        """Samples (B, ...) in values.
+
+        Raises:
+            ValueError: for samples that are not finite, which no picture would show.
+        """
         import torch
 
         from nelbo.evaluation.noise import ExampleNoise
@@ -150,9 +153,13 @@ class Drawer:
         noise = ExampleNoise(self.seed, "samples", torch.tensor(numbers), like)
         label = None if self.labels is None else self.labels[numbers].to(self.device)
         options = {} if watch is None else {"watch": watch}
-        return self.sampler.sample(
+        x0 = self.sampler.sample(
             self.denoise, self.chain, noise.draw(), lambda _: noise.draw(), label, **options
         )
+        finite = x0.isfinite().flatten(1).all(1).tolist()
+        if not all(finite):
+            raise ValueError(f"sample {numbers[finite.index(False)]} is not finite: the model has diverged")
+        return x0
 
 
 def sampling_chain(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from nelbo.atomic_file import replacing, write_json
 from nelbo.dashboard import pictures
 from nelbo.evaluation.sample_metrics.images import as_seen
 
-ABOUT = "sampling.json"
+ABOUT, TOGETHER = "sampling.json", "samples.npz"
 IMAGE_FORMATS = ("png", "npz", "none")
 
 
@@ -25,7 +26,7 @@ class SampleFolder:
         about: everything that a sample depends on besides its number.
         image_format: ``png``: a file for each sample; ``npz``: ``samples.npz`` at the end, of parts that are
             kept until then; ``none``: nothing but what is made of them.
-        value_range: of the data, which pixels stand for; None for data that is no image, kept as it is.
+        is_image: whether samples are kept as pixels; other data is kept as it is.
 
     Raises:
         ValueError: for another format, or a folder with samples of another model or other options.
@@ -36,15 +37,15 @@ class SampleFolder:
         path: Path,
         about: Mapping[str, Any],
         image_format: str,
-        value_range: tuple[float, float] | None,
+        is_image: bool,
     ) -> None:
         if image_format not in IMAGE_FORMATS:
             raise ValueError(f"format={image_format}: expected one of {', '.join(IMAGE_FORMATS)}")
-        if image_format == "png" and value_range is None:
+        if image_format == "png" and not is_image:
             raise ValueError("format=png is for images, and this model's data is none: use format=npz")
         self.path = path
         self.image_format = image_format
-        self.value_range = value_range
+        self.is_image = is_image
         self.parts = path / ("images" if image_format == "png" else "parts")
         self._claim(dict(about))
 
@@ -52,7 +53,7 @@ class SampleFolder:
         """Numbers out of 0..n-1 that were not drawn yet."""
         if self.image_format == "none":
             return list(range(n))
-        return [number for number in range(n) if not self._file(number).is_file()]
+        return [number for number in range(len(self._finished), n) if not self._file(number).is_file()]
 
     def add(self, numbers: list[int], x0: Tensor) -> None:
         """Write a batch; each file is there whole or not at all."""
@@ -71,19 +72,21 @@ class SampleFolder:
 
     def to_stored(self, x0: Tensor) -> Tensor:
         """Pixels of images, (B, C, H, W) uint8; other data as it is."""
-        return x0.cpu() if self.value_range is None else as_seen(x0, *self.value_range).cpu()
+        return (as_seen(x0) if self.is_image else x0).cpu()
 
     def finish(self, n: int, label: Tensor | None) -> None:
-        """Make one file of the parts."""
-        if self.image_format != "npz":
+        """Make one file of the parts, and of the samples that were in it before."""
+        before = len(self._finished)
+        if self.image_format != "npz" or n <= before:
             return
-        target = self.path / "samples.npz"
-        arrays = {"samples": np.stack([np.load(self._file(number)) for number in range(n)])}
+        parts = [np.load(self._file(number)) for number in range(before, n)]
+        target = self.path / TOGETHER
+        arrays = {"samples": np.stack([*self._finished, *parts])}
         if label is not None:
             arrays["label"] = label.numpy()
         with replacing(target) as unfinished, unfinished.open("wb") as stream:
             np.savez_compressed(stream, **arrays)  # pyright: ignore[reportArgumentType]
-        for number in range(n):
+        for number in range(before, n):
             self._file(number).unlink()
         if not any(self.parts.iterdir()):
             self.parts.rmdir()
@@ -93,8 +96,23 @@ class SampleFolder:
         if not numbers:
             return torch.empty(0)
         if self.image_format == "npz":
-            return torch.stack([torch.from_numpy(np.load(self._file(number))) for number in numbers])
+            finished = self._finished
+            return torch.stack(
+                [
+                    torch.from_numpy(finished[i] if i < len(finished) else np.load(self._file(i)))
+                    for i in numbers
+                ]
+            )
         return torch.stack([pictures.from_file(self._file(number)) for number in numbers])
+
+    @cached_property
+    def _finished(self) -> np.ndarray:
+        """Samples (n, ...) of ``samples.npz`` as this command found it; none where it did not."""
+        path = self.path / TOGETHER
+        if self.image_format != "npz" or not path.is_file():
+            return np.empty(0)
+        with np.load(path) as file:
+            return file["samples"]
 
     def _file(self, number: int) -> Path:
         suffix = "png" if self.image_format == "png" else "npy"

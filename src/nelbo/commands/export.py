@@ -8,11 +8,8 @@ if TYPE_CHECKING:
     from nelbo.app.trained import TrainedModel
 
 PIPELINE_STEPS = 1000  # that DDPMPipeline takes unless it is told
-OF_THE_RUN = (
-    "logger",
-    "callbacks",
-    "trainer",
-)  # and not of the model: a configuration that travels leaves them
+# and not of the model: a configuration that travels leaves them
+OF_THE_RUN = ("logger", "callbacks", "trainer", "sampler", "spacing", "features")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -78,7 +75,7 @@ def write(model: "TrainedModel", folder: Path) -> None:
         model.module.denoiser,
         model.module.bound.chain.schedule,
         (spec.shape[1], spec.shape[2]),
-        clip=None if spec.levels is None else max(abs(spec.low), abs(spec.high)),
+        clip=None if spec.levels is None else 1.0,
         config={k: v for k, v in (model.weights.config or {}).items() if k not in OF_THE_RUN},
         weights=model.weights.kind,
         step=model.weights.step,

@@ -1,6 +1,5 @@
 """What ``evaluate.py`` leaves behind and shows: evaluation.json, tables, and the page about them."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +35,7 @@ class Evaluation:
         split: that was measured.
         unit: in which it is read.
         chain: that was measured.
-        value_range: of quantised data, None for continuous data.
+        is_quantised: whether the data has levels, or is continuous.
         measurements: the bound that was asked for, then the same with other variances.
         ledgers: of each of them.
         checkpoint: of the model.
@@ -49,7 +48,7 @@ class Evaluation:
     split: str
     unit: Unit
     chain: Chain
-    value_range: tuple[float, float] | None
+    is_quantised: bool
     measurements: list[Measurement]
     ledgers: list[Ledger]
     checkpoint: Path
@@ -92,7 +91,7 @@ def write_evaluation(evaluation: Evaluation, run_dir: Path) -> None:
     step = evaluation.step or 0
     table.append(run_dir / "bound.parquet", step, split, chain.timesteps(), measured.steps)
     example_table.write(run_dir / example_table.FILE_NAME, measured.columns, measured.examples)
-    write_json(run_dir / FILE_NAME, _finite(result))
+    write_json(run_dir / FILE_NAME, result)
     report_finished_run(run_dir)
 
 
@@ -138,8 +137,7 @@ def step_rows(evaluation: Evaluation) -> Iterator[dict[str, float]]:
     """
     measured, per_nat = evaluation.measurements[0], evaluation.unit.per_nat
     steps, prior = measured.steps, measured.estimate.prior.mean
-    low, high = evaluation.value_range or (0.0, 1.0)
-    scale = 255.0 / (high - low) if evaluation.value_range else 1.0
+    scale = 127.5 if evaluation.is_quantised else 1.0
     above = steps.contribution.flip(0).cumsum(0).flip(0) - steps.contribution
     columns = {
         "t": evaluation.chain.timesteps().double(),
@@ -164,15 +162,6 @@ def class_rows(evaluation: Evaluation) -> Iterator[dict[str, float]]:
         for name, part in zip((unit.metric, "L_0", "L_t", "L_T"), bound.parts, strict=True):
             row |= {name: part.mean * unit.per_nat, f"{name}_stderr": part.stderr * unit.per_nat}
         yield row
-
-
-def _finite(value: Any) -> Any:
-    """The same with null for what is not known: JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _variances(evaluation: Evaluation) -> dict[str, dict[str, Any]]:

@@ -151,13 +151,20 @@ def _yaml(path: Path) -> dict[str, Any]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    content = _mapping(json.loads(path.read_text()))
+    content = _without_unknown(_mapping(json.loads(path.read_text())))
     for part in ("ledger", "config", "variances"):
         _mapping(content.get(part, {}))
+    if "variances" in content:
+        content["variances"] = {name: _without_unknown(f) for name, f in content["variances"].items()}
     wrong = [name for name, value in content.items() if "/" in name and not isinstance(value, int | float)]
     if wrong:
         raise ValueError(f"{wrong[0]} is not a number")
     return content
+
+
+def _without_unknown(content: dict[str, Any]) -> dict[str, Any]:
+    """Without figures that are null: an error of a single example, a mean that is not finite."""
+    return {key: value for key, value in content.items() if value is not None or "/" not in key}
 
 
 def _mapping(content: Any) -> dict[str, Any]:

@@ -119,8 +119,15 @@ class DataModule(LightningDataModule, ABC):
         Args:
             name: of the split.
             position: (rank, number of processes), which share the examples out; None: as the Trainer says.
+
+        Raises:
+            ValueError: when there are fewer examples than processes of the Trainer.
         """
-        examples = self.split(name)
+        examples, world_size = self.split(name), self._position()[1]
+        if position is None and len(examples) < world_size:  # Lightning has each process evaluate something
+            raise ValueError(
+                f"{len(examples)} examples in the {name} split are too few for {world_size} processes"
+            )
         order = SequentialOrder(len(examples), self.eval_batch_size, *(position or self._position()))
         return Loader(examples, order, self.num_workers)
 
@@ -135,7 +142,8 @@ class DataModule(LightningDataModule, ABC):
     def pick(self, name: SplitName, most: int) -> Batch:
         """At most so many examples of a split, evenly out of all of it, without augmentation, in values."""
         examples = self.split(name)
-        index = torch.linspace(0, len(examples) - 1, min(most, len(examples))).round().long()
+        places = torch.linspace(0, len(examples) - 1, min(most, len(examples)), dtype=torch.float64)
+        index = places.round().long()
         return self.on_after_batch_transfer(examples.fetch(index, 0))
 
     def fingerprint(self, name: SplitName) -> str:

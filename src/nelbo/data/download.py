@@ -1,16 +1,22 @@
 """Let torchvision fetch a data set, and say in one line why it could not."""
 
+from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 
 def download(source: type[Any], root: str) -> None:
-    """Download the data set of a torchvision class into ``root``.
+    """Download the data set of a torchvision class into ``root``, one process at a time.
 
     Raises:
         OSError: without network, or if ``root`` cannot be written.
     """
+    lock = Path(root) / f".{source.__name__}.lock"
     try:
-        source(root, download=True)
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock):  # what another process has fetched by then is not fetched again
+            source(root, download=True)
     except (OSError, RuntimeError) as error:  # torchvision reports failed mirrors as RuntimeError
         reason = str(error).strip().splitlines()[-1]
         raise OSError(

@@ -36,7 +36,7 @@ class Prediction:
         return self.variance.fraction(self.raw)
 
     def detach_mean(self) -> "Prediction":
-        """The same prediction, with gradients left only in the variance (Improved DDPM, section 3.2)."""
+        """The same prediction, with gradients left only in the variance (Improved DDPM, section 3.1)."""
         return replace(self, x0_hat=self.x0_hat.detach(), eps_hat=self.eps_hat.detach())
 
     def with_x0(self, x0_hat: Tensor, xt: Tensor, level: NoiseLevel) -> "Prediction":

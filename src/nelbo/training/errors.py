@@ -2,7 +2,7 @@
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss is NaN or infinite; the last good checkpoint is kept."""
+    """The loss, or a weight, is NaN or infinite; the last good checkpoint is kept."""
 
 
 class Interrupted(Exception):  # noqa: N818  # nothing went wrong

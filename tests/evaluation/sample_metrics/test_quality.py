@@ -57,6 +57,13 @@ def test_fd_pixels_is_the_closed_form(digits):
     assert measured["fd_pixels"] == pytest.approx(closed_form(pixels, real), abs=1e-4)
 
 
+def test_a_sample_that_is_not_finite_makes_no_figure(digits):
+    data, reference = digits
+    x0 = values(data, "test").clone()
+    x0[3, 0, 2, 2] = math.nan
+    assert all(math.isnan(value) for value in sample_quality(x0, reference, Pixels()).values())
+
+
 def test_pixels_and_values_are_the_same_samples(digits):
     data, reference = digits
     x0 = values(data, "test")

@@ -17,20 +17,18 @@ CDFS = ("exact", "tanh")
 
 
 class DiscretizedGaussian(Decoder):
-    """A Gaussian integrated over the bins of quantised data in [low, high].
+    """A Gaussian integrated over the bins of quantised data in [-1, 1].
 
     Args:
         levels: number of levels, 256 for 8-bit images.
         cdf: ``exact``, or ``tanh`` for the approximation in DDPM's and Improved DDPM's code, which also
             clamps probabilities at 1e-12: for comparison with published figures, not a bound.
-        low: value of the lowest level.
-        high: value of the highest level.
 
     Raises:
         ValueError: for continuous data, or an unknown ``cdf``.
     """
 
-    def __init__(self, levels: int | None, cdf: str = "exact", low: float = -1.0, high: float = 1.0) -> None:
+    def __init__(self, levels: int | None, cdf: str = "exact") -> None:
         if levels is None:
             raise ValueError(
                 "decoder=discretized_gaussian needs data with discrete levels, but this data is "
@@ -40,9 +38,7 @@ class DiscretizedGaussian(Decoder):
             raise ValueError(f"decoder.cdf={cdf}: expected one of {', '.join(CDFS)}")
         self.levels = levels
         self.cdf = cdf
-        self.low = low
-        self.high = high
-        self.half_bin = 0.5 * (high - low) / (levels - 1)
+        self.half_bin = 1.0 / (levels - 1)
 
     def __str__(self) -> str:
         return f"discretized Gaussian, {self.levels} levels, {self.cdf} CDF"
@@ -60,12 +56,12 @@ class DiscretizedGaussian(Decoder):
         if self.cdf == "exact":
             # back onto the levels: x0's own rounding would let neighbouring bins overlap where sigma is small
             bin_width = 2.0 * self.half_bin
-            x0 = self.low + bin_width * ((x0 - self.low) / bin_width).round()
+            x0 = bin_width * ((x0 + 1.0) / bin_width).round() - 1.0
         centred = x0 - mean.to(dtype)
         lower = (centred - self.half_bin) * precision
         upper = (centred + self.half_bin) * precision
-        is_lowest = x0 < self.low + self.half_bin
-        is_highest = x0 > self.high - self.half_bin
+        is_lowest = x0 < -1.0 + self.half_bin
+        is_highest = x0 > 1.0 - self.half_bin
         log_mass = _log_mass_tanh if self.cdf == "tanh" else _log_mass
         return log_mass(lower, upper, is_lowest, is_highest).to(mean.dtype)
 

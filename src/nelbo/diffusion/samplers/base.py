@@ -25,6 +25,7 @@ class Sampler(ABC):
 
     Attributes:
         memory: how many levels before x_t a step looks back at.
+        is_random: whether a step uses its noise; where it does not, none is drawn.
 
     Args:
         steps: number of steps, for whoever makes the chain (see ``Spacing.chain``); all T where it is None.
@@ -37,6 +38,7 @@ class Sampler(ABC):
     """
 
     memory: int = 0
+    is_random: bool = True
 
     def __init__(
         self,
@@ -58,7 +60,7 @@ class Sampler(ABC):
             xt: (B, ...).
             prediction: of the denoiser at x_t, clipped.
             step: the transition, levels of shape (B,).
-            noise: (B, ...) standard normal, for samplers that use it.
+            noise: (B, ...) standard normal; zeros for a sampler that is not random.
             walk: the way here and further evaluations, for samplers that use them.
         """
 
@@ -95,7 +97,8 @@ class Sampler(ABC):
             step = chain.step(torch.full((len(x),), i, device=x.device))
             prediction = predict(x, step.t)
             watch(step, x, prediction)
-            x = self.step(x, prediction, step, noise(i), Walk(i, predict, tuple(past)))
+            drawn = noise(i) if self.is_random else torch.zeros_like(x)
+            x = self.step(x, prediction, step, drawn, Walk(i, predict, tuple(past)))
             past.append(Visit(step.t, prediction))
         return x
 

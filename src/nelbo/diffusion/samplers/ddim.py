@@ -33,6 +33,7 @@ class DDIM(Sampler):
             raise ValueError(f"sampler.eta={eta} must be inside [0, 1]")
         super().__init__(steps, clip, dynamic_clip)
         self.eta = eta
+        self.is_random = eta > 0.0
 
     def step(self, xt: Tensor, prediction: Prediction, step: Step, noise: Tensor, walk: Walk) -> Tensor:
         """x_s from x_t, (B, ...)."""

@@ -45,6 +45,7 @@ class DPMSolverPP(Sampler):
     ) -> None:
         super().__init__(steps, clip, dynamic_clip)
         self.stochastic = stochastic
+        self.is_random = stochastic
         self.lower_order_final = lower_order_final
 
     def step(self, xt: Tensor, prediction: Prediction, step: Step, noise: Tensor, walk: Walk) -> Tensor:

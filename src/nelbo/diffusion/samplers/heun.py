@@ -1,4 +1,4 @@
-"""Heun's second-order method on the probability-flow ODE (EDM, Karras et al. 2022, algorithm 1, S_churn = 0).
+"""Heun's second-order method on the probability-flow ODE (EDM, Karras et al. 2022, algorithm 1).
 
 In y = x / signal and sigma = noise / signal = exp(-logsnr / 2) the ODE is dy/dsigma = eps_hat. Euler's step
 from t to s holds eps_hat still, which is DDIM's step; Heun's takes the mean of eps_hat at both ends:
@@ -41,6 +41,8 @@ class Heun(Sampler):
     Raises:
         ValueError: when ``sigma_max`` is not above 0.
     """
+
+    is_random = False
 
     def __init__(
         self,

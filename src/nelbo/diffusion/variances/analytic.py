@@ -25,16 +25,13 @@ class Analytic(ReverseVariance):
         first_step: ``analytic``: the same formula at the step that ends in data, where beta-tilde is 0 and it
             is MSE_t of the chain's first t. That is the best for a density; for bins of data it is near the
             best. Or ``beta``, ``beta_tilde``.
-
-    Attributes:
-        log_mse: (T,) float64, the measured log MSE_t of t = 1..T; set by whoever measured it.
     """
 
     first_steps = ("analytic", "beta", "beta_tilde")
+    needs_moments = True
 
     def __init__(self, first_step: str = "analytic") -> None:
         super().__init__(first_step)
-        self.log_mse: Tensor | None = None
 
     def log_var(self, step: Step, raw: Tensor | None) -> Tensor:
         """Log variance, (B,) float64."""

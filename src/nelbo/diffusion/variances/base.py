@@ -22,6 +22,9 @@ class ReverseVariance(ABC):
     Attributes:
         channels: how many outputs the network needs per data channel: 1, or 2 when it learns the variance.
         first_steps: what ``first_step`` may be.
+        needs_moments: whether it is made of errors of a trained network.
+        log_mse: (T,) float64, log E |x_0 - x0_hat|^2 / D at t = 1..T, for a variance that needs moments: set
+            by whoever measured them.
 
     Args:
         first_step: ``beta`` or ``beta_tilde``, see the module's text.
@@ -32,6 +35,8 @@ class ReverseVariance(ABC):
 
     channels: int = 1
     first_steps: tuple[str, ...] = ("beta", "beta_tilde")
+    needs_moments: bool = False
+    log_mse: Tensor | None = None
 
     def __init__(self, first_step: str = "beta") -> None:
         if first_step not in self.first_steps:

@@ -44,7 +44,8 @@ class BoundEstimator(ABC):
 
     Args:
         seed: of the draws.
-        pairs_per_call: how many pairs of example and timestep one call of the network takes.
+        pairs_per_call: how many pairs of example and timestep one call of the network takes, which is a
+            batch at least.
     """
 
     needs_rounds: bool = False

@@ -21,7 +21,7 @@ class Full(BoundEstimator):
 
     Args:
         seed: of the draws.
-        pairs_per_call: pairs of example and timestep in one call of the network.
+        pairs_per_call: pairs of example and timestep in one call of the network; a batch at least.
     """
 
     @property

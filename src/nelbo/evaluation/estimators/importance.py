@@ -37,7 +37,7 @@ class Importance(BoundEstimator):
         pilot_evaluations: of the whole pilot, at least three per example.
         floor: share of uniform draws.
         seed: of the draws.
-        pairs_per_call: pairs of example and timestep in one call of the network.
+        pairs_per_call: pairs of example and timestep in one call of the network; a batch at least.
 
     Raises:
         ValueError: for an argument that is out of range.

@@ -21,7 +21,7 @@ class Stratified(BoundEstimator):
     Args:
         evaluations_per_example: network evaluations per example, two of them for L_0.
         seed: of the draws.
-        pairs_per_call: pairs of example and timestep in one call of the network.
+        pairs_per_call: pairs of example and timestep in one call of the network; a batch at least.
 
     Raises:
         ValueError: for fewer than 3 evaluations, which leave none for L_t.

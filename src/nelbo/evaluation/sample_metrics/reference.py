@@ -16,7 +16,7 @@ from nelbo.data.loader import Loader
 from nelbo.data.order import SequentialOrder
 from nelbo.evaluation import array_file
 from nelbo.evaluation.sample_metrics.features import Features
-from nelbo.evaluation.sample_metrics.images import as_seen
+from nelbo.evaluation.sample_metrics.images import features_of
 from nelbo.evaluation.sample_metrics.tally import FeatureTally
 
 LOOKED_AT = 64  # examples that tell a folder of images from another
@@ -30,13 +30,11 @@ class Reference:
     Attributes:
         tally: of the features.
         about: everything that they depend on: data, split, number of examples, features, ...
-        value_range: of the data's values.
         pairwise: how many examples were to be kept for the metrics that go pair by pair.
     """
 
     tally: FeatureTally
     about: Mapping[str, str]
-    value_range: tuple[float, float]
     pairwise: int
 
 
@@ -94,7 +92,7 @@ def make_reference(
         tally.add_over_ranks(add_over_ranks)
         if position[0] == 0:
             _write(path, about, tally)
-    return Reference(tally, about, (spec.low, spec.high), pairwise)
+    return Reference(tally, about, pairwise)
 
 
 def cache_folder(given: str | None) -> Path:
@@ -116,7 +114,7 @@ def _measure(
     mine, done = sum(map(len, order.batches(0))), 0
     for batch in Loader(examples, order, data.num_workers):
         batch = data.on_after_batch_transfer(batch.to(tally.sums.device))
-        tally.add(features(as_seen(batch.x0, data.spec.low, data.spec.high)), batch.index)
+        tally.add(features_of(batch.x0, features), batch.index)
         done += len(batch.x0)
         progress(done, mine)
 

@@ -41,6 +41,10 @@ class CheckpointFormat(ABC):
     def read(self, path: Path, weights: str) -> Weights:
         """Read the weights of a checkpoint; tensors and plain values only, never code.
 
+        A configuration among these values names the classes that make up the model, your own with them, and
+        they are called when it is built. So a checkpoint of ``train.py`` is to be trusted like a program;
+        of what came from a hub, only components of this package are taken.
+
         Args:
             path: of the file, or the folder.
             weights: which ones, ``ema`` or ``raw``.

@@ -12,7 +12,7 @@ from nelbo.interop.diffusers.folder import Folder, read_folder
 from nelbo.interop.diffusers.hub import fetch, is_name
 from nelbo.interop.diffusers.model import Read, take_apart
 from nelbo.interop.diffusers.schedule import DiffusersSchedule
-from nelbo.interop.diffusers.trust import refuse_strangers
+from nelbo.interop.diffusers.trust import only_trusted
 from nelbo.interop.diffusers.unet import DiffusersUNet
 from nelbo.interop.formats.base import CheckpointFormat, Weights
 
@@ -34,11 +34,11 @@ class DiffusersFormat(CheckpointFormat):
             raise ValueError(f"weights={weights}, but {path} says that it has others: use weights={kind}")
         try:
             read = take_apart(content)
-            refuse_strangers(config)
+            if not isinstance(config, dict | None):
+                raise ValueError("the configuration in nelbo.json is none")
+            config = None if config is None else only_trusted(config)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-        if not isinstance(config, dict | None):
-            raise ValueError(f"{path}: the configuration in nelbo.json is none")
         network = read.weights
         if config is not None:  # then it names a U-Net of ours
             network = {name.removeprefix(INSIDE): tensor for name, tensor in network.items()}

@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from nelbo.training.callbacks import position
 from nelbo.training.callbacks.checkpoint_file import write_checkpoint
-from nelbo.training.errors import Interrupted
+from nelbo.training.errors import Interrupted, NonFiniteLossError
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
@@ -64,6 +64,8 @@ class LastCheckpoint(Checkpoint):
 
         Several processes save together, which they can do only if all of them were interrupted at one step.
         """
+        if isinstance(exception, NonFiniteLossError):
+            return  # what there is, is not worth keeping
         is_between = isinstance(exception, Interrupted) or (
             self._is_between_steps and trainer.world_size == 1
         )

@@ -1,16 +1,15 @@
 """A grid of samples at every validation: ``samples/step_00000500.png`` and the loggers' images."""
 
-import math
 from pathlib import Path
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
-from torchvision.utils import make_grid, save_image
 
-from nelbo.dashboard import wandb_charts
+from nelbo.dashboard import pictures, wandb_charts
 from nelbo.diffusion.samplers import Sampler
 from nelbo.diffusion.spacings import Spacing
+from nelbo.evaluation.sample_metrics.images import as_seen
 from nelbo.training.callbacks.draw import draw
 from nelbo.training.module import DiffusionModule
 
@@ -57,14 +56,12 @@ class SampleGrid(Callback):
         images = self.sample(pl_module)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step_{trainer.global_step:08d}.png"
-        nrow, enlarge = math.ceil(math.sqrt(self.num_samples)), max(1, 32 // self.shape[-1])
-        images = images.repeat_interleave(enlarge, -1).repeat_interleave(enlarge, -2)
-        save_image(make_grid(images, nrow=nrow, padding=enlarge, pad_value=0.5), path)
+        pictures.grid(images).save(path)
         for logger in trainer.loggers:
             wandb_charts.log_image(logger, "samples", path)
 
     def sample(self, pl_module: DiffusionModule) -> Tensor:
-        """Samples in [0, 1], (num_samples, C, H, W)."""
+        """The samples as pixels, (num_samples, C, H, W) uint8, on the CPU."""
         index = torch.arange(self.num_samples)
         x0 = draw(pl_module, self.sampler, self.spacing, self.shape, index, self.num_classes, self.seed)
-        return (0.5 * (x0 + 1.0)).clamp(0.0, 1.0)
+        return as_seen(x0).cpu()

@@ -16,7 +16,7 @@ from nelbo.evaluation.sample_metrics import (
     Features,
     FeatureTally,
     Reference,
-    as_seen,
+    features_of,
     make_reference,
     quality,
     quality_ledger,
@@ -147,7 +147,7 @@ class SampleQuality(Callback):
         mine = torch.arange(trainer.global_rank, self.num_samples, trainer.world_size)
         for index in mine.split(self.batch_size):
             x0 = draw(pl_module, self.sampler, self.spacing, self.shape, index, self.num_classes, self.seed)
-            tally.add(self.features(as_seen(x0, *reference.value_range)), index)
+            tally.add(features_of(x0, self.features), index)
         tally.add_over_ranks(partial(add_over_ranks, trainer))
         # one process is enough, and many at once would be in each other's way
         metrics = quality(tally, reference, self.features) if trainer.is_global_zero else {}

@@ -9,6 +9,8 @@ from torch import Tensor
 from nelbo.data.batch import Batch
 from nelbo.training.errors import NonFiniteLossError
 
+KEPT = "the last good checkpoint is kept; try a lower optimizer.lr or trainer.gradient_clip_val"
+
 
 class StopOnNonFinite(Callback):
     """Raise :class:`NonFiniteLossError`, naming the step and the timesteps of the batch.
@@ -40,8 +42,15 @@ class StopOnNonFinite(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Look before anything is written."""
+        """Look before anything is written, at the weights too: a gradient may be NaN for a finite loss."""
         self.check(trainer)
+        weights = checkpoint["state_dict"].items()
+        broken = next((name for name, w in weights if not w.isfinite().all()), None)
+        if trainer.strategy.reduce_boolean_decision(broken is not None, all=False):
+            which = broken or "of another process"
+            raise NonFiniteLossError(
+                f"weights are not finite at step {trainer.global_step} ({which}): training stopped, {KEPT}"
+            )
 
     def check(self, trainer: Trainer) -> None:
         """Raise if a remembered loss was not finite, on this rank or another."""
@@ -59,7 +68,4 @@ class StopOnNonFinite(Callback):
         step, _, index = self._seen[int((~finite).int().argmax())]
         values = sorted(set(index.tolist()))
         shown = ", ".join(map(str, values[:12])) + (", ..." if len(values) > 12 else "")
-        return (
-            f"the loss is not finite at step {step}, timesteps t = {shown}: training stopped, the last "
-            "good checkpoint is kept; try a lower optimizer.lr or trainer.gradient_clip_val"
-        )
+        return f"the loss is not finite at step {step}, timesteps t = {shown}: training stopped, {KEPT}"

@@ -28,7 +28,7 @@ def speed(entries: Sequence[Entry]) -> Card:
         key="speed",
         title="Loss and speed",
         caption="The loss is on the scale of its own weighting and compares only between runs of the same "
-        "loss. Speed leaves out validation and saving.",
+        "loss. Speed leaves out validation.",
         views=views,
         needs="train/loss or throughput/images_per_second in metrics.csv" if was_trained(entries) else None,
     )
