@@ -4,7 +4,7 @@ PYTHON := $(VENV)/bin/python
 SYSTEM_PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev train test test-all lint format docs bench notebooks figures browser measure clean
+.PHONY: help install dev train test contract test-all lint format docs bench notebooks figures browser measure clean
 
 help:            ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -27,6 +27,9 @@ train: install   ## train the default model on the bundled digits, under 4 minut
 
 test: dev    ## the fast tests, under 4 minutes on 2 CPU cores
 	$(PYTHON) -m pytest -n 2 -m "not slow and not gpu"
+
+contract: dev  ## the tests of one component: NAME=shifted_cosine
+	$(PYTHON) -m pytest -q -n 2 -m "not slow and not gpu" tests -k "$(NAME) or every_class or test_docstrings"
 
 test-all: dev  ## every test, under an hour
 	$(PYTHON) -m pytest -n 2 -m "not gpu"

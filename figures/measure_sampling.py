@@ -3,8 +3,9 @@
     python -m figures.measure_sampling --checkpoint outputs/.../checkpoints/last.ckpt
 
 For every sampler, chain and budget of network evaluations: fd_pixels of as many samples as there are test
-images, against the training images. The same for the held-out images themselves, which is what zero is here.
-Writes docs/images/sampling.csv, a row for each seed; interrupted, it goes on with the rows that are missing.
+images, against the training images. The same for the held-out images themselves, which is the best
+that one can expect here. Writes docs/images/sampling.csv, a row for each seed; interrupted, it goes on with
+the rows that are missing.
 """
 
 import argparse

@@ -12,8 +12,6 @@
 # ---
 
 # %% [markdown]
-# # The derivation, checked
-# %% [markdown]
 # # Choosing a chain
 #
 # A chain is a list of noise levels, and the levels that a network was trained on are only the longest list there is.
@@ -93,12 +91,13 @@ axes[1].legend(loc="upper right")
 plt.show()
 
 # %% [markdown]
-# A long step costs more than the short ones that lead the same way, for a single Gaussian has to stand for all that they
-# could tell apart. How much more depends on where it lies, and that is what there is to gain.
+# A long step costs more than the short ones that lead the same way, because one Gaussian replaces the distribution that
+# many short steps could make. How much more depends on where it lies, and that is what there is to gain.
 #
 # ## The best chains
 #
-# $$V_k[t] = \min_{s<t}\big(V_{k-1}[s] + \mathrm{cost}(s, t)\big), \qquad \min_t\big(V_K[t] + L_T[t]\big).$$
+# $$V_1[t] = L_0 \text{ from } t, \qquad V_k[t] = \min_{s<t}\big(V_{k-1}[s] + \mathrm{cost}(s, t)\big), \qquad
+# \min_t\big(V_K[t] + L_T[t]\big).$$
 #
 # Each row is a chain of $K$ levels, drawn over logsnr: data on the left.
 
@@ -122,7 +121,7 @@ for name, spacing in spacings.items():
         colour = COLOURS[1] if name == "optimal" else COLOURS[0]
         axis.plot(level.logsnr, [len(names)] * K, "|", ms=9, mew=1.6, color=colour)
         names.append(f"{name}, {K}")
-axis.set(yticks=range(len(names)), yticklabels=names, xlabel="logsnr", xlim=(6.2, -12))
+axis.set(yticks=range(len(names)), yticklabels=names, xlabel="logsnr", xlim=(6.2, -17.5))
 axis.invert_yaxis()
 plt.show()
 
@@ -141,8 +140,8 @@ print(f"best chain of 8: {best.tolist()}")
 
 # %% [markdown]
 # The best chains spend their levels between logsnr 5 and 0, and few beyond. They stop short of the noisiest level, for
-# the prior costs nothing there already; and they begin with two close neighbours, since this variance
-# (`first_step=beta_tilde`) takes that of the last step to the data from the step before it.
+# the prior costs nothing there already; and they begin with two close neighbours: with `first_step=beta_tilde` the last
+# step to the data borrows its variance from the step before, and a short one keeps it small.
 #
 # ## What fewer steps lose
 #
@@ -219,34 +218,38 @@ def samples(sampler, chain, n=256, seed=0):
     return sampler.sample(denoiser, chain, xT, lambda i: torch.randn(xT.shape, generator=source)).clamp(-1, 1)
 
 
+def distance(sampler, chain):
+    """fd_pixels over four seeds: mean, and how far the seeds lie apart."""
+    found = [
+        sample_quality(samples(sampler, chain, seed=seed), reference, features)["fd_pixels"]
+        for seed in range(4)
+    ]
+    return np.mean(found), np.std(found, ddof=1)
+
+
 rows = []
 for name, spacing in spacings.items():
     chain = spacing.chain(schedule, 8)
-    distance = {
-        kind: sample_quality(samples(sampler, chain), reference, features)["fd_pixels"]
-        for kind, sampler in (("ddim", DDIM()), ("ancestral", Ancestral()))
-    }
-    rows.append(
-        (name, costs.total(chain.timesteps()) * unit.per_nat, distance["ddim"], distance["ancestral"])
-    )
+    value = costs.total(chain.timesteps()) * unit.per_nat
+    rows.append((name, value, distance(DDIM(), chain), distance(Ancestral(), chain)))
 
-print(f"{'8 steps':18}{'bound':>10}{'fd, ddim':>12}{'fd, ancestral':>16}")
+print(f"{'8 steps':18}{'bound':>10}{'fd, ddim':>16}{'fd, ancestral':>18}")
 for name, value, ddim, ancestral in rows:
-    print(f"{name:18}{value:10.3f}{ddim:12.2f}{ancestral:16.2f}")
+    print(f"{name:18}{value:10.3f}{ddim[0]:10.2f} ± {ddim[1]:.2f}{ancestral[0]:12.2f} ± {ancestral[1]:.2f}")
 print(f"\n180 held-out images in place of samples: {floor:.2f}")
-
-even_strides = Trailing().chain(schedule, 8)
-by_seed = [samples(DDIM(), even_strides, seed=seed) for seed in range(4)]
-scatter = np.std([sample_quality(drawn, reference, features)["fd_pixels"] for drawn in by_seed], ddof=1)
-print(f"chance between seeds: {scatter:.3f}")
 
 rows.sort(key=lambda row: row[1])
 axis = panels(width=6.6, height=2.5)
 for y, (_, _, ddim, ancestral) in enumerate(rows):
-    axis.plot([ddim, ancestral], [y, y], color="#d9dee6", lw=3, zorder=1)
-    axis.plot(ddim, y, "o", color=COLOURS[0], label=None if y else "DDIM")
-    axis.plot(ancestral, y, "s", color=COLOURS[1], label=None if y else "ancestral")
-axis.set(xlabel="fd_pixels, left is better", title="8 steps, the best bound at the top")
+    axis.plot([ddim[0], ancestral[0]], [y, y], color="#d9dee6", lw=3, zorder=1)
+    axis.errorbar(ddim[0], y, xerr=ddim[1], fmt="o", color=COLOURS[0], label=None if y else "DDIM")
+    axis.errorbar(
+        ancestral[0], y, xerr=ancestral[1], fmt="s", color=COLOURS[1], label=None if y else "ancestral"
+    )
+axis.set(
+    xlabel="fd_pixels, left is better; bars: how far seeds lie apart",
+    title="8 steps, the best bound at the top",
+)
 axis.set_yticks(range(len(rows)), labels=[f"{name}, {value:.3f} bits/dim" for name, value, _, _ in rows])
 axis.invert_yaxis()
 axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
@@ -254,12 +257,15 @@ plt.show()
 
 by_name = {name: (value, ddim) for name, value, ddim, _ in rows}
 assert by_name["optimal"][0] < by_name["trailing"][0]
-assert by_name["optimal"][1] > by_name["trailing"][1]
+(better, far), (worse, apart) = by_name["trailing"][1], by_name["optimal"][1]
+assert worse - better > 2 * np.hypot(far, apart) / 2  # of means of four seeds
 
 # %% [markdown]
-# The chain with the best bound draws worse samples than plain even strides do: its levels lie where bits are, and too few
-# where the shape of a digit is decided. Nor is the reverse order right: uniform logsnr is bad at both. A bound is a
-# measure of a model, and for choosing a sampler's steps one looks at samples.
+# Here the chain with the best bound draws worse samples than plain even strides do with DDIM: its levels lie where bits
+# are, and too few where the shape of a digit is decided. Nor is the reverse order right: uniform logsnr is bad at both.
+# It depends on sampler and model: for the default model, trained four times as long, the optimal chain is the best of all
+# for `dpm_solver_pp` at 5 steps (`docs/sampling.md`). A bound is a measure of a model, and for choosing a sampler's steps
+# one looks at samples.
 
 # %% [markdown]
 # ## Samplers
@@ -310,10 +316,10 @@ images(axes[4, 0], data.pick("train", 10).x0.numpy(), 10, "data")
 plt.show()
 
 # %% [markdown]
-# Mind the chance between seeds before reading much into it. What is beyond it: the deterministic samplers are close to
-# where they will end after about 10 evaluations, and with the same noise they draw the same digits. Ancestral sampling
-# gains from more of them and ends lower. More than about 20 evaluations buy nothing from this network; training it for
-# longer would.
+# One seed each: mind how far seeds lie apart before reading much into it. What is beyond that: the deterministic samplers
+# are close to where they will end after about 10 evaluations, and with the same noise they draw the same digits.
+# Ancestral sampling gains from more of them and ends lower on this network; on the default model it does not
+# (`docs/sampling.md`). More than about 20 evaluations buy little here; training for longer would buy more.
 #
 # ## From the command line
 #

@@ -101,7 +101,7 @@ def test_every_class_has_a_file_and_every_file_a_class(group):
             if issubclass(member, getattr(home, base)) and not inspect.isabstract(member):
                 classes.add(f"{member.__module__}.{member.__qualname__}")
     targets = [node["_target_"] for name, (of, node) in COMPONENTS.items() if of == group]
-    assert sorted(targets) == sorted(classes)
+    assert sorted(target for target in targets if target.startswith("nelbo.")) == sorted(classes)
 
 
 def is_network(member: type) -> bool:

@@ -107,8 +107,48 @@ def test_the_traceback_is_raised_when_it_is_asked_for(command, monkeypatch):
 
 
 def test_a_folder_that_holds_a_run_is_not_trained_into_again(finished_run, command):
-    before = (finished_run.folder / "metrics.csv").read_bytes()
-    ended = command(folder=finished_run.folder)
+    before = contents(finished_run.folder)
+    ended = command("seed=5", "schedule=linear", folder=finished_run.folder)
     assert ended.code == 1
     assert "already holds a run: choose another hydra.run.dir" in ended.err
-    assert (finished_run.folder / "metrics.csv").read_bytes() == before
+    assert contents(finished_run.folder) == before
+
+
+@pytest.mark.parametrize("name", ["evaluate", "sample"])
+def test_no_other_command_writes_into_the_folder_of_a_run(name, finished_run, command):
+    """Nor does Hydra, whose own files say what the run was made with."""
+    before = contents(finished_run.folder)
+    checkpoint = finished_run.folder / "checkpoints/last.ckpt"
+    ended = command(f"checkpoint={checkpoint}", name=name, folder=finished_run.folder)
+    assert (ended.code, ended.err.count("\n")) == (1, 1)
+    assert "already holds " in ended.err
+    assert contents(finished_run.folder) == before
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("data.root=we(ir)d,[x]", "Hydra does not read this value as it stands"),
+        ("outputs/a/last.ckpt", "expected name=value, such as checkpoint=FILE"),
+    ],
+)
+def test_an_option_that_hydra_cannot_read(given, expected, command):
+    ended = command(given)
+    assert (ended.code, ended.err.count("\n")) == (1, 1)
+    assert ended.err.startswith(f"error: {given}: {expected}")
+
+
+def test_resume_of_nothing_begins_nothing(command):
+    ended = command("resume=")
+    assert ended.code == 1
+    assert ended.err.startswith("error: resume= names no run")
+
+
+def test_far_more_devices_than_cores(command, tiny):
+    ended = command(*tiny, "logger=none", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=4096")
+    assert ended.code == 1
+    assert "4096 devices are too many for a machine of" in ended.err

@@ -12,7 +12,7 @@ import torch
 from nelbo.dashboard.comparison.choices import differing, differing_choices
 from nelbo.dashboard.comparison.compare import compare
 from nelbo.dashboard.files import RunFolderError
-from nelbo.dashboard.run_folder import read_run
+from nelbo.dashboard.run_folder import read_run, run_folders
 
 PER_NAT = 1 / (64 * math.log(2))
 SHORT = torch.tensor([1, 8, 40, 120, 200])
@@ -228,3 +228,15 @@ def test_paired_errors_are_those_of_repeated_measurements(make_evaluation, tmp_p
         errors.append(part.stderr)
     # half of the noise is that of the first run, which is the same every time
     assert np.std(means) == pytest.approx(np.mean(errors) / math.sqrt(2), rel=0.4)
+
+
+def test_the_folder_of_a_sweep_stands_for_its_jobs(tmp_path):
+    jobs = [tmp_path / "sweep" / str(number) for number in (0, 1, 2, 10)]
+    for job in jobs:
+        (job / ".hydra").mkdir(parents=True)
+        (job / ".hydra/config.yaml").touch()
+    for name in ("multirun.yaml", "sweep.csv", "report.html"):
+        (tmp_path / "sweep" / name).touch()
+    assert run_folders([tmp_path / "sweep"]) == jobs
+    assert sorted(run_folders((tmp_path / "sweep").glob("*"))) == sorted(jobs)  # what a shell makes of *
+    assert run_folders([jobs[1], jobs[0], jobs[1]]) == [jobs[1], jobs[0]]

@@ -81,10 +81,10 @@ def visit(browser):
         ("one", 7, "desktop", "light"),
         ("one", 7, "phone", "dark"),
         ("two", 8, "desktop", "dark"),
-        ("two", 8, "phone", "light"),
-        ("evaluated", 4, "desktop", "light"),
+        pytest.param("two", 8, "phone", "light", marks=pytest.mark.slow),
+        pytest.param("evaluated", 4, "desktop", "light", marks=pytest.mark.slow),
         ("evaluated", 4, "phone", "dark"),
-        ("mixed", 9, "desktop", "dark"),
+        pytest.param("mixed", 9, "desktop", "dark", marks=pytest.mark.slow),
         ("mixed", 9, "phone", "light"),
     ],
 )

@@ -213,3 +213,14 @@ def test_a_split_of_broken_images_says_so(tmp_path):
 def test_another_word_for_on_corrupt_is_refused():
     with pytest.raises(ValueError, match=r"data\.on_corrupt=ignore: expected stop or skip"):
         ImageFolder(on_corrupt="ignore")
+
+
+def test_sixteen_bits_are_scaled_and_thirty_two_are_refused(tmp_path):
+    ramp = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    Image.fromarray(ramp).save(tmp_path / "ramp.png")
+    for channels in (1, 3):
+        read = decode(tmp_path / "ramp.png", 8, channels)
+        assert torch.equal(read.double(), torch.from_numpy((ramp / 257).round()).expand(channels, -1, -1))
+    Image.fromarray(ramp.astype(np.float32)).save(tmp_path / "deep.tiff")
+    with pytest.raises(ValueError, match=r"deep\.tiff: it has pixels of 32 bits"):
+        decode(tmp_path / "deep.tiff", 8, 1)

@@ -146,6 +146,20 @@ def test_two_processes_see_what_one_sees(tmp_path):
         assert sorted(seen) == list(range(14))
 
 
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.rand(20, 1), "torch.float32 values of .*whole numbers from 0 to 255"),
+        (torch.full((20, 1), 300), "values of 300 to 300; with spec.levels=256"),
+        (torch.zeros(20, 1, 4, dtype=torch.uint8), r"examples of shape \(1, 4\), and spec.shape is \(1,\)"),
+    ],
+)
+def test_examples_that_are_not_what_the_spec_says(x, message, monkeypatch):
+    monkeypatch.setattr(Numbers, "read_split", lambda self, name: TensorExamples(x))
+    with pytest.raises(ValueError, match=f"the train split of Numbers has .*{message}"):
+        Numbers().setup()
+
+
 def test_a_split_that_is_too_small_for_the_processes_is_named():
     data = Numbers()
     data.trainer = SimpleNamespace(global_rank=0, world_size=15)

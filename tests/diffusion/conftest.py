@@ -8,10 +8,9 @@ import hypothesis
 import mpmath
 import pytest
 import torch
-import yaml
+from omegaconf import OmegaConf
 
 from nelbo.diffusion.step_costs import StepCosts
-from nelbo.diffusion.variances import Analytic
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -25,10 +24,12 @@ def components(group):
     """Each file of conf/group as a parameter: its class, given the file's arguments."""
     parameters = []
     for path in sorted((CONF / group).glob("*.yaml")):
-        config = yaml.safe_load(path.read_text())
+        config = OmegaConf.to_container(OmegaConf.load(path))  # as Hydra reads it
         config.pop("defaults", None)
-        module, _, name = config.pop("_target_").rpartition(".")
-        cls = getattr(importlib.import_module(module), name)
+        target = config.pop("_target_")
+        module, _, name = target.rpartition(".")
+        cls = getattr(importlib.import_module(module), name, None)
+        assert cls is not None, f"{path}: there is no {target}"
         parameters.append(pytest.param(functools.partial(cls, **config), id=path.stem))
     return parameters
 
@@ -49,7 +50,7 @@ def make_variance(request):
 
     def make(**options):
         variance = request.param(**options)
-        if isinstance(variance, Analytic):
+        if variance.needs_moments:
             variance.log_mse = torch.linspace(-6.0, 0.0, 5000, dtype=torch.float64)
         return variance
 

@@ -39,6 +39,23 @@ def test_a_sample_is_a_function_of_its_noise(make_sampler):
     assert not torch.equal(sample(noise[0] + 0.1), first)
 
 
+def test_noise_is_asked_for_where_it_is_used_and_only_there(make_sampler):
+    schedule, denoise = CosineSchedule(50), gaussian_denoiser((3,), 0.5, FixedLarge())
+    sampler, asked = make_sampler(steps=8), []
+
+    def sample(noise):
+        def draw(i):
+            asked.append(i)
+            return noise[i]
+
+        return sampler.sample(denoise, chain_of(sampler, schedule), noise[0], draw)
+
+    first = normal(9, 4, 3)
+    other = torch.cat([first[:1], normal(8, 4, 3, seed=1)])  # the same start, other noise on the way
+    assert torch.equal(sample(first), sample(other)) != sampler.is_random
+    assert asked == (2 * list(range(8, 0, -1)) if sampler.is_random else [])
+
+
 def test_less_than_one_step_is_refused(make_sampler):
     with pytest.raises(ValueError, match=r"sampler\.steps=0: at least 1 step"):
         make_sampler(steps=0)

@@ -44,10 +44,22 @@ def test_a_sample_has_a_step_of_the_chain_and_a_weight_per_example(
     assert torch.equal(again.index, sample.index)
 
 
-def test_every_step_is_equally_likely_at_first(make_timesteps):
+def test_weights_make_up_for_how_often_a_step_is_drawn(make_timesteps):
+    """E[weight; step i] = 1 / K: so a weighted mean over draws is the mean over steps."""
+    sampler, g, n = make_timesteps(num_steps=20), generator(), 4000
+    drawn = [sampler.sample(1, g) for _ in range(n)]
+    index, weight = torch.cat([d.index for d in drawn]), torch.cat([d.weight for d in drawn]).double()
+    first, second = (torch.zeros(20).double().index_add(0, index - 1, weight**k) / n for k in (1, 2))
+    assert ((first - 1 / 20).abs() < 4.5 * ((second - first**2) / n).sqrt() + 1e-3).all()
+
+
+def test_every_step_is_equally_likely_at_first_where_none_has_a_weight(make_timesteps):
     """Chi-square over independent draws; 52.6 is its 99.99% quantile for 19 degrees of freedom."""
     sampler, g = make_timesteps(num_steps=20), generator()
-    index = torch.cat([sampler.sample(1, g).index for _ in range(4000)])
+    drawn = [sampler.sample(1, g) for _ in range(4000)]
+    if not all((d.weight == 1).all() for d in drawn):
+        pytest.skip("it draws some steps more often, with weights that make up for it")
+    index = torch.cat([d.index for d in drawn])
     statistic = chi_square(index.bincount(minlength=21)[1:].double(), torch.full((20,), 0.05).double())
     assert 3 < statistic < 52.6
 

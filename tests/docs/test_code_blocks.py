@@ -255,6 +255,23 @@ def test_the_chinese_readme_has_the_same_commands_and_choices():
     assert first_cells.findall(chinese.read_text()) == first_cells.findall(README.read_text())
 
 
+def test_files_of_the_how_tos_pass_the_linters(tmp_path):
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    files = [block for page in PAGES for block in blocks(page) if block.file and block.file.endswith(".py")]
+    assert files
+    for block in files:
+        (tmp_path / block.file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / block.file).write_text(block.text)
+        for command in (["check"], ["format", "--check"]):
+            ended = subprocess.run(
+                [sys.executable, "-m", "ruff", *command, block.file],
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+            )
+            assert ended.returncode == 0, f"{block.page.name}:{block.line}: {ended.stdout}"
+
+
 def test_files_of_the_how_tos_are_new_and_nothing_else_is_unchecked():
     for page in PAGES:
         for block in blocks(page):

@@ -42,7 +42,9 @@ def test_yaml_gives_every_argument_and_no_other(name):
     assert (CONF / f"{name}.yaml").read_text().startswith("# ")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if "nelbo.models." in (CONF / f"{name}.yaml").read_text()]
+)
 def test_header_states_the_parameter_count(name):
     shape = SHAPES.get(name, (3, 32, 32))
     out_channels = 2 * shape[0] if name == "unet_iddpm" else shape[0]

@@ -11,15 +11,17 @@ from pathlib import Path
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nelbo.app.launcher import launcher, say
 from nelbo.app.meeting import options_of_the_first, tell_the_folder
+from nelbo.app.quoting import as_typed
 from nelbo.app.resume import with_the_run_to_resume
 from nelbo.app.sweep.again import with_the_sweep_to_resume
 from nelbo.app.sweep.attempt import attempt, is_sweep
+from nelbo.app.used_folder import refuse_before_hydra_writes
 
 CONFIG_DIR = Path(__file__).parents[3] / "conf"
 TRACEBACK = "HYDRA_FULL_ERROR"
@@ -61,6 +63,7 @@ def run(config_name: str, job: Callable[[DictConfig], float | None]) -> None:
         sys.argv[1:] = with_the_sweep_to_resume(sys.argv[1:], config_name)
         if config_name == "train":
             sys.argv[1:] = with_the_run_to_resume(sys.argv[1:])
+        refuse_before_hydra_writes(sys.argv[1:], config_name)
         sys.argv.extend(options_of_the_first())
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(task)()
 
@@ -113,6 +116,8 @@ def one_line(error: BaseException, config_name: str) -> str:
     message = " ".join(str(error).split())
     if message.startswith("DataLoader worker (pid"):
         return f"a process that fetches data died ({message}): {WITHOUT_WORKERS}"
+    if isinstance(error, OverrideParseException):
+        return _unreadable_option(error.override)
     if isinstance(error, HydraException | OmegaConfBaseException):
         message = re.sub(r"^In '.*?': | Config search path: .*$", "", message)
         group = re.match(r"Could not override '([\w/]+)'. No match in the defaults list", message)
@@ -124,6 +129,14 @@ def one_line(error: BaseException, config_name: str) -> str:
         return message
     # not written for a user: name it, and say how to see more
     return f"{type(error).__name__}: {message} ({TRACEBACK}=1 shows where)"
+
+
+def _unreadable_option(override: str) -> str:
+    name, equals, value = override.partition("=")
+    if not equals:
+        return f"{override}: expected name=value, such as checkpoint=FILE"
+    example = as_typed(name, value)
+    return f"{override}: Hydra does not read this value as it stands; as a string it is {example}"
 
 
 def _misspelt_option(message: str, config_name: str) -> str | None:

@@ -32,6 +32,7 @@ def evaluate(config: DictConfig) -> None:
     from nelbo.app.reverse_variance import choose_variance
     from nelbo.app.shorter_chain import shorter_chain
     from nelbo.app.trained import read_model
+    from nelbo.app.used_folder import refuse_used_folder
     from nelbo.dashboard.evaluation import Evaluation, print_evaluation, write_evaluation
     from nelbo.dashboard.progress import EvaluationProgress
     from nelbo.evaluation.ledger import arithmetic, make_ledger
@@ -41,7 +42,7 @@ def evaluate(config: DictConfig) -> None:
     quieten_libraries()
     torch.set_float32_matmul_precision("high")
     run_dir = Path(config.run_dir)
-    refuse_used_folder(run_dir)
+    refuse_used_folder(run_dir, "evaluate")
     model = read_model(config)
     data = choose_data(config, model)
     bound = choose_bound(config, model, data)
@@ -183,14 +184,3 @@ def refuse_uneven_batches(data: "DataModule", devices: int) -> None:
             f"devices={devices} do not share a batch of {data.eval_batch_size} evenly: use a number that "
             "divides it"
         )
-
-
-def refuse_used_folder(run_dir: Path) -> None:
-    """Keep an evaluation from writing over another.
-
-    Raises:
-        ValueError: when the folder holds one, or a run.
-    """
-    for name in ("evaluation.json", "bound.parquet"):
-        if (run_dir / name).exists():
-            raise ValueError(f"{run_dir} already holds {name}: choose another hydra.run.dir")

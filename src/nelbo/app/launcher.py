@@ -33,6 +33,7 @@ VARIABLES = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_POR
 # what the torch of one process says when another one has gone
 LOST = re.compile(r"gloo|nccl|TCPStore|Connection (reset|closed|refused)|Broken pipe", re.IGNORECASE)
 STALLED = re.compile(r"Timed out|timeout", re.IGNORECASE)  # and when it says nothing for as long as it is let
+MOST_PROCESSES = 8  # that a machine of few cores is still asked to run
 SECONDS_TO_LEAVE = 30.0  # for a process whose fellow died, before it is ended from outside
 SECONDS_TO_EXPLAIN = 5.0  # for a fellow to die of what a lost connection tells
 SECONDS_TO_FINISH = 60.0  # for the others to end when the job is done
@@ -73,10 +74,16 @@ class Launcher:
             count: of the processes, this one included.
             script: that was called, beside ``conf``.
             describe: where the job stands, as the end of a sentence.
+
+        Raises:
+            ValueError: for many more processes than the machine has cores.
         """
         self._describe = describe
         if count == 1 or "LOCAL_RANK" in os.environ or started_by()[1] > 1:
             return
+        cores = os.cpu_count() or 1
+        if count > max(cores, MOST_PROCESSES):
+            raise ValueError(f"{count} devices are too many for a machine of {cores} cores: use fewer")
         import torch
 
         self._before = {name: os.environ.get(name) for name in VARIABLES}

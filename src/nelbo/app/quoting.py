@@ -1,6 +1,14 @@
-"""Strings as values of options on a command line of Hydra's."""
+"""Strings as values of options on a command line of Hydra's, and back."""
 
 import re
+import shlex
+from collections.abc import Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+PLAIN = re.compile(r"[A-Za-z0-9_./:+-]+")  # what Hydra and a shell take as it is
 
 
 def quoted(text: str) -> str:
@@ -12,3 +20,23 @@ def quoted(text: str) -> str:
     plain = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", plain)
     return "'" + re.sub(r"(\\+)\Z", r"\1\1", escaped) + "'"
+
+
+def as_typed(name: str, text: str) -> str:
+    """An option as a person can type it into a shell."""
+    return f"{name}={text}" if PLAIN.fullmatch(text) else shlex.quote(f"{name}={quoted(text)}")
+
+
+def value_of(arguments: Sequence[str], name: str) -> str | None:
+    """What an option is set to, the last time that it is; None where it is not, or null.
+
+    What Hydra cannot read, a path with ``=`` in it for one, is taken as it stands.
+    """
+    given = [argument for argument in arguments if argument.startswith(f"{name}=")]
+    if not given:
+        return None
+    try:
+        value = OverridesParser.create().parse_override(given[-1]).value()
+    except HydraException:
+        return given[-1].partition("=")[2]
+    return None if value is None else str(OmegaConf.create({"value": value}).value)

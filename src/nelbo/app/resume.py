@@ -14,10 +14,9 @@ from pathlib import Path
 
 import yaml
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from nelbo.app.quoting import quoted
+from nelbo.app.quoting import as_typed, quoted, value_of
 from nelbo.atomic_file import UNFINISHED, replacing
 
 CONFIG, OPTIONS, SUMMARY = ".hydra/config.yaml", ".hydra/overrides.yaml", "summary.json"
@@ -36,11 +35,13 @@ def with_the_run_to_resume(arguments: list[str]) -> list[str]:
     Raises:
         ValueError: for a folder without a run, or options that would change what is trained.
     """
-    word = _value(arguments, "resume")
+    word = value_of(arguments, "resume")
     if word is None:
         return arguments
+    if not word:
+        raise ValueError("resume= names no run: resume=FOLDER goes on with one, without it a new one begins")
     if word == AUTO:
-        folder = _value(arguments, "hydra.run.dir")
+        folder = value_of(arguments, "hydra.run.dir")
         if folder is None:
             raise ValueError("resume=auto must know where: add hydra.run.dir=FOLDER")
         if not any((Path(folder) / name).exists() for name in CHECKPOINTS):
@@ -182,7 +183,7 @@ def how_to_go_on(run_dir: Path) -> str:
     shown = run_dir.relative_to(here) if run_dir.is_relative_to(here) else run_dir
     last = shown / CHECKPOINTS[0]
     saved = f", saved in {last}" if last.exists() else ""
-    return f"{saved}; go on with: python train.py resume={shown}"
+    return f"{saved}; go on with: python train.py {as_typed('resume', str(shown))}"
 
 
 def requeue_slurm_job() -> None:
@@ -216,15 +217,6 @@ def _options(run_dir: Path) -> list[str]:
 
 def _name(argument: str) -> str:
     return argument.partition("=")[0].lstrip("+")
-
-
-def _value(arguments: list[str], name: str) -> str | None:
-    """What an option is set to, the last time that it is."""
-    given = [argument for argument in arguments if argument.startswith(f"{name}=")]
-    if not given:
-        return None
-    value = OverridesParser.create().parse_override(given[-1]).value()
-    return None if value in (None, "") else str(OmegaConf.create({"value": value}).value)
 
 
 def _refuse_a_change(option: str) -> None:

@@ -1,5 +1,6 @@
 """The sampling job: draw samples of a trained model into a folder."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,9 +41,11 @@ def sample(config: DictConfig) -> None:
     from nelbo.app.labels import choose_denoise, choose_labels
     from nelbo.app.processes import start_processes
     from nelbo.app.quiet import quieten_libraries
+    from nelbo.app.quoting import as_typed
     from nelbo.app.reverse_variance import choose_variance
     from nelbo.app.sample_folder import SampleFolder
     from nelbo.app.trained import read_data, read_model
+    from nelbo.app.used_folder import refuse_used_folder
     from nelbo.dashboard.progress import counted
 
     quieten_libraries()
@@ -52,6 +55,7 @@ def sample(config: DictConfig) -> None:
             raise ValueError(f"{name}={config[name]} must be at least 1")
     if config.trajectory not in TRAJECTORIES:
         raise ValueError(f"trajectory={config.trajectory}: expected one of {', '.join(TRAJECTORIES)}")
+    refuse_used_folder(Path(config.run_dir), "sample")
     model = read_model(config)
     is_image = model.spec.is_image
     sampler: Sampler = instantiate(config.sampler)
@@ -87,14 +91,20 @@ def sample(config: DictConfig) -> None:
     drawer = Drawer(model, sampler, denoise, chain, labels, config.seed, processes.device)
     kept: dict[int, Tensor] = {}
     with counted("drawing samples", shown=processes.rank == 0) as progress:
-        for begin in range(0, len(mine), config.batch_size):
-            numbers = mine[begin : begin + config.batch_size]
-            x0 = drawer(numbers)
-            folder.add(numbers, x0)
-            if config.image_format == "none":
-                stored = folder.to_stored(x0)
-                kept |= {i: image for i, image in zip(numbers, stored, strict=True) if i < wanted}
-            progress(begin + len(numbers), len(mine))
+        try:
+            for begin in range(0, len(mine), config.batch_size):
+                numbers = mine[begin : begin + config.batch_size]
+                x0 = drawer(numbers)
+                folder.add(numbers, x0)
+                if config.image_format == "none":
+                    stored = folder.to_stored(x0)
+                    kept |= {i: image for i, image in zip(numbers, stored, strict=True) if i < wanted}
+                progress(begin + len(numbers), len(mine))
+        except KeyboardInterrupt:
+            if processes.rank == 0 and config.image_format != "none":
+                again = as_typed("hydra.run.dir", str(folder.path))
+                print(f"what was drawn is kept; go on with the same command and {again}", file=sys.stderr)
+            raise
     processes.wait()
     if processes.rank == 0:
         numbers = list(range(wanted))

@@ -39,6 +39,7 @@ def train(config: DictConfig) -> float | None:
     from nelbo.app.launcher import launcher
     from nelbo.app.meeting import refuse_other_processes
     from nelbo.app.quiet import quieten_libraries
+    from nelbo.app.used_folder import refuse_used_folder
     from nelbo.dashboard.report import FILE_NAME as REPORT
     from nelbo.dashboard.report import report_finished_run
     from nelbo.dashboard.terminal import print_bound
@@ -60,7 +61,7 @@ def train(config: DictConfig) -> float | None:
         checkpoint = resume.newest_checkpoint(run_dir)
         resume.prepare(config, run_dir, checkpoint)
     else:
-        refuse_used_folder(run_dir)
+        refuse_used_folder(run_dir, "train")
     seed_everything(config.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")  # TF32 in the network; the bound is not made of matmuls
 
@@ -103,18 +104,6 @@ def train(config: DictConfig) -> float | None:
         report_finished_run(run_dir)
         print_bound(metrics, ("val", "test"), module.unit, run_dir)
     return metrics[f"val/{module.unit.metric}"]
-
-
-def refuse_used_folder(run_dir: Path) -> None:
-    """Keep a new run from mixing its files with those of an old one.
-
-    Raises:
-        ValueError: when the folder holds a run.
-    """
-    if (run_dir / "checkpoints").is_dir() or (run_dir / "bound.parquet").exists():
-        raise ValueError(
-            f"{run_dir} already holds a run: choose another hydra.run.dir, or go on with it: resume={run_dir}"
-        )
 
 
 def _where(trainer: "Trainer", run_dir: Path) -> str:

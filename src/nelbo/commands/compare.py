@@ -6,7 +6,9 @@ from pathlib import Path
 
 def add_arguments(parser: ArgumentParser) -> None:
     """What can be said after ``python -m nelbo compare``."""
-    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a run or an evaluation")
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="+", type=Path, help="folder of a run, an evaluation or a sweep"
+    )
     parser.add_argument(
         "--baseline",
         type=int,
@@ -30,9 +32,9 @@ def run(arguments: Namespace) -> None:
     from nelbo.dashboard.comparison.as_json import as_json
     from nelbo.dashboard.comparison.compare import compare
     from nelbo.dashboard.comparison.tables import print_comparison
-    from nelbo.dashboard.run_folder import read_run
+    from nelbo.dashboard.run_folder import read_run, run_folders
 
-    paths = list(dict.fromkeys(path.resolve() for path in arguments.runs))
+    paths = run_folders(arguments.runs)
     if len(paths) < 2:
         raise ValueError("a comparison takes at least two runs")
     if not 1 <= arguments.baseline <= len(paths):

@@ -6,7 +6,9 @@ from pathlib import Path
 
 def add_arguments(parser: ArgumentParser) -> None:
     """What can be said after ``python -m nelbo report``."""
-    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a run")
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="+", type=Path, help="folder of a run, an evaluation or a sweep"
+    )
     parser.add_argument(
         "--output",
         type=Path,
@@ -16,10 +18,17 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Write the report and say where it is."""
-    from nelbo.dashboard.report import FILE_NAME, write_report
+    """Write the report and say where it is.
 
-    runs = list(dict.fromkeys(path.resolve() for path in arguments.runs))
+    Raises:
+        ValueError: where no folder is named.
+    """
+    from nelbo.dashboard.report import FILE_NAME, write_report
+    from nelbo.dashboard.run_folder import run_folders
+
+    runs = run_folders(arguments.runs)
+    if not runs:
+        raise ValueError("no folder of a run is among these")
     output = arguments.output or (runs[0] if len(runs) == 1 else Path.cwd()) / FILE_NAME
     write_report(runs, output)
     print(output)

@@ -100,7 +100,7 @@ def print_evaluation(evaluation: Evaluation, run_dir: Path, by_class: bool = Fal
     console, unit, estimate = Console(), evaluation.unit, evaluation.measurements[0].estimate
     ledger = evaluation.ledgers[0]
     console.print()
-    console.print(terminal.bound_table(evaluation.metrics, (evaluation.split,), unit))
+    terminal.print_whole(console, terminal.bound_table(evaluation.metrics, (evaluation.split,), unit))
     in_full = estimate.num_examples * evaluation.chain.num_steps
     total = estimate.total
     lines = {
@@ -119,9 +119,9 @@ def print_evaluation(evaluation: Evaluation, run_dir: Path, by_class: bool = Fal
     for what, text in lines.items():
         console.print(Text.assemble((f"{what:<11}", "dim"), text), soft_wrap=True)
     console.print()
-    console.print(_variance_table(evaluation))
+    terminal.print_whole(console, _variance_table(evaluation))
     if by_class:
-        console.print(_class_table(evaluation))
+        terminal.print_whole(console, _class_table(evaluation))
     files = [("run", run_dir), ("look", run_dir / REPORT)]
     for what, where in files if (run_dir / REPORT).exists() else files[:1]:
         console.print(Text.assemble((f"{what:<11}", "dim"), str(where)), soft_wrap=True)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +15,10 @@ from nelbo.dashboard.files import RunFolderError, read_if_there
 from nelbo.dashboard.step_terms import Terms, read_terms
 from nelbo.evaluation.units import Unit, unit_of
 
-__all__ = ["Run", "RunFolderError", "Series", "Terms", "read_run"]
+__all__ = ["Run", "RunFolderError", "Series", "Terms", "read_run", "run_folders"]
 
 CONFIG, SUMMARY, METRICS, TERMS = ".hydra/config.yaml", "summary.json", "metrics.csv", "bound.parquet"
+SWEEP = "multirun.yaml"  # of a sweep, whose jobs have folders of their own
 EVALUATION = "evaluation.json"  # in place of the summary, where a finished model was measured again
 SPLITS = ("test", "val", "train")  # the best to judge a run by first
 
@@ -113,6 +115,19 @@ class Run:
     def prior(self, split: str) -> float:
         """L_T in nats; 0 where it is not known."""
         return (self.final(f"{split}/L_T") or 0.0) / self.unit.per_nat
+
+
+def run_folders(paths: Iterable[Path]) -> list[Path]:
+    """Folders of runs, each once: those given, and in place of a sweep's the folders of its jobs.
+
+    Files are passed over: ``multirun/<date>/<time>/*`` names the sweep's own beside its jobs.
+    """
+    found: dict[Path, None] = {}
+    for path in (path.resolve() for path in paths if not path.is_file()):
+        jobs = sorted(path.glob(f"*/{CONFIG}"), key=lambda config: (len(str(config)), config))
+        is_sweep = (path / SWEEP).is_file() and jobs
+        found |= dict.fromkeys([config.parents[1] for config in jobs] if is_sweep else [path])
+    return list(found)
 
 
 def read_run(path: Path) -> Run:

@@ -28,9 +28,17 @@ def print_bound(metrics: Mapping[str, float], splits: tuple[str, ...], unit: Uni
     """
     console = Console()
     console.print()
-    console.print(bound_table(metrics, splits, unit))
+    print_whole(console, bound_table(metrics, splits, unit))
     for what, where in _files(run_dir):
         console.print(Text.assemble((f"{what:<11}", "dim"), where), soft_wrap=True)
+
+
+def print_whole(console: Console, table: Table) -> None:
+    """Print a table at its own width where the terminal is narrower: half a figure is another figure."""
+    width = console.measure(table, options=console.options.update(max_width=10_000, width=10_000)).maximum
+    if width > console.width:
+        console = Console(width=width, file=console.file)
+    console.print(table)
 
 
 def bound_table(metrics: Mapping[str, float], splits: tuple[str, ...], unit: Unit) -> Table:

@@ -86,8 +86,28 @@ class DataModule(LightningDataModule, ABC):
             choices = ", ".join(get_args(SplitName))
             raise ValueError(f"there is no split {name!r}: choose one of {choices}")
         if name not in self._splits:
-            self._splits[name] = self.read_split(name)
+            examples = self.read_split(name)
+            self._refuse_other_examples(name, examples)
+            self._splits[name] = examples
         return self._splits[name]
+
+    def _refuse_other_examples(self, name: SplitName, examples: Examples) -> None:
+        """Hold the first example against what ``spec`` says.
+
+        Raises:
+            ValueError: for one of another shape, or with values that are no level indices.
+        """
+        x, spec = examples.fetch(torch.tensor([0]), 0).x0[0], self.spec
+        what = f"the {name} split of {type(self).__name__}"
+        if tuple(x.shape) != tuple(spec.shape):
+            raise ValueError(f"{what} has examples of shape {tuple(x.shape)}, and spec.shape is {spec.shape}")
+        if spec.levels is None:
+            return
+        if x.is_floating_point() or not 0 <= int(x.min()) <= int(x.max()) < spec.levels:
+            raise ValueError(
+                f"{what} has {x.dtype} values of {x.min():g} to {x.max():g}; with spec.levels={spec.levels} "
+                f"they must be whole numbers from 0 to {spec.levels - 1}"
+            )
 
     def limit(self, name: SplitName, most: int) -> None:
         """From now on, a split is a random subset of itself, the same one for every model.

@@ -27,7 +27,7 @@ def decode(path: Path, size: int, channels: int) -> Tensor:
     """
     try:
         with Image.open(path) as stored:
-            upright = ImageOps.exif_transpose(stored).convert(MODES[channels])
+            upright = _of_eight_bits(ImageOps.exif_transpose(stored)).convert(MODES[channels])
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"cannot read the image {path}: {error}") from error
     side = min(upright.size)
@@ -36,6 +36,19 @@ def decode(path: Path, size: int, channels: int) -> Tensor:
     resized = square.resize((size, size), Image.Resampling.BICUBIC)  # Pillow's is antialiased
     # np.array copies: the pixels of an image are read-only, a tensor must not be
     return torch.from_numpy(np.array(resized)).view(size, size, channels).permute(2, 0, 1)
+
+
+def _of_eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey scaled to 8 bits, which Pillow's ``convert`` would clip to white.
+
+    Raises:
+        ValueError: for pixels of 32 bits, whose range nobody knows.
+    """
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) / 257.0).round().astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError("it has pixels of 32 bits: store it with 8 or 16")
+    return image
 
 
 def check(path: Path) -> None:

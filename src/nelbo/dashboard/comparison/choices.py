@@ -8,8 +8,8 @@ from nelbo.dashboard.numbers import cell
 from nelbo.dashboard.run_folder import Run
 
 CLASS = "._target_"
-# where a run's files are, which differs always
-IGNORED = ("run_dir", "trainer.default_root_dir")
+# where a run's files are and what a logger calls it, which differ always
+IGNORED = re.compile(r"run_dir|trainer\.default_root_dir|logger\..*")
 REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 WAYS = ("variance", "first_step", "steps", "weights", "precision")  # of measuring
 ENDS_SHOWN = 2  # timesteps at either end of a list
@@ -47,7 +47,7 @@ def differing_choices(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, st
     differ = [
         key
         for key in keys
-        if key not in IGNORED
+        if not IGNORED.fullmatch(key)
         and key not in unknown | copies
         and any(options.get(key) != flat[0].get(key) for options in flat)
     ]

@@ -74,6 +74,7 @@ class WeightedMSE(Loss):
         """Score a prediction at the steps of ``noised``."""
         error = eps_mse(noised, prediction)
         weight = self.weight(noised.step.t).to(error.dtype)
+        assert weight.shape == error.shape, f"weights of shape {tuple(weight.shape)}, not (B,)"
         return LossTerms(loss=weight * error, bound=bound_term(noised, prediction, bound))
 
 

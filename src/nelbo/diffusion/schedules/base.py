@@ -110,10 +110,15 @@ class NoiseSchedule(ABC):
         return fits if published - fits > AUTO_TOLERANCE else "paper"
 
     def _decreasing(self, table: Tensor) -> Tensor:
-        if not (table.isfinite().all() and (table.diff() < 0).all()):
+        name = f"{type(self).__name__} with {self.num_steps} steps"
+        if not table.isfinite().all():
+            t = int(table.isfinite().logical_not().int().argmax()) + 1
+            raise ValueError(f"{name} is not a chain: its logsnr at t = {t} is {table[t - 1]:g}")
+        if not (table.diff() < 0).all():
+            t = int((table.diff() >= 0).int().argmax()) + 1
             raise ValueError(
-                f"{type(self).__name__} with {self.num_steps} steps is not a chain: "
-                "its levels do not get noisier at every step"
+                f"{name} is not a chain: its levels do not get noisier at every step, for logsnr goes from "
+                f"{table[t - 1]:g} at t = {t} to {table[t]:g} at t = {t + 1}"
             )
         return table
 

@@ -52,7 +52,7 @@ def _map(run: Run, split: str) -> go.Figure:
         ),
         colorscale="Viridis",
         colorbar={
-            "title": {"text": run.unit.label, "side": "right"},
+            "title": {"text": f"{run.unit.label} per step", "side": "right"},
             "thickness": 10,
             "outlinewidth": 0,
         },

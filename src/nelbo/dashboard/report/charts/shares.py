@@ -46,9 +46,10 @@ def _final(entries: Sequence[Entry]) -> go.Figure:
             hovertemplate="<b>%{y}</b>, %{fullData.name}: %{x:.2%}<extra></extra>",
         )
     drawn.update_xaxes(tickformat=".0%", range=[0, 1.002], dtick=0.25)
-    drawn.update_yaxes(autorange="reversed", showgrid=False)
+    drawn.update_yaxes(autorange="reversed", showgrid=False, type="category")  # 0, 1, ... are names
     drawn.update_layout(barmode="stack", bargap=0.35, legend={"traceorder": "normal"})
     drawn.update_layout(uniformtext={"mode": "hide", "minsize": 10})
+    drawn.update_layout(margin={"r": 24})  # for the half of 100% that is beyond the axis
     return drawn
 
 
