@@ -154,9 +154,9 @@ for axis, pair in zip(
 plt.show()
 
 # %% [markdown]
-# In both schedules the bound as a loss is ahead at the cleanest timesteps, on which it puts its weight, and behind at
-# $t > 100$, which after so few steps decides the total. Longer runs are another matter; the table of decades shows when
-# the order turns.
+# In both schedules the bound as a loss is ahead at the cleanest timesteps, $L_0$ and $t \le 10$, on which it puts its
+# weight, and behind from $t = 11$ on, most of all at $t > 100$, which after so few steps decides the total. Longer runs are
+# another matter; the table of decades shows when the order turns.
 #
 # ## Curves on a common axis
 #
