@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nelbo.__main__ import main
-from nelbo.dashboard.report import report_finished_run, write_report
+from nelbo.dashboard.report import report_finished_run, style, write_report
 from nelbo.dashboard.report.page import render
 from nelbo.dashboard.run_folder import read_run
 
@@ -238,3 +238,10 @@ def test_an_old_report_survives_a_failing_one(make_run, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         write_report([folder], folder / "report.html")
     assert [path.read_text() for path in folder.glob("report.html*")] == ["old"]
+
+
+def test_a_single_point_is_seen():
+    drawn = style.figure("step", "loss")
+    style.add_line(drawn, np.array([3.0]), np.array([1.5]), "a", "#4b87d9")
+    style.add_line(drawn, np.array([3.0, 4.0]), np.array([1.5, 1.0]), "b", "#4b87d9")
+    assert [trace.mode for trace in drawn.data] == ["markers", "lines"]

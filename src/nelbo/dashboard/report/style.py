@@ -92,7 +92,8 @@ def add_line(
         _add_band(drawn, x, low, y + error, colour, name)
         trace |= {"customdata": error}
         hover += " ± %{customdata:.2g}"
-    options = {"mode": "lines", "line": {"color": colour, "width": 2}, "legendgroup": name} | trace
+    mode = "lines" if len(x) > 1 else "markers"  # of a single point there is no line
+    options = {"mode": mode, "line": {"color": colour, "width": 2}, "legendgroup": name} | trace
     drawn.add_scatter(
         x=x, y=y, name=name, hovertemplate=f"<b>{name}</b><br>%{{x:.6~g}}: {hover}<extra></extra>", **options
     )
