@@ -31,3 +31,7 @@ def test_what_hydra_cannot_read_is_taken_as_it_stands():
     assert value_of(["resume=/tmp/lr=4"], "resume") == "/tmp/lr=4"
     assert value_of(["resume=null"], "resume") is None
     assert value_of(["resume="], "resume") == ""
+
+
+def test_an_interpolation_is_left_to_hydra():
+    assert value_of(["hydra.run.dir=runs/${unheard_of:%H}"], "hydra.run.dir") == "runs/${unheard_of:%H}"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 PLAIN = re.compile(r"[A-Za-z0-9_./:+-]+")  # what Hydra and a shell take as it is
 
@@ -39,4 +40,9 @@ def value_of(arguments: Sequence[str], name: str) -> str | None:
         value = OverridesParser.create().parse_override(given[-1]).value()
     except HydraException:
         return given[-1].partition("=")[2]
-    return None if value is None else str(OmegaConf.create({"value": value}).value)
+    if value is None:
+        return None
+    try:
+        return str(OmegaConf.create({"value": value}).value)
+    except OmegaConfBaseException:  # an interpolation, such as of the time, that only Hydra can resolve
+        return str(value)
