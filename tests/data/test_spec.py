@@ -2,6 +2,11 @@ import pytest
 import torch
 
 from nelbo.data import DataSpec
+from nelbo.data.cifar10 import CIFAR10
+from nelbo.data.digits import Digits
+from nelbo.data.fashion_mnist import FashionMNIST
+from nelbo.data.mnist import MNIST
+from nelbo.data.patches import Patches
 
 
 def test_images_have_a_shape_and_a_bin():
@@ -27,3 +32,17 @@ def test_levels_become_the_grid(levels):
     assert x.dtype == torch.float32
     assert (x[0], x[-1]) == (-1, 1)
     torch.testing.assert_close(x.double(), exact, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("names", [("cat",), ("cat", "cat"), ("cat", "dog", "eel")])
+def test_class_names_that_do_not_match_the_number_of_classes_are_rejected(names):
+    with pytest.raises(ValueError, match=r"spec\.class_names must be 2 different names"):
+        DataSpec(shape=(1, 8, 8), levels=17, num_classes=2, class_names=names)
+
+
+def test_data_sets_name_their_classes():
+    assert Digits().spec.class_names == tuple("0123456789")
+    assert MNIST().spec.class_names == tuple("0123456789")
+    assert FashionMNIST().spec.class_names[9] == "Ankle boot"
+    assert CIFAR10().spec.class_names[3] == "cat"
+    assert Patches().spec.class_names is None

@@ -13,6 +13,11 @@ from nelbo.data.examples import Examples, TensorExamples
 from nelbo.data.spec import DataSpec
 from nelbo.data.split import deal
 
+# as in the file batches.meta, which only exists once the data is there
+CLASS_NAMES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"
+)  # fmt: skip
+
 
 class CIFAR10(DataModule):
     """60,000 RGB images of 32x32, 256 levels, 10 classes: 45,000 / 5,000 / 10,000.
@@ -41,7 +46,7 @@ class CIFAR10(DataModule):
     @property
     def spec(self) -> DataSpec:
         """8-bit colour images."""
-        return DataSpec(shape=(3, 32, 32), levels=256, num_classes=10)
+        return DataSpec((3, 32, 32), levels=256, num_classes=10, class_names=CLASS_NAMES)
 
     @property
     def folder(self) -> Path:

@@ -15,7 +15,7 @@ class Digits(DataModule):
     @property
     def spec(self) -> DataSpec:
         """Small images of few levels."""
-        return DataSpec(shape=(1, 8, 8), levels=17, num_classes=10)
+        return DataSpec((1, 8, 8), levels=17, num_classes=10, class_names=tuple("0123456789"))
 
     def read_split(self, name: SplitName) -> Examples:
         """Of every ten of a class, one goes to validation, one to test and eight to training."""

@@ -12,3 +12,4 @@ class FashionMNIST(MNIST):
     """
 
     source = torchvision.datasets.FashionMNIST
+    class_names = tuple(torchvision.datasets.FashionMNIST.classes)

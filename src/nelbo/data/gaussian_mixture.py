@@ -67,7 +67,8 @@ class GaussianMixture(DataModule):
     def spec(self) -> DataSpec:
         """Continuous vectors; a class for each component."""
         components, dims = self.means.shape
-        return DataSpec(shape=(dims,), levels=None, num_classes=components)
+        names = tuple(map(str, range(components)))
+        return DataSpec((dims,), levels=None, num_classes=components, class_names=names)
 
     def read_split(self, name: SplitName) -> Examples:
         """Draw components, then vectors."""

@@ -78,7 +78,8 @@ class ImageFolder(DataModule):
             FileNotFoundError: if there are no images.
         """
         shape = (self.channels, self.size, self.size)
-        return DataSpec(shape=shape, levels=256, num_classes=len(self.classes) or None)
+        names = tuple(self.classes) or None
+        return DataSpec(shape, levels=256, num_classes=names and len(names), class_names=names)
 
     @cached_property
     def classes(self) -> list[str]:

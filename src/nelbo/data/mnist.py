@@ -31,6 +31,8 @@ class MNIST(DataModule):
 
     source: type[torchvision.datasets.MNIST] = torchvision.datasets.MNIST
     """The torchvision class that knows where the files are published and what their folder is called."""
+    class_names: tuple[str, ...] = tuple("0123456789")
+    """In the order of the labels."""
 
     def __init__(
         self,
@@ -45,7 +47,7 @@ class MNIST(DataModule):
     @property
     def spec(self) -> DataSpec:
         """8-bit grey images; 28 can be halved twice."""
-        return DataSpec(shape=(1, 28, 28), levels=256, num_classes=10)
+        return DataSpec((1, 28, 28), levels=256, num_classes=10, class_names=self.class_names)
 
     @property
     def folder(self) -> Path:

@@ -14,11 +14,22 @@ class DataSpec:
         shape: ``(C, H, W)`` for images, ``(D,)`` for vectors.
         levels: number of equally spaced values, -1 and 1 among them; None if continuous.
         num_classes: labels are 0..num_classes-1; None if the data has no labels.
+        class_names: name of each class, in the order of the labels; None if the classes have no names.
+
+    Raises:
+        ValueError: if the names are not unique, or not one for each class.
     """
 
     shape: tuple[int, ...]
     levels: int | None
     num_classes: int | None
+    class_names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.class_names is not None and len(set(self.class_names)) != self.num_classes:
+            raise ValueError(
+                f"spec.class_names must be {self.num_classes} different names, got {self.class_names}"
+            )
 
     @property
     def dims(self) -> int:
