@@ -187,6 +187,9 @@ def test_the_command_line_of_a_run_is_that_it_began_with(tmp_path):
     # the other processes of a run are started with the line that the first one sees
     for given in (line, [f"resume='{where}'", *line[1:3]]):
         assert resume.with_the_run_to_resume(given) == line
+    # flags come first: Hydra accepts none between options
+    flags = ["--config-name=train", "--config-dir", "mine"]
+    assert resume.with_the_run_to_resume([*line[1:3], *flags, line[3]]) == [*flags, *line]
     assert resume.with_the_run_to_resume(["seed=1"]) == ["seed=1"]
 
 

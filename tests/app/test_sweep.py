@@ -146,8 +146,9 @@ def test_a_sweep_goes_on_as_it_was_begun(tmp_path):
     OmegaConf.save(written, tmp_path / "multirun.yaml")
     resume = f"resume={tmp_path}"
     where = f"hydra.sweep.dir='{tmp_path}'"
-    line = with_the_sweep_to_resume([resume, "hydra.launcher.n_jobs=2"], "train")
-    assert line == ["--multirun", "seed=0,1", "hydra/launcher=a", where, "hydra.launcher.n_jobs=2"]
+    line = with_the_sweep_to_resume([resume, "hydra.launcher.n_jobs=2", "--config-dir", "mine"], "train")
+    options = ["seed=0,1", "hydra/launcher=a", where, "hydra.launcher.n_jobs=2"]
+    assert line == ["--multirun", "--config-dir", "mine", *options]
     with pytest.raises(ValueError, match=r"seed=2: .* only hydra options can be changed"):
         with_the_sweep_to_resume([resume, "seed=2"], "train")
     with pytest.raises(ValueError, match=r"is a sweep of train\.py: resume it there"):

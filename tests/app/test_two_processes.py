@@ -147,3 +147,13 @@ def test_torchrun_leaves_one_run(tmp_path, tiny):
     [folder] = tmp_path.iterdir()
     assert (folder / "summary.json").exists()
     assert (folder / ".hydra/config.yaml").exists()
+
+
+@pytest.mark.parametrize("processes", [2, 1])
+@pytest.mark.parametrize("resume", ["resume={}", "resume=auto hydra.run.dir={}"])
+def test_a_run_is_resumed_on_two_processes(processes, resume, tmp_path, tiny):
+    begun = ("trainer=ddp", "trainer.accelerator=cpu", f"trainer.devices={processes}", "trainer.max_steps=4")
+    run("train.py", *tiny, *begun, "logger=none", f"hydra.run.dir={tmp_path}")
+    run("train.py", *resume.format(tmp_path).split(), "trainer.devices=2", "trainer.max_steps=8")
+    assert json.loads((tmp_path / "summary.json").read_text())["step"] == 8
+    assert torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 8

@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Sequence
 
+from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
@@ -46,3 +47,12 @@ def value_of(arguments: Sequence[str], name: str) -> str | None:
         return str(OmegaConf.create({"value": value}).value)
     except OmegaConfBaseException:  # an interpolation, such as of the time, that only Hydra can resolve
         return str(value)
+
+
+def split_command_line(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The flags (``-m``, ``--config-dir FOLDER``) and the options (``name=value``) of a command line.
+
+    Hydra's parser accepts flags only before or after all of the options.
+    """
+    options = get_args_parser().parse_intermixed_args(arguments).overrides
+    return [argument for argument in arguments if argument not in options], options

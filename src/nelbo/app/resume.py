@@ -16,7 +16,7 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from nelbo.app.quoting import as_typed, quoted, value_of
+from nelbo.app.quoting import as_typed, quoted, split_command_line, value_of
 from nelbo.atomic_file import UNFINISHED, replacing
 
 CONFIG, OPTIONS, SUMMARY = ".hydra/config.yaml", ".hydra/overrides.yaml", "summary.json"
@@ -50,13 +50,14 @@ def with_the_run_to_resume(arguments: list[str]) -> list[str]:
     run_dir = Path(word)
     saved_config(run_dir)
     started_with = _options(run_dir)
+    flags, options = split_command_line(arguments)
     ours = ("resume", "hydra.run.dir", "hydra.output_subdir")
-    added = [a for a in arguments if a not in started_with and _name(a) not in ours]
+    added = [option for option in options if option not in started_with and _name(option) not in ours]
     for option in added:
         _refuse_a_change(option)
     folder = quoted(str(run_dir.resolve()))
     where = [f"resume={folder}", f"hydra.run.dir={folder}", "hydra.output_subdir=null"]
-    return [*started_with, *added, *where]
+    return [*flags, *started_with, *added, *where]
 
 
 def saved_config(run_dir: Path) -> DictConfig:
@@ -225,8 +226,6 @@ def _refuse_a_change(option: str) -> None:
     Raises:
         ValueError: naming it, and what is allowed.
     """
-    if option.startswith("-") or "=" not in option:
-        return  # a word for Hydra
     name = _name(option)
     if not ALLOWED.fullmatch(name):
         raise ValueError(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from nelbo.app.quoting import quoted
+from nelbo.app.quoting import quoted, split_command_line
 from nelbo.app.sweep.folder import FILE_NAME
 
 WORD = "resume="
@@ -26,8 +26,10 @@ def with_the_sweep_to_resume(arguments: Sequence[str], command: str) -> list[str
     folder = Path(named[-1].removeprefix(WORD)) if named else None
     if folder is None or not (folder / FILE_NAME).is_file():
         return list(arguments)
-    rest = [argument for argument in arguments if argument not in ("-m", "--multirun", *named)]
-    other = [argument for argument in rest if not argument.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    flags, options = split_command_line(arguments)
+    flags = [flag for flag in flags if flag not in ("-m", "--multirun")]
+    rest = [option for option in options if option not in named]
+    other = [option for option in rest if not option.lstrip("+~").startswith(("hydra.", "hydra/"))]
     if other:
         raise ValueError(f"{other[0]}: a sweep goes on as it was begun; only hydra options can be changed")
     hydra = OmegaConf.load(folder / FILE_NAME).hydra
@@ -39,6 +41,7 @@ def with_the_sweep_to_resume(arguments: Sequence[str], command: str) -> list[str
     before = [override for override in hydra.overrides.hydra if not override.startswith(replaced)]
     return [
         "--multirun",
+        *flags,
         *hydra.overrides.task,
         *before,
         f"hydra.sweep.dir={quoted(str(folder))}",
