@@ -9,13 +9,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
+from nelbo.app.build import build_sampler
 from nelbo.app.command import CONFIG_DIR
 from nelbo.app.labels import choose_denoise, choose_labels
 from nelbo.app.processes import start_processes
 from nelbo.app.sample import Drawer, sampling_chain
 from nelbo.app.trained import TrainedModel, read_model
 from nelbo.diffusion.chain import Chain
-from nelbo.evaluation.sample_metrics.images import as_seen
 
 BATCH = 360
 
@@ -41,7 +41,7 @@ def read(checkpoint: Path) -> TrainedModel:
 def make_drawer(config: DictConfig, model: TrainedModel) -> Drawer:
     """What draws samples by their numbers."""
     processes = start_processes("cpu", 1)
-    sampler, spacing = instantiate(config.sampler), instantiate(config.spacing)
+    sampler, spacing = build_sampler(config, model.spec), instantiate(config.spacing)
     chain: Chain = sampling_chain(config, model, sampler, spacing, processes)
     labels, denoise = choose_labels(config, model), choose_denoise(config, model)
     return Drawer(model, sampler, denoise, chain, labels, config.seed, processes.device)
@@ -50,4 +50,4 @@ def make_drawer(config: DictConfig, model: TrainedModel) -> Drawer:
 def draw(drawer: Drawer, model: TrainedModel, n: int) -> Tensor:
     """The first n samples, (n, C, H, W) uint8 pixels."""
     parts = [drawer(numbers.tolist()) for numbers in torch.arange(n).split(BATCH)]
-    return as_seen(torch.cat(parts))
+    return model.spec.to_pixels(torch.cat(parts))

@@ -208,6 +208,7 @@ assert all(
 
 # %%
 features = Pixels()
+RANGE = data.spec.range
 reference = make_reference(data, "train", features, cache=str(folder))
 floor = sample_quality(data.pick("test", 180).x0, reference, features)["fd_pixels"]
 
@@ -231,7 +232,7 @@ rows = []
 for name, spacing in spacings.items():
     chain = spacing.chain(schedule, 8)
     value = costs.total(chain.timesteps()) * unit.per_nat
-    rows.append((name, value, distance(DDIM(), chain), distance(Ancestral(), chain)))
+    rows.append((name, value, distance(DDIM(clip=RANGE), chain), distance(Ancestral(clip=RANGE), chain)))
 
 print(f"{'8 steps':18}{'bound':>10}{'fd, ddim':>16}{'fd, ancestral':>18}")
 for name, value, ddim, ancestral in rows:
@@ -276,7 +277,12 @@ assert worse - better > 2 * np.hypot(far, apart) / 2  # of means of four seeds
 
 # %%
 budgets = (5, 10, 20, 40)  # network evaluations
-samplers = {"ancestral": Ancestral(), "DDIM": DDIM(), "DPM-Solver++ (2M)": DPMSolverPP(), "Heun": Heun()}
+samplers = {
+    "ancestral": Ancestral(clip=RANGE),
+    "DDIM": DDIM(clip=RANGE),
+    "DPM-Solver++ (2M)": DPMSolverPP(clip=RANGE),
+    "Heun": Heun(clip=RANGE),
+}
 found, shown = {}, {}
 for name, sampler in samplers.items():
     for budget in budgets:

@@ -29,6 +29,7 @@ DEFAULTS = yaml.safe_load((CONF / "train.yaml").read_text())["defaults"]
 # what the composition root adds to the arguments of a file; the rest must be in the file
 SUPPLIED = {
     "schedule": {"half_bin"},
+    "sampler": {"data_range"},
     "decoder": {"levels"},
     "timesteps": {"num_steps"},
     "model": {"shape", "out_channels", "num_classes"},
@@ -36,7 +37,7 @@ SUPPLIED = {
     "lr_schedule": {"optimizer"},
     "trainer": {"callbacks", "logger"},
 }
-OFFERED_TO_CALLBACKS = {"sampler", "spacing", "features", "shape", "num_classes"}  # by these names
+OFFERED_TO_CALLBACKS = {"sampler", "spacing", "features", "spec", "num_classes"}  # by these names
 # where the components of a group live, and what they have in common
 HOMES = {
     "schedule": ("nelbo.diffusion.schedules", "NoiseSchedule"),

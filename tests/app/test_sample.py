@@ -58,7 +58,9 @@ def test_a_sample_depends_on_the_seed_and_its_number_alone(sampler, draw):
 
 def test_single_images_and_one_file_hold_the_same(draw):
     single, one = images_of(draw()), draw("format=npz")
-    assert np.array_equal(samples_of(one)[:, 0], single)
+    levels = samples_of(one)[:, 0]
+    assert (levels.dtype, levels.max() <= 16) == (np.uint8, True)
+    assert np.array_equal(np.round(255 / 16 * levels.astype(float)), single)
     left = {path.name for path in one.folder.iterdir()} - {".hydra"}
     assert left == {"grid.png", "sampling.json", "samples.npz"}
 
@@ -151,6 +153,7 @@ def test_what_was_interrupted_goes_on(image_format, draw, tmp_path, monkeypatch)
 def test_the_folder_says_what_was_drawn(draw):
     about = json.loads((draw("sampler=heun").folder / "sampling.json").read_text())
     assert about["sampler"]["_target_"].endswith("Heun")
+    assert (about["sampler"]["clip"], about["levels"], about["format"]) == ([-1.0, 1.0], 17, "png")
     assert about["timesteps"] == [333, 667, 1000]
 
 
@@ -178,7 +181,7 @@ MISTAKES = {
     "sampler.steps=1001": "steps=1001: the schedule has only 1000 timesteps",
     "n=0": "n=0 must be at least 1",
     "batch_size=0": "batch_size=0 must be at least 1",
-    "format=jpg": "format=jpg: expected one of png, npz, none",
+    "format=jpg": "format=jpg: expected one of auto, png, npz, none",
     "trajectory=film": "trajectory=film: expected one of none, gif, strip",
     "label=3": "label=3, but the model was trained without classes",
     "guidance=2": "guidance=2, but the model was trained without classes",

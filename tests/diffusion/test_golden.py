@@ -185,7 +185,12 @@ def test_errors_of_every_image_at_every_step(golden, predictions, clip, name):
 
 # ------------------------------------------------------------------ the samplers
 
-SAMPLERS = {"ancestral": Ancestral(), "ddim_eta0": DDIM(0.0), "ddim_eta1": DDIM(1.0)}
+RANGE = (-1.0, 1.0)
+SAMPLERS = {
+    "ancestral": Ancestral(clip=RANGE),
+    "ddim_eta0": DDIM(0.0, clip=RANGE),
+    "ddim_eta1": DDIM(1.0, clip=RANGE),
+}
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,8 @@ def test_a_sample_ends_with_what_is_predicted_last(make_sampler, steps):
 @pytest.mark.parametrize("dynamic_clip", [None, 0.9])
 def test_a_sample_does_not_depend_on_what_is_drawn_beside_it(make_sampler, dynamic_clip):
     schedule, denoise = CosineSchedule(50), gaussian_denoiser((3, 4, 4), 3.0, FixedSmall())
-    sampler, noise = make_sampler(steps=10, dynamic_clip=dynamic_clip), normal(11, 5, 3, 4, 4)
+    sampler = make_sampler(steps=10, clip=(-1.0, 1.0), dynamic_clip=dynamic_clip)
+    noise = normal(11, 5, 3, 4, 4)
 
     def sample(rows):
         return sampler.sample(denoise, chain_of(sampler, schedule), noise[0, rows], lambda i: noise[i, rows])
@@ -158,7 +159,7 @@ def test_every_spacing_can_be_walked(make_sampler, make_spacing, random_costs, s
         spacing.costs = random_costs(12)
     chain, noise = spacing.chain(CosineSchedule(12), steps), normal(steps + 1, 4, 3)
     denoise = gaussian_denoiser((3,), 0.5, FixedSmall())
-    x = make_sampler(steps=steps).sample(denoise, chain, noise[0], lambda i: noise[i])
+    x = make_sampler(steps=steps, data_range=(-1.0, 1.0)).sample(denoise, chain, noise[0], lambda i: noise[i])
     assert x.isfinite().all()
     assert x.abs().max() <= 1.0 + 1e-12
 

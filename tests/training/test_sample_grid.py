@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from nelbo.data.spec import DataSpec
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.decoders import GaussianDecoder
@@ -31,7 +32,8 @@ def visited(spacing, steps, T=20):
         denoiser=denoiser,
         device=torch.device("cpu"),
     )
-    grid = SampleGrid(DDIM(steps=steps), spacing, SHAPE, run_dir="unused", num_samples=4)
+    spec = DataSpec(SHAPE, levels=None, num_classes=None)
+    grid = SampleGrid(DDIM(steps=steps), spacing, spec, run_dir="unused", num_samples=4)
     assert grid.sample(module).shape == (4, *SHAPE)
     return seen[::-1]
 

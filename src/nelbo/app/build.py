@@ -22,6 +22,7 @@ from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.denoiser import Denoiser
 from nelbo.diffusion.losses import Loss
+from nelbo.diffusion.samplers import Sampler
 from nelbo.diffusion.schedules import NoiseSchedule
 from nelbo.diffusion.spacings import Spacing
 from nelbo.diffusion.variances import ReverseVariance
@@ -148,24 +149,33 @@ def extra_class(config: DictConfig, spec: DataSpec) -> int | None:
     return class_count(config, spec)
 
 
+def build_sampler(config: DictConfig, spec: DataSpec) -> Sampler:
+    """The sampler of a configuration, which by default clips x0_hat to the range of the data.
+
+    Raises:
+        ValueError: for options that are out of range.
+    """
+    return instantiate(config.sampler, data_range=spec.range)
+
+
 def build_callbacks(config: DictConfig, spec: DataSpec) -> list[Callback]:
     """The callbacks, in the order of the configuration; an entry set to null is left out.
 
-    One whose arguments have the names ``sampler``, ``spacing``, ``features``, ``shape`` or ``num_classes`` is
+    One whose arguments have the names ``sampler``, ``spacing``, ``features``, ``spec`` or ``num_classes`` is
     given them.
 
     Raises:
         ValueError: for a spacing that needs a trained model, or features that there are not of such data.
         OSError: for features whose weights cannot be downloaded.
     """
-    sampler = instantiate(config.sampler)
+    sampler = build_sampler(config, spec)
     spacing: Spacing = instantiate(config.spacing)
     spacing.refuse_missing_costs()
     offered: dict[str, Callable[[], Any]] = {
         "sampler": lambda: sampler,
         "spacing": lambda: spacing,
         "features": lambda: instantiate(config.features),
-        "shape": lambda: spec.shape,
+        "spec": lambda: spec,
         "num_classes": lambda: class_count(config, spec),
     }
     callbacks: list[Callback] = []
@@ -174,7 +184,8 @@ def build_callbacks(config: DictConfig, spec: DataSpec) -> list[Callback]:
             continue
         wanted = inspect.signature(get_object(node._target_)).parameters
         supplied = {name: make() for name, make in offered.items() if name in wanted}
-        callbacks.append(instantiate(node, **supplied))
+        # not as arguments of instantiate, which would make a configuration of the spec
+        callbacks.append(instantiate(node, _partial_=True)(**supplied))
     return callbacks
 
 

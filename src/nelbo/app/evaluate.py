@@ -165,12 +165,12 @@ def choose_bound(config: DictConfig, model: "TrainedModel", data: "DataModule") 
 
     from nelbo.diffusion.bound import VariationalBound
 
-    if config.clip and data.spec.levels is None:
+    if config.clip and data.spec.range is None:
         raise ValueError("clip=true needs data with a range, and this data is continuous")
     own = model.module.bound
     # a data set names its decoder, which is the model's own unless it was overruled
     decoder = instantiate(config.decoder, levels=data.spec.levels) if config.get("decoder") else own.decoder
-    return VariationalBound(own.chain, decoder, (-1.0, 1.0) if config.clip else None)
+    return VariationalBound(own.chain, decoder, data.spec.range if config.clip else None)
 
 
 def refuse_uneven_batches(data: "DataModule", devices: int) -> None:

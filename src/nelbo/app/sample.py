@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from nelbo.atomic_file import write_json
 
@@ -38,6 +38,7 @@ def sample(config: DictConfig) -> None:
     from hydra.utils import instantiate
 
     from nelbo.app.beside import fingerprint
+    from nelbo.app.build import build_sampler
     from nelbo.app.labels import choose_denoise, choose_labels
     from nelbo.app.processes import start_processes
     from nelbo.app.quiet import quieten_libraries
@@ -57,11 +58,13 @@ def sample(config: DictConfig) -> None:
         raise ValueError(f"trajectory={config.trajectory}: expected one of {', '.join(TRAJECTORIES)}")
     refuse_used_folder(Path(config.run_dir), "sample")
     model = read_model(config)
-    is_image = model.spec.is_image
-    sampler: Sampler = instantiate(config.sampler)
+    sampler = build_sampler(config, model.spec)
     spacing: Spacing = instantiate(config.spacing)
     features: Features | None = instantiate(config.features) if config.get("features") else None
-    if config.image_format == "none" and config.devices > 1:
+    image_format = config.image_format
+    if image_format == "auto":
+        image_format = "png" if model.spec.fits_png else "npz"
+    if image_format == "none" and config.devices > 1:
         raise ValueError("format=none needs devices=1: the samples of other processes would not be kept")
     labels = choose_labels(config, model)
     denoise = choose_denoise(config, model)
@@ -71,22 +74,23 @@ def sample(config: DictConfig) -> None:
     chain = sampling_chain(config, model, sampler, spacing, processes)
     about = {
         "weights": fingerprint(model.weights.network),
-        "sampler": OmegaConf.to_container(config.sampler),
+        "sampler": {**config.sampler, "clip": sampler.clip and list(sampler.clip)},
         "variance": type(model.module.denoiser.variance).__name__,
         "timesteps": chain.timesteps().tolist(),
         "label": config.label,
         "guidance": config.guidance,
         "seed": config.seed,
-        "format": config.image_format,
+        "levels": model.spec.levels,
+        "format": image_format,
     }
 
     def open_folder() -> SampleFolder:
-        return SampleFolder(Path(config.run_dir), about, config.image_format, is_image)
+        return SampleFolder(Path(config.run_dir), about, image_format, model.spec)
 
     # told by one process: the others might look when some of the files are there already
     missing = processes.share(lambda: open_folder().missing(config.n))
     folder, mine = open_folder(), missing[processes.rank :: processes.count]
-    shown = min(config.grid, config.n) if is_image else 0
+    shown = min(config.grid, config.n) if model.spec.is_image else 0
     wanted = config.n if features is not None else shown
     drawer = Drawer(model, sampler, denoise, chain, labels, config.seed, processes.device)
     kept: dict[int, Tensor] = {}
@@ -96,12 +100,12 @@ def sample(config: DictConfig) -> None:
                 numbers = mine[begin : begin + config.batch_size]
                 x0 = drawer(numbers)
                 folder.add(numbers, x0)
-                if config.image_format == "none":
+                if image_format == "none":
                     stored = folder.to_stored(x0)
                     kept |= {i: image for i, image in zip(numbers, stored, strict=True) if i < wanted}
                 progress(begin + len(numbers), len(mine))
         except KeyboardInterrupt:
-            if processes.rank == 0 and config.image_format != "none":
+            if processes.rank == 0 and image_format != "none":
                 again = as_typed("hydra.run.dir", str(folder.path))
                 print(f"what was drawn is kept; go on with the same command and {again}", file=sys.stderr)
             raise
@@ -203,13 +207,17 @@ def make_pictures(config: DictConfig, folder: "SampleFolder", drawer: Drawer, im
     if len(images) == 0:
         return
     numbers = list(range(len(images)))
-    pictures.grid(images).save(folder.path / "grid.png")
+    values = folder.spec.from_levels(images)
+    pictures.grid(folder.spec.to_pixels(values)).save(folder.path / "grid.png")
     if config.trajectory == "none":
         return
     frames: list[Tensor] = []
     numbers = numbers if config.trajectory == "gif" else numbers[:STRIP_ROWS]
-    last = drawer(numbers, watch=lambda step, xt, prediction: frames.append(folder.to_stored(xt)))
-    frames.append(folder.to_stored(last))
+
+    def keep(x: "Tensor") -> None:
+        frames.append(folder.spec.to_pixels(x).cpu())
+
+    keep(drawer(numbers, watch=lambda step, xt, prediction: keep(xt)))
     if config.trajectory == "gif":
         pictures.save_gif(folder.path / "trajectory.gif", frames)
     else:

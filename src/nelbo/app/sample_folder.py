@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nelbo.atomic_file import replacing, write_json
 from nelbo.dashboard import pictures
-from nelbo.evaluation.sample_metrics.images import as_seen
+from nelbo.data.spec import DataSpec
 
 ABOUT, TOGETHER = "sampling.json", "samples.npz"
 IMAGE_FORMATS = ("png", "npz", "none")
@@ -26,7 +26,7 @@ class SampleFolder:
         about: everything that a sample depends on besides its number.
         image_format: ``png``: a file for each sample; ``npz``: ``samples.npz`` at the end, of parts that are
             kept until then; ``none``: nothing but what is made of them.
-        is_image: whether samples are kept as pixels; other data is kept as it is.
+        spec: of the data, by which samples are stored.
 
     Raises:
         ValueError: for another format, or a folder with samples of another model or other options.
@@ -37,15 +37,18 @@ class SampleFolder:
         path: Path,
         about: Mapping[str, Any],
         image_format: str,
-        is_image: bool,
+        spec: DataSpec,
     ) -> None:
         if image_format not in IMAGE_FORMATS:
-            raise ValueError(f"format={image_format}: expected one of {', '.join(IMAGE_FORMATS)}")
-        if image_format == "png" and not is_image:
-            raise ValueError("format=png is for images, and this model's data is none: use format=npz")
+            raise ValueError(f"format={image_format}: expected one of auto, {', '.join(IMAGE_FORMATS)}")
+        if image_format == "png" and not spec.fits_png:
+            raise ValueError(
+                "format=png is for grey and RGB images of at most 256 levels, and this data has shape "
+                f"{spec.shape} and {spec.levels or 'continuous'} levels: use format=npz"
+            )
         self.path = path
         self.image_format = image_format
-        self.is_image = is_image
+        self.spec = spec
         self.parts = path / ("images" if image_format == "png" else "parts")
         self._claim(dict(about))
 
@@ -66,13 +69,14 @@ class SampleFolder:
             # there are many: to wait for the disk each time could take longer than to draw them
             with replacing(file, durable=False) as unfinished, unfinished.open("wb") as stream:
                 if self.image_format == "png":
-                    pictures.to_image(value).save(stream, format="PNG")
+                    pixels = self.spec.to_pixels(self.spec.from_levels(value[None]))[0]
+                    pictures.to_image(pixels).save(stream, format="PNG")
                 else:
                     np.save(stream, value.numpy())
 
     def to_stored(self, x0: Tensor) -> Tensor:
-        """Pixels of images, (B, C, H, W) uint8; other data as it is."""
-        return (as_seen(x0) if self.is_image else x0).cpu()
+        """Values (B, ...) as they are stored: level indices of quantised data, float32 of continuous data."""
+        return self.spec.to_levels(x0).cpu()
 
     def finish(self, n: int, label: Tensor | None) -> None:
         """Make one file of the parts, and of the samples that were in it before."""
@@ -103,7 +107,8 @@ class SampleFolder:
                     for i in numbers
                 ]
             )
-        return torch.stack([pictures.from_file(self._file(number)) for number in numbers])
+        pixels = torch.stack([pictures.from_file(self._file(number)) for number in numbers])
+        return self.spec.to_levels(pixels / 127.5 - 1.0)
 
     @cached_property
     def _finished(self) -> np.ndarray:

@@ -75,7 +75,7 @@ def write(model: "TrainedModel", folder: Path) -> None:
         model.module.denoiser,
         model.module.bound.chain.schedule,
         (spec.shape[1], spec.shape[2]),
-        clip=None if spec.levels is None else 1.0,
+        clip=None if spec.range is None else spec.range[1],
         config={k: v for k, v in (model.weights.config or {}).items() if k not in OF_THE_RUN},
         weights=model.weights.kind,
         step=model.weights.step,

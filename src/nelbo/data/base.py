@@ -95,17 +95,24 @@ class DataModule(LightningDataModule, ABC):
         """Hold the first example against what ``spec`` says.
 
         Raises:
-            ValueError: for one of another shape, or with values that are no level indices.
+            ValueError: for one of another shape, with values that are no level indices, or that cannot be
+                flipped.
         """
         x, spec = examples.fetch(torch.tensor([0]), 0).x0[0], self.spec
+        if self.flip and not spec.is_image:
+            raise ValueError(
+                f"data.flip=true mirrors images (C, H, W), and this data has shape {spec.shape}: "
+                "use data.flip=false"
+            )
         what = f"the {name} split of {type(self).__name__}"
         if tuple(x.shape) != tuple(spec.shape):
             raise ValueError(f"{what} has examples of shape {tuple(x.shape)}, and spec.shape is {spec.shape}")
         if spec.levels is None:
             return
-        if x.is_floating_point() or not 0 <= int(x.min()) <= int(x.max()) < spec.levels:
+        low, high = x.double().aminmax()  # in float64: torch has no extremes of uint16
+        if x.is_floating_point() or not 0 <= low <= high < spec.levels:
             raise ValueError(
-                f"{what} has {x.dtype} values of {x.min():g} to {x.max():g}; with spec.levels={spec.levels} "
+                f"{what} has {x.dtype} values of {low:g} to {high:g}; with spec.levels={spec.levels} "
                 f"they must be whole numbers from 0 to {spec.levels - 1}"
             )
 

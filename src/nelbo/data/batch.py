@@ -14,7 +14,7 @@ class Batch(NamedTuple):
     """
 
     x0: Tensor
-    """``(B, *shape)``: uint8 level indices, or float32 values."""
+    """``(B, *shape)``: level indices of an integer type, or float32 values."""
     label: Tensor | None
     """``(B,)`` int64; None if the data has no labels."""
     index: Tensor

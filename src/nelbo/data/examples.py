@@ -60,7 +60,7 @@ class TensorExamples(Examples):
     """Examples held in memory.
 
     Args:
-        x: ``(N, *shape)``, uint8 level indices or float32 values.
+        x: ``(N, *shape)``, level indices of an integer type, or float32 values.
         label: ``(N,)`` int64, or None.
     """
 
@@ -104,7 +104,7 @@ class RandomSubset(Examples):
 
 
 class Flipped(Examples):
-    """Images mirrored left to right, each with probability 1/2 in each epoch."""
+    """Images (C, H, W) mirrored left to right, each with probability 1/2 in each epoch."""
 
     def __init__(self, examples: Examples, seed: int) -> None:
         self.examples = examples
@@ -121,8 +121,11 @@ class Flipped(Examples):
     def fetch(self, indices: Tensor, epoch: int) -> Batch:
         """The images at ``indices``, those that are to be mirrored in ``epoch`` mirrored."""
         batch = self.examples.fetch(indices, epoch)
+        _, _, _, width = batch.x0.shape
         mirrored = _coin_tosses(len(self), self.seed, epoch)[indices]
-        return batch._replace(x0=torch.where(mirrored[:, None, None, None], batch.x0.flip(-1), batch.x0))
+        # by index: torch flips no uint16
+        other_way = batch.x0[..., torch.arange(width - 1, -1, -1)]
+        return batch._replace(x0=torch.where(mirrored[:, None, None, None], other_way, batch.x0))
 
 
 @lru_cache(maxsize=1)  # one toss for each example of the epoch: too many to repeat for each batch

@@ -3,21 +3,34 @@
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+MOST_LEVELS = 2**16
 
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Shape and quantisation of one example. Quantised values lie in [-1, 1].
+    """Shape and quantisation of one example.
+
+    Range, storage, default clipping and pictures of data and samples follow from it, here and nowhere else:
+
+    | levels | range | stored as | PNG file | picture |
+    | --- | --- | --- | --- | --- |
+    | 2 to 256 | [-1, 1] | uint8 levels | grey, RGB | the range is black to white |
+    | 257 to 65536 | [-1, 1] | uint16 levels | no | the range is black to white |
+    | None (continuous) | none | float32 values | no | the smallest to the largest value drawn |
 
     Args:
-        shape: ``(C, H, W)`` for images, ``(D,)`` for vectors.
+        shape: ``(C, H, W)`` for images, ``(D,)`` for vectors, ``(C, L)`` for series, ``(C, D, H, W)`` for
+            volumes.
         levels: number of equally spaced values, -1 and 1 among them; None if continuous.
         num_classes: labels are 0..num_classes-1; None if the data has no labels.
         class_names: name of each class, in the order of the labels; None if the classes have no names.
 
     Raises:
-        ValueError: if the names are not unique, or not one for each class.
+        ValueError: for fewer than 2 or more than 65536 levels, or names that are not unique, or not one for
+            each class.
     """
 
     shape: tuple[int, ...]
@@ -30,6 +43,8 @@ class DataSpec:
             raise ValueError(
                 f"spec.class_names must be {self.num_classes} different names, got {self.class_names}"
             )
+        if self.levels is not None and not 2 <= self.levels <= MOST_LEVELS:
+            raise ValueError(f"levels={self.levels} must be 2 to {MOST_LEVELS}, or None for continuous data")
 
     @property
     def dims(self) -> int:
@@ -40,6 +55,23 @@ class DataSpec:
     def is_image(self) -> bool:
         """Whether one example is a ``(C, H, W)`` image."""
         return len(self.shape) == 3
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """Smallest and largest value; None if continuous. By default samplers clip x0_hat to it."""
+        return None if self.levels is None else (-1.0, 1.0)
+
+    @property
+    def storage(self) -> torch.dtype:
+        """Smallest dtype that holds an example exactly: of level indices, or of continuous values."""
+        if self.levels is None:
+            return torch.float32
+        return torch.uint8 if self.levels <= 256 else torch.uint16
+
+    @property
+    def fits_png(self) -> bool:
+        """Whether a PNG file holds one example exactly: grey and RGB images of at most 256 levels."""
+        return self.is_image and self.shape[0] in (1, 3) and self.storage == torch.uint8
 
     @property
     def half_bin(self) -> float | None:
@@ -55,3 +87,28 @@ class DataSpec:
             return index
         # multiply before dividing: both ends of the range, and its middle, come out exactly
         return index.float() * 2.0 / (self.levels - 1) - 1.0
+
+    def to_levels(self, x: Tensor) -> Tensor:
+        """The inverse of :meth:`from_levels`: values -> nearest level indices, of dtype :attr:`storage`.
+
+        Values out of range become the first or the last level. Continuous values come back as float32.
+        """
+        if self.levels is None:
+            return x.float()
+        last = self.levels - 1
+        return (0.5 * last * (x + 1.0)).round().clamp(0, last).to(self.storage)
+
+    def as_stored(self, x: Tensor) -> Tensor:
+        """Values or level indices -> float32 values, as they are after being stored and read back."""
+        return self.from_levels(self.to_levels(x) if x.is_floating_point() else x)
+
+    def to_pixels(self, x: Tensor) -> Tensor:
+        """Pictures of image values: (B, C, H, W) -> (B, 1 or 3, H, W') uint8.
+
+        One channel is grey and three are RGB. Any other number of channels is drawn as grey pictures, one
+        channel next to the other, W' = C W. Continuous data is scaled by its extent in the whole batch.
+        """
+        low, high = self.range or (x.min(), x.max())
+        scale = 255.0 / max(float(high - low), 1e-30)
+        pixels = (scale * (x - low)).nan_to_num(0.0).round().clamp(0, 255).to(torch.uint8)
+        return pixels if self.shape[0] in (1, 3) else pixels.transpose(1, 2).flatten(2)[:, None]

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from nelbo.data.spec import DataSpec
 from nelbo.evaluation.sample_metrics.features import Inception, Pixels, TorchModule
-from nelbo.evaluation.sample_metrics.images import as_seen
+from nelbo.evaluation.sample_metrics.images import features_of
 
 
 class Halved(nn.Module):
@@ -27,20 +28,31 @@ def script(tmp_path):
     return str(tmp_path / "network.pt")
 
 
-def test_images_are_seen_as_they_are_saved():
-    levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
-    assert torch.equal(as_seen(levels / 127.5 - 1), levels)
-    assert torch.equal(as_seen(levels), levels)
-    assert as_seen(torch.tensor([[[[-7.0, 7.0, 0.001]]]])).tolist() == [[[[0, 255, 128]]]]
-    vector = torch.randn(3, 2)
-    assert as_seen(vector) is vector
+def images(channels: int, side: int, levels: int | None = 256) -> DataSpec:
+    return DataSpec(shape=(channels, side, side), levels=levels, num_classes=None)
+
+
+@pytest.mark.parametrize("levels", [17, 256, 1000, 65536])
+def test_features_of_values_are_those_of_the_stored_levels(levels):
+    spec = images(1, 3, levels)
+    x = 1.2 * torch.randn(5, *spec.shape, generator=torch.Generator().manual_seed(0))
+    stored = spec.to_levels(x)
+    seen = features_of(x, Pixels(), spec)
+    assert torch.equal(seen, features_of(stored, Pixels(), spec))
+    assert torch.equal(seen, spec.from_levels(stored).flatten(1))
+
+
+def test_features_of_continuous_data_are_its_values():
+    x = 5 * torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(features_of(x, Pixels(), images(3, 4, None)), x.flatten(1))
 
 
 def test_pixels_are_values():
     x = torch.tensor([[[[0, 255], [51, 204]]]], dtype=torch.uint8)
-    torch.testing.assert_close(Pixels()(x), torch.tensor([[-1.0, 1.0, -0.6, 0.6]]))
-    assert Pixels().dims((3, 4, 4)) == 48
-    assert Pixels().dims((2,)) == 2
+    expected = torch.tensor([[-1.0, 1.0, -0.6, 0.6]])
+    torch.testing.assert_close(features_of(x, Pixels(), images(1, 2)), expected)
+    assert Pixels().dims(images(3, 4)) == 48
+    assert Pixels().dims(DataSpec((2,), None, None)) == 2
 
 
 @pytest.mark.parametrize("pixels", [False, True])
@@ -48,9 +60,9 @@ def test_a_network_of_ones_own(script, pixels):
     x = torch.randint(256, (5, 3, 4, 4), dtype=torch.uint8)
     features = TorchModule(script, name="rows", pixels=pixels)
     seen = x.float() if pixels else x.float() / 127.5 - 1
-    torch.testing.assert_close(features(x), (0.5 * seen.mean(2)).flatten(1))
+    torch.testing.assert_close(features_of(x, features, images(3, 4)), (0.5 * seen.mean(2)).flatten(1))
     assert features.names.frechet == "fd_rows"
-    assert features.dims((3, 4, 4)) == 12
+    assert features.dims(images(3, 4)) == 12
 
 
 def test_a_network_by_its_name(monkeypatch, tmp_path):
@@ -58,7 +70,7 @@ def test_a_network_by_its_name(monkeypatch, tmp_path):
     torch.save({"weight": torch.tensor(2.0)}, tmp_path / "weights.pth")
     plain = TorchModule("torch.nn.Halved", pixels=True)
     loaded = TorchModule("torch.nn.Halved", str(tmp_path / "weights.pth"), pixels=True)
-    x = torch.randint(256, (5, 3, 4, 4), dtype=torch.uint8)
+    x = torch.rand(5, 3, 4, 4)
     torch.testing.assert_close(loaded(x), 4 * plain(x))
     assert loaded.key != plain.key
 
@@ -83,7 +95,9 @@ def test_a_network_that_is_none(script, tmp_path):
     with pytest.raises(ValueError, match="does not hold the weights of"):
         TorchModule("torch.nn.Identity", str(tmp_path / "text.pt"))
     with pytest.raises(ValueError, match="cannot take examples of shape"):
-        TorchModule(script).dims((2,))
+        TorchModule(script).dims(DataSpec((2,), None, None))
+    with pytest.raises(ValueError, match="pixels=true needs data with levels, and this is continuous data"):
+        TorchModule(script, pixels=True).dims(images(3, 4, None))
 
 
 # ----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from torchvision.utils import save_image
 from nelbo.data.base import DataModule
 from nelbo.data.examples import TensorExamples
 from nelbo.data.spec import DataSpec
-from nelbo.evaluation.sample_metrics import make_reference, sample_quality
+from nelbo.evaluation.sample_metrics import features_of, make_reference, sample_quality
 from nelbo.evaluation.sample_metrics.features import Inception
 
 N = 24  # the network takes a third of a second for each, four times
@@ -96,13 +96,14 @@ def test_grey_images_go_in_as_the_library_reads_them(weights, tmp_path):
     Image.fromarray(grey[0, 0].numpy()).save(tmp_path / "grey.png")
     as_read = ImagesPathDataset([tmp_path / "grey.png"])[0][None]
     features = Inception(weights)
-    assert torch.equal(features(grey), features(as_read))
+    values = features_of(grey, features, DataSpec((1, 32, 32), 256, None))
+    assert torch.equal(values, features(as_read / 127.5 - 1))
 
 
 def test_inception_is_for_images(weights):
     features = Inception(weights)
-    assert features.dims((1, 8, 8)) == 2048
+    assert features.dims(DataSpec((1, 8, 8), 256, None)) == 2048
     assert features.key.startswith("inception 2048 ")
-    for shape in ((2,), (4, 8, 8)):
+    for shape, levels in (((2,), None), ((4, 8, 8), 256), ((3, 8, 8), None)):
         with pytest.raises(ValueError, match="use features=pixels"):
-            features.dims(shape)
+            features.dims(DataSpec(shape, levels, None))

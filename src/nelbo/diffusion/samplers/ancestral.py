@@ -18,6 +18,7 @@ class Ancestral(Sampler):
         steps: see :class:`Sampler`.
         clip: see :class:`Sampler`.
         dynamic_clip: see :class:`Sampler`.
+        data_range: see :class:`Sampler`.
     """
 
     def step(self, xt: Tensor, prediction: Prediction, step: Step, noise: Tensor, walk: Walk) -> Tensor:

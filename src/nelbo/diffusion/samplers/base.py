@@ -11,7 +11,7 @@ from nelbo.diffusion.bound import Denoise
 from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.denoiser import Prediction
 from nelbo.diffusion.level import NoiseLevel, Step
-from nelbo.diffusion.samplers.clipping import checked_quantile, checked_range, dynamic_threshold
+from nelbo.diffusion.samplers.clipping import Clip, checked_quantile, checked_range, dynamic_threshold
 from nelbo.diffusion.samplers.walk import Visit, Walk
 
 Watch = Callable[[Step, Tensor, Prediction], None]
@@ -29,9 +29,11 @@ class Sampler(ABC):
 
     Args:
         steps: number of steps, for whoever makes the chain (see ``Spacing.chain``); all T where it is None.
-        clip: (low, high), the range that x0_hat is kept in at every step; None to leave it.
+        clip: (low, high), the range that x0_hat is kept in at every step; None to leave it; "auto" for
+            ``data_range``.
         dynamic_clip: quantile of |x0_hat| by which an example that is out of range is shrunk into it, see
             :func:`dynamic_threshold`; None to clamp it.
+        data_range: (low, high) of the data; None where it has none, such as continuous data.
 
     Raises:
         ValueError: when ``steps`` is below 1, or for a ``clip`` or ``dynamic_clip`` that is none.
@@ -43,13 +45,14 @@ class Sampler(ABC):
     def __init__(
         self,
         steps: int | None = None,
-        clip: tuple[float, float] | None = (-1.0, 1.0),
+        clip: Clip = "auto",
         dynamic_clip: float | None = None,
+        data_range: tuple[float, float] | None = None,
     ) -> None:
         if steps is not None and steps < 1:
             raise ValueError(f"sampler.steps={steps}: at least 1 step is needed")
         self.steps = steps
-        self.clip = checked_range(clip)
+        self.clip = checked_range(data_range if clip == "auto" else clip)
         self.dynamic_clip = checked_quantile(dynamic_clip, self.clip)
 
     @abstractmethod

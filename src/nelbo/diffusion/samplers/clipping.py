@@ -7,10 +7,13 @@ Saharia et al. 2022, section 2.3) first shrinks what is too large as a whole.
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor
 
 from nelbo.diffusion.level import per_example
+
+Clip = tuple[float, float] | Literal["auto"] | None
 
 
 def checked_range(clip: Sequence[float] | None) -> tuple[float, float] | None:
@@ -26,7 +29,7 @@ def checked_range(clip: Sequence[float] | None) -> tuple[float, float] | None:
     except (TypeError, ValueError):
         low = high = math.nan
     if not -math.inf < low < high < math.inf:
-        raise ValueError(f"sampler.clip={clip}: expected [low, high] with low < high, or null")
+        raise ValueError(f"sampler.clip={clip}: expected [low, high] with low < high, auto, or null")
     return low, high
 
 

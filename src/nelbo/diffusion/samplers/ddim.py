@@ -6,6 +6,7 @@ from torch import Tensor
 from nelbo.diffusion.denoiser import Prediction
 from nelbo.diffusion.level import Step, scale
 from nelbo.diffusion.samplers.base import Sampler
+from nelbo.diffusion.samplers.clipping import Clip
 from nelbo.diffusion.samplers.walk import Walk
 
 
@@ -17,6 +18,7 @@ class DDIM(Sampler):
         steps: see :class:`Sampler`.
         clip: see :class:`Sampler`.
         dynamic_clip: see :class:`Sampler`.
+        data_range: see :class:`Sampler`.
 
     Raises:
         ValueError: when ``eta`` is not inside [0, 1].
@@ -26,12 +28,13 @@ class DDIM(Sampler):
         self,
         eta: float = 0.0,
         steps: int | None = None,
-        clip: tuple[float, float] | None = (-1.0, 1.0),
+        clip: Clip = "auto",
         dynamic_clip: float | None = None,
+        data_range: tuple[float, float] | None = None,
     ) -> None:
         if not 0.0 <= eta <= 1.0:
             raise ValueError(f"sampler.eta={eta} must be inside [0, 1]")
-        super().__init__(steps, clip, dynamic_clip)
+        super().__init__(steps, clip, dynamic_clip, data_range)
         self.eta = eta
         self.is_random = eta > 0.0
 

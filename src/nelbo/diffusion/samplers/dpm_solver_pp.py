@@ -16,6 +16,7 @@ from nelbo.diffusion.denoiser import Prediction
 from nelbo.diffusion.level import Step, scale
 from nelbo.diffusion.process import diffuse, posterior
 from nelbo.diffusion.samplers.base import Sampler
+from nelbo.diffusion.samplers.clipping import Clip
 from nelbo.diffusion.samplers.walk import Visit, Walk
 
 
@@ -31,6 +32,7 @@ class DPMSolverPP(Sampler):
         steps: see :class:`Sampler`.
         clip: see :class:`Sampler`.
         dynamic_clip: see :class:`Sampler`.
+        data_range: see :class:`Sampler`.
     """
 
     memory = 1
@@ -40,10 +42,11 @@ class DPMSolverPP(Sampler):
         stochastic: bool = False,
         lower_order_final: bool = True,
         steps: int | None = None,
-        clip: tuple[float, float] | None = (-1.0, 1.0),
+        clip: Clip = "auto",
         dynamic_clip: float | None = None,
+        data_range: tuple[float, float] | None = None,
     ) -> None:
-        super().__init__(steps, clip, dynamic_clip)
+        super().__init__(steps, clip, dynamic_clip, data_range)
         self.stochastic = stochastic
         self.is_random = stochastic
         self.lower_order_final = lower_order_final

@@ -24,6 +24,7 @@ from nelbo.diffusion.denoiser import Prediction
 from nelbo.diffusion.level import NoiseLevel, Step, scale
 from nelbo.diffusion.process import diffuse
 from nelbo.diffusion.samplers.base import Sampler
+from nelbo.diffusion.samplers.clipping import Clip
 from nelbo.diffusion.samplers.walk import Walk
 
 
@@ -37,6 +38,7 @@ class Heun(Sampler):
         steps: see :class:`Sampler`.
         clip: see :class:`Sampler`.
         dynamic_clip: see :class:`Sampler`.
+        data_range: see :class:`Sampler`.
 
     Raises:
         ValueError: when ``sigma_max`` is not above 0.
@@ -48,12 +50,13 @@ class Heun(Sampler):
         self,
         sigma_max: float | None = 80.0,
         steps: int | None = None,
-        clip: tuple[float, float] | None = (-1.0, 1.0),
+        clip: Clip = "auto",
         dynamic_clip: float | None = None,
+        data_range: tuple[float, float] | None = None,
     ) -> None:
         if sigma_max is not None and not sigma_max > 0.0:
             raise ValueError(f"sampler.sigma_max={sigma_max} must be above 0, or null")
-        super().__init__(steps, clip, dynamic_clip)
+        super().__init__(steps, clip, dynamic_clip, data_range)
         self.sigma_max = math.inf if sigma_max is None else sigma_max
 
     def step(self, xt: Tensor, prediction: Prediction, step: Step, noise: Tensor, walk: Walk) -> Tensor:

@@ -1,7 +1,7 @@
 """Quality of samples: how far their features lie from those of the data."""
 
 from nelbo.evaluation.sample_metrics.features import Features
-from nelbo.evaluation.sample_metrics.images import as_seen, features_of
+from nelbo.evaluation.sample_metrics.images import features_of
 from nelbo.evaluation.sample_metrics.quality import quality, quality_ledger, sample_quality
 from nelbo.evaluation.sample_metrics.reference import Reference, make_reference
 from nelbo.evaluation.sample_metrics.tally import FeatureTally
@@ -10,7 +10,6 @@ __all__ = [
     "FeatureTally",
     "Features",
     "Reference",
-    "as_seen",
     "features_of",
     "make_reference",
     "quality",

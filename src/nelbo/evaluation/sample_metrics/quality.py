@@ -58,7 +58,7 @@ def sample_quality(
     """The metrics of samples that are all here, by name.
 
     Args:
-        images: (N, ...) values in [-1, 1], or uint8 pixels; on any device.
+        images: (N, ...) values, or level indices of an integer type; on any device.
         reference: of the data, made with the same features; its device is where features are made.
         features: by which they are compared.
         batch_size: images that go through the features at a time.
@@ -66,7 +66,7 @@ def sample_quality(
     device = reference.tally.sums.device
     tally = FeatureTally(reference.tally.dims, len(images), reference.pairwise, device)
     for index in torch.arange(len(images)).split(batch_size):
-        tally.add(features_of(images[index].to(device), features), index)
+        tally.add(features_of(images[index].to(device), features, reference.spec), index)
     return quality(tally, reference, features)
 
 

@@ -14,6 +14,7 @@ from nelbo.data.base import DataModule, SplitName
 from nelbo.data.examples import RandomSubset
 from nelbo.data.loader import Loader
 from nelbo.data.order import SequentialOrder
+from nelbo.data.spec import DataSpec
 from nelbo.evaluation import array_file
 from nelbo.evaluation.sample_metrics.features import Features
 from nelbo.evaluation.sample_metrics.images import features_of
@@ -31,11 +32,13 @@ class Reference:
         tally: of the features.
         about: everything that they depend on: data, split, number of examples, features, ...
         pairwise: how many examples were to be kept for the metrics that go pair by pair.
+        spec: of the data.
     """
 
     tally: FeatureTally
     about: Mapping[str, str]
     pairwise: int
+    spec: DataSpec
 
 
 def make_reference(
@@ -76,13 +79,14 @@ def make_reference(
         "data": type(data).__name__,
         "split": split,
         "shape": "x".join(map(str, spec.shape)),
+        "levels": str(spec.levels or "continuous"),
         "examples": f"{size} of {available}",
         "content": _content(data, split),
         "features": features.key,
         "pairwise": str(min(pairwise, size)),
     }
     path = _file(cache_folder(cache), about)
-    tally = FeatureTally(features.dims(spec.shape), size, pairwise, device)
+    tally = FeatureTally(features.dims(spec), size, pairwise, device)
     # a process that found the file must not leave alone those that did not
     missing = torch.tensor([0.0 if _read(path, about, tally) else 1.0], device=device)
     add_over_ranks(missing)
@@ -92,7 +96,7 @@ def make_reference(
         tally.add_over_ranks(add_over_ranks)
         if position[0] == 0:
             _write(path, about, tally)
-    return Reference(tally, about, pairwise)
+    return Reference(tally, about, pairwise, spec)
 
 
 def cache_folder(given: str | None) -> Path:
@@ -114,7 +118,7 @@ def _measure(
     mine, done = sum(map(len, order.batches(0))), 0
     for batch in Loader(examples, order, data.num_workers):
         batch = data.on_after_batch_transfer(batch.to(tally.sums.device))
-        tally.add(features_of(batch.x0, features), batch.index)
+        tally.add(features_of(batch.x0, features, data.spec), batch.index)
         done += len(batch.x0)
         progress(done, mine)
 

@@ -15,7 +15,7 @@ def draw(
     spacing: Spacing,
     shape: tuple[int, ...],
     index: Tensor,
-    num_classes: int | None,
+    label: Tensor | None,
     seed: int,
 ) -> Tensor:
     """Samples (B, *shape) in values, each a function of the seed and its number.
@@ -28,7 +28,7 @@ def draw(
         spacing: of its steps.
         shape: of one sample.
         index: (B,) numbers of the samples.
-        num_classes: of a conditional model, whose samples go through the classes in turn.
+        label: (B,) classes of the samples; None for an unconditional model.
         seed: of the noise.
     """
     like = torch.zeros(len(index), *shape, device=pl_module.device)
@@ -36,7 +36,7 @@ def draw(
     chain = pl_module.bound.chain
     if (sampler.steps or chain.num_steps) < chain.num_steps:
         chain = spacing.chain(chain.schedule, sampler.steps)
-    label = None if num_classes is None else index.to(pl_module.device) % num_classes
+    label = None if label is None else label.to(pl_module.device)
     return sampler.sample(
         pl_module.denoiser, chain, xT=noise.draw(), noise=lambda _: noise.draw(), label=label
     )

@@ -7,9 +7,9 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from nelbo.dashboard import pictures, wandb_charts
+from nelbo.data.spec import DataSpec
 from nelbo.diffusion.samplers import Sampler
 from nelbo.diffusion.spacings import Spacing
-from nelbo.evaluation.sample_metrics.images import as_seen
 from nelbo.training.callbacks.draw import draw
 from nelbo.training.module import DiffusionModule
 
@@ -23,7 +23,7 @@ class SampleGrid(Callback):
     Args:
         sampler: draws the samples.
         spacing: of the sampler's steps.
-        shape: of one example.
+        spec: of the data.
         run_dir: the run's folder.
         num_samples: how many, at best a square number.
         num_classes: of a conditional model, whose samples go through the classes in turn.
@@ -34,7 +34,7 @@ class SampleGrid(Callback):
         self,
         sampler: Sampler,
         spacing: Spacing,
-        shape: tuple[int, ...],
+        spec: DataSpec,
         run_dir: str,
         num_samples: int = 36,
         num_classes: int | None = None,
@@ -42,7 +42,7 @@ class SampleGrid(Callback):
     ) -> None:
         self.sampler = sampler
         self.spacing = spacing
-        self.shape = shape
+        self.spec = spec
         self.folder = Path(run_dir) / "samples"
         self.num_samples = num_samples
         self.num_classes = num_classes
@@ -51,7 +51,7 @@ class SampleGrid(Callback):
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw and save the grid. At the start of the epoch, for at its end the average is swapped out."""
         assert isinstance(pl_module, DiffusionModule)
-        if len(self.shape) != 3 or self.num_samples == 0 or not trainer.is_global_zero:
+        if not self.spec.is_image or self.num_samples == 0 or not trainer.is_global_zero:
             return
         images = self.sample(pl_module)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,8 @@ class SampleGrid(Callback):
             wandb_charts.log_image(logger, "samples", path)
 
     def sample(self, pl_module: DiffusionModule) -> Tensor:
-        """The samples as pixels, (num_samples, C, H, W) uint8, on the CPU."""
+        """Pictures of the samples, (num_samples, 1 or 3, H, W') uint8, on the CPU."""
         index = torch.arange(self.num_samples)
-        x0 = draw(pl_module, self.sampler, self.spacing, self.shape, index, self.num_classes, self.seed)
-        return as_seen(x0).cpu()
+        label = None if self.num_classes is None else index % self.num_classes
+        x0 = draw(pl_module, self.sampler, self.spacing, self.spec.shape, index, label, self.seed)
+        return self.spec.to_pixels(x0).cpu()

@@ -6,10 +6,13 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from nelbo.atomic_file import write_json
 from nelbo.dashboard.progress import counted
 from nelbo.data.base import DataModule, SplitName
+from nelbo.data.proportions import proportional_labels
+from nelbo.data.spec import DataSpec
 from nelbo.diffusion.samplers import Sampler
 from nelbo.diffusion.spacings import Spacing
 from nelbo.evaluation.sample_metrics import (
@@ -39,7 +42,7 @@ class SampleQuality(Callback):
         sampler: draws the samples.
         spacing: of the sampler's steps.
         features: by which samples and data are compared.
-        shape: of one example.
+        spec: of the data.
         run_dir: the run's folder.
         num_samples: how many; figures are comparable only where it is the same.
         every: validations between two measurements. The last one of a training is never left out.
@@ -49,7 +52,8 @@ class SampleQuality(Callback):
             recall; 0 for none of these.
         batch_size: samples drawn at a time, on each rank.
         cache: folder for features of the data; None for $NELBO_CACHE, or else ~/.cache/nelbo.
-        num_classes: of a conditional model, whose samples go through the classes in turn.
+        num_classes: of a conditional model, whose samples have classes in the proportions of the training
+            split; None for an unconditional model.
         seed: of the noise.
 
     Raises:
@@ -61,7 +65,7 @@ class SampleQuality(Callback):
         sampler: Sampler,
         spacing: Spacing,
         features: Features,
-        shape: tuple[int, ...],
+        spec: DataSpec,
         run_dir: str,
         num_samples: int = 1000,
         every: int = 1,
@@ -80,8 +84,8 @@ class SampleQuality(Callback):
         self.sampler = sampler
         self.spacing = spacing
         self.features = features
-        self.dims = features.dims(shape)
-        self.shape = shape
+        self.dims = features.dims(spec)
+        self.spec = spec
         self.path = Path(run_dir) / FILE_NAME
         self.num_samples = num_samples
         self.every = every
@@ -140,14 +144,25 @@ class SampleQuality(Callback):
                 progress,
             )
 
+    def _labels(self, trainer: Trainer) -> Tensor | None:
+        """The class of each sample, (num_samples,)."""
+        if self.num_classes is None:
+            return None
+        data: DataModule = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        label = data.split("train").label
+        assert label is not None, "a conditional model has data with labels"
+        return proportional_labels(label.bincount(minlength=self.num_classes), self.num_samples)
+
     def _measure(
         self, trainer: Trainer, pl_module: DiffusionModule, reference: Reference
     ) -> dict[str, float]:
         tally = FeatureTally(self.dims, self.num_samples, self.pairwise, pl_module.device)
+        labels = self._labels(trainer)
         mine = torch.arange(trainer.global_rank, self.num_samples, trainer.world_size)
         for index in mine.split(self.batch_size):
-            x0 = draw(pl_module, self.sampler, self.spacing, self.shape, index, self.num_classes, self.seed)
-            tally.add(features_of(x0, self.features), index)
+            label = None if labels is None else labels[index]
+            x0 = draw(pl_module, self.sampler, self.spacing, self.spec.shape, index, label, self.seed)
+            tally.add(features_of(x0, self.features, self.spec), index)
         tally.add_over_ranks(partial(add_over_ranks, trainer))
         # one process is enough, and many at once would be in each other's way
         metrics = quality(tally, reference, self.features) if trainer.is_global_zero else {}

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nelbo.data.spec import DataSpec
+
 
 @dataclass(frozen=True)
 class MetricNames:
@@ -46,14 +48,18 @@ class Features(ABC):
         """Features (B, F) on the device of their examples.
 
         Args:
-            x: (B, C, H, W) uint8 pixels of images, (B, D) values of data that is none.
+            x: (B, *shape) float32 values, of quantised data on its levels in [-1, 1].
         """
 
-    def dims(self, shape: tuple[int, ...]) -> int:
-        """F, for examples of a shape: found by trying.
+    def dims(self, spec: DataSpec) -> int:
+        """F, for examples of a kind: found by trying.
 
         Raises:
             ValueError: when there are no such features of such examples.
         """
-        kind = torch.uint8 if len(shape) == 3 else torch.float32
-        return self(torch.zeros(1, *shape, dtype=kind)).shape[1]
+        return self(torch.zeros(1, *spec.shape)).shape[1]
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """Values (B, C, H, W) in [-1, 1] as uint8 pixels, for networks that take these; exact for 256 levels."""
+    return (127.5 * (x + 1.0)).round().clamp(0, 255).to(torch.uint8)

@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from nelbo.data.spec import DataSpec
 from nelbo.evaluation.fingerprint import fingerprint
-from nelbo.evaluation.sample_metrics.features.base import Features, MetricNames
+from nelbo.evaluation.sample_metrics.features.base import Features, MetricNames, to_uint8
 
 LAYER = "2048"
 
@@ -31,17 +32,22 @@ class Inception(Features):
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, 2048) float32; grey images go in as colour images with three equal channels.
+        """(B, 2048) float32; grey images go in as colour images with three equal channels."""
+        return self._network.to(x.device)(to_uint8(x).expand(-1, 3, -1, -1))[0]
+
+    def dims(self, spec: DataSpec) -> int:
+        """2048.
 
         Raises:
-            ValueError: for anything but grey and RGB images.
+            ValueError: for anything but grey and RGB images with a range.
         """
-        if x.dtype != torch.uint8 or x.ndim != 4 or x.shape[1] not in (1, 3):
+        if not spec.is_image or spec.shape[0] not in (1, 3) or spec.range is None:
+            kind = "continuous data" if spec.range is None else "data"
             raise ValueError(
-                "features=inception is for grey and RGB images, and this data has shape "
-                f"{tuple(x.shape[1:])}: use features=pixels"
+                f"features=inception is for grey and RGB images of levels, and this is {kind} of shape "
+                f"{spec.shape}: use features=pixels"
             )
-        return self._network.to(x.device)(x.expand(-1, 3, -1, -1))[0]
+        return int(LAYER)
 
 
 def _load(weights_path: str | None) -> nn.Module:

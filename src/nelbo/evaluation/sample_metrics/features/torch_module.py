@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from nelbo.data.spec import DataSpec
 from nelbo.evaluation.fingerprint import fingerprint
-from nelbo.evaluation.sample_metrics.features.base import Features, MetricNames
+from nelbo.evaluation.sample_metrics.features.base import Features, MetricNames, to_uint8
 
 
 class TorchModule(Features):
@@ -20,7 +21,8 @@ class TorchModule(Features):
         path: a TorchScript file, or the dotted path of an ``nn.Module`` that is made without arguments.
         weights_path: file with the state dict of such a module; None for those that it is made with.
         name: in the metrics' names, such as ``fd_<name>``.
-        pixels: the network takes uint8 images of 0..255; otherwise it takes float32 values in [-1, 1].
+        pixels: the network takes uint8 images of 0..255; otherwise it takes float32 values, of quantised data
+            in [-1, 1].
 
     Raises:
         ValueError: when there is no such network, or its weights do not fit.
@@ -50,10 +52,8 @@ class TorchModule(Features):
         Raises:
             ValueError: when the network cannot take such examples.
         """
-        if x.dtype == torch.uint8 and not self.pixels:
-            x = 2.0 * x.float() / 255.0 - 1.0
         try:
-            output = self._network.to(x.device)(x)
+            output = self._network.to(x.device)(to_uint8(x) if self.pixels else x)
         except RuntimeError as error:
             raise ValueError(
                 f"features=module: the network cannot take examples of shape {tuple(x.shape[1:])} ({error}); "
@@ -61,6 +61,16 @@ class TorchModule(Features):
             ) from error
         first = output[0] if isinstance(output, tuple | list) else output
         return first.flatten(1).float()
+
+    def dims(self, spec: DataSpec) -> int:
+        """F, found by trying.
+
+        Raises:
+            ValueError: when the network cannot take such examples, or takes pixels and the data has no range.
+        """
+        if self.pixels and spec.range is None:
+            raise ValueError("features.pixels=true needs data with levels, and this is continuous data")
+        return super().dims(spec)
 
 
 def _script(path: str) -> nn.Module:
