@@ -57,11 +57,11 @@ def _no_account():
     os.environ.update(before)
 
 
-def compose_train(*overrides: str, run_dir: Path | str = "unused") -> DictConfig:
-    """What ``python train.py <overrides>`` composes."""
+def compose_train(*overrides: str, run_dir: Path | str = "unused", command: str = "train") -> DictConfig:
+    """What ``python train.py <overrides>``, or another command, composes."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return hydra_compose("train", overrides=[*overrides, f"run_dir={run_dir}"])
+        return hydra_compose(command, overrides=[*overrides, f"run_dir={run_dir}"])
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,8 @@ follow. Each node of the configuration is instantiated once, here.
 """
 
 import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ from nelbo.diffusion.schedules import NoiseSchedule
 from nelbo.diffusion.spacings import Spacing
 from nelbo.diffusion.variances import ReverseVariance
 from nelbo.evaluation.estimators import BoundEstimator
-from nelbo.evaluation.units import unit_of
+from nelbo.evaluation.units import Unit, unit_of
 from nelbo.training.callbacks.checkpoint_file import DurableCheckpointIO
+from nelbo.training.errors import NonFiniteLossError
 from nelbo.training.module import DiffusionModule
 
 # of the network alone; as Lightning spells them. Others would round timesteps and the bound itself
@@ -78,6 +80,51 @@ def build_module(config: DictConfig, spec: DataSpec) -> DiffusionModule:
         seed=config.seed,
         config=plain(config),
     )
+
+
+def check_network(module: DiffusionModule, spec: DataSpec) -> None:
+    """Evaluate the network once, on two examples of zeros, before anything is trained.
+
+    Raises:
+        ValueError: for a network that fails, or whose output has another shape than it should.
+    """
+    network, variance = module.denoiser.network, module.denoiser.variance
+    expected = (2, spec.shape[0] * variance.channels, *spec.shape[1:])
+    label = torch.zeros(2, dtype=torch.long) if module.conditional else None
+    name = f"model._target_={type(network).__module__}.{type(network).__qualname__}"
+    network.eval()
+    try:
+        with torch.no_grad():
+            # forward, because a call would compile the network where compile=true
+            output = network.forward(torch.zeros(2, *spec.shape), torch.full((2,), 500.0), label)
+    except Exception as error:  # a network may raise anything
+        raise ValueError(
+            f"{name}: the network fails on examples of shape {spec.shape} ({type(error).__name__}: {error})"
+        ) from error
+    finally:
+        network.train()
+    found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+    if found != expected:
+        raise ValueError(
+            f"{name}: the network returns {found} for two examples of shape {spec.shape}; expected "
+            f"{expected}, where the second number is the argument out_channels"
+        )
+
+
+def check_bound_is_finite(metrics: Mapping[str, float], unit: Unit) -> None:
+    """Refuse to report a bound that is NaN or infinite.
+
+    Raises:
+        NonFiniteLossError: naming the metric.
+    """
+    for split in ("val", "test"):
+        for part in (unit.metric, "L_0", "L_t", "L_T"):
+            value = metrics.get(f"{split}/{part}", 0.0)
+            if not math.isfinite(value):
+                raise NonFiniteLossError(
+                    f"{split}/{part} is {value}: the model has diverged; try a lower optimizer.lr or "
+                    "trainer.gradient_clip_val"
+                )
 
 
 def build_estimator(config: DictConfig, name: str) -> BoundEstimator:
@@ -204,19 +251,11 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[L
         ValueError: for options that cannot work, or a GPU that is not there.
     """
     precision = PRECISIONS.get(config.trainer.precision, config.trainer.precision)
-    if precision not in PRECISIONS.values():
-        raise ValueError(
-            f"trainer.precision={precision}: timesteps and the bound itself have a precision of their own; "
-            "for the network use 32-true, bf16-mixed or 16-mixed"
-        )
     if precision == "16-mixed" and config.trainer.gradient_clip_val and config.optimizer.get("fused"):
         raise ValueError(
             "trainer.precision=16-mixed scales gradients, which a fused optimizer undoes after they were "
             "clipped: use optimizer.fused=false, or bf16-mixed"
         )
-    for name in ("log_every_n_steps", "val_check_interval", "accumulate_grad_batches"):
-        if config.trainer[name] < 1:
-            raise ValueError(f"trainer.{name}={config.trainer[name]} must be at least 1")
     if config.trainer.accelerator == "cuda" and not torch.cuda.is_available():
         raise ValueError("trainer.accelerator=cuda, but there is no GPU: use trainer=cpu")
     options: dict[str, Any] = {}

@@ -25,6 +25,7 @@ from nelbo.app.used_folder import refuse_before_hydra_writes
 
 CONFIG_DIR = Path(__file__).parents[3] / "conf"
 TRACEBACK = "HYDRA_FULL_ERROR"
+_SHOWS_WHERE = f" ({TRACEBACK}=1 shows where)"
 # What a person types, and what it is in the configuration: in evaluate.yaml an experiment is only a name, in
 # sample.yaml a format is that of the images. Hydra would take both for choices of the groups of these names.
 SPOKEN = {
@@ -32,8 +33,7 @@ SPOKEN = {
     "evaluate": {"experiment": "trained_as", "format": "format@checkpoint_format"},
     "sample": {"experiment": "trained_as", "format": "image_format"},
 }
-NUMBERS_OR_WORDS = ("trainer.devices",)  # Lightning takes auto and lists as well
-NUMBERS_OR_NULL = ("steps", "max_examples", "label", "guidance", "sampler.steps", "estimator.max_evaluations")
+MAX_LENGTH = 500  # of an error message, in characters
 
 WITHOUT_WORKERS = (
     "data.num_workers=0 fetches in the main process; if workers are needed, give them more memory or shared "
@@ -75,9 +75,10 @@ def run(config_name: str, job: Callable[[DictConfig], float | None]) -> None:
 
 def _checked(config: DictConfig, config_name: str, job: Callable[[DictConfig], float | None]) -> float | None:
     """A function of this module, for a launcher that pickles a task pickles all that it names."""
-    default = composed_without_options(config_name)
-    _refuse_words_for_numbers(config, default, "")
-    _refuse_choices_of_training(config, default, config_name)
+    from nelbo.app.options import check_options
+
+    _refuse_choices_of_training(config, composed_without_options(config_name), config_name)
+    check_options(config, config_name)
     tell_the_folder()
     with launcher:
         return job(config)
@@ -110,10 +111,26 @@ def _or_one_line(action: Callable[[], object], config_name: str, wants_traceback
 
 
 def one_line(error: BaseException, config_name: str) -> str:
-    """What went wrong and what would be right, without the wrapping of the libraries in between."""
+    """What went wrong and what would be right, without the wrapping of the libraries in between.
+
+    The start and the end of what is too long to read, such as the output of a compiler.
+    """
+    line = _one_line(error, config_name)
+    if len(line) <= MAX_LENGTH:
+        return line
+    hint = f" ({TRACEBACK}=1 shows all of it)"
+    return f"{line[: MAX_LENGTH // 2]} ... {line.removesuffix(_SHOWS_WHERE)[-MAX_LENGTH // 4 :]}{hint}"
+
+
+def _one_line(error: BaseException, config_name: str) -> str:
+    component = ""
     while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        key = re.search(r"^full_key: (.+)$", str(error), re.MULTILINE)
+        component = key[1] if key else component
         error = error.__cause__
     message = " ".join(str(error).split())
+    if component and not message.startswith(component.partition(".")[0]):
+        message = f"{component}: {message}"
     if message.startswith("DataLoader worker (pid"):
         return f"a process that fetches data died ({message}): {WITHOUT_WORKERS}"
     if isinstance(error, OverrideParseException):
@@ -128,7 +145,7 @@ def one_line(error: BaseException, config_name: str) -> str:
     if is_ours or isinstance(error, ValueError | OSError | ImportError):
         return message
     # not written for a user: name it, and say how to see more
-    return f"{type(error).__name__}: {message} ({TRACEBACK}=1 shows where)"
+    return f"{type(error).__name__}: {message}{_SHOWS_WHERE}"
 
 
 def _unreadable_option(override: str) -> str:
@@ -159,33 +176,6 @@ def _misspelt_option(message: str, config_name: str) -> str | None:
     where = f" in {'.'.join(parents)}" if parents else ""
     hint = f" (did you mean {close[0]}?)" if close else ""
     return f"there is no option {name}{where}{hint}; there are: {', '.join(choices) or 'none'}"
-
-
-def _refuse_words_for_numbers(given: DictConfig, default: DictConfig, prefix: str) -> None:
-    """Refuse options that are words where the default is a number: such mistakes surface late, or never.
-
-    Raises:
-        ValueError: naming the first of them.
-    """
-    for key in map(str, given):
-        unknown = OmegaConf.is_interpolation(given, key) or OmegaConf.is_missing(given, key)
-        if unknown or key not in default or f"{prefix}{key}" in NUMBERS_OR_WORDS:
-            continue
-        value, usual = given[key], default[key]
-        if usual is None and f"{prefix}{key}" in NUMBERS_OR_NULL:
-            usual = 0.0
-        if isinstance(value, DictConfig) and isinstance(usual, DictConfig):
-            _refuse_words_for_numbers(value, usual, f"{prefix}{key}.")
-        elif isinstance(value, str) and isinstance(usual, DictConfig) and "_target_" in usual:
-            raise ValueError(
-                f"{prefix}{key}={value}: expected options; what is chosen has its group before it, as in "
-                f"estimator@{key}={value}"
-            )
-        elif isinstance(usual, int | float) and isinstance(value, str):
-            expected = "true or false" if isinstance(usual, bool) else "a number"
-            raise ValueError(f"{prefix}{key}={value}: expected {expected}")
-        elif type(usual) is int and isinstance(value, float):
-            raise ValueError(f"{prefix}{key}={value}: expected a whole number")
 
 
 def _refuse_choices_of_training(given: DictConfig, default: DictConfig, config_name: str) -> None:

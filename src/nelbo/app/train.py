@@ -5,7 +5,7 @@ import signal
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -71,6 +71,10 @@ def train(config: DictConfig) -> float | None:
     callbacks = [*build.build_callbacks(config, data.spec), stopwatch]
     data.prepare_data()
     data.setup()  # missing or broken data shows now, and not at the end of the training that needs it
+    subsets = {split: most for split, most in config.get("max_examples", {}).items() if most is not None}
+    for split, most in subsets.items():
+        data.limit(split, most)
+    build.check_network(module, data.spec)
     loggers = build.build_loggers(config, run_dir)
     try:  # from here on a W&B run is open, and must be ended whatever happens
         trainer = build.build_trainer(config, callbacks, loggers)
@@ -83,8 +87,9 @@ def train(config: DictConfig) -> float | None:
         metrics |= _metrics(trainer) | {"train_seconds": round(stopwatch.seconds, 1)}
         trainer.test(module, datamodule=data, verbose=False)
         metrics |= _metrics(trainer)
+        build.check_bound_is_finite(metrics, module.unit)
         if trainer.is_global_zero:
-            _write_summary(run_dir, metrics, data, module, trainer)
+            _write_summary(run_dir, metrics, data, module, trainer, subsets)
     except Interrupted as stop:
         if trainer.is_global_zero:
             print(f"stopped at step {stop.step}{resume.how_to_go_on(run_dir)}", file=sys.stderr)
@@ -122,6 +127,7 @@ def _write_summary(
     data: "DataModule",
     module: "DiffusionModule",
     trainer: "Trainer",
+    max_examples: dict[str, int],
 ) -> None:
     from nelbo.evaluation import example_table
     from nelbo.evaluation.ledger import arithmetic, make_ledger
@@ -142,7 +148,9 @@ def _write_summary(
         estimator=module.test_estimator,
         estimate=module.tally.estimate(),
     )
-    summary = {**metrics, "step": trainer.global_step, "ledger": ledger.to_dict()}
+    summary: dict[str, Any] = {**metrics, "step": trainer.global_step, "ledger": ledger.to_dict()}
+    if max_examples:
+        summary["max_examples"] = max_examples  # the bounds are those of subsets
     tally = module.tally
     example_table.write(run_dir / example_table.FILE_NAME, tally.groups.columns, tally.example_table())
     write_json(run_dir / "summary.json", summary)

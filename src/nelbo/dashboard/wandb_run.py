@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from nelbo.dashboard.wandb_guard import GuardedWandbLogger
+from nelbo.option_types import PositiveFloat
 
 
 def wandb_logger(
@@ -27,8 +28,8 @@ def wandb_logger(
     group: str | None = None,
     tags: list[str] | None = None,
     entity: str | None = None,
-    init_timeout: float = 20.0,
-    finish_timeout: float = 60.0,
+    init_timeout: PositiveFloat = 20.0,
+    finish_timeout: PositiveFloat = 60.0,
 ) -> GuardedWandbLogger:
     """Start a run, on rank 0 alone, and return its logger. A folder has one run: a second start continues it.
 

@@ -12,6 +12,7 @@ from nelbo.data.examples import Examples, Flipped, RandomSubset
 from nelbo.data.loader import Loader
 from nelbo.data.order import SequentialOrder, ShuffledOrder
 from nelbo.data.spec import DataSpec
+from nelbo.option_types import NonNegativeInt, PositiveInt, Seed
 
 SplitName = Literal["train", "val", "test"]
 
@@ -26,10 +27,10 @@ _SPLITS_OF_STAGE: dict[str, tuple[SplitName, ...]] = {
 class Loading(TypedDict, total=False):
     """What every data module takes beside its own arguments: see :class:`DataModule`."""
 
-    batch_size: int
-    eval_batch_size: int
-    num_workers: int
-    seed: int
+    batch_size: PositiveInt
+    eval_batch_size: PositiveInt
+    num_workers: NonNegativeInt
+    seed: Seed
 
 
 class DataModule(LightningDataModule, ABC):
@@ -51,7 +52,12 @@ class DataModule(LightningDataModule, ABC):
     """
 
     def __init__(
-        self, *, batch_size: int = 128, eval_batch_size: int = 512, num_workers: int = 0, seed: int = 0
+        self,
+        *,
+        batch_size: PositiveInt = 128,
+        eval_batch_size: PositiveInt = 512,
+        num_workers: NonNegativeInt = 0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
         self.batch_size = batch_size

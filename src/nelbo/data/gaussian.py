@@ -7,6 +7,7 @@ import torch
 from nelbo.data.base import DataModule, Loading, SplitName
 from nelbo.data.examples import Examples, TensorExamples
 from nelbo.data.spec import DataSpec
+from nelbo.option_types import PositiveFloat, PositiveInt
 from nelbo.randomness import generator
 
 
@@ -22,11 +23,11 @@ class Gaussian(DataModule):
 
     def __init__(
         self,
-        dims: int = 2,
-        std: float = 1.0,
-        n_train: int = 50_000,
-        n_val: int = 5_000,
-        n_test: int = 5_000,
+        dims: PositiveInt = 2,
+        std: PositiveFloat = 1.0,
+        n_train: PositiveInt = 50_000,
+        n_val: PositiveInt = 5_000,
+        n_test: PositiveInt = 5_000,
         **loading: Unpack[Loading],
     ) -> None:
         super().__init__(**loading)

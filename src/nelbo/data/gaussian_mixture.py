@@ -10,6 +10,7 @@ from torch import Tensor
 from nelbo.data.base import DataModule, Loading, SplitName
 from nelbo.data.examples import Examples, TensorExamples
 from nelbo.data.spec import DataSpec
+from nelbo.option_types import PositiveFloat, PositiveInt
 from nelbo.randomness import generator
 
 
@@ -36,14 +37,14 @@ class GaussianMixture(DataModule):
 
     def __init__(
         self,
-        components: int = 8,
+        components: PositiveInt = 8,
         radius: float = 1.0,
         means: Sequence[Sequence[float]] | None = None,
-        weights: Sequence[float] | None = None,
-        std: float = 0.1,
-        n_train: int = 50_000,
-        n_val: int = 5_000,
-        n_test: int = 5_000,
+        weights: Sequence[PositiveFloat] | None = None,
+        std: PositiveFloat = 0.1,
+        n_train: PositiveInt = 50_000,
+        n_val: PositiveInt = 5_000,
+        n_test: PositiveInt = 5_000,
         **loading: Unpack[Loading],
     ) -> None:
         super().__init__(**loading)

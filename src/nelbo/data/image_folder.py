@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar, Unpack
+from typing import Literal, NamedTuple, TypeVar, Unpack
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -14,6 +14,7 @@ from nelbo.data.base import DataModule, Loading, SplitName
 from nelbo.data.examples import Examples, TensorExamples
 from nelbo.data.image_file import MODES, ImageFiles, check, decode
 from nelbo.data.spec import DataSpec
+from nelbo.option_types import PositiveInt
 
 T = TypeVar("T")
 
@@ -51,10 +52,10 @@ class ImageFolder(DataModule):
     def __init__(
         self,
         root: str = "datasets/images",
-        size: int = 32,
-        channels: int = 3,
+        size: PositiveInt = 32,
+        channels: Literal[1, 3] = 3,
         in_memory: bool = True,
-        on_corrupt: str = "stop",
+        on_corrupt: Literal["stop", "skip"] = "stop",
         flip: bool = True,
         **loading: Unpack[Loading],
     ) -> None:

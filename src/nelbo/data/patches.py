@@ -1,9 +1,10 @@
 """Crops of the two photographs that come with scikit-learn: natural images, with no download."""
 
-from typing import Unpack
+from typing import Annotated, Unpack
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from nelbo.data.base import DataModule, Loading, SplitName
 from nelbo.data.batch import Batch
 from nelbo.data.examples import Examples, TensorExamples
 from nelbo.data.spec import DataSpec
+from nelbo.option_types import PositiveInt
 from nelbo.randomness import generator
 
 # Columns of each photograph (427 rows, 640 columns) that belong to each split.
@@ -40,8 +42,8 @@ class Patches(DataModule):
 
     def __init__(
         self,
-        size: int = 32,
-        crops_per_epoch: int = 8192,
+        size: Annotated[int, Ge(1), Le(96)] = 32,
+        crops_per_epoch: PositiveInt = 8192,
         flip: bool = True,
         **loading: Unpack[Loading],
     ) -> None:

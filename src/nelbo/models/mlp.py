@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from nelbo.models.embedding import ConditioningEmbedding
 from nelbo.models.layers import zeroed
+from nelbo.option_types import EvenInt, PositiveInt, Probability
 
 
 class MLPBlock(nn.Module):
@@ -45,9 +46,9 @@ class MLP(nn.Module):
         out_channels: int,
         num_classes: int | None = None,
         *,
-        width: int,
-        depth: int,
-        dropout: float,
+        width: EvenInt,
+        depth: PositiveInt,
+        dropout: Probability,
     ):
         super().__init__()
         self.out_shape = (out_channels, *shape[1:])

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Annotated
 
+from annotated_types import MinLen
 from torch import Tensor, nn
 
 from nelbo.models.blocks import Block, DownLevel, Downsample, UpLevel, Upsample
 from nelbo.models.embedding import ConditioningEmbedding
 from nelbo.models.layers import group_norm, zeroed
+from nelbo.option_types import EvenInt, PositiveInt, Probability
 
 
 class UNet(nn.Module):
@@ -42,12 +45,12 @@ class UNet(nn.Module):
         out_channels: int,
         num_classes: int | None = None,
         *,
-        channels: int,
-        channel_mult: Sequence[int],
-        num_res_blocks: int,
-        attention_resolutions: Sequence[int],
-        num_heads: int,
-        dropout: float,
+        channels: EvenInt,
+        channel_mult: Annotated[Sequence[PositiveInt], MinLen(1)],
+        num_res_blocks: PositiveInt,
+        attention_resolutions: Sequence[PositiveInt],
+        num_heads: PositiveInt,
+        dropout: Probability,
         use_scale_shift_norm: bool,
     ):
         super().__init__()

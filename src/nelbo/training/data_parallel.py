@@ -4,8 +4,10 @@ from datetime import timedelta
 
 from lightning.pytorch.strategies import DDPStrategy
 
+from nelbo.option_types import PositiveFloat
 
-def data_parallel(timeout: float) -> DDPStrategy:
+
+def data_parallel(timeout: PositiveFloat) -> DDPStrategy:
     """Every process computes with its rows of the batch, and has all of the weights.
 
     Args:

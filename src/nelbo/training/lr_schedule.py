@@ -6,13 +6,15 @@ from functools import partial
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from nelbo.option_types import NonNegativeInt
 
-def constant(optimizer: Optimizer, warmup_steps: int) -> LambdaLR:
+
+def constant(optimizer: Optimizer, warmup_steps: NonNegativeInt) -> LambdaLR:
     """Linear warm-up over ``warmup_steps``, then constant (DDPM, Ho et al. 2020, appendix B)."""
     return LambdaLR(optimizer, partial(_warm_up, warmup_steps))
 
 
-def cosine(optimizer: Optimizer, warmup_steps: int, total_steps: int) -> LambdaLR:
+def cosine(optimizer: Optimizer, warmup_steps: NonNegativeInt, total_steps: int) -> LambdaLR:
     """Linear warm-up over ``warmup_steps``, then half a cosine down to 0 at ``total_steps``.
 
     Raises:

@@ -15,6 +15,7 @@ from nelbo.evaluation.noise import ExampleNoise
 from nelbo.evaluation.scoring import Scoring
 from nelbo.evaluation.tally import BoundEstimate, BoundTally, Draws
 from nelbo.evaluation.units import Unit
+from nelbo.option_types import NonNegativeInt, PositiveInt
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class BoundEstimator(ABC):
 
     needs_rounds: bool = False
 
-    def __init__(self, seed: int = 0, pairs_per_call: int = 512) -> None:
+    def __init__(self, seed: NonNegativeInt = 0, pairs_per_call: PositiveInt = 512) -> None:
         self.seed = seed
         self.pairs_per_call = pairs_per_call
 

@@ -19,6 +19,7 @@ from nelbo.evaluation.estimators.stratified import paired_spread, variance_over_
 from nelbo.evaluation.log_linear import log_linear
 from nelbo.evaluation.tally import BoundEstimate, BoundTally, StepTable
 from nelbo.evaluation.units import Unit
+from nelbo.option_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 PILOT_DRAWS_PER_BIN = 8
 
@@ -47,14 +48,14 @@ class Importance(BoundEstimator):
 
     def __init__(
         self,
-        target_stderr: float = 0.005,
-        enough: float = 0.25,
-        max_evaluations: int | None = None,
+        target_stderr: PositiveFloat = 0.005,
+        enough: NonNegativeFloat = 0.25,
+        max_evaluations: PositiveInt | None = None,
         evaluations_per_round: int = 16,
-        pilot_evaluations: int = 500,
+        pilot_evaluations: NonNegativeInt = 500,
         floor: float = 0.05,
-        seed: int = 0,
-        pairs_per_call: int = 512,
+        seed: NonNegativeInt = 0,
+        pairs_per_call: PositiveInt = 512,
     ) -> None:
         super().__init__(seed, pairs_per_call)
         if target_stderr <= 0.0:

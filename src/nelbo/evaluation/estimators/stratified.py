@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nelbo.diffusion.chain import Chain
 from nelbo.evaluation.estimators.base import Assignment, BoundEstimator, first_two, variance_of_sum
+from nelbo.option_types import NonNegativeInt, PositiveInt
 from nelbo.randomness import generator
 
 
@@ -27,7 +28,9 @@ class Stratified(BoundEstimator):
         ValueError: for fewer than 3 evaluations, which leave none for L_t.
     """
 
-    def __init__(self, evaluations_per_example: int = 8, seed: int = 0, pairs_per_call: int = 512) -> None:
+    def __init__(
+        self, evaluations_per_example: int = 8, seed: NonNegativeInt = 0, pairs_per_call: PositiveInt = 512
+    ) -> None:
         if evaluations_per_example < 3:
             raise ValueError(
                 f"evaluations_per_example={evaluations_per_example}: at least 3 are needed, "

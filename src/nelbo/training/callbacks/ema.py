@@ -6,6 +6,8 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 
+from nelbo.option_types import Probability
+
 
 class EMA(WeightAveraging):
     """Average the weights; validation, the test and checkpoints' ``state_dict`` use the average.
@@ -20,7 +22,7 @@ class EMA(WeightAveraging):
         ValueError: when ``decay`` is not inside [0, 1).
     """
 
-    def __init__(self, decay: float = 0.9999) -> None:
+    def __init__(self, decay: Probability = 0.9999) -> None:
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"callbacks.ema.decay={decay} must be inside [0, 1)")
         self.decay = decay

@@ -7,6 +7,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from nelbo.option_types import PositiveInt
 from nelbo.training.callbacks import position
 from nelbo.training.callbacks.checkpoint_file import write_checkpoint
 from nelbo.training.errors import Interrupted, NonFiniteLossError
@@ -28,7 +29,7 @@ class LastCheckpoint(Checkpoint):
         ValueError: when ``every_n_steps`` is below 1.
     """
 
-    def __init__(self, folder: str, every_n_steps: int = 500) -> None:
+    def __init__(self, folder: str, every_n_steps: PositiveInt = 500) -> None:
         if every_n_steps < 1:
             raise ValueError(f"checkpoint_every={every_n_steps} must be at least 1 step")
         self.path = Path(folder) / LAST

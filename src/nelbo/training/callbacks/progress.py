@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nelbo.data.batch import Batch
+from nelbo.option_types import PositiveInt
 
 
 class StepProgress(ProgressBar):
@@ -17,7 +18,7 @@ class StepProgress(ProgressBar):
         refresh_every: steps between two updates.
     """
 
-    def __init__(self, refresh_every: int = 10) -> None:
+    def __init__(self, refresh_every: PositiveInt = 10) -> None:
         super().__init__()
         self.refresh_every = refresh_every
         self._enabled = True

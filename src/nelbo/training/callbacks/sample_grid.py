@@ -10,6 +10,7 @@ from nelbo.dashboard import pictures, wandb_charts
 from nelbo.data.spec import DataSpec
 from nelbo.diffusion.samplers import Sampler
 from nelbo.diffusion.spacings import Spacing
+from nelbo.option_types import NonNegativeInt
 from nelbo.training.callbacks.draw import draw
 from nelbo.training.module import DiffusionModule
 
@@ -36,9 +37,9 @@ class SampleGrid(Callback):
         spacing: Spacing,
         spec: DataSpec,
         run_dir: str,
-        num_samples: int = 36,
+        num_samples: NonNegativeInt = 36,
         num_classes: int | None = None,
-        seed: int = 0,
+        seed: NonNegativeInt = 0,
     ) -> None:
         self.sampler = sampler
         self.spacing = spacing

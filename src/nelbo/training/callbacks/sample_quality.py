@@ -25,6 +25,7 @@ from nelbo.evaluation.sample_metrics import (
     quality_ledger,
 )
 from nelbo.evaluation.sample_metrics.quality import FEWEST
+from nelbo.option_types import NonNegativeInt, PositiveInt
 from nelbo.training.callbacks.draw import draw
 from nelbo.training.callbacks.ema import EMA
 from nelbo.training.module import DiffusionModule
@@ -68,14 +69,14 @@ class SampleQuality(Callback):
         spec: DataSpec,
         run_dir: str,
         num_samples: int = 1000,
-        every: int = 1,
+        every: PositiveInt = 1,
         split: SplitName = "train",
-        num_examples: int | None = None,
-        pairwise: int = 10_000,
-        batch_size: int = 256,
+        num_examples: PositiveInt | None = None,
+        pairwise: NonNegativeInt = 10_000,
+        batch_size: PositiveInt = 256,
         cache: str | None = None,
         num_classes: int | None = None,
-        seed: int = 0,
+        seed: NonNegativeInt = 0,
     ) -> None:
         at_least = {"num_samples": (num_samples, FEWEST), "every": (every, 1), "batch_size": (batch_size, 1)}
         for name, (value, least) in at_least.items():

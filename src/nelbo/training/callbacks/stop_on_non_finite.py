@@ -7,6 +7,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from nelbo.data.batch import Batch
+from nelbo.option_types import PositiveInt
 from nelbo.training.errors import NonFiniteLossError
 
 KEPT = "the last good checkpoint is kept; try a lower optimizer.lr or trainer.gradient_clip_val"
@@ -23,7 +24,7 @@ class StopOnNonFinite(Callback):
         check_every: steps between two looks on a GPU.
     """
 
-    def __init__(self, check_every: int = 50) -> None:
+    def __init__(self, check_every: PositiveInt = 50) -> None:
         self.check_every = check_every
         self._seen: list[tuple[int, Tensor, Tensor]] = []  # step, is finite (), timesteps (B,)
 

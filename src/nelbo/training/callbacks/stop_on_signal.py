@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from nelbo.option_types import PositiveInt
 from nelbo.training.errors import Interrupted
 
 
@@ -26,7 +27,7 @@ class StopOnSignal(Callback):
         ValueError: when ``agree_every`` is below 1.
     """
 
-    def __init__(self, agree_every: int = 10) -> None:
+    def __init__(self, agree_every: PositiveInt = 10) -> None:
         if agree_every < 1:
             raise ValueError(f"callbacks.stop_on_signal.agree_every={agree_every} must be at least 1")
         self.agree_every = agree_every

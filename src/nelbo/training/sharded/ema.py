@@ -7,6 +7,7 @@ from lightning import LightningModule, Trainer
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
+from nelbo.option_types import Probability
 from nelbo.training.callbacks.ema import EMA
 from nelbo.training.sharded.weights import release
 
@@ -20,7 +21,7 @@ class ShardedEMA(EMA):
         decay: of the average.
     """
 
-    def __init__(self, decay: float = 0.9999) -> None:
+    def __init__(self, decay: Probability = 0.9999) -> None:
         super().__init__(decay)
         self._average: list[Tensor] = []  # parts of the parameters; none before the first step
 

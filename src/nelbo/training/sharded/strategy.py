@@ -4,6 +4,8 @@ from datetime import timedelta
 
 from lightning.pytorch.strategies import ModelParallelStrategy
 
+from nelbo.option_types import PositiveFloat
+
 
 class FullySharded(ModelParallelStrategy):
     """Every process computes with its rows of the batch, and keeps its part of the weights.
@@ -14,7 +16,7 @@ class FullySharded(ModelParallelStrategy):
         timeout: seconds that a process waits for another before it gives up.
     """
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: PositiveFloat) -> None:
         limit = timedelta(seconds=timeout)
         super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False, timeout=limit)
 

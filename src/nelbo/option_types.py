@@ -1,0 +1,13 @@
+"""Ranges of options, as annotations of constructors: ``nelbo.app.options`` checks a configuration by them."""
+
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Lt, MultipleOf
+
+PositiveInt = Annotated[int, Ge(1)]
+NonNegativeInt = Annotated[int, Ge(0)]
+EvenInt = Annotated[int, Ge(2), MultipleOf(2)]
+PositiveFloat = Annotated[float, Gt(0)]
+NonNegativeFloat = Annotated[float, Ge(0)]
+Probability = Annotated[float, Ge(0), Lt(1)]
+Seed = Annotated[int, Ge(0), Lt(2**32)]  # what NumPy and Lightning accept
