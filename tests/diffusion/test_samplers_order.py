@@ -55,8 +55,8 @@ FIRST, SECOND = (0.8, 1.2), (1.8, 2.3)
 DETERMINISTIC = {
     "ddim": (DDIM(0.0, clip=None), FIRST),
     "heun": (Heun(clip=None), SECOND),
-    "dpm-solver++": (DPMSolverPP(lower_order_final=False, clip=None), SECOND),
-    "dpm-solver++, lower order final": (DPMSolverPP(lower_order_final=True, clip=None), SECOND),
+    "dpm-solver++": (DPMSolverPP(max_final_ratio=None, clip=None), SECOND),
+    "dpm-solver++, first order final": (DPMSolverPP(max_final_ratio=0.0, clip=None), SECOND),
 }
 
 
@@ -94,7 +94,7 @@ def test_order_for_a_mixture(name):
 STOCHASTIC = {
     "ancestral": (Ancestral(clip=None), FIRST),
     "ddim, eta 1": (DDIM(1.0, clip=None), FIRST),
-    "sde-dpm-solver++": (DPMSolverPP(stochastic=True, lower_order_final=False, clip=None), SECOND),
+    "sde-dpm-solver++": (DPMSolverPP(stochastic=True, max_final_ratio=None, clip=None), SECOND),
 }
 
 
@@ -143,7 +143,7 @@ def test_heun_is_algorithm_1_of_edm(steps):
     torch.testing.assert_close(x, y, rtol=1e-9, atol=1e-9)
 
 
-def published_dpm_solver_pp(chain, denoise, x, noise, lower_order_final, stochastic):
+def published_dpm_solver_pp(chain, denoise, x, noise, max_final_ratio, stochastic):
     """Lu et al. 2022, algorithm 2, and its stochastic version, in their letters; then x0_hat at the end."""
     K, history = chain.num_steps, []
     for i in range(K, 0, -1):
@@ -155,7 +155,7 @@ def published_dpm_solver_pp(chain, denoise, x, noise, lower_order_final, stochas
         to = chain.level(torch.tensor(i - 1))
         alpha, sigma_to, h = to.signal_scale, to.noise_scale, 0.5 * to.logsnr - lam
         D = x_hat
-        if history and not (lower_order_final and i == 2):
+        if history and not (max_final_ratio == 0.0 and i == 2):
             before, lam_before = history[-1]
             r = (lam - lam_before) / h
             D = (1 + 1 / (2 * r)) * x_hat - 1 / (2 * r) * before
@@ -172,13 +172,13 @@ def published_dpm_solver_pp(chain, denoise, x, noise, lower_order_final, stochas
 
 
 @pytest.mark.parametrize("stochastic", [False, True])
-@pytest.mark.parametrize("lower_order_final", [False, True])
+@pytest.mark.parametrize("max_final_ratio", [None, 0.0])
 @pytest.mark.parametrize("steps", [1, 2, 3, 8])
-def test_dpm_solver_pp_is_algorithm_2_of_its_paper(steps, lower_order_final, stochastic):
+def test_dpm_solver_pp_is_algorithm_2_of_its_paper(steps, max_final_ratio, stochastic):
     noise = normal(steps + 1, 5, 2)
     for spacing in (Trailing(), Even()):
         chain = spacing.chain(CosineSchedule(1000), steps)
-        options = {"lower_order_final": lower_order_final, "stochastic": stochastic}
+        options = {"max_final_ratio": max_final_ratio, "stochastic": stochastic}
         expected = published_dpm_solver_pp(chain, mixture(), noise[0], lambda i: noise[i], **options)
         x = DPMSolverPP(**options, clip=None).sample(mixture(), chain, noise[0], lambda i: noise[i])
         torch.testing.assert_close(x, expected, rtol=1e-9, atol=1e-9)
@@ -239,3 +239,49 @@ def test_a_schedule_that_ends_in_nothing_but_noise_needs_sigma_max():
 def test_sigma_max_below_0_is_refused(sigma_max):
     with pytest.raises(ValueError, match=r"sampler\.sigma_max=.* must be above 0, or null"):
         Heun(sigma_max)
+
+
+# ------------------------------------------------------------------ the final step of DPM-Solver++
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of diffusers' own numpy
+@pytest.mark.parametrize(
+    "final", [{"lower_order_final": True}, {"lower_order_final": False}, {"euler_at_final": True}]
+)
+@pytest.mark.parametrize("steps", [5, 10, 20])
+def test_dpm_solver_pp_without_a_final_ratio_is_diffusers_scheduler(steps, final):
+    """Whose step to data is of first order by any of its options, and no other step after the first."""
+    diffusers = pytest.importorskip("diffusers")
+    schedule, denoise, xT = LinearSchedule(1000), mixture(), normal(20, 2)
+    alpha_bar = Chain(schedule).level(torch.arange(1, 1001)).alpha_bar
+    betas = 1 - alpha_bar / torch.cat([torch.ones(1), alpha_bar[:-1]])
+    scheduler = diffusers.DPMSolverMultistepScheduler(
+        trained_betas=betas.tolist(), timestep_spacing="trailing", prediction_type="sample", **final
+    )
+    scheduler.set_timesteps(steps)
+    x = xT
+    for t in scheduler.timesteps:
+        x0_hat = denoise(x, Chain(schedule).level((t + 1).expand(len(x)))).x0_hat
+        x = scheduler.step(x0_hat, t, x).prev_sample.double()
+    chain = Trailing().chain(schedule, steps)
+    ours = DPMSolverPP(max_final_ratio=None).sample(denoise, chain, xT, lambda i: xT)
+    torch.testing.assert_close(ours, x, rtol=0, atol=1e-4)
+    other = DPMSolverPP(max_final_ratio=0.0).sample(denoise, chain, xT, lambda i: xT)
+    assert (other - x).abs().max() > 1e-2  # what lower_order_final was here before
+
+
+@pytest.mark.parametrize("schedule", [LinearSchedule(1000), CosineSchedule(1000, half_bin=1 / 255)])
+@pytest.mark.parametrize(("spacing", "as_if"), [(Even(), 0.0), (Trailing(), None)])
+@pytest.mark.parametrize("steps", [10, 20])
+def test_the_default_final_step_is_the_better_one_on_each_spacing(schedule, spacing, as_if, steps):
+    """Against Heun's method on all timesteps."""
+    denoise, xT = mixture(), normal(50, 2)
+    exact = Heun().sample(denoise, Chain(schedule), xT, lambda i: xT)
+
+    def error(**options) -> float:
+        x = DPMSolverPP(**options).sample(denoise, spacing.chain(schedule, steps), xT, lambda i: xT)
+        return (x - exact).square().mean().sqrt().item()
+
+    worse = None if as_if == 0.0 else 0.0
+    assert error() == error(max_final_ratio=as_if)
+    assert error() < error(max_final_ratio=worse)

@@ -1,5 +1,6 @@
 """What ``evaluate.py`` leaves behind and shows: evaluation.json, tables, and the page about them."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from nelbo.evaluation.decades import share_below_half_bin, shares_by_decade
 from nelbo.evaluation.ledger import Ledger
 from nelbo.evaluation.measure import Measurement
 from nelbo.evaluation.paired import paired_difference
+from nelbo.evaluation.tally import Estimate
 from nelbo.evaluation.units import Unit
 
 FILE_NAME = "evaluation.json"
@@ -102,12 +104,7 @@ def print_evaluation(evaluation: Evaluation, run_dir: Path, by_class: bool = Fal
     console.print()
     terminal.print_whole(console, terminal.bound_table(evaluation.metrics, (evaluation.split,), unit))
     in_full = estimate.num_examples * evaluation.chain.num_steps
-    total = estimate.total
-    lines = {
-        "chance": f"{terminal.short(total.monte_carlo * unit.per_nat)}, Monte Carlo: the part of the error "
-        "that more network evaluations would remove",
-        "data set": f"{terminal.short(total.data_set * unit.per_nat)}, sampling: the part that only more "
-        "examples would",
+    lines = _error_lines(estimate.total, unit) | {
         "measured": f"{estimate.num_examples:,} examples of {ledger.data} {ledger.split}, "
         f"t = {steps_in_words(ledger.to_dict())}, {ledger.variance}, {ledger.weights} weights, "
         + ("x0_hat clipped" if ledger.clip else "x0_hat not clipped"),
@@ -125,6 +122,18 @@ def print_evaluation(evaluation: Evaluation, run_dir: Path, by_class: bool = Fal
     files = [("run", run_dir), ("look", run_dir / REPORT)]
     for what, where in files if (run_dir / REPORT).exists() else files[:1]:
         console.print(Text.assemble((f"{what:<11}", "dim"), str(where)), soft_wrap=True)
+
+
+def _error_lines(total: Estimate, unit: Unit) -> dict[str, str]:
+    """Where the error of the total comes from, as far as the estimator knows."""
+    if math.isnan(total.monte_carlo):
+        return {"error": "of data set and Monte Carlo together; this estimator cannot tell them apart"}
+    return {
+        "chance": f"{terminal.short(total.monte_carlo * unit.per_nat)}, Monte Carlo: the part of the error "
+        "that more network evaluations would remove",
+        "data set": f"{terminal.short(total.data_set * unit.per_nat)}, sampling: the part that only more "
+        "examples would",
+    }
 
 
 def step_rows(evaluation: Evaluation) -> Iterator[dict[str, float]]:

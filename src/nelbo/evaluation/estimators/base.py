@@ -130,7 +130,7 @@ class BoundEstimator(ABC):
 
     @abstractmethod
     def chance(self, steps: Tensor, nats: Tensor, weighted: Tensor) -> Tensor:
-        """How much of an example's sum of L_t is chance: its variance, (B,).
+        """How much of an example's sum of L_t is chance: its variance, (B,); NaN where it is not known.
 
         Args:
             steps: (B, R - 2), the steps after the draws of L_0.
