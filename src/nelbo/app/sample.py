@@ -72,12 +72,13 @@ def sample(config: DictConfig) -> None:
     model.module.to(processes.device)
     choose_variance(config, model, model.module.bound, lambda: read_data(model), "val", processes)
     chain = sampling_chain(config, model, sampler, spacing, processes)
+    in_proportion = labels is not None and config.label is None and features is not None
     about = {
         "weights": fingerprint(model.weights.network),
         "sampler": {**config.sampler, "clip": sampler.clip and list(sampler.clip)},
         "variance": type(model.module.denoiser.variance).__name__,
         "timesteps": chain.timesteps().tolist(),
-        "label": config.label,
+        "label": "proportions of the data" if in_proportion else config.label,
         "guidance": config.guidance,
         "seed": config.seed,
         "levels": model.spec.levels,
