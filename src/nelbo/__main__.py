@@ -4,6 +4,7 @@ import sys
 from argparse import ArgumentParser
 
 from nelbo.commands import compare, export, report, workspace
+from nelbo.dashboard.outside_text import printable
 
 COMMANDS = (compare, report, export, workspace)
 
@@ -22,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         parsed.run(parsed)
     except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 1
     return 0
 

@@ -2,8 +2,11 @@
 
 import json
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,12 +14,14 @@ import torch
 import yaml
 from PIL import Image
 
+from figures.browser import QUIET, find_browser
 from nelbo.evaluation import example_table, table
 from nelbo.evaluation.decades import decades
 from nelbo.evaluation.tally import StepTable
 from nelbo.evaluation.units import unit_of
 
 DIMS, T, EXAMPLES = 64, 200, 180
+SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
 TIMESTEPS = torch.arange(1, T + 1)
 CONFIG = {
     "data": {"_target_": "nelbo.data.digits.Digits", "batch_size": 128},
@@ -220,3 +225,45 @@ def make_run() -> Callable[..., Path]:
 def finished_run(tmp_path_factory) -> Path:
     """One run that nobody changes."""
     return write_run(tmp_path_factory.mktemp("runs") / "finished")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator:
+    asked = os.environ.get("NELBO_BROWSER", "")
+    give_up = pytest.fail if asked else pytest.skip
+    if find_spec("playwright") is None:
+        give_up("playwright is not installed")
+    try:
+        found = find_browser()
+    except FileNotFoundError as error:
+        give_up(str(error))
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=found, args=list(QUIET))
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens a page and writes down what it does."""
+    opened = []
+
+    def open_page(path, size, scheme="light"):
+        width, height = SIZES[size]
+        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        page = context.new_page()
+        seen = SimpleNamespace(page=page, width=width, console=[], errors=[], requests=[], dialogs=[])
+        page.on("console", lambda message: seen.console.append(message.text))
+        page.on("pageerror", lambda error: seen.errors.append(str(error)))
+        page.on("dialog", lambda dialog: (seen.dialogs.append(dialog.message), dialog.dismiss()))
+        page.on("request", lambda request: seen.requests.append(request.url))
+        page.goto(path.as_uri())
+        page.wait_for_selector(".plot:not([hidden]) .main-svg")
+        opened.append(context)
+        return seen
+
+    yield open_page
+    for context in opened:
+        context.close()

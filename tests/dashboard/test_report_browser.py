@@ -4,36 +4,10 @@ Skipped where there is no browser. ``NELBO_BROWSER=1`` makes that a failure; its
 path.
 """
 
-import os
-from collections.abc import Iterator
-from importlib.util import find_spec
-from types import SimpleNamespace
-
 import pytest
 import torch
 
-from figures.browser import QUIET, find_browser
 from nelbo.dashboard.report import write_report
-
-SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    asked = os.environ.get("NELBO_BROWSER", "")
-    give_up = pytest.fail if asked else pytest.skip
-    if find_spec("playwright") is None:
-        give_up("playwright is not installed")
-    try:
-        found = find_browser()
-    except FileNotFoundError as error:
-        give_up(str(error))
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=found, args=list(QUIET))
-        yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")
@@ -50,29 +24,6 @@ def pages(finished_run, make_run, make_evaluation, tmp_path_factory):
     for name, folders in shown.items():
         write_report(folders, folder / f"{name}.html")
     return {name: folder / f"{name}.html" for name in shown}
-
-
-@pytest.fixture
-def visit(browser):
-    """Opens a page and writes down what it does."""
-    opened = []
-
-    def open_page(path, size, scheme="light"):
-        width, height = SIZES[size]
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-        page = context.new_page()
-        seen = SimpleNamespace(page=page, console=[], errors=[], requests=[])
-        page.on("console", lambda message: seen.console.append(message.text))
-        page.on("pageerror", lambda error: seen.errors.append(str(error)))
-        page.on("request", lambda request: seen.requests.append(request.url))
-        page.goto(path.as_uri())
-        page.wait_for_selector(".plot:not([hidden]) .main-svg")
-        opened.append(context)
-        return seen
-
-    yield open_page
-    for context in opened:
-        context.close()
 
 
 @pytest.mark.parametrize(
@@ -107,7 +58,7 @@ def test_every_view_is_drawn(pages, visit, name, charts, size, scheme):
             assert drawn["svg"] > 0, title
             assert drawn["marks"] > 0, (title, tab and tab.inner_text())
             assert abs(drawn["inside"] - drawn["width"]) < 2, title
-    assert page.evaluate("document.documentElement.scrollWidth") == SIZES[size][0]
+    assert page.evaluate("document.documentElement.scrollWidth") == seen.width
     assert seen.errors == []
     assert seen.console == []
     assert [url for url in seen.requests if not url.startswith(("file:", "data:", "blob:"))] == []

@@ -24,6 +24,7 @@ from hydra.types import RunMode
 
 from nelbo.app.meeting import started_by
 from nelbo.app.quoting import quoted
+from nelbo.dashboard.outside_text import printable
 
 ROOT = Path(__file__).parents[3]
 STARTED_BY = "NELBO_STARTED_BY"  # process id of the first process, in the environment of the others
@@ -220,7 +221,7 @@ def say(line: str) -> None:
     """Tell the user what went wrong; a process that another one started tells that one."""
     path = os.environ.get(LAST_WORDS)
     if path is None:
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)
     else:
         Path(path).write_text(line.removeprefix("error: "))
 

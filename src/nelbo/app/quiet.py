@@ -3,6 +3,8 @@
 import logging
 import warnings
 
+from nelbo.dashboard.outside_text import printable_lines
+
 
 def quieten_libraries() -> None:
     """Keep advertisements, and warnings about what is meant to be so, out of the terminal."""
@@ -18,4 +20,4 @@ def quieten_libraries() -> None:
         ".*distributed.nn.functional.all_gather is deprecated.*",
     ):
         warnings.filterwarnings("ignore", message)
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {printable_lines(message)}\n"

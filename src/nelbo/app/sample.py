@@ -249,16 +249,13 @@ def _say(
     folder: "SampleFolder", n: int, evaluations: int, quality: dict[str, float], reference_split: str
 ) -> None:
     """What was drawn, and where it is."""
-    from rich.console import Console
-    from rich.text import Text
+    from nelbo.dashboard.terminal import make_console, print_fact
 
-    console = Console()
+    console = make_console()
     console.print(f"{n:,} samples, {evaluations} network evaluations each")
     for name, value in quality.items():
-        console.print(
-            Text.assemble((f"{name:<17}", "dim"), f"{value:.4f} against the {reference_split} split")
-        )
-    console.print(Text.assemble(("samples    ", "dim"), str(folder.path)), soft_wrap=True)
+        print_fact(console, f"{name:<17}", f"{value:.4f} against the {reference_split} split")
+    print_fact(console, "samples", folder.path)
     for name in ("grid.png", "trajectory.gif", "trajectory.png"):
         if (folder.path / name).exists():
-            console.print(Text.assemble(("look       ", "dim"), str(folder.path / name)), soft_wrap=True)
+            print_fact(console, "look", folder.path / name)

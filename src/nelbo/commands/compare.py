@@ -27,12 +27,12 @@ def run(arguments: Namespace) -> None:
     """
     import json
 
-    from rich.console import Console
-
     from nelbo.dashboard.comparison.as_json import as_json
     from nelbo.dashboard.comparison.compare import compare
     from nelbo.dashboard.comparison.tables import print_comparison
+    from nelbo.dashboard.outside_text import printable
     from nelbo.dashboard.run_folder import read_run, run_folders
+    from nelbo.dashboard.terminal import make_console
 
     paths = run_folders(arguments.runs)
     if len(paths) < 2:
@@ -41,7 +41,7 @@ def run(arguments: Namespace) -> None:
         raise ValueError(f"--baseline {arguments.baseline}: there are {len(paths)} runs")
     paths.insert(0, paths.pop(arguments.baseline - 1))
     comparison = compare([read_run(path) for path in paths])
-    print_comparison(comparison, Console())
+    print_comparison(comparison, make_console())
     if arguments.json:
         arguments.json.write_text(json.dumps(as_json(comparison), indent=2) + "\n")
-        print(arguments.json)
+        print(printable(arguments.json))

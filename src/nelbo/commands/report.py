@@ -23,6 +23,7 @@ def run(arguments: Namespace) -> None:
     Raises:
         ValueError: where no folder is named.
     """
+    from nelbo.dashboard.outside_text import printable
     from nelbo.dashboard.report import FILE_NAME, write_report
     from nelbo.dashboard.run_folder import run_folders
 
@@ -31,4 +32,4 @@ def run(arguments: Namespace) -> None:
         raise ValueError("no folder of a run is among these")
     output = arguments.output or (runs[0] if len(runs) == 1 else Path.cwd()) / FILE_NAME
     write_report(runs, output)
-    print(output)
+    print(printable(output))

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 from torch import Tensor
 
 from nelbo.atomic_file import write_json
 from nelbo.dashboard import terminal
 from nelbo.dashboard.comparison.choices import steps_in_words
+from nelbo.dashboard.outside_text import printable
 from nelbo.dashboard.report import FILE_NAME as REPORT
 from nelbo.dashboard.report import report_finished_run
 from nelbo.diffusion.chain import Chain
@@ -44,6 +43,7 @@ class Evaluation:
         step: optimizer steps of its training, where the checkpoint says.
         config: that it was trained with.
         label: (N,) class of each example, None for data without classes.
+        class_names: name of each class, None for classes without names.
         shortfall: what was wanted of the measurement and not reached, in a sentence; None if all was.
     """
 
@@ -57,6 +57,7 @@ class Evaluation:
     step: int | None
     config: dict[str, Any]
     label: Tensor | None = None
+    class_names: tuple[str, ...] | None = None
     shortfall: str | None = None
 
     @property
@@ -99,7 +100,7 @@ def write_evaluation(evaluation: Evaluation, run_dir: Path) -> None:
 
 def print_evaluation(evaluation: Evaluation, run_dir: Path, by_class: bool = False) -> None:
     """The bound term by term, where its error comes from, with other variances, and by class if asked for."""
-    console, unit, estimate = Console(), evaluation.unit, evaluation.measurements[0].estimate
+    console, unit, estimate = terminal.make_console(), evaluation.unit, evaluation.measurements[0].estimate
     ledger = evaluation.ledgers[0]
     console.print()
     terminal.print_whole(console, terminal.bound_table(evaluation.metrics, (evaluation.split,), unit))
@@ -114,14 +115,14 @@ def print_evaluation(evaluation: Evaluation, run_dir: Path, by_class: bool = Fal
     if evaluation.shortfall is not None:
         lines["but"] = evaluation.shortfall
     for what, text in lines.items():
-        console.print(Text.assemble((f"{what:<11}", "dim"), text), soft_wrap=True)
+        terminal.print_fact(console, what, text)
     console.print()
     terminal.print_whole(console, _variance_table(evaluation))
     if by_class:
         terminal.print_whole(console, _class_table(evaluation))
     files = [("run", run_dir), ("look", run_dir / REPORT)]
     for what, where in files if (run_dir / REPORT).exists() else files[:1]:
-        console.print(Text.assemble((f"{what:<11}", "dim"), str(where)), soft_wrap=True)
+        terminal.print_fact(console, what, where)
 
 
 def _error_lines(total: Estimate, unit: Unit) -> dict[str, str]:
@@ -162,12 +163,14 @@ def step_rows(evaluation: Evaluation) -> Iterator[dict[str, float]]:
         yield dict(zip(columns, values, strict=True))
 
 
-def class_rows(evaluation: Evaluation) -> Iterator[dict[str, float]]:
+def class_rows(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
     """The bound of each class, one row each, in the unit of the bound; ``count`` is of its examples."""
     assert evaluation.label is not None, "there are no classes"
     unit, examples = evaluation.unit, evaluation.measurements[0].examples
     for number, bound in bound_by_class(examples, evaluation.label).items():
-        row: dict[str, float] = {"class": number, "count": bound.num_examples}
+        row: dict[str, Any] = {"class": number, "count": bound.num_examples}
+        if evaluation.class_names is not None:
+            row["name"] = evaluation.class_names[number]
         for name, part in zip((unit.metric, "L_0", "L_t", "L_T"), bound.parts, strict=True):
             row |= {name: part.mean * unit.per_nat, f"{name}_stderr": part.stderr * unit.per_nat}
         yield row
@@ -223,5 +226,5 @@ def _class_table(evaluation: Evaluation) -> Table:
         drawn.add_column(column, justify="right", no_wrap=True)
     for row in class_rows(evaluation):
         figures = [terminal.plus_minus(row[part], row[f"{part}_stderr"]) for part in parts]
-        drawn.add_row(str(row["class"]), str(row["count"]), *figures)
+        drawn.add_row(printable(row.get("name", row["class"])), str(row["count"]), *figures)
     return drawn

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from nelbo.dashboard.outside_text import printable
+
 VISIBLE = 0.5e-4  # what four decimals show
 
 
@@ -38,14 +40,14 @@ def duration(seconds: float | None) -> str:
 
 
 def cell(value: Any) -> str:
-    """An entry of a ledger or a configuration."""
+    """A value of a ledger or a configuration, printable."""
     if value is None:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return short(value)
-    return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)
+    return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else printable(value)
 
 
 _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")

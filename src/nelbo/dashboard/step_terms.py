@@ -52,7 +52,8 @@ def read_terms(path: Path, ledger: Mapping[str, Any]) -> dict[str, dict[int, Ter
     Raises:
         ValueError: for a table that lacks a column, or has a t that is not on the chain.
     """
-    table = pq.read_table(path)
+    with path.open("rb") as file:  # pyarrow takes no path that is not UTF-8
+        table = pq.read_table(file)
     missing = [name for name in REQUIRED if name not in table.column_names]
     if missing:
         raise ValueError(f"it has no column {missing[0]}")

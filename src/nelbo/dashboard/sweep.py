@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -17,8 +16,10 @@ from nelbo.atomic_file import replacing
 from nelbo.dashboard.comparison.ledgers import incomparable
 from nelbo.dashboard.comparison.named import NamedRun, shared_label
 from nelbo.dashboard.numbers import duration, plus_minus
+from nelbo.dashboard.outside_text import printable
 from nelbo.dashboard.report import FILE_NAME, write_report
 from nelbo.dashboard.run_folder import Run, RunFolderError, read_run
+from nelbo.dashboard.terminal import make_console, print_fact
 
 TABLE = "sweep.csv"
 FINISHED = "finished"
@@ -96,14 +97,14 @@ def show_sweep(folder: Path, runs: Sequence[SweptRun], how_to_go_on: str | None)
         how_to_go_on: a command, where there is something left to do.
     """
     ordered = sorted(runs, key=_place)
-    readable = [NamedRun(swept.run, swept.name) for swept in ordered if swept.run is not None]
-    console = Console()
-    console = console if console.is_terminal else Console(width=WIDTH_OF_A_FILE)
+    readable = [NamedRun(swept.run, printable(swept.name)) for swept in ordered if swept.run is not None]
+    console = make_console()
+    console = console if console.is_terminal else make_console(WIDTH_OF_A_FILE)
     console.print()
     console.print(sweep_table(ordered))
     for swept in ordered:
         if swept.status.startswith("failed"):
-            console.print(Text(f"job {swept.name} {swept.status}"), soft_wrap=True)
+            console.print(Text(printable(f"job {swept.name} {swept.status}")), soft_wrap=True)
     measured = [named for named in readable if named.run.ledger]
     for reason in incomparable(measured) if len(measured) > 1 else []:
         console.print(Text(f"not comparable: {reason}", style="bold red"), soft_wrap=True)
@@ -116,15 +117,15 @@ def show_sweep(folder: Path, runs: Sequence[SweptRun], how_to_go_on: str | None)
     lines = {"table": folder / TABLE, "look": folder / FILE_NAME}
     for what, path in lines.items():
         if path.exists():
-            console.print(Text.assemble((f"{what:<11}", "dim"), str(path)), soft_wrap=True)
+            print_fact(console, what, path)
     if how_to_go_on is not None:
-        console.print(Text.assemble(("go on      ", "dim"), how_to_go_on), soft_wrap=True)
+        print_fact(console, "go on", how_to_go_on)
 
 
 def sweep_table(runs: Sequence[SweptRun]) -> Table:
     """A row for each run; a column only for what some run has."""
     known = [
-        NamedRun(swept.run, swept.name)
+        NamedRun(swept.run, printable(swept.name))
         for swept in runs
         if swept.run is not None and swept.run.held_out in ("val", "test")
     ]
@@ -152,9 +153,9 @@ def sweep_table(runs: Sequence[SweptRun]) -> Table:
     columns = {name: cells for name, cells in columns.items() if any(cell != "–" for cell in cells)}
     for name in columns:
         numeric = name not in ("job", "status") and not any(name in swept.choices for swept in runs)
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=numeric)
+        table.add_column(Text(printable(name)), justify="right" if numeric else "left", no_wrap=numeric)
     for swept, cells in zip(runs, zip(*columns.values(), strict=True), strict=True):
-        table.add_row(*map(Text, cells), style="" if swept.is_finished else "dim")
+        table.add_row(*(Text(printable(cell)) for cell in cells), style="" if swept.is_finished else "dim")
     return table
 
 
@@ -192,7 +193,11 @@ def _write_table(runs: Sequence[SweptRun], path: Path) -> None:
         for swept in runs
     ]
     names = list(dict.fromkeys(name for row in rows for name in row))
-    with replacing(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+    with (
+        replacing(path) as unfinished,
+        # the name of a folder may be any bytes
+        unfinished.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(rows)

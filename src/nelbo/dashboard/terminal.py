@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nelbo.dashboard.outside_text import printable
 from nelbo.evaluation.units import Unit
 
 PARTS = (
@@ -26,18 +27,28 @@ def print_bound(metrics: Mapping[str, float], splits: tuple[str, ...], unit: Uni
         unit: of the metrics.
         run_dir: the run's folder.
     """
-    console = Console()
+    console = make_console()
     console.print()
     print_whole(console, bound_table(metrics, splits, unit))
     for what, where in _files(run_dir):
-        console.print(Text.assemble((f"{what:<11}", "dim"), where), soft_wrap=True)
+        print_fact(console, what, where)
+
+
+def make_console(width: int | None = None) -> Console:
+    """A console that prints text unchanged: brackets are no markup, and ``:name:`` is no emoji."""
+    return Console(width=width, markup=False, emoji=False, highlight=False)
+
+
+def print_fact(console: Console, what: str, text: object) -> None:
+    """A line with a label and a text, which may contain names from outside."""
+    console.print(Text.assemble((f"{what:<11}", "dim"), printable(text)), soft_wrap=True)
 
 
 def print_whole(console: Console, table: Table) -> None:
     """Print a table at its own width where the terminal is narrower: half a figure is another figure."""
     width = console.measure(table, options=console.options.update(max_width=10_000, width=10_000)).maximum
     if width > console.width:
-        console = Console(width=width, file=console.file)
+        console = Console(width=width, file=console.file, markup=False, emoji=False)
     console.print(table)
 
 

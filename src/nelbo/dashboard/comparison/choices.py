@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nelbo.dashboard.numbers import cell
+from nelbo.dashboard.outside_text import printable
 from nelbo.dashboard.run_folder import Run
 
 CLASS = "._target_"
@@ -55,14 +56,18 @@ def differing_choices(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, st
     nodes = tuple(key.removesuffix("_target_") for key in classes)
     rest = [key for key in differ if not key.startswith(nodes)] if nodes else differ
     return [
-        {key.removesuffix(CLASS): _value(key, options) for key in (*classes, *rest) if key in options}
+        {
+            printable(key.removesuffix(CLASS)): _value(key, options)
+            for key in (*classes, *rest)
+            if key in options
+        }
         for options in flat
     ]
 
 
 def _measured(ledger: Mapping[str, Any]) -> dict[str, str]:
     """Ways of measuring, as far as the ledger knows them."""
-    found = {name: str(ledger[name]) for name in WAYS if name in ledger}
+    found = {name: printable(ledger[name]) for name in WAYS if name in ledger}
     if "timesteps" in ledger:
         found["steps"] = steps_in_words(ledger)
     return found
@@ -74,7 +79,7 @@ def _is_variance(name: str) -> bool:
 
 def steps_in_words(ledger: Mapping[str, Any]) -> str:
     """Which timesteps a ledger's chain visits: ``16 of 1000 (1 68 … 933 1000)``."""
-    t = str(ledger["timesteps"]).split()
+    t = printable(ledger["timesteps"]).split()
     if ledger["K"] == ledger["T"]:
         return f"all {ledger['T']}"
     if len(t) > 2 * ENDS_SHOWN:
@@ -122,4 +127,4 @@ def _is_elsewhere(value: Any, options: Mapping[str, Any]) -> bool:
 
 def _value(key: str, options: Mapping[str, Any]) -> str:
     value = options[key]
-    return str(value).rpartition(".")[2] if key.endswith(CLASS) else cell(value)
+    return printable(value).rpartition(".")[2] if key.endswith(CLASS) else cell(value)

@@ -1,5 +1,6 @@
 """examples.parquet, read: the bound of every example, so that two runs are compared example by example."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from nelbo.dashboard.run_folder import Run
 from nelbo.evaluation.example_table import FILE_NAME
 
 ENDS = ("L_0", "L_T")
+DECADE = re.compile("t_[0-9]{1,9}_[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Examples:
 
 def decades(names: Iterable[str]) -> list[str]:
     """The decades of t among names of columns, from clean to noisy."""
-    found = {name for name in names if name.startswith("t_")}
+    found = {name for name in names if DECADE.fullmatch(name)}
     return sorted(found, key=lambda name: int(name.split("_")[1]))
 
 
@@ -61,7 +63,8 @@ def read_examples(run: Run) -> Examples | None:
 
 
 def _columns(path: Path) -> Examples:
-    table = pq.read_table(path)
+    with path.open("rb") as file:  # pyarrow takes no path that is not UTF-8
+        table = pq.read_table(file)
     missing = [name for name in ENDS if name not in table.column_names]
     if missing:
         raise ValueError(f"it has no column {missing[0]}")

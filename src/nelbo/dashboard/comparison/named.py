@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nelbo.dashboard.outside_text import printable
 from nelbo.dashboard.run_folder import Run
 
 
@@ -17,12 +18,12 @@ class NamedRun:
 
 
 def folder_names(runs: Sequence[Run]) -> list[str]:
-    """What tells the folders of the runs apart."""
+    """What tells the folders of the runs apart, printable."""
     paths = [run.path.resolve() for run in runs]
     if len(paths) == 1:
-        return ["/".join(paths[0].parts[-2:])]
+        return [printable("/".join(paths[0].parts[-2:]))]
     shared = Path(os.path.commonpath([path.parent for path in paths]))
-    return [str(path.relative_to(shared)) for path in paths]
+    return [printable(path.relative_to(shared)) for path in paths]
 
 
 def shared_label(runs: Sequence[NamedRun]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nelbo.dashboard.comparison.named import NamedRun
+from nelbo.dashboard.outside_text import printable
 
 Ledger = Mapping[str, Any]
 
@@ -89,7 +90,7 @@ def _differing(runs: Sequence[NamedRun], what: str, value: Callable[[Ledger], An
     who: dict[Any, list[str]] = {}
     for named, found in zip(runs, values, strict=True):
         who.setdefault(found, []).append(named.name)
-    return [f"{what}: " + ", ".join(f"{' '.join(names)} {found}" for found, names in who.items())]
+    return [f"{what}: " + ", ".join(f"{' '.join(names)} {printable(found)}" for found, names in who.items())]
 
 
 def _is_full(ledger: Ledger) -> bool:

@@ -13,6 +13,8 @@ Views = dict[str, go.Figure]
 class Card:
     """What the page shows of one question.
 
+    The page escapes every text that is not ``Markup``, which only our own constants are (L<sub>t</sub>).
+
     Attributes:
         key: names it in the page, and in tests.
         title: the question.

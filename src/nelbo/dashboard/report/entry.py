@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nelbo.dashboard.comparison.named import NamedRun, folder_names
+from nelbo.dashboard.outside_text import plotly_text
 from nelbo.dashboard.report.style import RUN_COLOURS
 from nelbo.dashboard.run_folder import Run
 
@@ -13,6 +14,11 @@ class Entry(NamedRun):
     """A run, and how it is shown."""
 
     colour: str
+
+    @property
+    def label(self) -> str:
+        """The name as a label in plotly figures."""
+        return plotly_text(self.name)
 
 
 def make_entries(runs: Sequence[Run]) -> list[Entry]:

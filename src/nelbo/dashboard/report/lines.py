@@ -11,7 +11,7 @@ from nelbo.dashboard.step_terms import Terms
 
 @dataclass(frozen=True)
 class Line:
-    """The last table of a split of a run, and how it is shown."""
+    """The last table of a split of a run, and how it is shown; ``name`` is a label in plotly figures."""
 
     run: Run
     split: str
@@ -32,7 +32,7 @@ def lines(entries: Sequence[Entry], shows: Callable[[Terms], bool] = lambda _: T
         found = [split for split, terms in tables.items() if shows(terms)]
         if len(entries) > 1:
             for split in found[:1]:
-                yield Line(entry.run, split, tables[split], entry.name, entry.colour)
+                yield Line(entry.run, split, tables[split], entry.label, entry.colour)
         else:
             for split in reversed(found):
                 yield Line(entry.run, split, tables[split], SPLIT_NAMES[split], SPLIT_COLOURS[split])

@@ -1,15 +1,20 @@
 """The page: everything put into one HTML file that opens from disk with no network."""
 
+import base64
+import hashlib
 import json
 from collections.abc import Sequence
 from importlib.resources import files
+from typing import Any
 
 import plotly.offline
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
 from nelbo.dashboard.comparison.ledgers import incomparable, ledger_rows
 from nelbo.dashboard.comparison.named import shared_label
+from nelbo.dashboard.outside_text import printable_lines
 from nelbo.dashboard.report.advice import advise
 from nelbo.dashboard.report.card import Card
 from nelbo.dashboard.report.charts import CHARTS
@@ -27,14 +32,15 @@ def render(runs: Sequence[Run]) -> str:
     """The page of one run, or of several beside each other."""
     entries = make_entries(runs)
     cards = [chart(entries) for chart in CHARTS]
+    scripts = [plotly.offline.get_plotlyjs(), _asset("page.js")]
     environment = Environment(
         loader=PackageLoader("nelbo.dashboard.report", "assets"),
         undefined=StrictUndefined,
         autoescape=True,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["trusted"] = Markup  # our own titles and captions, which have sub- and superscripts
     return environment.get_template("page.html").render(
         entries=entries,
         title=" · ".join(entry.name for entry in entries[:4]),
@@ -51,9 +57,9 @@ def render(runs: Sequence[Run]) -> str:
         absent=_absent(cards, has_samples=any(e.run.samples for e in entries) or not was_trained(entries)),
         ledger=ledger_rows(entries),
         style=Markup(_asset("page.css")),
-        script=Markup(_asset("page.js")),
-        plotly=Markup(plotly.offline.get_plotlyjs()),
-        figures=Markup(_figures(cards)),
+        scripts=[Markup(script) for script in scripts],
+        script_sources=Markup(" ".join(map(_source, scripts))),
+        figures=htmlsafe_json_dumps(_figures(cards), separators=(",", ":")),
     )
 
 
@@ -63,14 +69,23 @@ def _absent(cards: Sequence[Card], has_samples: bool) -> list[tuple[str, str]]:
     return absent if has_samples else [*absent, ("Samples", "samples/step_*.png")]
 
 
-def _figures(cards: Sequence[Card]) -> str:
-    """All figures as JSON, by card and view, safe inside a script element."""
-    drawn = {
+def _shown(value: Any) -> Any:
+    """Every value that the template prints passes through here, and is then escaped unless it is Markup."""
+    return value if isinstance(value, Markup) else printable_lines(value)
+
+
+def _source(script: str) -> str:
+    """The script in the page's policy, which allows it by its hash."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def _figures(cards: Sequence[Card]) -> dict[str, dict[str, Any]]:
+    """All figures as plain values, by card and view."""
+    return {
         card.key: {label: json.loads(str(view.to_json())) for label, view in card.shown.items()}
         for card in cards
         if card.shown
     }
-    return json.dumps(drawn, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _asset(name: str) -> str:

@@ -77,7 +77,7 @@ def add_line(
         drawn: receives it.
         x: where.
         y: how high.
-        name: in the legend.
+        name: in the legend; a name from outside is a ``plotly_text``.
         colour: of line and band.
         error: standard error of ``y``.
         positive: keep the band above 0, for a logarithmic axis.
@@ -89,14 +89,13 @@ def add_line(
     if error is not None:
         error = np.nan_to_num(error[shown])
         low = np.maximum(y - error, y / 10) if positive else y - error
-        _add_band(drawn, x, low, y + error, colour, name)
+        _add_band(drawn, x, low, y + error, colour, f"of {name}")
         trace |= {"customdata": error}
         hover += " ± %{customdata:.2g}"
     mode = "lines" if len(x) > 1 else "markers"  # of a single point there is no line
-    options = {"mode": mode, "line": {"color": colour, "width": 2}, "legendgroup": name} | trace
-    drawn.add_scatter(
-        x=x, y=y, name=name, hovertemplate=f"<b>{name}</b><br>%{{x:.6~g}}: {hover}<extra></extra>", **options
-    )
+    options = {"mode": mode, "line": {"color": colour, "width": 2}, "legendgroup": f"of {name}"} | trace
+    hovertemplate = f"<b>%{{fullData.name}}</b><br>%{{x:.6~g}}: {hover}<extra></extra>"
+    drawn.add_scatter(x=x, y=y, name=name, hovertemplate=hovertemplate, **options)
 
 
 def _add_band(

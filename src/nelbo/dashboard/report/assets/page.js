@@ -2,7 +2,8 @@
 // Draws the figures in the colours of the page, and again when the page changes from light to dark.
 
 const figures = JSON.parse(document.getElementById("figures").textContent);
-const config = { responsive: true, displaylogo: false, displayModeBar: false };
+// names may contain dollar signs, which plotly would take for formulas
+const config = { responsive: true, displaylogo: false, displayModeBar: false, typesetMath: false };
 
 function theme(layout) {
   const css = getComputedStyle(document.body);

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
+from markupsafe import Markup
 
 from nelbo.dashboard.comparison.named import shared_label
 from nelbo.dashboard.report.bins import SINGLE_STEPS, Binned, binned, from_data, from_noise, log_bins
@@ -40,12 +41,14 @@ def chain(entries: Sequence[Entry]) -> Card:
     views = {"per step": log_y(each), "added up from noise": noise, "added up from data": data}
     return Card(
         key="chain",
-        title="L<sub>t</sub> against t",
-        caption="The diamond at the cleanest t is L<sub>0</sub>; every other point is a step of the chain, "
-        "or the mean of L<sub>t</sub> over a bin of neighbouring steps. Added up from noise: L<sub>T</sub> "
-        "plus all steps down to t, what has been sent when t is reached; it ends at the bound on the left. "
-        "Added up from data: L<sub>0</sub> plus all steps up to t. Bands are one standard error, draws taken "
-        "as independent." + (OTHER_CHAINS if len(chains) > 1 else ""),
+        title=Markup("L<sub>t</sub> against t"),
+        caption=Markup(
+            "The diamond at the cleanest t is L<sub>0</sub>; every other point is a step of the chain, "
+            "or the mean of L<sub>t</sub> over a bin of neighbouring steps. Added up from noise: "
+            "L<sub>T</sub> plus all steps down to t, what has been sent when t is reached; it ends at the "
+            "bound on the left. Added up from data: L<sub>0</sub> plus all steps up to t. Bands are one "
+            "standard error, draws taken as independent." + (OTHER_CHAINS if len(chains) > 1 else "")
+        ),
         views={label: log_t(view, longest) for label, view in views.items()},
         needs="bound.parquet",
     )
@@ -64,7 +67,7 @@ def _add_each(drawn: go.Figure, table: Binned, per_nat: float, name: str, colour
             mode="markers",
             marker={"size": 7, "symbol": "diamond", "color": colour},
             name=name,
-            legendgroup=name,
+            legendgroup=f"of {name}",
             showlegend=False,
-            hovertemplate=f"<b>{name}</b><br>L<sub>0</sub>: %{{y:.4g}}<extra></extra>",
+            hovertemplate="<b>%{fullData.name}</b><br>L<sub>0</sub>: %{y:.4g}<extra></extra>",
         )

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
+from markupsafe import Markup
 
 from nelbo.dashboard.comparison.named import shared_label
+from nelbo.dashboard.outside_text import plotly_text
 from nelbo.dashboard.report.card import Card
 from nelbo.dashboard.report.entry import Entry
 from nelbo.dashboard.report.style import figure
@@ -18,7 +20,9 @@ def classes(entries: Sequence[Entry]) -> Card:
     """Which classes cost more than others."""
     measured = [entry for entry in entries if entry.run.summary.get("classes")]
     unit = shared_label(entries)
-    views = {label: figure("class", unit) for label in ("total", "L<sub>0</sub>", "L<sub>t</sub>")}
+    views = {
+        label: figure("class", unit) for label in ("total", Markup("L<sub>0</sub>"), Markup("L<sub>t</sub>"))
+    }
     for number, entry in enumerate(measured):
         place = SPREAD * ((number + 1) / (len(measured) + 1) - 0.5)
         for view, part in zip(views.values(), (entry.run.unit.metric, "L_0", "L_t"), strict=True):
@@ -37,19 +41,20 @@ def _add(drawn: go.Figure, entry: Entry, part: str, place: float) -> None:
     """The classes as points, beside those of other runs, and the mean of all as a line."""
     rows = entry.run.summary["classes"]
     labels = [row["class"] for row in rows]
+    names = [plotly_text(row.get("name", row["class"])) for row in rows]
     error = [row[f"{part}_stderr"] or 0.0 for row in rows]  # of a single example it is not known
     drawn.add_scatter(
         x=np.array(labels) + place,
         y=[row[part] for row in rows],
         error_y={"array": error, "thickness": 1.5, "width": 0},
-        customdata=[[row["class"], row["count"], e] for row, e in zip(rows, error, strict=True)],
+        customdata=[[name, row["count"], e] for name, row, e in zip(names, rows, error, strict=True)],
         mode="markers",
         marker={"size": 8 if len(rows) <= SINGLE_TICKS else 4, "color": entry.colour},
-        name=entry.name,
+        name=entry.label,
         hovertemplate="<b>class %{customdata[0]}</b>, %{customdata[1]} examples<br>"
         "%{y:.4f} ± %{customdata[2]:.2g}<extra></extra>",
     )
     mean = entry.run.final(f"{entry.run.held_out}/{part}")
     drawn.add_hline(y=mean, line={"color": entry.colour, "width": 1, "dash": "dash"}, opacity=0.6)
     if len(rows) <= SINGLE_TICKS:
-        drawn.update_xaxes(tickvals=labels, ticktext=[str(label) for label in labels], showgrid=False)
+        drawn.update_xaxes(tickvals=labels, ticktext=names, showgrid=False)

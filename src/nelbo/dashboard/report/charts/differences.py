@@ -1,7 +1,6 @@
 """Where on the chain the bits were won or lost: every run against the first."""
 
 from collections.abc import Sequence
-from html import escape
 
 import numpy as np
 
@@ -15,8 +14,8 @@ from nelbo.dashboard.report.style import figure, has_traces
 
 def differences(entries: Sequence[Entry]) -> Card:
     """The difference of each part of the bound from that of the first run, with its error."""
-    first = entries[0].name
-    drawn = figure(f"{shared_label(entries)} more than {first}", "")
+    first = entries[0]
+    drawn = figure(f"{shared_label(entries)} more than {first.label}", "")
     found = [
         (entry, difference)
         for entry, difference in zip(entries, from_first(entries)[0], strict=True)
@@ -34,8 +33,8 @@ def differences(entries: Sequence[Entry]) -> Card:
             customdata=[[_label(names[row]), part.stderr] for row, part in shown],
             mode="markers",
             marker={"size": 8, "color": entry.colour},
-            name=entry.name,
-            hovertemplate=f"<b>{entry.name}</b>, %{{customdata[0]}}<br>"
+            name=entry.label,
+            hovertemplate="<b>%{fullData.name}</b>, %{customdata[0]}<br>"
             "%{x:+.4f} ± %{customdata[1]:.2g}<extra></extra>",
         )
     if has_traces(drawn):
@@ -47,7 +46,7 @@ def differences(entries: Sequence[Entry]) -> Card:
     drawn.update_xaxes(tickformat="+.3~g")
     return Card(
         key="differences",
-        title=f"Difference from {escape(first)}",
+        title=f"Difference from {first.name}",
         caption="Left of zero, the bound of a run is lower than that of the first. Where both have "
         "examples.parquet the difference is taken example by example, and its error is far below those of "
         "the totals; else the errors of both are added in squares. Bars are one standard error; where it is "

@@ -49,7 +49,7 @@ def _pairs(entries: Sequence[Entry]) -> Iterator[tuple[Entry, Terms, Terms, str,
             if len(entries) == 1:
                 yield entry, held_out, train, SPLIT_NAMES[split], SPLIT_COLOURS[split]
             elif split == "val":
-                yield entry, held_out, train, entry.name, entry.colour
+                yield entry, held_out, train, entry.label, entry.colour
 
 
 def _add(drawn: go.Figure, curve: bins.Curve, factor: float, name: str, colour: str) -> None:
@@ -61,5 +61,6 @@ def _add(drawn: go.Figure, curve: bins.Curve, factor: float, name: str, colour: 
         mode="markers",
         marker={"size": 7, "color": colour},
         name=name,
-        hovertemplate=f"<b>{name}</b><br>t around %{{x:.3~g}}: %{{y}} ± %{{customdata:.2g}}<extra></extra>",
+        hovertemplate="<b>%{fullData.name}</b><br>t around %{x:.3~g}: %{y} ± %{customdata:.2g}"
+        "<extra></extra>",
     )

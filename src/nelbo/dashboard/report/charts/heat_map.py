@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from markupsafe import Markup
 
 from nelbo.dashboard.report.bins import binned, log_bins
 from nelbo.dashboard.report.card import Card
@@ -22,9 +23,11 @@ def heat_map(entries: Sequence[Entry]) -> Card:
     _share_colours([view for view in views.values() if has_traces(view)])
     return Card(
         key="heat_map",
-        title="L<sub>t</sub> over training",
-        caption="A column ends at the step of its measurement; the lowest row, t = 1, is L<sub>0</sub>. "
-        "Colour is the mean of L<sub>t</sub> per step, on a logarithmic scale.",
+        title=Markup("L<sub>t</sub> over training"),
+        caption=Markup(
+            "A column ends at the step of its measurement; the lowest row, t = 1, is L<sub>0</sub>. "
+            "Colour is the mean of L<sub>t</sub> per step, on a logarithmic scale."
+        ),
         views=views,
         needs="at least two measurements of a split in bound.parquet" if was_trained(entries) else None,
     )

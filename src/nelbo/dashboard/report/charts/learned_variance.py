@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from markupsafe import Markup
 
 from nelbo.dashboard.report.bins import binned, log_bins
 from nelbo.dashboard.report.card import Card
@@ -30,9 +31,9 @@ def learned_variance(entries: Sequence[Entry]) -> Card:
             mode="markers",
             marker={"size": 7, "symbol": "diamond", "color": colour},
             name=name,
-            legendgroup=name,
+            legendgroup=f"of {name}",
             showlegend=False,
-            hovertemplate=f"<b>{name}</b><br>first step: %{{y:.3f}}<extra></extra>",
+            hovertemplate="<b>%{fullData.name}</b><br>first step: %{y:.3f}<extra></extra>",
         )
     for limit, name in LIMITS.items() if has_traces(drawn) else ():
         drawn.add_hline(
@@ -46,10 +47,13 @@ def learned_variance(entries: Sequence[Entry]) -> Card:
     return Card(
         key="learned_variance",
         title="Learned variance",
-        caption="The mean of v, where log variance = v log β + (1 − v) log β̃ (Improved DDPM, equation 15). "
-        "v = 0 suits steps at which the network removes all of the noise, v = 1 steps at which it removes "
-        "none. The shorter a step, and the noisier, the closer the limits, and the less depends on v. The "
-        "diamond is the step to the data, L<sub>0</sub>, whose lower limit is variance.first_step.",
+        caption=Markup(
+            "The mean of v, where log variance = v log β + (1 − v) log β̃ (Improved DDPM, equation 15). "
+            "v = 0 suits steps at which the network removes all of the noise, v = 1 steps at which it "
+            "removes none. The shorter a step, and the noisier, the closer the limits, and the less depends "
+            "on v. The diamond is the step to the data, L<sub>0</sub>, whose lower limit is "
+            "variance.first_step."
+        ),
         views={"fraction": log_t(drawn, longest)},
         needs=None,  # a variance that is fixed has no place between limits
     )

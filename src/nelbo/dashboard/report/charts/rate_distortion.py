@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from markupsafe import Markup
+
 from nelbo.dashboard.comparison.named import shared_label
 from nelbo.dashboard.report.bins import binned, log_bins, rate_and_distortion
 from nelbo.dashboard.report.card import Card
@@ -39,7 +41,7 @@ def rate_distortion(entries: Sequence[Entry]) -> Card:
             line={"color": line.colour, "width": 2},
             marker={"size": 4},
             name=line.name,
-            hovertemplate=f"<b>{line.name}</b>, t = %{{customdata:.0f}}<br>rate %{{x:.4g}}, "
+            hovertemplate="<b>%{fullData.name}</b>, t = %{customdata:.0f}<br>rate %{x:.4g}, "
             "error %{y:.3g}<extra></extra>",
         )
     if is_discrete and len(drawn.data):  # pyright: ignore[reportArgumentType]
@@ -58,15 +60,17 @@ def rate_distortion(entries: Sequence[Entry]) -> Card:
     return Card(
         key="rate_distortion",
         title="Rate and distortion",
-        caption="Sent from noise to data: at each t, the bits until the receiver knows x<sub>t</sub> "
-        "(L<sub>T</sub> and all steps above t), and how far its x&#770;<sub>0</sub> is then from the data "
-        "(root mean squared error" + (" on a scale of 0 to 255" if is_discrete else "") + "). "
-        "L<sub>0</sub> is not part of it."
-        + (
-            " The open circles are DDPM's on CIFAR-10 (Ho et al. 2020, table 4), for reference: "
-            "other data, so not a target."
-            if is_discrete
-            else ""
+        caption=Markup(
+            "Sent from noise to data: at each t, the bits until the receiver knows x<sub>t</sub> "
+            "(L<sub>T</sub> and all steps above t), and how far its x&#770;<sub>0</sub> is then from the "
+            "data (root mean squared error" + (" on a scale of 0 to 255" if is_discrete else "") + "). "
+            "L<sub>0</sub> is not part of it."
+            + (
+                " The open circles are DDPM's on CIFAR-10 (Ho et al. 2020, table 4), for reference: "
+                "other data, so not a target."
+                if is_discrete
+                else ""
+            )
         ),
         views={"rate and distortion": drawn},
         needs="val or test rows with sum_of_errors in bound.parquet",

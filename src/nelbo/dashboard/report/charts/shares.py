@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 import plotly.graph_objects as go
+from markupsafe import Markup
 
+from nelbo.dashboard.comparison.examples import DECADE
 from nelbo.dashboard.report.card import Card
 from nelbo.dashboard.report.entry import Entry
 from nelbo.dashboard.report.style import DECADE_COLOURS, PART_COLOURS, SPLIT_NAMES, faded, figure
@@ -19,7 +21,9 @@ def shares(entries: Sequence[Entry]) -> Card:
     return Card(
         key="shares",
         title="Share of the bound by decade of t",
-        caption="L<sub>0</sub> is the step to the data. Where most of the bar is, most is to be gained.",
+        caption=Markup(
+            "L<sub>0</sub> is the step to the data. Where most of the bar is, most is to be gained."
+        ),
         views=views,
         needs="share/ figures in summary.json or metrics.csv" if is_code_length else None,
     )
@@ -29,7 +33,7 @@ def _final(entries: Sequence[Entry]) -> go.Figure:
     if len(entries) == 1:
         rows = [(SPLIT_NAMES[split], entries[0].run, split) for split in SPLIT_NAMES]
     else:
-        rows = [(entry.name, entry.run, entry.run.held_out or "val") for entry in entries]
+        rows = [(entry.label, entry.run, entry.run.held_out or "val") for entry in entries]
     bars = {label: found for label, run, split in rows if (found := _shares(run, split))}
     bars = {label: found for label, found in bars.items() if min(found.values()) >= 0}
     drawn = figure("", "")
@@ -56,7 +60,7 @@ def _final(entries: Sequence[Entry]) -> go.Figure:
 def _over_training(run: Run) -> go.Figure:
     drawn = figure("step", "share of the validation bound")
     prefix = "val/share/"
-    columns = {key.removeprefix(prefix): run.metrics[key] for key in run.metrics if key.startswith(prefix)}
+    columns = {key.removeprefix(prefix): run.metrics[key] for key in _named(run.metrics, prefix)}
     if any(series.values.min() < 0 for series in columns.values()):
         return drawn
     for key in _ordered(columns):
@@ -76,8 +80,18 @@ def _over_training(run: Run) -> go.Figure:
 
 def _shares(run: Run, split: str) -> dict[str, float]:
     prefix = f"{split}/share/"
-    names = (name for name in {*run.summary, *run.metrics} if name.startswith(prefix))
+    names = _named({*run.summary, *run.metrics}, prefix)
     return {name.removeprefix(prefix): run.final(name) or 0.0 for name in names}
+
+
+def _named(names: Iterable[str], prefix: str) -> list[str]:
+    """The metrics that are shares of L_0, a decade of t, or L_T."""
+    return [
+        name
+        for name in names
+        if name.startswith(prefix)
+        and ((key := name.removeprefix(prefix)) in PART_COLOURS or DECADE.fullmatch(key))
+    ]
 
 
 def _ordered(keys: Iterable[str]) -> list[str]:

@@ -20,7 +20,7 @@ def speed(entries: Sequence[Entry]) -> Card:
         for entry in entries:
             series = entry.run.metrics.get(metric)
             if series is not None:
-                add_line(views[label], series.steps, series.values, entry.name, entry.colour)
+                add_line(views[label], series.steps, series.values, entry.label, entry.colour)
         views[label].update_layout(showlegend=len(entries) > 1)
         if metric.startswith("throughput"):
             views[label].update_yaxes(rangemode="tozero")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
+from markupsafe import Markup
 
 from nelbo.dashboard.comparison.named import shared_label
 from nelbo.dashboard.report.card import Card, Views
@@ -19,7 +20,7 @@ from nelbo.dashboard.report.style import (
     log_y,
 )
 
-LABELS = {"L_0": "L<sub>0</sub>", "L_t": "L<sub>t</sub>", "L_T": "L<sub>T</sub>"}
+LABELS = {part: Markup(f"L<sub>{part[2:]}</sub>") for part in ("L_0", "L_t", "L_T")}
 
 
 def training(entries: Sequence[Entry]) -> Card:
@@ -112,10 +113,11 @@ def _runs(entries: Sequence[Entry], part: str | None) -> go.Figure:
         val, train = (entry.run.metrics.get(f"{split}/{name}") for split in ("val", "train"))
         if train is not None:
             thin = {"width": 1, "dash": "dot", "color": entry.colour}
-            options = {"line": thin, "legendgroup": entry.name, "showlegend": val is None, "opacity": 0.7}
-            add_line(drawn, train.steps, train.values, f"{entry.name}, training", entry.colour, **options)
+            group = f"of {entry.label}"
+            options = {"line": thin, "legendgroup": group, "showlegend": val is None, "opacity": 0.7}
+            add_line(drawn, train.steps, train.values, f"{entry.label}, training", entry.colour, **options)
         if val is not None:
-            add_line(drawn, val.steps, val.values, entry.name, entry.colour, mode="lines+markers")
+            add_line(drawn, val.steps, val.values, entry.label, entry.colour, mode="lines+markers")
     return _scaled(drawn)
 
 

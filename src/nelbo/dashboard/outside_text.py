@@ -1,0 +1,32 @@
+"""Text from outside (names of folders, data and classes, values of options, messages) made safe to show."""
+
+import html
+import re
+
+# C0 and C1 controls, line and paragraph separators, marks and overrides of the writing direction, surrogates
+_ACTIVE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: object) -> str:
+    """One line of text in which no character acts on the terminal or on the text around it.
+
+    Args:
+        text: what is shown; anything that is not a string is converted first.
+
+    Returns:
+        The text, with its control characters as escapes: ESC is shown as ``\\x1b``.
+    """
+    return _ACTIVE.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+
+
+def printable_lines(text: object) -> str:
+    """Like :func:`printable`, of a text of several lines."""
+    return "\n".join(map(printable, str(text).split("\n")))
+
+
+def plotly_text(text: object) -> str:
+    """Text for a label of a plotly figure.
+
+    Plotly reads a subset of HTML in legends, ticks, axis titles and hover labels, links included.
+    """
+    return html.escape(printable(text), quote=False)
