@@ -1,8 +1,10 @@
 """Ranges of options, as annotations of constructors: ``nelbo.app.options`` checks a configuration by them."""
 
+from pathlib import Path
 from typing import Annotated
 
-from annotated_types import Ge, Gt, Lt, MultipleOf
+from annotated_types import Ge, Gt, Lt, MultipleOf, Predicate
+from pydantic import Field
 
 PositiveInt = Annotated[int, Ge(1)]
 NonNegativeInt = Annotated[int, Ge(0)]
@@ -11,3 +13,10 @@ PositiveFloat = Annotated[float, Gt(0)]
 NonNegativeFloat = Annotated[float, Ge(0)]
 Probability = Annotated[float, Ge(0), Lt(1)]
 Seed = Annotated[int, Ge(0), Lt(2**32)]  # what NumPy and Lightning accept
+
+
+def _is_no_file(path: str) -> bool:
+    return not Path(path).expanduser().is_file()
+
+
+Folder = Annotated[str, Predicate(_is_no_file), Field(description="a folder")]  # it need not exist

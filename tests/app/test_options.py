@@ -147,3 +147,12 @@ class Own:
 )
 def test_what_is_expected_in_words(annotation, words):
     assert expected(annotation) == words
+
+
+def test_a_file_is_no_folder(compose, tmp_path):
+    file = tmp_path / "images.zip"
+    file.touch()
+    config = changed(compose, "train", "data=image_folder seed=0")[0]
+    config.data.root = str(file)
+    with pytest.raises(ValueError, match=rf"^data.root={file}: expected a folder$"):
+        check_options(config, "train")

@@ -179,8 +179,8 @@ def test_classes_go_in_turn_or_are_chosen_and_guidance_pulls_towards_them(draw, 
 
 MISTAKES = {
     "sampler.steps=1001": "steps=1001: the schedule has only 1000 timesteps",
-    "n=0": "n=0 must be at least 1",
-    "batch_size=0": "batch_size=0 must be at least 1",
+    "n=0": "n=0: expected an integer >= 1",
+    "batch_size=0": "batch_size=0: expected an integer >= 1",
     "format=jpg": "format=jpg: expected one of auto, png, npz, none",
     "trajectory=film": "trajectory=film: expected one of none, gif, strip",
     "label=3": "label=3, but the model was trained without classes",

@@ -90,11 +90,11 @@ def test_data_that_is_no_image_has_a_quality_too(tiny_run):
 
 MISTAKES = {
     "callbacks.sample_quality.num_samples=3": "callbacks.sample_quality.num_samples=3 must be at least 4",
-    "callbacks.sample_quality.every=0": "callbacks.sample_quality.every=0 must be at least 1",
+    "callbacks.sample_quality.every=0": "callbacks.sample_quality.every=0: expected an integer >= 1",
     "features=inception": "cannot be downloaded (<urlopen error no route>): set features.weights_path",
     "features=inception features.weights_path=/nonexistent": "/nonexistent: there is no such file",
     "features=module": "features=module: which one?",
-    "callbacks.sample_quality.split=tset": "there is no split 'tset': choose one of train, val, test",
+    "callbacks.sample_quality.split=tset": "callbacks.sample_quality.split=tset: expected one of train, val, test",
 }
 
 

@@ -1,5 +1,6 @@
 """The evaluation job: measure the bound of a trained model and write it down."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,6 +75,11 @@ def evaluate(config: DictConfig) -> None:
             module.conditional,
             progress.show,
             processes.add,
+        )
+    mean = measurements[0].estimate.total.mean
+    if not math.isfinite(mean):
+        raise ValueError(
+            f"the bound of {model.path} on the {config.split} split is {mean}: the model has diverged"
         )
     ledgers = [
         make_ledger(

@@ -33,6 +33,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from nelbo.option_types import (
+    Folder,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -96,7 +97,7 @@ class ModelOptions(TypedDict):
     trained_as: str | None
     trained_with: list[str]
     weights: Literal["ema", "raw"]
-    root: str | None
+    root: Folder | None
     device: Literal["auto", "cpu", "cuda"]
     devices: PositiveInt
     seed: Seed

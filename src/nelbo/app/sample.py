@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from nelbo.diffusion.spacings import Spacing
     from nelbo.evaluation.sample_metrics.features import Features
 
-TRAJECTORIES = ("none", "gif", "strip")
 STRIP_ROWS = 8
 
 
@@ -51,11 +50,6 @@ def sample(config: DictConfig) -> None:
 
     quieten_libraries()
     torch.set_float32_matmul_precision("high")
-    for name in ("n", "batch_size"):
-        if config[name] < 1:
-            raise ValueError(f"{name}={config[name]} must be at least 1")
-    if config.trajectory not in TRAJECTORIES:
-        raise ValueError(f"trajectory={config.trajectory}: expected one of {', '.join(TRAJECTORIES)}")
     refuse_used_folder(Path(config.run_dir), "sample")
     model = read_model(config)
     sampler = build_sampler(config, model.spec)

@@ -1,5 +1,7 @@
-"""Lines that follow what takes long."""
+"""Progress of work that takes long: a bar in a terminal, a plain line from time to time elsewhere."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -18,9 +20,43 @@ from nelbo.evaluation.estimators import BoundEstimator
 from nelbo.evaluation.tally import BoundTally
 from nelbo.evaluation.units import Unit
 
+SECONDS = 30.0  # between two plain lines
+
+
+class PlainProgress:
+    """Prints a line every 30 seconds, however long one step of the work takes. For output without a terminal.
+
+    Args:
+        text: what is done. Assign to :attr:`text` to say how far it is.
+        shown: whether this process prints.
+    """
+
+    def __init__(self, text: str, shown: bool = True) -> None:
+        self.text = text
+        self.shown = shown
+        self._ended = threading.Event()
+        self._started = time.monotonic()
+
+    def __enter__(self) -> "PlainProgress":
+        if self.shown:
+            threading.Thread(target=self._print, daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+
+    def _print(self) -> None:
+        while not self._ended.wait(SECONDS):
+            print(f"{self.text}, {time.monotonic() - self._started:.0f} s", flush=True)
+
 
 class EvaluationProgress:
-    """Shows the evaluations so far and a running estimate; nothing where there is no terminal.
+    """Shows the evaluations so far and a running estimate.
 
     Args:
         estimator: whose rounds are followed.
@@ -41,9 +77,11 @@ class EvaluationProgress:
             disable=not (shown and console.is_terminal),
         )
         self._task = self._progress.add_task("measuring the bound")
+        self._plain = PlainProgress("measuring the bound", shown and not console.is_terminal)
 
     def __enter__(self) -> "EvaluationProgress":
         self._progress.start()
+        self._plain.__enter__()
         return self
 
     def __exit__(
@@ -52,6 +90,7 @@ class EvaluationProgress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._plain.__exit__(kind, error, traceback)
         self._progress.stop()
 
     def show(self, total: BoundTally, fresh: BoundTally) -> None:
@@ -61,22 +100,25 @@ class EvaluationProgress:
             total: the rounds before this one.
             fresh: what this round has measured so far.
         """
-        if self._progress.disable:
+        if self._progress.disable and not self._plain.shown:
             return
         rounds = self.estimator.rounds
-        estimate = (total.estimate(rounds - 1) if rounds > 1 else fresh.estimate()).total
+        measured = fresh.estimate()
+        estimate = (total.estimate(rounds - 1) if rounds > 1 else measured).total
         name = f"round {rounds}" if rounds else "pilot"
-        self._progress.update(
-            self._task,
-            description=f"{name}   {estimate.mean * self.unit.per_nat:.4f} "
+        text = (
+            f"{name}   {estimate.mean * self.unit.per_nat:.4f} "
             f"± {estimate.stderr * self.unit.per_nat:.4f} {self.unit.label}   "
-            f"{total.num_evaluations + fresh.num_evaluations:,} network evaluations",
+            f"{total.num_evaluations + fresh.num_evaluations:,} network evaluations"
         )
+        self._progress.update(self._task, description=text)
+        share = measured.num_examples / fresh.num_examples
+        self._plain.text = f"measuring the bound: {text}, {share:.0%} of this round"
 
 
 @contextmanager
 def counted(what: str, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """A bar for work whose end is known; nothing where there is no terminal.
+    """A bar for work whose end is known.
 
     Args:
         what: is done.
@@ -88,6 +130,14 @@ def counted(what: str, shown: bool = True) -> Iterator[Callable[[int, int], None
     console = Console()
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     hidden = not (shown and console.is_terminal)
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+    with (
+        Progress(*columns, console=console, transient=True, disable=hidden) as progress,
+        PlainProgress(what, shown and not console.is_terminal) as plain,
+    ):
         task = progress.add_task(what)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+        def update(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+            plain.text = f"{what}: {done / total:.0%}"
+
+        yield update

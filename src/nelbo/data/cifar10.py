@@ -12,6 +12,7 @@ from nelbo.data.download import download
 from nelbo.data.examples import Examples, TensorExamples
 from nelbo.data.spec import DataSpec
 from nelbo.data.split import deal
+from nelbo.option_types import Folder
 
 # as in the file batches.meta, which only exists once the data is there
 CLASS_NAMES = (
@@ -33,7 +34,7 @@ class CIFAR10(DataModule):
 
     def __init__(
         self,
-        root: str = "datasets",
+        root: Folder = "datasets",
         download: bool = True,
         flip: bool = True,
         **loading: Unpack[Loading],

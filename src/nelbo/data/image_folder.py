@@ -14,7 +14,7 @@ from nelbo.data.base import DataModule, Loading, SplitName
 from nelbo.data.examples import Examples, TensorExamples
 from nelbo.data.image_file import MODES, ImageFiles, check, decode
 from nelbo.data.spec import DataSpec
-from nelbo.option_types import PositiveInt
+from nelbo.option_types import Folder, PositiveInt
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class ImageFolder(DataModule):
 
     def __init__(
         self,
-        root: str = "datasets/images",
+        root: Folder = "datasets/images",
         size: PositiveInt = 32,
         channels: Literal[1, 3] = 3,
         in_memory: bool = True,

@@ -15,6 +15,7 @@ from nelbo.data.download import download
 from nelbo.data.examples import Examples, TensorExamples
 from nelbo.data.spec import DataSpec
 from nelbo.data.split import deal
+from nelbo.option_types import Folder
 
 
 class MNIST(DataModule):
@@ -36,7 +37,7 @@ class MNIST(DataModule):
 
     def __init__(
         self,
-        root: str = "datasets",
+        root: Folder = "datasets",
         download: bool = True,
         **loading: Unpack[Loading],
     ) -> None:

@@ -25,7 +25,7 @@ from nelbo.evaluation.sample_metrics import (
     quality_ledger,
 )
 from nelbo.evaluation.sample_metrics.quality import FEWEST
-from nelbo.option_types import NonNegativeInt, PositiveInt
+from nelbo.option_types import Folder, NonNegativeInt, PositiveInt
 from nelbo.training.callbacks.draw import draw
 from nelbo.training.callbacks.ema import EMA
 from nelbo.training.module import DiffusionModule
@@ -74,7 +74,7 @@ class SampleQuality(Callback):
         num_examples: PositiveInt | None = None,
         pairwise: NonNegativeInt = 10_000,
         batch_size: PositiveInt = 256,
-        cache: str | None = None,
+        cache: Folder | None = None,
         num_classes: int | None = None,
         seed: NonNegativeInt = 0,
     ) -> None:
