@@ -1,14 +1,24 @@
-"""Files that a reader sees whole or not at all, whatever happens while they are written."""
+"""Files that a reader sees whole or not at all, whatever happens while they are written; JSON files."""
 
+import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 UNFINISHED = ".tmp"
+CHECKSUM = "content_sha256"  # in a JSON file: of all else in it
+MAX_JSON_BYTES = 64 * 2**20
+MAX_JSON_DEPTH = 64
+
+
+class DamagedFileError(ValueError):
+    """A file that is missing, damaged or of another kind; the message names it."""
 
 
 @contextmanager
@@ -37,19 +47,101 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
         raise
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Replace a file by this content, readable for people. JSON has no NaN: what is not finite is null.
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file for reading. Nothing is waited for, as opening a named pipe would.
+
+    Raises:
+        DamagedFileError: for a folder, a pipe, or a device.
+        OSError: when it cannot be opened; FileNotFoundError when it is not there.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise DamagedFileError(f"{path} is not a regular file")
+    return open(descriptor, "rb")  # noqa: PTH123  # Path.open takes no descriptor
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal.
+
+    Raises:
+        DamagedFileError: when it is not a regular file.
+        OSError: when it cannot be read; FileNotFoundError when it is not there.
+    """
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Replace a file by this content, readable for people, and a checksum of it.
+
+    JSON has no NaN: what is not finite is null.
 
     Raises:
         OSError: naming the file, if it cannot be written.
     """
     with replacing(path) as unfinished:
-        text = json.dumps(_finite(content), indent=2, allow_nan=False)
-        unfinished.write_text(f"{text}\n", encoding="utf-8")
+        unfinished.write_text(to_json(content), encoding="utf-8")
+
+
+def to_json(content: Mapping[str, Any]) -> str:
+    """The text of a JSON file with this content and a checksum of it."""
+    plain = json.loads(json.dumps(_finite(content), allow_nan=False))
+    return json.dumps({**plain, CHECKSUM: _checksum(plain)}, indent=2) + "\n"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The content of a JSON file, compared with its checksum if there is one in it.
+
+    Raises:
+        DamagedFileError: naming the file, when it is not a regular file, too large, not UTF-8, not JSON,
+            nested too deeply, not an object, or does not match its checksum.
+        OSError: when it cannot be opened; FileNotFoundError when it is not there.
+    """
+    with open_regular(path) as file:
+        data = file.read(MAX_JSON_BYTES + 1)
+    try:
+        content = _parse(data)
+    except (ValueError, RecursionError) as error:
+        raise DamagedFileError(f"{path}: cannot be read as JSON ({error})") from error
+    expected = content.pop(CHECKSUM, None)
+    if expected is not None and expected != _checksum(content):
+        raise DamagedFileError(
+            f"{path}: damaged or edited, its content does not match its checksum; if the change is "
+            f"intended, remove {CHECKSUM} from it"
+        )
+    return content
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    if len(data) > MAX_JSON_BYTES:
+        raise ValueError(f"it is larger than {MAX_JSON_BYTES // 2**20} MiB")
+    content = json.loads(data.decode("utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError("expected an object")
+    if _is_deeper_than(content, MAX_JSON_DEPTH):
+        raise ValueError(f"it is nested more than {MAX_JSON_DEPTH} deep")
+    return content
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _is_deeper_than(content: Any, limit: int) -> bool:
+    level = [content]
+    for _ in range(limit):
+        groups = (
+            value.values() if isinstance(value, dict) else value
+            for value in level
+            if isinstance(value, dict | list)
+        )
+        level = [child for group in groups for child in group]
+    return bool(level)
 
 
 def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: _finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(entry) for entry in value]

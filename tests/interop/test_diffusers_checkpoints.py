@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from nelbo.__main__ import main
 from nelbo.app.build import build_module
+from nelbo.atomic_file import read_json
 from nelbo.commands.export import OF_THE_RUN
 from nelbo.data import DataSpec
 from nelbo.diffusion.denoiser import Denoiser
@@ -203,7 +204,7 @@ def test_their_weights_have_no_place_in_a_network_without_their_details(theirs, 
 def test_a_configuration_that_would_call_something_else(target, exported, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(exported, folder)
-    about = json.loads((folder / "nelbo.json").read_text())
+    about = read_json(folder / "nelbo.json")
     about["config"]["data"]["transforms"] = [{"_target_": target}]
     (folder / "nelbo.json").write_text(json.dumps(about))
     assert f"its configuration would call {target}, and is not used" in refusal(folder)
@@ -224,7 +225,7 @@ def test_a_component_is_of_its_own_kind_and_nothing_in_it_is_called(
     """TorchModule imports what it is told to, and calls it."""
     folder = tmp_path / "model"
     shutil.copytree(exported, folder)
-    about = json.loads((folder / "nelbo.json").read_text())
+    about = read_json(folder / "nelbo.json")
     if argument is None:
         about["config"][node]["_target_"] = target
     else:
@@ -235,7 +236,7 @@ def test_a_component_is_of_its_own_kind_and_nothing_in_it_is_called(
 
 def test_what_a_configuration_says_of_the_run_is_not_looked_at(exported, tmp_path):
     shutil.copytree(exported, tmp_path / "model")
-    about = json.loads((tmp_path / "model/nelbo.json").read_text())
+    about = read_json(tmp_path / "model/nelbo.json")
     about["config"]["callbacks"] = {"any": {"_target_": "os.abort"}}
     (tmp_path / "model/nelbo.json").write_text(json.dumps(about))
     assert "callbacks" not in (DiffusersFormat().read(tmp_path / "model", "ema").config or {})

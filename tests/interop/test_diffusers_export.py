@@ -1,11 +1,14 @@
 """A model of ours as a folder of diffusers: its own classes compute and draw what ours do."""
 
 import json
+import os
+import random
 import re
 
 import pytest
 import torch
 
+from nelbo.atomic_file import read_json
 from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.denoiser import Denoiser
 from nelbo.diffusion.parameterizations import X0, Eps, V
@@ -13,6 +16,7 @@ from nelbo.diffusion.samplers import Ancestral
 from nelbo.diffusion.schedules import CosineSchedule, LinearSchedule
 from nelbo.diffusion.variances import Analytic, FixedLarge, FixedSmall, LearnedRange
 from nelbo.interop import to_diffusers
+from nelbo.interop.diffusers.folder import read_folder
 from nelbo.interop.diffusers.schedule import betas_of
 from nelbo.models import MLP, UNet
 
@@ -228,9 +232,60 @@ def test_what_is_written_besides(tmp_path):
         "unet/config.json",
         "unet/diffusion_pytorch_model.safetensors",
     ]
-    assert json.loads((tmp_path / "model/nelbo.json").read_text()) == {
+    about = read_json(tmp_path / "model/nelbo.json")
+    checksums = about.pop("files")
+    assert checksums.keys() == {*files} - {"nelbo.json"}
+    assert about == {
         "time_shift": 0.0,
         "first_step": "beta_tilde",
         "config": {"seed": 3},
         "step": 7,
     }
+
+
+FLIPS = int(os.environ.get("NELBO_TEST_FLIPS", "40"))  # of single bits
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unet/diffusion_pytorch_model.safetensors",
+        "unet/config.json",
+        "scheduler/scheduler_config.json",
+        "model_index.json",
+        "nelbo.json",
+    ],
+)
+def test_a_flipped_bit_in_an_exported_file_is_detected(name, tmp_path):
+    write(tmp_path / "model", *tiny(), config={"seed": 3}, step=7)
+    path, ours = tmp_path / "model" / name, read_folder(tmp_path / "model").ours
+    whole = path.read_bytes()
+    draw = random.Random(0)
+    for _ in range(FLIPS):
+        flipped = bytearray(whole)
+        flipped[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
+        path.write_bytes(flipped)
+        try:
+            read = read_folder(tmp_path / "model")
+        except ValueError:
+            continue
+        # in the name of the checksum, which makes it another entry
+        assert name == "nelbo.json"
+        assert ours.items() <= read.ours.items()
+
+
+def test_a_file_that_was_changed_after_the_export_says_what_to_do(tmp_path):
+    folder = tmp_path / "model"
+    write(folder, *iddpm())
+    config = folder / "scheduler/scheduler_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"clip_sample_range": 2.0}))
+    with pytest.raises(ValueError, match=r"scheduler_config\.json was damaged or edited .* remove files and"):
+        read_folder(folder)
+    about = read_json(folder / "nelbo.json")
+    del about["files"]
+    (folder / "nelbo.json").write_text(json.dumps(about))
+    assert read_folder(folder).scheduler["clip_sample_range"] == 2.0
+    write(tmp_path / "other", *iddpm())
+    (tmp_path / "other/unet/config.json").unlink()
+    with pytest.raises(ValueError, match=r"unet/config\.json is missing"):
+        read_folder(tmp_path / "other")

@@ -267,7 +267,7 @@ def test_folders_that_are_no_pipeline(tmp_path):
     index.write_text("{")
     assert "cannot be read as JSON" in refusal(tmp_path)
     index.write_text("[]")
-    assert "expected a JSON object" in refusal(tmp_path)
+    assert "expected an object" in refusal(tmp_path)
     index.write_text('{"_class_name": "StableDiffusionPipeline"}')
     assert "is a StableDiffusionPipeline of diffusers: only DDPMPipeline is read" in refusal(tmp_path)
     parts = {"unet": ["diffusers", "UNet2DModel"], "scheduler": ["diffusers", "DDIMScheduler"]}

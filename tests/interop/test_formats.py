@@ -131,7 +131,7 @@ def test_unknown_weights(checkpoint_format, tmp_path):
 @FORMATS
 def test_a_file_that_is_not_there(checkpoint_format, tmp_path):
     assert "there is no checkpoint file" in refusal(checkpoint_format, tmp_path / "none.ckpt")
-    assert "there is no checkpoint file" in refusal(checkpoint_format, tmp_path)
+    assert f"{tmp_path} is not a regular file" in refusal(checkpoint_format, tmp_path)
 
 
 def write_zip(path):

@@ -5,7 +5,6 @@ so that Hydra checks these against the right choices. The configuration is then 
 with the new options in it.
 """
 
-import json
 import os
 import re
 import subprocess
@@ -17,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from nelbo.app.quoting import as_typed, quoted, split_command_line, value_of
-from nelbo.atomic_file import UNFINISHED, replacing
+from nelbo.atomic_file import UNFINISHED, DamagedFileError, read_json, replacing
 
 CONFIG, OPTIONS, SUMMARY = ".hydra/config.yaml", ".hydra/overrides.yaml", "summary.json"
 CHECKPOINTS = ("checkpoints/last.ckpt", "checkpoints/previous.ckpt")  # newest first
@@ -107,17 +106,20 @@ def newest_checkpoint(run_dir: Path) -> Path | None:
     """
     from lightning.pytorch.utilities import rank_zero_warn
 
-    from nelbo.training.callbacks.checkpoint_file import is_whole
+    from nelbo import torch_file
 
     damaged = []
     for path in (run_dir / name for name in CHECKPOINTS):
         if not path.exists():
             continue
-        if is_whole(path):
-            for other in damaged:
-                rank_zero_warn(f"{other} is damaged: going on from {path}, the one before it")
-            return path
-        damaged.append(path)
+        try:
+            torch_file.load(path, mmap=True)
+        except DamagedFileError:
+            damaged.append(path)
+            continue
+        for other in damaged:
+            rank_zero_warn(f"{other} is damaged: going on from {path}, the one before it")
+        return path
     if damaged:
         raise ValueError(
             f"{' and '.join(map(str, damaged))}: damaged, and training can go on from no other; "
@@ -148,9 +150,9 @@ def prepare(config: DictConfig, run_dir: Path, checkpoint: Path | None) -> None:
     Raises:
         OSError: for a file that cannot be written.
     """
-    import torch
     from lightning.pytorch.utilities import rank_zero_only
 
+    from nelbo import torch_file
     from nelbo.dashboard import metrics_file
     from nelbo.dashboard.report import FILE_NAME as REPORT
     from nelbo.evaluation import table
@@ -159,7 +161,7 @@ def prepare(config: DictConfig, run_dir: Path, checkpoint: Path | None) -> None:
         return
     step, validated = 0, -1
     if checkpoint is not None:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        content = torch_file.load(checkpoint, mmap=True)
         step, validated = content["global_step"], content["nelbo"]["validated_at"]
 
     for folder in (run_dir, run_dir / ".hydra", run_dir / "checkpoints", run_dir / "samples"):
@@ -205,10 +207,9 @@ def requeue_slurm_job() -> None:
 def finished_step(run_dir: Path) -> int | None:
     """Optimizer steps of a run that has reached its end, None for one that has not."""
     try:
-        summary = json.loads((run_dir / SUMMARY).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        return read_json(run_dir / SUMMARY).get("step")
+    except (FileNotFoundError, DamagedFileError):
         return None
-    return summary.get("step") if isinstance(summary, dict) else None
 
 
 def _options(run_dir: Path) -> list[str]:

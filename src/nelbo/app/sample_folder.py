@@ -1,6 +1,5 @@
 """The folder that samples are drawn into: single files, so that an interrupted command goes on."""
 
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nelbo.atomic_file import replacing, write_json
+from nelbo.atomic_file import read_json, replacing, write_json
 from nelbo.dashboard import pictures
 from nelbo.data.spec import DataSpec
 
@@ -128,7 +127,7 @@ class SampleFolder:
         if not file.is_file():
             write_json(file, about)
             return
-        kept = json.loads(file.read_text())
+        kept = read_json(file)
         differs = [name for name in about if kept.get(name) != about[name]]
         if differs:
             found = "; ".join(f"{name}: {kept.get(name)}, not {about[name]}" for name in differs)

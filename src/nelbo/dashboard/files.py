@@ -8,6 +8,8 @@ from typing import TypeVar
 import pyarrow as pa
 import yaml
 
+from nelbo.atomic_file import DamagedFileError
+
 T = TypeVar("T")
 
 
@@ -25,6 +27,8 @@ def read_if_there(path: Path, how: Callable[[Path], T]) -> T | None:
         return None
     try:
         return how(path)
+    except DamagedFileError as error:
+        raise RunFolderError(str(error)) from error
     except (OSError, ValueError, KeyError, yaml.YAMLError, csv.Error, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise RunFolderError(f"{path}: cannot be read ({reason})") from error

@@ -1,7 +1,6 @@
 """Reading what a run left behind: a training, or an evaluation of a trained model."""
 
 import csv
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from nelbo.atomic_file import read_json
 from nelbo.dashboard.files import RunFolderError, read_if_there
 from nelbo.dashboard.step_terms import Terms, read_terms
 from nelbo.evaluation.units import Unit, unit_of
@@ -144,7 +144,7 @@ def read_run(path: Path) -> Run:
     evaluation = read_if_there(path / EVALUATION, _json)
     summary = read_if_there(path / SUMMARY, _json) or evaluation or {}
     config = read_if_there(path / CONFIG, _yaml) or {}
-    text = read_if_there(path / CONFIG, Path.read_text) or ""
+    text = read_if_there(path / CONFIG, _text) or ""
     if "config" in summary:  # an evaluation's own says nothing of the model
         config = _mapping(summary["config"])
         text = yaml.safe_dump(config, sort_keys=False)
@@ -161,12 +161,16 @@ def read_run(path: Path) -> Run:
     )
 
 
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
 def _yaml(path: Path) -> dict[str, Any]:
-    return _mapping(yaml.safe_load(path.read_text()))
+    return _mapping(yaml.safe_load(_text(path)))
 
 
 def _json(path: Path) -> dict[str, Any]:
-    content = _without_unknown(_mapping(json.loads(path.read_text())))
+    content = _without_unknown(read_json(path))
     for part in ("ledger", "config", "variances"):
         _mapping(content.get(part, {}))
     if "variances" in content:
@@ -191,7 +195,7 @@ def _mapping(content: Any) -> dict[str, Any]:
 def _metrics(path: Path) -> dict[str, Series]:
     """Columns of a sparse table; of several values at one step the last counts."""
     columns: dict[str, dict[int, float]] = {}
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             step = int(row.pop("step"))
             for name, cell in row.items():

@@ -1,32 +1,21 @@
 """What is in a checkpoint file, without running any code that may be in it."""
 
-import pickle
-import warnings
 from pathlib import Path
 from typing import TypeGuard
 
-import torch
 from torch import Tensor
 
+from nelbo import torch_file
 from nelbo.interop.listed import listed
 
 
 def read_file(path: Path) -> object:
-    """The content of a file that ``torch.save`` wrote, on the CPU.
+    """The verified content of a file that ``torch.save`` wrote, on the CPU.
 
     Raises:
         ValueError: when the file is missing, damaged, or would run code.
     """
-    if not path.is_file():
-        raise ValueError(f"there is no checkpoint file {path}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it warns of unusual pickles before it refuses them
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(f"{path} is not a checkpoint, or one with code in it, and is not loaded") from error
-    except Exception as error:  # bytes that are no pickle can raise anything
-        raise ValueError(f"{path} cannot be read as a checkpoint: is it whole?") from error
+    return torch_file.load(path)
 
 
 def looks_like(content: object) -> str:

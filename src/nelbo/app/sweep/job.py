@@ -1,6 +1,5 @@
 """A job of a sweep: its options, its folder, and the overrides with which Hydra launches it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from nelbo.app.quoting import quoted
 from nelbo.app.resume import is_finished
 from nelbo.app.sweep.outcome import FILE_NAME, Outcome, read_outcome
+from nelbo.atomic_file import read_json
 
 OVERRIDES = ".hydra/overrides.yaml"
 WANDB = {"name": "logger.wandb.name=", "group": "logger.wandb.group="}
@@ -46,7 +46,7 @@ class Job:
         """How it ended, None if it did not. A training that was killed behind its summary ended well."""
         found = read_outcome(self.folder)
         if found is None and self.command == "train" and self.is_begun and is_finished(self.folder):
-            summary = json.loads((self.folder / "summary.json").read_text())
+            summary = read_json(self.folder / "summary.json")
             value = next(summary[name] for name in ("val/bpd", "val/nelbo") if name in summary)
             return Outcome(None, value, summary["train_seconds"])
         return found

@@ -1,10 +1,10 @@
 """How a job of a sweep ended: ``job.json`` in its folder, which only a job that ended has."""
 
-import json
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nelbo.atomic_file import write_json
+from nelbo.atomic_file import DamagedFileError, read_json, write_json
 
 FILE_NAME = "job.json"
 
@@ -30,5 +30,10 @@ class Outcome:
 
 def read_outcome(folder: Path) -> Outcome | None:
     """How the job in this folder ended; None for one that did not end, or was not begun."""
-    path = folder / FILE_NAME
-    return Outcome(**json.loads(path.read_text())) if path.is_file() else None
+    try:
+        return Outcome(**read_json(folder / FILE_NAME))
+    except FileNotFoundError:
+        return None
+    except (DamagedFileError, TypeError) as error:
+        warnings.warn(f"{folder / FILE_NAME} is damaged, so the job is run again ({error})", stacklevel=2)
+        return None

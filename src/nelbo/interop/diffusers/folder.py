@@ -4,11 +4,13 @@
     unet/config.json                                 the network's options
     unet/diffusion_pytorch_model.safetensors         its weights; .bin in older ones
     scheduler/scheduler_config.json                  the chain
-    nelbo.json                                       what diffusers has no place for, if we wrote it
+    nelbo.json                                       what diffusers has no place for, and checksums of the
+                                                     other files, if we wrote it
 
 Older folders, google/ddpm-cifar10-32 among them, have everything at the top.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from typing import Any
 
 from torch import Tensor
 
+from nelbo.atomic_file import CHECKSUM, read_json, sha256_of, to_json
 from nelbo.interop.file import is_state_dict, read_file
 
 INDEX, OURS = "model_index.json", "nelbo.json"
@@ -24,6 +27,7 @@ PARTS = {"unet": "UNet2DModel", "scheduler": "DDPMScheduler"}
 CONFIGS = {"unet": "config.json", "scheduler": "scheduler_config.json"}
 WEIGHTS = "diffusion_pytorch_model"
 PIPELINE = "DDPMPipeline"
+CHECKSUMS = "files"  # in nelbo.json: SHA-256 of every other file, by its name
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ def read_folder(path: Path) -> Folder:
         raise ValueError(f"there is no folder {path}")
     if not (path / INDEX).is_file():
         raise ValueError(f"{path} is not a pipeline of diffusers: it has no {INDEX}")
+    ours = _read_json(path / OURS) if (path / OURS).exists() else {}
+    _verify(path, ours.pop(CHECKSUMS, {}))
     index = _read_json(path / INDEX)
     if index.get("_class_name") != PIPELINE:
         raise ValueError(f"{path} is a {index.get('_class_name')} of diffusers: only {PIPELINE} is read")
@@ -63,7 +69,6 @@ def read_folder(path: Path) -> Folder:
             raise ValueError(f"{path}: its {part} is a {kind}, and only {name} is read")
     homes = {part: path / part if (path / part).is_dir() else path for part in PARTS}
     configs = {part: _read_json(homes[part] / CONFIGS[part]) for part in PARTS}
-    ours = _read_json(path / OURS) if (path / OURS).exists() else {}
     return Folder(configs["unet"], configs["scheduler"], _read_weights(homes["unet"]), ours)
 
 
@@ -82,10 +87,12 @@ def write_folder(path: Path, folder: Folder) -> None:
     weights = {name: tensor.contiguous().cpu() for name, tensor in folder.weights.items()}
     save_file(weights, path / "unet" / f"{WEIGHTS}.safetensors", metadata={"format": "pt"})
     for part, config in (("unet", folder.unet), ("scheduler", folder.scheduler)):
-        _write_json(path / part / CONFIGS[part], {"_class_name": PARTS[part], **config})
-    _write_json(path / OURS, folder.ours)
-    classes = {part: ["diffusers", name] for part, name in PARTS.items()}
-    _write_json(path / INDEX, {"_class_name": PIPELINE, **classes})  # the last: without it nothing opens
+        _write(path / part / CONFIGS[part], _as_text({"_class_name": PARTS[part], **config}))
+    files = {file.relative_to(path).as_posix(): sha256_of(file) for file in sorted(path.glob("*/*"))}
+    index = _as_text({"_class_name": PIPELINE, **{part: ["diffusers", name] for part, name in PARTS.items()}})
+    files[INDEX] = hashlib.sha256(index.encode()).hexdigest()
+    _write(path / OURS, to_json({**folder.ours, CHECKSUMS: files}))
+    _write(path / INDEX, index)  # the last: without it nothing opens
 
 
 def refuse_used(path: Path) -> None:
@@ -121,15 +128,34 @@ def _read_weights(home: Path) -> dict[str, Tensor]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except FileNotFoundError as error:
         raise ValueError(f"{path.parent} has no {path.name}") from error
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as JSON") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} cannot be read: expected a JSON object")
-    return content
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+def _verify(path: Path, checksums: Any) -> None:
+    """Compare the files of a folder with the checksums in nelbo.json.
+
+    Raises:
+        ValueError: naming a file that was changed, or is missing.
+    """
+    if not isinstance(checksums, dict):
+        raise ValueError(f"{path / OURS}: its {CHECKSUMS} are none")
+    for name, expected in checksums.items():
+        try:
+            problem = None if sha256_of(path / name) == expected else "was damaged or edited after the export"
+        except FileNotFoundError:
+            problem = "is missing"
+        if problem is not None:
+            raise ValueError(
+                f"{path / name} {problem} (SHA-256 in {OURS}): export the model again, or, if the change is "
+                f"intended, remove {CHECKSUMS} and {CHECKSUM} from {OURS}"
+            )
+
+
+def _as_text(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

@@ -1,19 +1,17 @@
-"""Checkpoint files: written so that whatever happens leaves a whole one, and checked before they are used."""
+"""Checkpoint files of a run: written so that a whole one exists at any time, and verified when read."""
 
-import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning import Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 
+from nelbo import torch_file
 from nelbo.atomic_file import sync
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
-    """Lightning's own, but that it writes straight to the file, and until the disk has it."""
+    """Lightning's checkpoint files, with a checksum, and on the disk when ``save_checkpoint`` returns."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
@@ -21,16 +19,17 @@ class DurableCheckpointIO(TorchCheckpointIO):
         """Write the file, and its folder if there is none."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            try:
-                torch.save(checkpoint, file)
-            except RuntimeError as error:
-                # when a write fails, torch still tries to end the file, and tells of that failure alone
-                if isinstance(error.__context__, OSError):
-                    raise error.__context__ from None
-                raise
-            file.flush()
-            os.fsync(file.fileno())
+        torch_file.save(checkpoint, path)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """The verified content of the file: tensors, on the CPU, and plain values.
+
+        Raises:
+            DamagedFileError: naming the file, when it is damaged.
+        """
+        return torch_file.load(Path(path))
 
 
 def write_checkpoint(trainer: Trainer, path: Path, previous: Path | None = None) -> None:
@@ -57,12 +56,3 @@ def write_checkpoint(trainer: Trainer, path: Path, previous: Path | None = None)
         if isinstance(error, OSError):
             raise OSError(f"cannot write {path} ({error}); the checkpoint before it is kept") from error
         raise
-
-
-def is_whole(path: Path) -> bool:
-    """Whether a checkpoint is as it was written, by the checksums in it. Reads all of the file."""
-    try:
-        with zipfile.ZipFile(path) as file:
-            return file.testzip() is None
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError):  # what broken bytes lead it to
-        return False

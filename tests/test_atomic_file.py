@@ -1,0 +1,84 @@
+"""JSON files: the checksum in them, and what is refused by name."""
+
+import json
+import os
+import random
+
+import pytest
+
+from nelbo import atomic_file
+from nelbo.atomic_file import CHECKSUM, DamagedFileError, read_json, write_json
+
+FLIPS = int(os.environ.get("NELBO_TEST_FLIPS", "100"))
+CONTENT = {"test/bpd": 3.0517578125, "step": 1000, "ledger": {"data": "Digits", "clip": None}, "é": [1, 2.5]}
+
+
+@pytest.fixture
+def path(tmp_path):
+    write_json(tmp_path / "summary.json", CONTENT)
+    return tmp_path / "summary.json"
+
+
+def test_what_is_written_is_read_and_a_person_can_read_it(path):
+    assert read_json(path) == CONTENT
+    assert json.loads(path.read_text()).keys() == {*CONTENT, CHECKSUM}
+    write_json(path, {"nan": float("nan"), "tuple": (1, float("inf")), 3: {"x": 0.1 + 0.2}})
+    assert read_json(path) == {"nan": None, "tuple": [1, None], "3": {"x": 0.1 + 0.2}}
+
+
+def test_a_flipped_bit_is_detected_or_harmless(path):
+    whole = path.read_bytes()
+    draw = random.Random(0)
+    for _ in range(FLIPS):
+        flipped = bytearray(whole)
+        flipped[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
+        path.write_bytes(flipped)
+        try:
+            read = read_json(path)
+        except DamagedFileError:
+            continue
+        # in the checksum's own name, which makes it another entry
+        assert {name: value for name, value in read.items() if name in CONTENT} == CONTENT
+
+
+def test_a_file_without_a_checksum_is_read_and_one_that_was_edited_says_what_to_do(path):
+    edited = json.loads(path.read_text()) | {"step": 2000}
+    path.write_text(json.dumps(edited))
+    with pytest.raises(DamagedFileError, match=f"damaged or edited, .* remove {CHECKSUM} from it"):
+        read_json(path)
+    del edited[CHECKSUM]
+    path.write_text(json.dumps(edited))
+    assert read_json(path) == CONTENT | {"step": 2000}
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "Expecting value"),
+        (b'{"a": 1', "Expecting"),
+        (b'{"a": "\xff"}', "'utf-8' codec can't decode"),
+        ('{"a": 1}'.encode("utf-16"), "'utf-8' codec can't decode"),
+        (b"[1]", "expected an object"),
+        (b'{"a": ' * 100_000, "maximum recursion depth"),
+        (b'{"a": ' + b"[" * 70 + b"]" * 70 + b"}", "nested more than 64 deep"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "Exceeds the limit"),
+        (b'{"a": "' + b"x" * 1000 + b'"}', "it is larger than"),
+    ],
+)
+def test_what_is_no_json_file_of_ours_is_refused_by_name(data, said, path, monkeypatch):
+    if said == "it is larger than":
+        monkeypatch.setattr(atomic_file, "MAX_JSON_BYTES", 1000)
+    path.write_bytes(data)
+    with pytest.raises(DamagedFileError, match=said) as caught:
+        read_json(path)
+    assert str(caught.value).startswith(f"{path}: cannot be read as JSON (")
+
+
+def test_a_pipe_and_a_device_are_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        with pytest.raises(DamagedFileError, match="is not a regular file"):
+            read_json(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "none.json")
