@@ -5,7 +5,7 @@ from pathlib import Path
 import grimp
 
 PAGE = Path(__file__).parents[2] / "docs/architecture.md"
-HELPERS = {"randomness", "atomic_file", "torch_file", "_torchvision"}  # that any room may use
+HELPERS = {"randomness", "atomic_file", "torch_file", "option_types", "_torchvision"}  # that any room may use
 
 
 def picture() -> str:
