@@ -46,3 +46,29 @@ def test_data_sets_name_their_classes():
     assert FashionMNIST().spec.class_names[9] == "Ankle boot"
     assert CIFAR10().spec.class_names[3] == "cat"
     assert Patches().spec.class_names is None
+
+
+@pytest.mark.parametrize("levels", [-1, 0, 1, 65537])
+def test_numbers_of_levels_that_cannot_be_stored_are_rejected(levels):
+    with pytest.raises(ValueError, match=f"levels={levels} must be 2 to 65536"):
+        DataSpec(shape=(1, 8, 8), levels=levels, num_classes=None)
+
+
+@pytest.mark.parametrize(
+    ("levels", "storage"), [(2, torch.uint8), (256, torch.uint8), (257, torch.uint16), (65536, torch.uint16)]
+)
+def test_every_level_is_stored_and_comes_back(levels, storage):
+    spec = DataSpec(shape=(1,), levels=levels, num_classes=None)
+    index = torch.arange(levels)
+    stored = spec.to_levels(spec.from_levels(index))
+    assert (stored.dtype, spec.range) == (storage, (-1.0, 1.0))
+    assert torch.equal(stored.long(), index)
+    outside = spec.to_levels(torch.tensor([-7.0, 7.0]))
+    assert outside.tolist() == [0, levels - 1]
+
+
+def test_continuous_data_has_no_range_and_is_stored_as_it_is():
+    spec = DataSpec(shape=(3, 2, 2), levels=None, num_classes=None)
+    x = 100 * torch.randn(5, 3, 2, 2)
+    assert (spec.range, spec.storage, spec.fits_png) == (None, torch.float32, False)
+    assert torch.equal(spec.to_levels(x), x)
