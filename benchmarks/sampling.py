@@ -50,7 +50,7 @@ def main() -> None:
         scheduler = DDIMScheduler.from_pretrained(folder / "scheduler", timestep_spacing="trailing")
 
     module = model.module.to(device)
-    sampler = DDIM(eta=0.0, steps=arguments.steps)
+    sampler = DDIM(eta=0.0, steps=arguments.steps, data_range=model.spec.range)
     chain = Trailing().chain(module.bound.chain.schedule, arguments.steps)
     xT = torch.randn(arguments.batch_size, *model.spec.shape, device=device)
     c = torch.full((len(xT),), 500.0, device=device)

@@ -94,7 +94,7 @@ MISTAKES = {
     "features=inception": "cannot be downloaded (<urlopen error no route>): set features.weights_path",
     "features=inception features.weights_path=/nonexistent": "/nonexistent: there is no such file",
     "features=module": "features=module: which one?",
-    "callbacks.sample_quality.split=tset": "callbacks.sample_quality.split=tset: expected one of train, val, test",
+    "callbacks.sample_quality.split=tset": "split=tset: expected one of train, val, test",
 }
 
 

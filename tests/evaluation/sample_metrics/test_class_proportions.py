@@ -106,4 +106,5 @@ def test_samples_that_are_compared_with_the_data_have_its_proportions(share, mon
     assert abs((compared == 0).sum().item() - N * first) <= 1
     assert math.isclose((choose() == 0).double().mean().item(), 0.5)
     chosen = choose(features={"_target_": "Pixels"}, label=1)
-    assert chosen is not None and (chosen == 1).all()
+    assert chosen is not None
+    assert (chosen == 1).all()
