@@ -1,5 +1,6 @@
 """Which loggers a run has: none, one, or several at once."""
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,13 @@ def test_all_loggers_compose_at_once(compose):
 def test_a_run_writes_to_tensorboard(command, tiny):
     ended = command(*tiny, "logger=tensorboard")
     assert ended.code == 0, ended.err
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
     assert list((ended.folder / "tensorboard").glob("events.out.tfevents.*"))
+    events = EventAccumulator(str(ended.folder / "tensorboard")).Reload()
+    rows = list(csv.DictReader((ended.folder / "metrics.csv").open()))
+    for name in ("train/loss", "val/bpd", "test/bpd"):
+        assert [e.step for e in events.Scalars(name)] == [int(row["step"]) for row in rows if row[name]]
     assert not (ended.folder / "wandb").exists()
     assert ended.err == ""
 

@@ -131,7 +131,8 @@ def test_classes_are_shown_where_they_were_measured(make_evaluation, tmp_path):
     (alone,) = (view["data"] for view in [figures(render(runs[:1]))["classes"]["total"]])
     assert values(alone[0]["x"]) == [0, 3, 7]
     assert alone[0]["y"] == [0.1, 3.1, 7.1]
-    assert alone[0]["error_y"]["array"] == [0.1, 0.0, 7.1]
+    assert alone[0]["error_y"]["array"] == [0.1, None, 7.1]
+    assert [point[2] for point in alone[0]["customdata"]] == [" ± 0.1", "", " ± 7.1"]
     beside = figures(render(runs))["classes"]["L<sub>0</sub>"]["data"]
     assert [trace["name"] for trace in beside] == ["one", "two"]
     assert all(0 < b - a < 1 for a, b in zip(*(values(trace["x"]) for trace in beside), strict=True))

@@ -1,46 +1,84 @@
-"""Charts of the bound for Weights & Biases; other loggers are passed over."""
+"""Charts and images for Weights & Biases; other loggers are skipped."""
 
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import wandb
-from lightning.pytorch.loggers import Logger
+from lightning import Trainer
 from torch import Tensor
 
+from nelbo.dashboard.step_terms import SUMS, Terms
 from nelbo.dashboard.wandb_guard import GuardedWandbLogger
 from nelbo.evaluation.tally import StepTable
 from nelbo.evaluation.units import Unit
 
+COLUMNS = ("t", "log10_t", "L_t", "stderr", "low", "high")
 
-def log_bound(logger: Logger, split: str, timesteps: Tensor, table: StepTable, unit: Unit) -> None:
-    """L_t against t, mean and a band of one standard error, as a table with a line chart.
+
+def log_bound(trainer: Trainer, split: str, timesteps: Tensor, table: StepTable, unit: Unit) -> None:
+    """L_t against t with a band of one standard error, both axes logarithmic, and the same as a table.
+
+    The table has the columns ``t``, ``log10_t``, ``L_t``, ``stderr``, ``low`` and ``high`` (L_t -+ stderr).
+    The last three are empty where there are fewer than two draws.
 
     Args:
-        logger: of the run.
+        trainer: whose loggers receive it.
         split: ``val`` or ``test``.
         timesteps: (K,) t of each step.
         table: sums of each step; steps that were never drawn are left out.
         unit: of the chart.
     """
-    if not isinstance(logger, GuardedWandbLogger):
-        return
+    for logger in _wandb_loggers(trainer):
+        rows = list(table_rows(timesteps, table, unit))
+        figure = bound_figure(split, timesteps, table, unit)
+        key = f"{split}/L_t_against_t"
+
+        def record(run: wandb.Run, rows: Any = rows, figure: Any = figure, key: str = key) -> dict[str, Any]:
+            data = wandb.Table(columns=list(COLUMNS), data=rows)
+            # A table that belongs to the run already is a file of the run. Any other becomes an artifact, for
+            # which W&B asks the server and lets the training wait for the answer, or fail with it.
+            data.bind_to_run(run, f"{key}_table", run.step)
+            return {key: wandb.Plotly(figure), f"{key}_table": data}
+
+        logger.log(record, logged_step(trainer))
+
+
+def table_rows(timesteps: Tensor, table: StepTable, unit: Unit) -> list[list[float | None]]:
+    """Rows of the table: see :func:`log_bound`."""
     drawn = table.count > 0
     mean, stderr = (column[drawn] * unit.per_nat for column in (table.mean, table.stderr))
-    rows = zip(timesteps[drawn].tolist(), mean.tolist(), stderr.nan_to_num().tolist(), strict=True)
-    data = wandb.Table(columns=["t", "L_t", "stderr"], data=[list(row) for row in rows])
-    key = f"{split}/L_t_against_t"
-    chart = wandb.plot.line(data, "t", "L_t", title=f"{split}: L_t in {unit.label} against t (t = 1 is L_0)")
-
-    def record(run: wandb.Run) -> dict[str, Any]:
-        # A table that belongs to the run already is a file of the run. Any other becomes an artifact, for
-        # which W&B asks the server and lets the training wait for the answer, or fail with it.
-        data.bind_to_run(run, f"{key}_table", run.step)
-        return {key: chart}
-
-    logger.log(record)
+    rows: list[list[float | None]] = []
+    for t, value, error in zip(timesteps[drawn].tolist(), mean.tolist(), stderr.tolist(), strict=True):
+        band = [error, value - error, value + error] if math.isfinite(error) else [None, None, None]
+        rows.append([t, math.log10(t), value, *band])
+    return rows
 
 
-def log_image(logger: Logger, key: str, path: Path) -> None:
+def log_image(trainer: Trainer, key: str, path: Path) -> None:
     """An image file."""
-    if isinstance(logger, GuardedWandbLogger):
-        logger.log(lambda run: {key: wandb.Image(str(path))})
+    for logger in _wandb_loggers(trainer):
+        logger.log(lambda run: {key: wandb.Image(str(path))}, logged_step(trainer))
+
+
+def logged_step(trainer: Trainer) -> int:
+    """The step under which Lightning logs scalars now."""
+    return trainer.fit_loop.epoch_loop._batches_that_stepped
+
+
+def _wandb_loggers(trainer: Trainer) -> list[GuardedWandbLogger]:
+    return [logger for logger in trainer.loggers if isinstance(logger, GuardedWandbLogger)]
+
+
+def bound_figure(split: str, timesteps: Tensor, table: StepTable, unit: Unit) -> Any:
+    """The chart of L_t against t that the report has, a plotly figure."""
+    from nelbo.dashboard.report.bins import binned, log_bins
+    from nelbo.dashboard.report.charts.chain import add_each
+    from nelbo.dashboard.report.style import SPLIT_COLOURS, SPLIT_NAMES, figure, log_t, log_y
+
+    sums = {name: getattr(table, name).double().cpu().numpy() for name in SUMS}
+    terms = Terms(t=timesteps.cpu().numpy().astype(np.int64), **sums)
+    drawn = figure("t, from data to noise", f"{unit.label}, per step")
+    add_each(drawn, binned(terms, log_bins([terms])), unit.per_nat, SPLIT_NAMES[split], SPLIT_COLOURS[split])
+    return log_t(log_y(drawn), int(terms.t[-1]))

@@ -12,6 +12,10 @@ import wandb
 from lightning.pytorch.loggers import WandbLogger
 from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 
+STEP = "trainer/global_step"
+ERROR = "_stderr"  # in the name of a metric that is a standard error or a part of one
+CHOICES = ("data", "schedule", "loss")  # that name and tag a run by default
+
 LOST = (OSError, wandb.Error, MailboxClosedError, HandleAbandonedError)
 """What is raised when W&B's own process has died, cannot write, or cannot do without the server."""
 
@@ -22,26 +26,44 @@ class GuardedWandbLogger(WandbLogger):
     Args:
         experiment: the run; None on other ranks, where nothing is logged.
         save_dir: the run's folder.
+        named: whether the run has a name; otherwise its configuration gives it one.
+        tagged: the same for its tags.
     """
 
-    def __init__(self, save_dir: str, experiment: wandb.Run | None = None) -> None:
+    def __init__(
+        self, save_dir: str, experiment: wandb.Run | None = None, named: bool = True, tagged: bool = True
+    ) -> None:
         super().__init__(save_dir=save_dir, experiment=experiment)
         self._given_up = False
         self._folder = Path(experiment.dir).parent if experiment else None
+        self._named, self._tagged = named, tagged
+        self._hidden: set[str] = set()
         if experiment:
             _tell_warnings(self.tell)
+            self.guarded(lambda: _plot_against_steps(experiment))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Scalars."""
+        """Scalars. Standard errors get no panels of their own in W&B's automatic workspace."""
+        errors = {name for name in metrics if ERROR in name} - self._hidden
+        self._hidden |= errors
+        for name in sorted(errors):
+            self.guarded(lambda name=name: _hide(self.experiment, name))
         self.guarded(lambda: super(GuardedWandbLogger, self).log_metrics(metrics, step))
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
-        """The configuration."""
+        """The configuration, and the default name and tags from it."""
         self.guarded(lambda: super(GuardedWandbLogger, self).log_hyperparams(params))
+        self.guarded(lambda: self._label_run(choices(params if isinstance(params, dict) else vars(params))))
 
-    def log(self, record: Callable[[wandb.Run], dict[str, Any]]) -> None:
-        """Charts and images. ``record`` makes them, for making one may copy a file into the run."""
-        self.guarded(lambda: self.experiment.log(record(self.experiment)))
+    def _label_run(self, chosen: list[str]) -> None:
+        if chosen and not self._named:
+            self.experiment.name = " ".join(chosen)
+        if chosen and not self._tagged:
+            self.experiment.tags = tuple(chosen)
+
+    def log(self, record: Callable[[wandb.Run], dict[str, Any]], step: int) -> None:
+        """Charts and images at a training step. ``record`` makes them, which may copy a file into the run."""
+        self.guarded(lambda: self.experiment.log({**record(self.experiment), STEP: step}))
 
     def finish(self) -> None:
         """End the run; the wait for the server has a bound."""
@@ -65,6 +87,23 @@ class GuardedWandbLogger(WandbLogger):
     def tell(self, what: str) -> None:
         """Say what happened and where the run is."""
         print(f"warning: W&B: {what}; `wandb sync {self._folder}` uploads it later", file=sys.stderr)
+
+
+def choices(config: Mapping[str, Any]) -> list[str]:
+    """Class names of the data, the schedule and the loss of a configuration, as far as it has them."""
+    nodes = (config.get(name) for name in CHOICES)
+    targets = (node.get("_target_") for node in nodes if isinstance(node, Mapping))
+    return [str(target).rpartition(".")[2] for target in targets if target]
+
+
+def _plot_against_steps(run: wandb.Run) -> None:
+    """Make training steps the axis of every chart, in place of W&B's count of rows."""
+    run.define_metric(STEP)
+    run.define_metric("*", step_metric=STEP, step_sync=True)
+
+
+def _hide(run: wandb.Run, name: str) -> None:
+    run.define_metric(name, step_metric=STEP, step_sync=True, hidden=True)
 
 
 def _tell_warnings(tell: Callable[[str], None]) -> None:

@@ -7,7 +7,7 @@ import logging
 import netrc
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlparse
@@ -26,7 +26,7 @@ def wandb_logger(
     project: str,
     name: str | None = None,
     group: str | None = None,
-    tags: list[str] | None = None,
+    tags: Sequence[str] | None = None,
     entity: str | None = None,
     init_timeout: PositiveFloat = 20.0,
     finish_timeout: PositiveFloat = 60.0,
@@ -36,9 +36,9 @@ def wandb_logger(
     Args:
         save_dir: the run's folder; W&B's files go to ``wandb/`` in it.
         project: W&B project.
-        name: of the run.
+        name: of the run; default: ``WANDB_NAME``, else its data, schedule and loss.
         group: that the run belongs to, such as a sweep.
-        tags: of the run.
+        tags: of the run; default: ``WANDB_TAGS``, else its data, schedule and loss.
         entity: W&B user or team.
         init_timeout: seconds to wait for the server at the start, before the run is begun offline.
         finish_timeout: seconds to wait at the end for what is not uploaded yet.
@@ -48,6 +48,7 @@ def wandb_logger(
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # W&B's measurements of itself
     logging.raiseExceptions = False  # W&B's own log file on a full disk is no reason for tracebacks
     wandb.setup(wandb.Settings(show_info=False))
+    earlier = run_id(Path(save_dir))
     settings = partial(wandb.Settings, finish_timeout=finish_timeout, silent=True, console="off")
     start = partial(
         wandb.init,
@@ -55,9 +56,9 @@ def wandb_logger(
         project=project,
         name=name,
         group=group,
-        tags=tags,
+        tags=list(tags) if tags else None,
         entity=entity,
-        id=run_id(Path(save_dir)),
+        id=earlier,
         resume="allow",
     )
     mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
@@ -69,7 +70,10 @@ def wandb_logger(
     except (wandb.errors.CommError, wandb.errors.UsageError) as error:
         failure = str(error).splitlines()[0]
         run = start(mode="offline", settings=settings())
-    logger = GuardedWandbLogger(save_dir, run)
+    # a run that continues keeps what it was named, which may have been changed on the server
+    named = bool(name or os.environ.get("WANDB_NAME") or earlier)
+    tagged = bool(tags or os.environ.get("WANDB_TAGS") or earlier)
+    logger = GuardedWandbLogger(save_dir, run, named, tagged)
     if failure is not None:
         logger.tell(f"{failure}; the run goes on offline")
     return logger

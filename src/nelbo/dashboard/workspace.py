@@ -7,10 +7,11 @@ schedule and loss.
 import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 
+from nelbo.dashboard.wandb_guard import STEP
+
 NAME = "nelbo: the bound, term by term"
-STEP = "trainer/global_step"
 GROUPED_BY = ("schedule._target_", "loss._target_")  # in the configuration that a run logs
-LINE_CHART = "wandb/line/v0"  # the chart that wandb.plot.line makes
+LINE_CHART = "wandb/line/v0"  # W&B's line chart
 
 
 def bound_workspace(entity: str, project: str) -> ws.Workspace:
@@ -81,12 +82,12 @@ def lines(title: str, *metrics: str) -> wr.LinePlot:
 
 
 def against_t(split: str) -> wr.CustomChart:
-    """The chart of L_t against t that ``wandb_charts.log_bound`` logs, of all chosen runs together."""
+    """L_t against log10 t of all chosen runs, from the table that ``wandb_charts.log_bound`` logs."""
     return wr.CustomChart(
         query={"summaryTable": {"tableKey": f"{split}/L_t_against_t_table"}},
         chart_name=LINE_CHART,
-        chart_fields={"x": "t", "y": "L_t", "stroke": None},
-        chart_strings={"title": f"{split}: L_t against t (t = 1 is L_0)"},
+        chart_fields={"x": "log10_t", "y": "L_t", "stroke": None},
+        chart_strings={"title": f"{split}: L_t against log10 t (t = 1 is L_0)"},
     )
 
 

@@ -19,6 +19,7 @@ ONE_BY_ONE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 OUTPUT = "output.txt"  # of a job among several at a time
 TRACEBACK = "traceback.txt"
 INTERRUPTED = 130
+OF_ONE_WANDB_RUN = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_NAME")
 
 
 def is_sweep() -> bool:
@@ -45,6 +46,7 @@ def attempt(action: Callable[[], float | None], one_line: Callable[[Exception], 
     started = time.perf_counter()
     failure = objective = None
     terminal = sys.stdout
+    separate_wandb_run()
     with _interruption(alone), _output(folder, alone):
         try:
             objective = action()
@@ -57,6 +59,12 @@ def attempt(action: Callable[[], float | None], one_line: Callable[[Exception], 
         print(f"{named} failed: {failure}", file=sys.stderr, flush=True)
     elif not alone:
         _say_end(named, outcome, terminal)
+
+
+def separate_wandb_run() -> None:
+    """Drop what names one W&B run from the environment: every job of a sweep has its own run."""
+    for name in OF_ONE_WANDB_RUN:
+        os.environ.pop(name, None)
 
 
 def _say_end(named: str, outcome: Outcome, terminal: TextIO) -> None:

@@ -1,5 +1,6 @@
 """A job of a sweep: its options, its folder, and the overrides with which Hydra launches it."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -141,4 +142,6 @@ def _wandb(config: DictConfig, job: Job) -> tuple[str, ...]:
     meant = {"name": job.title or job.name, "group": "_".join(job.folder.absolute().parent.parts[-2:])}
     # an interpolation can be of what only the job will know
     free = [key for key in meant if not OmegaConf.is_interpolation(logger, key) and logger[key] is None]
+    if os.environ.get("WANDB_RUN_GROUP"):  # which W&B reads where no option is given
+        free = [key for key in free if key != "group"]
     return tuple(f"{WANDB[key]}{quoted(meant[key])}" for key in free)

@@ -1,5 +1,6 @@
 """Colours and the bare figure. Text, grid and background take their colours from the page, light or dark."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -87,15 +88,20 @@ def add_line(
     x, y = x[shown], y[shown]
     hover = "%{y:.4g}"
     if error is not None:
+        trace |= {"customdata": error_texts(error[shown])}
         error = np.nan_to_num(error[shown])
         low = np.maximum(y - error, y / 10) if positive else y - error
         _add_band(drawn, x, low, y + error, colour, f"of {name}")
-        trace |= {"customdata": error}
-        hover += " ± %{customdata:.2g}"
+        hover += "%{customdata}"
     mode = "lines" if len(x) > 1 else "markers"  # of a single point there is no line
     options = {"mode": mode, "line": {"color": colour, "width": 2}, "legendgroup": f"of {name}"} | trace
     hovertemplate = f"<b>%{{fullData.name}}</b><br>%{{x:.6~g}}: {hover}<extra></extra>"
     drawn.add_scatter(x=x, y=y, name=name, hovertemplate=hovertemplate, **options)
+
+
+def error_texts(errors: Iterable[float | None]) -> list[str]:
+    """`` ± 0.012`` for hover labels; empty where the error is not known, as of a single draw."""
+    return [f" ± {error:.2g}" if error is not None and np.isfinite(error) else "" for error in errors]
 
 
 def _add_band(

@@ -58,8 +58,7 @@ class SampleGrid(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step_{trainer.global_step:08d}.png"
         pictures.grid(images).save(path)
-        for logger in trainer.loggers:
-            wandb_charts.log_image(logger, "samples", path)
+        wandb_charts.log_image(trainer, "samples", path)
 
     def sample(self, pl_module: DiffusionModule) -> Tensor:
         """Pictures of the samples, (num_samples, 1 or 3, H, W') uint8, on the CPU."""

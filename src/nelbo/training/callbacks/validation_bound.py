@@ -51,8 +51,7 @@ class ValidationBound(Callback):
         pl_module.log_dict(metrics, sync_dist=True)
         if trainer.is_global_zero:
             table.append(self.path, trainer.global_step, split, chain.timesteps(), steps)
-            for logger in trainer.loggers:
-                wandb_charts.log_bound(logger, split, chain.timesteps(), steps, pl_module.unit)
+            wandb_charts.log_bound(trainer, split, chain.timesteps(), steps, pl_module.unit)
         self._warn_about_clean_levels(below)
 
     def _warn_about_clean_levels(self, share: float) -> None:

@@ -30,7 +30,7 @@ def chain(entries: Sequence[Entry]) -> Card:
         table = binned(line.terms, log_bins([line.terms]))
         longest = max(longest, int(t[-1]))
         chains.add(tuple(t))
-        _add_each(each, table, per_nat, line.name, line.colour)
+        add_each(each, table, per_nat, line.name, line.colour)
         points = {"mode": "lines+markers", "marker": {"size": 4}} if len(t) <= SINGLE_STEPS else {}
         for drawn, curve in (
             (noise, from_noise(table, line.run.prior(line.split))),
@@ -54,7 +54,7 @@ def chain(entries: Sequence[Entry]) -> Card:
     )
 
 
-def _add_each(drawn: go.Figure, table: Binned, per_nat: float, name: str, colour: str) -> None:
+def add_each(drawn: go.Figure, table: Binned, per_nat: float, name: str, colour: str) -> None:
     """L_t as a line with a band, and L_0, which is something else, as a point by itself."""
     value, error = table.mean * per_nat, table.stderr * per_nat
     markers = {"mode": "lines+markers", "marker": {"size": 4, "color": colour}, "positive": True}

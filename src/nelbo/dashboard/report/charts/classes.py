@@ -10,7 +10,7 @@ from nelbo.dashboard.comparison.named import shared_label
 from nelbo.dashboard.outside_text import plotly_text
 from nelbo.dashboard.report.card import Card
 from nelbo.dashboard.report.entry import Entry
-from nelbo.dashboard.report.style import figure
+from nelbo.dashboard.report.style import error_texts, figure
 
 SINGLE_TICKS = 20  # classes that can each have a label
 SPREAD = 0.5  # of the runs beside each other, in classes
@@ -42,17 +42,19 @@ def _add(drawn: go.Figure, entry: Entry, part: str, place: float) -> None:
     rows = entry.run.summary["classes"]
     labels = [row["class"] for row in rows]
     names = [plotly_text(row.get("name", row["class"])) for row in rows]
-    error = [row[f"{part}_stderr"] or 0.0 for row in rows]  # of a single example it is not known
+    error = [row[f"{part}_stderr"] for row in rows]  # None for a single example
     drawn.add_scatter(
         x=np.array(labels) + place,
         y=[row[part] for row in rows],
         error_y={"array": error, "thickness": 1.5, "width": 0},
-        customdata=[[name, row["count"], e] for name, row, e in zip(names, rows, error, strict=True)],
+        customdata=[
+            [name, row["count"], e] for name, row, e in zip(names, rows, error_texts(error), strict=True)
+        ],
         mode="markers",
         marker={"size": 8 if len(rows) <= SINGLE_TICKS else 4, "color": entry.colour},
         name=entry.label,
         hovertemplate="<b>class %{customdata[0]}</b>, %{customdata[1]} examples<br>"
-        "%{y:.4f} ± %{customdata[2]:.2g}<extra></extra>",
+        "%{y:.4f}%{customdata[2]}<extra></extra>",
     )
     mean = entry.run.final(f"{entry.run.held_out}/{part}")
     drawn.add_hline(y=mean, line={"color": entry.colour, "width": 1, "dash": "dash"}, opacity=0.6)

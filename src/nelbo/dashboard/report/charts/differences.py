@@ -9,7 +9,7 @@ from nelbo.dashboard.comparison.examples import decades
 from nelbo.dashboard.comparison.named import shared_label
 from nelbo.dashboard.report.card import Card
 from nelbo.dashboard.report.entry import Entry
-from nelbo.dashboard.report.style import figure, has_traces
+from nelbo.dashboard.report.style import error_texts, figure, has_traces
 
 
 def differences(entries: Sequence[Entry]) -> Card:
@@ -30,12 +30,15 @@ def differences(entries: Sequence[Entry]) -> Card:
             y=[row + 0.5 * ((number + 1) / (len(found) + 1) - 0.5) for row, _ in shown],
             x=[part.mean for _, part in shown],
             error_x={"array": error, "thickness": 1.5, "width": 0},
-            customdata=[[_label(names[row]), part.stderr] for row, part in shown],
+            customdata=[
+                [_label(names[row]), text]
+                for (row, _), text in zip(shown, error_texts(part.stderr for _, part in shown), strict=True)
+            ],
             mode="markers",
             marker={"size": 8, "color": entry.colour},
             name=entry.label,
             hovertemplate="<b>%{fullData.name}</b>, %{customdata[0]}<br>"
-            "%{x:+.4f} ± %{customdata[1]:.2g}<extra></extra>",
+            "%{x:+.4f}%{customdata[1]}<extra></extra>",
         )
     if has_traces(drawn):
         drawn.add_vline(x=0, line={"color": "#8b95a5", "width": 1})

@@ -8,7 +8,7 @@ from nelbo.dashboard.comparison.named import shared_label
 from nelbo.dashboard.report import bins
 from nelbo.dashboard.report.card import Card
 from nelbo.dashboard.report.entry import Entry, was_trained
-from nelbo.dashboard.report.style import SPLIT_COLOURS, SPLIT_NAMES, figure, log_t
+from nelbo.dashboard.report.style import SPLIT_COLOURS, SPLIT_NAMES, error_texts, figure, log_t
 from nelbo.dashboard.step_terms import Terms
 
 
@@ -57,10 +57,9 @@ def _add(drawn: go.Figure, curve: bins.Curve, factor: float, name: str, colour: 
         x=curve.t,
         y=curve.value * factor,
         error_y={"array": curve.error * factor, "thickness": 1.2, "width": 0},
-        customdata=curve.error * factor,
+        customdata=error_texts(curve.error * factor),
         mode="markers",
         marker={"size": 7, "color": colour},
         name=name,
-        hovertemplate="<b>%{fullData.name}</b><br>t around %{x:.3~g}: %{y} ± %{customdata:.2g}"
-        "<extra></extra>",
+        hovertemplate="<b>%{fullData.name}</b><br>t around %{x:.3~g}: %{y}%{customdata}<extra></extra>",
     )
