@@ -92,6 +92,19 @@ def test_what_was_not_written_for_a_user_is_named(command):
     assert ended.err == "error: KeyError: 'surprise' (HYDRA_FULL_ERROR=1 shows where)\n"
 
 
+def test_the_output_of_a_compiler_is_cut(command):
+    def job(config):
+        raise RuntimeError(
+            "CppCompileError: g++ failed\n" + "note: template argument\n" * 5000 + "use compile=false"
+        )
+
+    ended = command(job=job)
+    assert ended.err.startswith("error: RuntimeError: CppCompileError: g++ failed note: ")
+    assert ended.err.endswith("use compile=false (HYDRA_FULL_ERROR=1 shows all of it)\n")
+    assert len(ended.err) < 600
+    assert ended.err.count("\n") == 1
+
+
 def test_a_job_that_ends_well_says_nothing(command):
     ended = command(job=lambda config: None)
     assert (ended.code, ended.out, ended.err) == (0, "", "")

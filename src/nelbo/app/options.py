@@ -374,6 +374,7 @@ def _signature(found: Callable[..., Any]) -> inspect.Signature:
         return inspect.Signature([inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)])
 
 
+@cache
 def _hints(declared: type) -> dict[str, Any]:
     hints = get_type_hints(declared, include_extras=True)
     return {
@@ -394,6 +395,7 @@ def _problems_of_value(path: str, value: Any, annotation: Any) -> Problems:
         yield path, f"{path}={shown(value)}: expected {expected(annotation)}{hint}"
 
 
+@cache
 def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
     """None for what pydantic cannot check: no annotation, or the class of another component."""
     if annotation is inspect.Parameter.empty:
