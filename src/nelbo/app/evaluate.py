@@ -141,18 +141,18 @@ def choose_data(config: DictConfig, model: "TrainedModel") -> "DataModule":
     """
     from hydra.utils import instantiate
 
+    from nelbo.app.trained import match_classes
+
     if config.get("data") is None:
         if config.get("model") is not None:
             raise ValueError("model=...: the network is the checkpoint's; there is nothing to choose")
-        return instantiate(model.config.data)
+        data = instantiate(model.config.data)
+        match_classes(data, model)
+        return data
     if config.root is not None:
         config.data.root = config.root
     data: DataModule = instantiate(config.data)
-    if model.module.conditional and data.spec.num_classes != model.spec.num_classes:
-        raise ValueError(
-            f"the model is told one of {model.spec.num_classes} classes, and {type(data).__name__} has "
-            f"{data.spec.num_classes or 'none'}"
-        )
+    match_classes(data, model)
     if (data.spec.shape, data.spec.levels) != (model.spec.shape, model.spec.levels):
         raise ValueError(
             f"the model is for data of shape {model.spec.shape} with {model.spec.levels or 'continuous'} "

@@ -85,6 +85,7 @@ class TrainOptions(TypedDict):
     compile: bool
     checkpoint_every: PositiveInt
     resume: NotRequired[str | None]
+    allow_changed_data: NotRequired[bool]
     run_dir: str
 
 

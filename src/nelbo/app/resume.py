@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 from hydra.core.hydra_config import HydraConfig
@@ -18,11 +19,16 @@ from omegaconf import DictConfig, OmegaConf
 from nelbo.app.quoting import as_typed, quoted, split_command_line, value_of
 from nelbo.atomic_file import UNFINISHED, DamagedFileError, read_json, replacing
 
+if TYPE_CHECKING:
+    from nelbo.data import DataRecord
+
 CONFIG, OPTIONS, SUMMARY = ".hydra/config.yaml", ".hydra/overrides.yaml", "summary.json"
 CHECKPOINTS = ("checkpoints/last.ckpt", "checkpoints/previous.ckpt")  # newest first
 AUTO = "auto"
 # what may change when a run goes on
-ALLOWED = re.compile(r"(trainer|logger|hydra)\..+|logger|checkpoint_every|data\.(num_workers|root)")
+ALLOWED = re.compile(
+    r"(trainer|logger|hydra)\..+|logger|checkpoint_every|allow_changed_data|data\.(num_workers|root)"
+)
 
 
 def with_the_run_to_resume(arguments: list[str]) -> list[str]:
@@ -139,6 +145,48 @@ def has_nothing_to_do(config: DictConfig, run_dir: Path) -> bool:
     return step is not None and not 0 <= step < config.trainer.max_steps
 
 
+def check_data(
+    config: DictConfig, run_dir: Path, checkpoint: Path | None, data: "DataRecord", conditional: bool
+) -> None:
+    """Compare the data with the record in the checkpoint that training resumes from.
+
+    ``allow_changed_data`` accepts other examples once: it is not kept for the next time.
+
+    Args:
+        config: with ``allow_changed_data``.
+        run_dir: the run's folder.
+        checkpoint: that training resumes from; None to begin again.
+        data: what there is now.
+        conditional: whether the network is given the class labels.
+
+    Raises:
+        ValueError: naming what differs.
+    """
+    import torch
+    from lightning.pytorch.utilities import rank_zero_warn
+
+    from nelbo.data import DataRecord
+
+    if checkpoint is None:
+        return
+    kept = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["nelbo"].get("data")
+    if kept is None:
+        return  # of a version that did not record it
+    before = DataRecord.from_dict(kept)
+    found = before.differences(data)
+    allowed = bool(config.get("allow_changed_data", False))
+    config.allow_changed_data = False
+    if not found:
+        return
+    moved = f" (data.root was {before.root}, and is {data.root})" if before.root != data.root else ""
+    what = f"resume={run_dir}: the data has changed since the checkpoint{moved}: {'; '.join(found)}"
+    if conditional and before.spec.class_names != data.spec.class_names:
+        raise ValueError(f"{what}; the model was trained with these class names, so restore them")
+    if not allowed:
+        raise ValueError(f"{what}; restore the data, or train on the new data with allow_changed_data=true")
+    rank_zero_warn(what)
+
+
 def prepare(config: DictConfig, run_dir: Path, checkpoint: Path | None) -> None:
     """Make a run's files what they were at a checkpoint, so that it can go on. The first process does it.
 
@@ -231,5 +279,5 @@ def _refuse_a_change(option: str) -> None:
     if not ALLOWED.fullmatch(name):
         raise ValueError(
             f"{option}: a run that goes on is trained as it was begun; with resume= there may be trainer.…=, "
-            "logger=, checkpoint_every=, data.num_workers= and data.root="
+            "logger=, checkpoint_every=, data.num_workers=, data.root= and allow_changed_data="
         )

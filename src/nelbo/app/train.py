@@ -59,7 +59,6 @@ def train(config: DictConfig) -> float | None:
             print(f"{run_dir} is finished, after {step} steps: more with trainer.max_steps=...")
             return None
         checkpoint = resume.newest_checkpoint(run_dir)
-        resume.prepare(config, run_dir, checkpoint)
     else:
         refuse_used_folder(run_dir, "train")
     seed_everything(config.seed, workers=True, verbose=False)
@@ -75,6 +74,9 @@ def train(config: DictConfig) -> float | None:
     for split, most in subsets.items():
         data.limit(split, most)
     build.check_network(module, data.spec)
+    if config.resume:
+        resume.check_data(config, run_dir, checkpoint, data.record(), module.conditional)
+        resume.prepare(config, run_dir, checkpoint)
     loggers = build.build_loggers(config, run_dir)
     try:  # from here on a W&B run is open, and must be ended whatever happens
         trainer = build.build_trainer(config, callbacks, loggers)

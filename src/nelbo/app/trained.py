@@ -5,11 +5,13 @@ from pathlib import Path
 
 import hydra
 from hydra.utils import instantiate
+from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig, OmegaConf
 
 from nelbo.app.build import build_module
 from nelbo.app.command import CONFIG_DIR
-from nelbo.data import DataModule, DataSpec
+from nelbo.data import DataModule, DataRecord, DataSpec
+from nelbo.data.record import format_names
 from nelbo.interop.formats import CheckpointFormat, Weights
 from nelbo.interop.listed import listed
 from nelbo.training.module import DiffusionModule
@@ -25,6 +27,7 @@ class TrainedModel:
         config: that it was trained with.
         weights: what the file says of itself.
         path: of the checkpoint.
+        data: record of the data that it was trained on; None for checkpoints that have none.
     """
 
     module: DiffusionModule
@@ -32,6 +35,7 @@ class TrainedModel:
     config: DictConfig
     weights: Weights
     path: Path
+    data: DataRecord | None = None
 
 
 def load_model(checkpoint: Path | str, *options: str) -> TrainedModel:
@@ -69,13 +73,28 @@ def read_model(config: DictConfig) -> TrainedModel:
     checkpoint_format: CheckpointFormat = instantiate(config.checkpoint_format)
     weights = checkpoint_format.read(path, config.weights)
     trained = training_config(config, weights, path)
+    record = read_record(weights, path)
     if config.root is not None:
         trained.data.root = config.root
-    spec: DataSpec = instantiate(trained.data).spec
+    elif record is not None and record.root is not None:  # a relative one depends on the current folder
+        trained.data.root = record.root
+    spec: DataSpec = instantiate(trained.data).spec if record is None else record.spec
     module = build_module(trained, spec)
     module.denoiser.time_shift = weights.time_shift
     load_weights(module, weights, path)
-    return TrainedModel(module.eval(), spec, trained, weights, path)
+    return TrainedModel(module.eval(), spec, trained, weights, path, record)
+
+
+def read_record(weights: Weights, path: Path) -> DataRecord | None:
+    """What the checkpoint says of the data that the model was trained on; None if it says nothing.
+
+    Raises:
+        ValueError: for a record that is damaged.
+    """
+    try:
+        return None if weights.data is None else DataRecord.from_dict(weights.data)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def read_data(model: TrainedModel) -> DataModule:
@@ -83,10 +102,36 @@ def read_data(model: TrainedModel) -> DataModule:
 
     Raises:
         OSError: when it is not there.
+        ValueError: when its classes are not those of the model.
     """
     data: DataModule = instantiate(model.config.data)
     data.prepare_data()
+    match_classes(data, model)
     return data
+
+
+def match_classes(data: DataModule, model: TrainedModel) -> None:
+    """Give the classes of the data the numbers that a conditional model knows them by.
+
+    Raises:
+        ValueError: for data with other classes than the model's.
+    """
+    if not model.module.conditional:
+        return
+    names, spec = model.spec.class_names, data.spec
+    if names is not None and model.data is not None:
+        data.map_classes(names)
+        return
+    if spec.num_classes != model.spec.num_classes:  # all that is known of classes without names
+        raise ValueError(
+            f"the model knows {model.spec.num_classes} classes, and {type(data).__name__} has "
+            f"{spec.num_classes or 'none'}"
+        )
+    if spec.class_names is not None:
+        rank_zero_warn(
+            f"{model.path} does not store class names: its classes 0 to {len(spec.class_names) - 1} are "
+            f"taken to be, in this order, {format_names(spec.class_names)}"
+        )
 
 
 def training_config(config: DictConfig, weights: Weights, path: Path) -> DictConfig:

@@ -79,4 +79,5 @@ def write(model: "TrainedModel", folder: Path) -> None:
         config={k: v for k, v in (model.weights.config or {}).items() if k not in OF_THE_RUN},
         weights=model.weights.kind,
         step=model.weights.step,
+        data=None if model.data is None else model.data.to_dict(),
     )

@@ -2,6 +2,7 @@
 
 from nelbo.data.base import DataModule
 from nelbo.data.batch import Batch
+from nelbo.data.record import DataRecord
 from nelbo.data.spec import DataSpec
 
-__all__ = ["Batch", "DataModule", "DataSpec"]
+__all__ = ["Batch", "DataModule", "DataRecord", "DataSpec"]

@@ -2,21 +2,26 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Literal, TypedDict, get_args
 
 import torch
 from lightning import LightningDataModule
+from torch import Tensor
 
 from nelbo.data.batch import Batch
-from nelbo.data.examples import Examples, Flipped, RandomSubset
+from nelbo.data.examples import Examples, Flipped, RandomSubset, Relabeled
 from nelbo.data.loader import Loader
 from nelbo.data.order import SequentialOrder, ShuffledOrder
+from nelbo.data.record import DataRecord, format_names
 from nelbo.data.spec import DataSpec
 from nelbo.option_types import NonNegativeInt, PositiveInt, Seed
 
 SplitName = Literal["train", "val", "test"]
 
-FINGERPRINTED = 256  # examples
+BLOCK = 1024  # examples that are hashed at a time
 _SPLITS_OF_STAGE: dict[str, tuple[SplitName, ...]] = {
     "fit": ("train", "val"),
     "validate": ("val",),
@@ -49,6 +54,7 @@ class DataModule(LightningDataModule, ABC):
     Attributes:
         flip: mirror training images at random; for a subclass to set, if its data looks natural mirrored.
         left_out: names of the examples of a split that could not be read and are not part of it.
+        root: the folder that holds the data; for a subclass to set, if its data is in one.
     """
 
     def __init__(
@@ -67,6 +73,8 @@ class DataModule(LightningDataModule, ABC):
         self.flip = False
         self.left_out: dict[SplitName, list[str]] = {}
         self._splits: dict[SplitName, Examples] = {}
+        self._fingerprints: dict[SplitName, str] = {}
+        self._class_names: tuple[str, ...] | None = None
 
     @property
     @abstractmethod
@@ -94,6 +102,11 @@ class DataModule(LightningDataModule, ABC):
         if name not in self._splits:
             examples = self.read_split(name)
             self._refuse_other_examples(name, examples)
+            names = self.spec.class_names
+            if names is not None and names != self.class_names:
+                assert self.class_names is not None, "map_classes takes names"
+                numbers = torch.tensor([self.class_names.index(own) for own in names])
+                examples = Relabeled(examples, numbers)
             self._splits[name] = examples
         return self._splits[name]
 
@@ -131,6 +144,7 @@ class DataModule(LightningDataModule, ABC):
         if most < 1:
             raise ValueError(f"max_examples={most} must be at least 1")
         self._splits[name] = RandomSubset(self.split(name), most)
+        self._fingerprints.pop(name, None)
 
     def setup(self, stage: str | None = None) -> None:
         """Read the splits that ``stage`` needs (None: all), so that bad data shows at once."""
@@ -179,14 +193,60 @@ class DataModule(LightningDataModule, ABC):
         index = places.round().long()
         return self.on_after_batch_transfer(examples.fetch(index, 0))
 
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the classes in the order of the labels: those of ``spec``, unless they were mapped."""
+        return self._class_names or self.spec.class_names
+
+    def map_classes(self, names: Sequence[str]) -> None:
+        """From now on, label i is the class ``names[i]``: the order of the classes of a trained model.
+
+        Args:
+            names: of all classes of the model. This data may have fewer.
+
+        Raises:
+            ValueError: if this data has a class that is not among them.
+        """
+        own = self.spec.class_names or ()
+        unknown = [name for name in own if name not in names]
+        if unknown or not own:
+            raise ValueError(
+                f"the model knows the classes {format_names(names)}; {type(self).__name__} has the classes "
+                f"{format_names(own)}: labels are matched by class name, so use the names of training"
+            )
+        self._class_names = tuple(names)
+        self._splits.clear()
+        self._fingerprints.clear()
+
     def fingerprint(self, name: SplitName) -> str:
-        """Short name of what is in a split: of some of its examples, their labels and their number."""
-        batch = self.pick(name, FINGERPRINTED)
-        digest = hashlib.blake2b(str(len(self.split(name))).encode(), digest_size=8)
-        for tensor in (batch.x0, batch.label):
-            if tensor is not None:
-                digest.update(tensor.contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        """Digest of all examples of a split in their order, and of the names of their classes.
+
+        Every example is read once; the digest is kept. It does not depend on the order of the classes.
+        """
+        if name not in self._fingerprints:
+            examples = self.split(name)
+            digest = hashlib.blake2b(str(len(examples)).encode(), digest_size=16)
+            for indices in torch.arange(len(examples)).split(BLOCK):
+                digest.update(examples.content(indices))
+            if examples.label is not None:
+                digest.update(_label_content(examples.label, self.class_names))
+            self._fingerprints[name] = digest.hexdigest()
+        return self._fingerprints[name]
+
+    def record(self) -> DataRecord:
+        """What identifies this data, for a checkpoint."""
+        splits = get_args(SplitName)
+        label, spec, root = self.split("train").label, self.spec, getattr(self, "root", None)
+        return DataRecord(
+            name=type(self).__name__,
+            spec=replace(spec, class_names=self.class_names),
+            num_examples={name: len(self.split(name)) for name in splits},
+            class_counts=None
+            if label is None
+            else tuple(label.bincount(minlength=spec.num_classes or 0).tolist()),
+            fingerprints={name: self.fingerprint(name) for name in splits},
+            root=None if root is None else str(folder_of(root)),
+        )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
         """Level indices to float32 values, on the device. The Trainer calls it; others must."""
@@ -202,3 +262,24 @@ class DataModule(LightningDataModule, ABC):
             return 0
         progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
         return progress.ready - progress.processed  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def folder_of(root: str | Path) -> Path:
+    """The absolute folder that ``data.root`` names, with ``~`` expanded. It need not exist.
+
+    Raises:
+        ValueError: for a file.
+    """
+    folder = Path(root).expanduser().absolute()
+    if folder.is_file():
+        raise ValueError(f"data.root={root} is a file, and must be a folder")
+    return folder
+
+
+def _label_content(label: Tensor, names: Sequence[str] | None) -> bytes:
+    """The class of each example, (N,), as bytes that do not depend on the numbers of the classes."""
+    present, position = label.unique(return_inverse=True)
+    words = [str(number) if names is None else names[number] for number in present.tolist()]
+    ordered = sorted(words)
+    rank = torch.tensor([ordered.index(word) for word in words])
+    return "\0".join(ordered).encode() + rank[position].numpy().tobytes()

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torchvision
 
-from nelbo.data.base import DataModule, Loading, SplitName
+from nelbo.data.base import DataModule, Loading, SplitName, folder_of
 from nelbo.data.download import download
 from nelbo.data.examples import Examples, TensorExamples
 from nelbo.data.spec import DataSpec
@@ -41,7 +41,7 @@ class CIFAR10(DataModule):
     ) -> None:
         super().__init__(**loading)
         self.flip = flip
-        self.root = root
+        self.root = folder_of(root)
         self.download = download
 
     @property
@@ -52,7 +52,7 @@ class CIFAR10(DataModule):
     @property
     def folder(self) -> Path:
         """Where the files are."""
-        return Path(self.root) / torchvision.datasets.CIFAR10.base_folder
+        return self.root / torchvision.datasets.CIFAR10.base_folder
 
     def prepare_data(self) -> None:
         """Download the data if it is missing and that is wanted.
@@ -61,7 +61,7 @@ class CIFAR10(DataModule):
             OSError: if that fails.
         """
         if self.download and not self.folder.is_dir():
-            download(torchvision.datasets.CIFAR10, self.root)
+            download(torchvision.datasets.CIFAR10, str(self.root))
 
     def read_split(self, name: SplitName) -> Examples:
         """Read the official files, and set the validation images apart from the training images."""

@@ -44,6 +44,10 @@ class Examples(ABC):
         """What a person can find an example by."""
         return f"example {index}"
 
+    def content(self, indices: Tensor) -> bytes:
+        """Bytes that identify the content of the examples at ``indices`` (B,), labels left out."""
+        return self.fetch(indices, 0).x0.contiguous().flatten().view(torch.uint8).numpy().tobytes()
+
     def __getitem__(self, request: Request) -> Batch | ValueError:
         """What torch's DataLoader calls; the epoch comes along because workers outlive it.
 
@@ -101,6 +105,41 @@ class RandomSubset(Examples):
     def fetch(self, indices: Tensor, epoch: int) -> Batch:
         """The examples at ``indices`` (B,), which count within the subset."""
         return self.examples.fetch(self.chosen[indices], epoch)._replace(index=indices)
+
+    def content(self, indices: Tensor) -> bytes:
+        """As all of them have it."""
+        return self.examples.content(self.chosen[indices])
+
+
+class Relabeled(Examples):
+    """Examples whose classes have other numbers.
+
+    Args:
+        examples: with the numbers that are replaced.
+        numbers: (classes,) int64, the new number of each class.
+    """
+
+    def __init__(self, examples: Examples, numbers: Tensor) -> None:
+        assert examples.label is not None, "data with class names has labels"
+        self.examples = examples
+        self.numbers = numbers
+        self.label = numbers[examples.label]
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def name(self, index: int) -> str:
+        """Name of an example, unchanged."""
+        return self.examples.name(index)
+
+    def fetch(self, indices: Tensor, epoch: int) -> Batch:
+        """The examples at ``indices`` (B,), with the new numbers."""
+        batch = self.examples.fetch(indices, epoch)
+        return batch._replace(label=None if batch.label is None else self.numbers[batch.label])
+
+    def content(self, indices: Tensor) -> bytes:
+        """Content of the examples, unchanged."""
+        return self.examples.content(indices)
 
 
 class Flipped(Examples):

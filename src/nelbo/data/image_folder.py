@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from nelbo.data.base import DataModule, Loading, SplitName
+from nelbo.data.base import DataModule, Loading, SplitName, folder_of
 from nelbo.data.examples import Examples, TensorExamples
 from nelbo.data.image_file import MODES, ImageFiles, check, decode
 from nelbo.data.spec import DataSpec
@@ -65,7 +65,7 @@ class ImageFolder(DataModule):
             raise ValueError(f"data.channels must be 1 (grey) or 3 (RGB), got {channels}")
         if on_corrupt not in ("stop", "skip"):
             raise ValueError(f"data.on_corrupt={on_corrupt}: expected stop or skip")
-        self.root = Path(root)
+        self.root = folder_of(root)
         self.size = size
         self.channels = channels
         self.in_memory = in_memory

@@ -10,7 +10,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from nelbo.data.base import DataModule, Loading, SplitName
+from nelbo.data.base import DataModule, Loading, SplitName, folder_of
 from nelbo.data.download import download
 from nelbo.data.examples import Examples, TensorExamples
 from nelbo.data.spec import DataSpec
@@ -42,7 +42,7 @@ class MNIST(DataModule):
         **loading: Unpack[Loading],
     ) -> None:
         super().__init__(**loading)
-        self.root = root
+        self.root = folder_of(root)
         self.download = download
 
     @property
@@ -53,7 +53,7 @@ class MNIST(DataModule):
     @property
     def folder(self) -> Path:
         """Where the files are."""
-        return Path(self.root) / self.source.__name__ / "raw"
+        return self.root / self.source.__name__ / "raw"
 
     def prepare_data(self) -> None:
         """Download the files that are missing, if that is wanted.
@@ -63,7 +63,7 @@ class MNIST(DataModule):
         """
         stems = [Path(name).stem for name, _ in self.source.resources]
         if self.download and any(_find(self.folder, stem) is None for stem in stems):
-            download(self.source, self.root)
+            download(self.source, str(self.root))
 
     def read_split(self, name: SplitName) -> Examples:
         """Read the official files, and set the validation images apart from the training images."""

@@ -226,6 +226,7 @@ class DiffusionModule(LightningModule):
         metrics = self.trainer.callback_metrics
         checkpoint["nelbo"] = {
             "config": self.config,
+            "data": self.trainer.datamodule.record().to_dict(),  # pyright: ignore[reportAttributeAccessIssue]
             "timesteps": self.timesteps.state_dict(),
             "validated_at": self.validated_at,
             "reported": self.reported | {name: float(value) for name, value in metrics.items()},

@@ -25,6 +25,7 @@ class Weights:
         step: optimizer steps of training; None where the file does not say.
         parts: nodes of the configuration that the file says although it has no whole one; they stand in for
             those of the experiment.
+        data: record of the data that it was trained on, see ``DataRecord``; None where the file has none.
     """
 
     network: dict[str, Tensor]
@@ -33,6 +34,7 @@ class Weights:
     time_shift: float
     step: int | None
     parts: dict[str, Any] = field(default_factory=dict)
+    data: object = None
 
 
 class CheckpointFormat(ABC):

@@ -49,6 +49,7 @@ class DiffusersFormat(CheckpointFormat):
             time_shift=read.time_shift,
             step=content.ours.get("step"),
             parts={} if config is not None else parts(read),
+            data=content.ours.get("data"),
         )
 
 

@@ -35,4 +35,5 @@ class NelboFormat(CheckpointFormat):
             kind=weights,
             time_shift=0.0,
             step=content.get("global_step"),
+            data=content["nelbo"].get("data"),
         )
