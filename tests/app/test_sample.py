@@ -207,7 +207,8 @@ def test_a_mistake_is_one_line_and_nothing_is_drawn(arguments, draw):
 
 def test_an_unknown_class_and_guidance_without_its_training(draw, conditional_run, command, tiny, tmp_path):
     is_refused(
-        draw(f"checkpoint={conditional_run}", "label=10"), "label=10: the model knows the classes 0 to 9"
+        draw(f"checkpoint={conditional_run}", "label=10"),
+        "label=10: the model knows the classes 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
     )
     command(*tiny, "logger=none", "conditional=true", folder=tmp_path / "plain")
     plain = f"checkpoint={tmp_path / 'plain/checkpoints/last.ckpt'}"

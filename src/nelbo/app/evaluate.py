@@ -110,7 +110,7 @@ def evaluate(config: DictConfig) -> None:
             step=model.weights.step,
             config=module.config,
             label=examples.label,
-            class_names=data.spec.class_names,
+            class_names=data.class_names,
             shortfall=estimator.shortfall(measurements[0].estimate, module.unit),
         )
         write_evaluation(evaluation, run_dir)

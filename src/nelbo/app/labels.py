@@ -5,7 +5,9 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from nelbo.app.trained import TrainedModel, read_data
+from nelbo.data import DataSpec
 from nelbo.data.proportions import proportional_labels
+from nelbo.data.record import format_names
 from nelbo.diffusion.bound import Denoise
 from nelbo.diffusion.guidance import Guided
 
@@ -26,12 +28,33 @@ def choose_labels(config: DictConfig, model: TrainedModel) -> Tensor | None:
     if config.label is None:
         if config.get("features") is None:
             return torch.arange(config.n) % classes
+        counts = model.data.class_counts if model.data is not None else None
+        if counts is not None:
+            return proportional_labels(torch.tensor(counts), config.n)
         label = read_data(model).split("train").label
         assert label is not None, "a conditional model has data with labels"
         return proportional_labels(label.bincount(minlength=classes), config.n)
-    if not 0 <= config.label < classes:
-        raise ValueError(f"label={config.label}: the model knows the classes 0 to {classes - 1}")
-    return torch.full((config.n,), config.label)
+    return torch.full((config.n,), class_number(config.label, model.spec))
+
+
+def class_number(label: int | str, spec: DataSpec) -> int:
+    """The number of a class that is given by its name or its number.
+
+    Where names are numbers themselves, such as those of digits, only names count.
+
+    Raises:
+        ValueError: for a class that there is not.
+    """
+    names, given = spec.class_names or (), str(label)
+    if given in names:
+        return names.index(given)
+    numbers = () if any(name.isdigit() for name in names) else tuple(map(str, range(spec.num_classes or 0)))
+    if given in numbers:
+        return numbers.index(given)
+    or_numbers = f", or their numbers 0 to {len(numbers) - 1}" if names and numbers else ""
+    raise ValueError(
+        f"label={label}: the model knows the classes {format_names(names or numbers)}{or_numbers}"
+    )
 
 
 def choose_denoise(config: DictConfig, model: TrainedModel) -> Denoise:

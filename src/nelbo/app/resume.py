@@ -146,18 +146,16 @@ def has_nothing_to_do(config: DictConfig, run_dir: Path) -> bool:
 
 
 def check_data(
-    config: DictConfig, run_dir: Path, checkpoint: Path | None, data: "DataRecord", conditional: bool
+    run_dir: Path, checkpoint: Path | None, data: "DataRecord", conditional: bool, allow_changed_data: bool
 ) -> None:
     """Compare the data with the record in the checkpoint that training resumes from.
 
-    ``allow_changed_data`` accepts other examples once: it is not kept for the next time.
-
     Args:
-        config: with ``allow_changed_data``.
         run_dir: the run's folder.
         checkpoint: that training resumes from; None to begin again.
         data: what there is now.
-        conditional: whether the network is given the class labels.
+        conditional: whether the network is given the class labels, which must not change their meaning.
+        allow_changed_data: warn in place of raising an error, where the classes are the same.
 
     Raises:
         ValueError: naming what differs.
@@ -174,15 +172,13 @@ def check_data(
         return  # of a version that did not record it
     before = DataRecord.from_dict(kept)
     found = before.differences(data)
-    allowed = bool(config.get("allow_changed_data", False))
-    config.allow_changed_data = False
     if not found:
         return
     moved = f" (data.root was {before.root}, and is {data.root})" if before.root != data.root else ""
     what = f"resume={run_dir}: the data has changed since the checkpoint{moved}: {'; '.join(found)}"
     if conditional and before.spec.class_names != data.spec.class_names:
         raise ValueError(f"{what}; the model was trained with these class names, so restore them")
-    if not allowed:
+    if not allow_changed_data:
         raise ValueError(f"{what}; restore the data, or train on the new data with allow_changed_data=true")
     rank_zero_warn(what)
 

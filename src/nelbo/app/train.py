@@ -48,8 +48,8 @@ def train(config: DictConfig) -> float | None:
     from nelbo.training.stopwatch import Stopwatch
 
     quieten_libraries()
-    run_dir, checkpoint = Path(config.run_dir), None
-    if config.resume:
+    run_dir, checkpoint, resumes = Path(config.run_dir), None, bool(config.resume)
+    if resumes:
         if config.resume != resume.AUTO:
             config = resume.continued_config(config, run_dir)
         if resume.has_nothing_to_do(config, run_dir):
@@ -61,6 +61,8 @@ def train(config: DictConfig) -> float | None:
         checkpoint = resume.newest_checkpoint(run_dir)
     else:
         refuse_used_folder(run_dir, "train")
+    # holds for this command alone, so it is not stored
+    allow_changed_data, config.allow_changed_data = config.get("allow_changed_data", False), False
     seed_everything(config.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")  # TF32 in the network; the bound is not made of matmuls
 
@@ -74,8 +76,8 @@ def train(config: DictConfig) -> float | None:
     for split, most in subsets.items():
         data.limit(split, most)
     build.check_network(module, data.spec)
-    if config.resume:
-        resume.check_data(config, run_dir, checkpoint, data.record(), module.conditional)
+    if resumes:  # files are changed last, when nothing is left to refuse
+        resume.check_data(run_dir, checkpoint, data.record(), module.conditional, allow_changed_data)
         resume.prepare(config, run_dir, checkpoint)
     loggers = build.build_loggers(config, run_dir)
     try:  # from here on a W&B run is open, and must be ended whatever happens

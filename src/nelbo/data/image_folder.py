@@ -80,7 +80,7 @@ class ImageFolder(DataModule):
         """
         shape = (self.channels, self.size, self.size)
         names = tuple(self.classes) or None
-        return DataSpec(shape, levels=256, num_classes=names and len(names), class_names=names)
+        return DataSpec(shape, levels=256, num_classes=len(names) if names else None, class_names=names)
 
     @cached_property
     def classes(self) -> list[str]:
