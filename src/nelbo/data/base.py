@@ -279,7 +279,7 @@ def folder_of(root: str | Path) -> Path:
 def _label_content(label: Tensor, names: Sequence[str] | None) -> bytes:
     """The class of each example, (N,), as bytes that do not depend on the numbers of the classes."""
     present, position = label.unique(return_inverse=True)
-    words = [str(number) if names is None else names[number] for number in present.tolist()]
+    words = [str(number) if names is None else names[int(number)] for number in present.tolist()]
     ordered = sorted(words)
     rank = torch.tensor([ordered.index(word) for word in words])
     return "\0".join(ordered).encode() + rank[position].numpy().tobytes()
