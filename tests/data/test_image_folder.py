@@ -1,9 +1,13 @@
+import os
+import zlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from nelbo.data.image_file import decode
+from nelbo.data.image_file import check, decode
 from nelbo.data.image_folder import ImageFolder
 
 
@@ -224,3 +228,174 @@ def test_sixteen_bits_are_scaled_and_thirty_two_are_refused(tmp_path):
     Image.fromarray(ramp.astype(np.float32)).save(tmp_path / "deep.tiff")
     with pytest.raises(ValueError, match=r"deep\.tiff: it has pixels of 32 bits"):
         decode(tmp_path / "deep.tiff", 8, 1)
+
+
+def folders(root, *names, count=30):
+    for name in names:
+        for i in range(count):
+            save(root / name / f"{i}.png", i)
+
+
+def sizes(data):
+    return {name: len(data.split(name)) for name in ("train", "val", "test")}
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [
+        ("train", "valid", "test"),
+        ("train", "validation", "testing"),
+        ("Train", "Val", "Test"),
+        ("training", "VALID", "TESTING"),
+    ],
+)
+def test_folders_of_splits_have_their_usual_names(train, val, test, tmp_path):
+    for name, count in ((train, 6), (val, 3), (test, 2)):
+        folders(tmp_path, f"{name}/cat", f"{name}/dog", count=count)
+    data = ImageFolder(root=tmp_path, size=8)
+    assert data.classes == ["cat", "dog"]
+    assert sizes(data) == {"train": 12, "val": 6, "test": 4}
+
+
+def test_held_out_images_are_taken_from_train_alone(tmp_path):
+    folders(tmp_path, "train/cat", "train/dog")
+    data = ImageFolder(root=tmp_path, size=8)
+    assert data.classes == ["cat", "dog"]
+    assert sum(sizes(data).values()) == 60
+    assert min(sizes(data).values()) > 0
+
+
+def test_a_test_folder_next_to_classes_is_held_out(tmp_path):
+    folders(tmp_path, "cat", "dog", "test/cat", "test/dog")
+    data = ImageFolder(root=tmp_path, size=8)
+    assert data.classes == ["cat", "dog"]
+    assert sizes(data)["test"] == 60
+    assert sizes(data)["train"] + sizes(data)["val"] == 60
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("train/a", "val/a", "valid/a"), "has two folders for the val split, val and valid"),
+        (("train", "bird", "boat"), "has train/ and 2 images outside of it"),
+        (("cat/train", "cat/test", "dog/train"), r"has the split (train|test) inside of (cat|dog)"),
+    ],
+)
+def test_a_layout_with_two_meanings_is_refused(names, expected, tmp_path):
+    folders(tmp_path, *names, count=1)
+    with pytest.raises(ValueError, match=expected):
+        ImageFolder(root=tmp_path, size=8).setup()
+
+
+def test_what_other_programs_leave_behind_is_ignored(tmp_path):
+    folders(tmp_path, "cat", "dog", "__MACOSX/cat", ".ipynb_checkpoints", "@eaDir")
+    (tmp_path / "cat/._1.png").write_bytes(b"not an image")
+    data = ImageFolder(root=tmp_path, size=8)
+    assert data.classes == ["cat", "dog"]
+    assert sum(sizes(data).values()) == 60
+
+
+def test_links_to_folders_are_followed_and_loops_end(tmp_path):
+    folders(tmp_path / "data", "cat")
+    folders(tmp_path / "elsewhere", "dog")
+    (tmp_path / "data/dog").symlink_to(tmp_path / "elsewhere/dog")
+    (tmp_path / "data/cat/loop").symlink_to(tmp_path / "data")
+    data = ImageFolder(root=tmp_path / "data", size=8)
+    assert data.classes == ["cat", "dog"]
+    assert sum(sizes(data).values()) == 60
+
+
+def test_the_home_folder_is_expanded_and_a_file_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folders(tmp_path, "images/cat")
+    assert ImageFolder(root="~/images").root == tmp_path / "images"
+    with pytest.raises(ValueError, match=r"data\.root=.*0\.png is a file, and must be a folder"):
+        ImageFolder(root=tmp_path / "images/cat/0.png")
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".avif", ".jp2"])
+def test_every_format_that_pillow_decodes_is_read(suffix, tmp_path):
+    folders(tmp_path, "train", "val", "test", count=1)
+    Image.new("RGB", (8, 8), (250, 250, 250)).save(tmp_path / f"train/a{suffix}")
+    data = ImageFolder(root=tmp_path, size=8)
+    assert sizes(data)["train"] == 2
+    assert data.split("train").x.amax() >= 248
+
+
+def test_images_that_cannot_be_decoded_are_counted(tmp_path):
+    folders(tmp_path, "train", "val", "test", count=1)
+    for name in ("a.heic", "b.HEIC", "c.svg", "notes.txt"):
+        (tmp_path / "train" / name).touch()
+    with pytest.warns(UserWarning, match=r"3 images of .* are not read: 2 \.heic, 1 \.svg"):
+        ImageFolder(root=tmp_path, size=8).setup()
+
+
+def pgm(path, values, largest):
+    header = f"P5\n{values.shape[1]} {values.shape[0]}\n{largest}\n".encode()
+    path.write_bytes(header + values.astype(">u2").tobytes())
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_pgm_of_more_than_eight_bits_is_scaled(bits, tmp_path):
+    largest = 2**bits - 1
+    ramp = np.linspace(0, largest, 64).round().reshape(8, 8)
+    pgm(tmp_path / "a.pgm", ramp, largest)
+    expected = torch.from_numpy(255 * ramp / largest)
+    assert (decode(tmp_path / "a.pgm", 8, 1)[0] - expected).abs().max() <= 0.51
+
+
+def test_twelve_bits_in_sixteen_are_scaled_where_declared_and_else_refused(tmp_path):
+    ramp = np.linspace(0, 4095, 64).round().astype(np.uint16).reshape(8, 8)
+    Image.fromarray(ramp).save(tmp_path / "plain.tiff")
+    with pytest.raises(ValueError, match=r"plain\.tiff: it has 16 bits and no value above 4095"):
+        decode(tmp_path / "plain.tiff", 8, 1)
+    Image.fromarray(ramp).save(tmp_path / "declared.tiff", tiffinfo={281: 4095})
+    expected = torch.from_numpy(255 * ramp.astype(float) / 4095)
+    assert (decode(tmp_path / "declared.tiff", 8, 1)[0] - expected).abs().max() <= 0.51
+
+
+def test_names_that_are_not_utf8_are_listed_and_shown(tmp_path):
+    folders(tmp_path, "train", "val", "test", count=1)
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/train/\xff.png")
+    Path(odd).write_bytes((tmp_path / "train/0.png").read_bytes())
+    assert sizes(ImageFolder(root=tmp_path, size=8))["train"] == 2
+    Path(odd).write_bytes(b"not an image")
+    with pytest.raises(ValueError, match=r"cannot read the image .*\\xff\.png") as caught:
+        ImageFolder(root=tmp_path, size=8).setup()
+    str(caught.value).encode("ascii")
+    (tmp_path / "train").rename(tmp_path / "other")
+    (tmp_path / "other").rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xfe"))
+    with pytest.raises(ValueError, match=r"the name of the class \\xfe is not UTF-8"):
+        ImageFolder(root=tmp_path, size=8).setup()
+
+
+def test_a_huge_image_is_refused_by_its_header(tmp_path):
+    size = 50_000
+    chunks = (b"IHDR" + size.to_bytes(4) * 2 + bytes([8, 2, 0, 0, 0]), b"IDAT" + zlib.compress(bytes(99)))
+    content = [(len(c) - 4).to_bytes(4) + c + zlib.crc32(c).to_bytes(4) for c in chunks]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(content))
+    (tmp_path / "b.ppm").write_bytes(b"P6 50000 50000 255\n")
+    for name in ("a.png", "b.ppm"):
+        with pytest.raises(ValueError, match=rf"{name}: .*(2500000000 pixels|50000 x 50000 pixels)"):
+            decode(tmp_path / name, 8, 3)
+
+
+def test_a_fifo_is_refused_and_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    for read in (lambda path: decode(path, 8, 3), check):
+        with pytest.raises(ValueError, match=r"a\.png: it is not a regular file"):
+            read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_the_fingerprint_sees_every_image(in_memory, tmp_path):
+    folders(tmp_path, "train/cat", "val/cat", "test/cat")
+    options = {"root": tmp_path, "size": 8, "in_memory": in_memory}
+    before = ImageFolder(**options).record()
+    assert ImageFolder(**{**options, "in_memory": not in_memory}).record() == before
+    path = tmp_path / "train/cat/17.png"
+    status = path.stat()
+    save(path, 200)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    after = ImageFolder(**options).record()
+    assert before.differences(after) == ["the train split has other content"]

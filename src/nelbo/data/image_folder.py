@@ -1,6 +1,8 @@
 """Any folder of images."""
 
 import hashlib
+import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,25 +13,43 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from nelbo.data.base import DataModule, Loading, SplitName, folder_of
-from nelbo.data.examples import Examples, TensorExamples
-from nelbo.data.image_file import MODES, ImageFiles, check, decode
+from nelbo.data.examples import Examples
+from nelbo.data.image_file import (
+    MODES,
+    ImageFiles,
+    ImageTensors,
+    check,
+    decode_with_digest,
+    is_image_name,
+    readable_suffixes,
+    show_path,
+)
 from nelbo.data.spec import DataSpec
 from nelbo.option_types import Folder, PositiveInt
 
 T = TypeVar("T")
 
-_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_SPLIT_OF: dict[str, SplitName] = {  # names of folders, in any case
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+_NOT_DATA = {"__MACOSX", "@eaDir", "lost+found"}  # that other programs leave behind
 _BUCKET: dict[SplitName, int] = {"val": 0, "test": 1}  # of twenty; training has the others
 
 
 class ImageFolder(DataModule):
     """Images found under a folder, however deep, cropped to a centred square and resized.
 
-    Sub-folders are classes if every image is in one. If there are folders ``train/`` and ``val/`` or
-    ``test/``, they are the splits, with classes below them. A held-out split that has no folder is a
-    twentieth of the other images, chosen by a hash of their names: adding images moves no image from
-    one split to another. Splits come in the order of that hash, so that the first images of a split
-    are not all of one class.
+    Folders ``train`` (``training``), ``val`` (``valid``, ``validation``) and ``test`` (``testing``), in upper
+    or lower case, are splits. Other sub-folders, of ``root`` or of the splits, are classes if every image is
+    in one. Without ``train``, the training images are those outside of the other splits. A held-out split
+    that has no folder is a twentieth of the training images, chosen by a hash of their names: adding images
+    moves no image from one split to another. Splits come in the order of that hash, so that the first images
+    of a split are not all of one class.
+
+    Links are followed. Names that begin with a dot, and what macOS and NAS systems add, are ignored. Of an
+    animation the first frame is read. Every file is read once, for the fingerprint of the data.
 
     Args:
         root: the folder.
@@ -99,17 +119,21 @@ class ImageFolder(DataModule):
             )
         # what cannot be read shall show now, and not after hours of training
         wholly = self.in_memory or (self.skips and name != "train")
-        readable = self._readable(
-            name, partial(decode, size=self.size, channels=self.channels) if wholly else check
+        read = (
+            partial(decode_with_digest, size=self.size, channels=self.channels) if wholly else _digest_alone
         )
+        kept: list[_Entry] = []
+        images: list[Tensor | None] = []
+        digests: list[bytes] = []
+        for entry, (image, digest) in self._readable(name, read):
+            kept.append(entry)
+            images.append(image if self.in_memory else None)
+            digests.append(digest)
+        paths, label = [entry.path for entry in kept], self._labels(kept)
         if self.in_memory:
-            kept, images = zip(*readable, strict=True)
-            return TensorExamples(torch.stack(images), self._labels(kept))
-        kept = [entry for entry, _ in readable]
-        paths = [entry.path for entry in kept]
-        return ImageFiles(
-            paths, self.size, self.channels, self._labels(kept), stand_in=self.skips and name == "train"
-        )
+            return ImageTensors(torch.stack([x for x in images if x is not None]), label, paths, digests)
+        stand_in = self.skips and name == "train"
+        return ImageFiles(paths, self.size, self.channels, label, digests, stand_in)
 
     def _readable(self, name: SplitName, read: Callable[[Path], T]) -> Iterator[tuple["_Entry", T]]:
         """The images of a split that can be read, each with what was read of it.
@@ -124,7 +148,7 @@ class ImageFolder(DataModule):
             except ValueError:
                 if not self.skips:
                     raise
-                left_out.append(str(entry.path))
+                left_out.append(show_path(entry.path))
                 continue
             yield entry, content
         self.left_out[name] = left_out
@@ -147,27 +171,95 @@ class ImageFolder(DataModule):
 
     @cached_property
     def _entries(self) -> dict[SplitName, list["_Entry"]]:
-        """The images of each split."""
-        train = self.root / "train"
-        splits: dict[SplitName, list[_Entry]] = {
-            name: _list_images(self.root / name)
-            for name in _BUCKET
-            if train.is_dir() and (self.root / name).is_dir()
+        """The images of each split.
+
+        Raises:
+            FileNotFoundError: if there are no images.
+            ValueError: if it is not clear which folders are splits and which are classes.
+        """
+        folders = _split_folders(self.root)
+        held_out: dict[SplitName, list[_Entry]] = {
+            name: _list_images(folders[name]) for name in _BUCKET if name in folders
         }
-        others = _list_images(train if splits else self.root)
-        if not others:
+        train = folders.get("train")
+        others = _list_images(train or self.root, leave_out=tuple(folders.values()))
+        if train is not None:
+            self._check_ignored(folders)
+        if not others and not held_out:
             raise FileNotFoundError(
-                f"no images in {train if splits else self.root}: set data.root to a folder with some "
-                f"({', '.join(sorted(_SUFFIXES))})"
+                f"no images in {show_path(train or self.root)}: set data.root to a folder with some "
+                f"({', '.join(sorted(readable_suffixes()))})"
             )
         carved: dict[int, SplitName] = {
-            bucket: name for name, bucket in _BUCKET.items() if name not in splits
+            bucket: name for name, bucket in _BUCKET.items() if name not in held_out
         }
-        for name in ("train", *carved.values()):
-            splits[name] = []
+        splits: dict[SplitName, list[_Entry]] = {"train": []}
+        splits |= held_out
+        splits |= {name: [] for name in carved.values()}
         for entry in others:
             splits[carved.get(entry.digest % 20, "train")].append(entry)
+        self._check_entries([entry for entries in splits.values() for entry in entries])
+        for name, entries in splits.items():
+            splits[name] = [entry for entry in entries if entry.path.suffix.lower() in readable_suffixes()]
         return splits
+
+    def _check_ignored(self, folders: dict[SplitName, Path]) -> None:
+        """Name the images next to the folders of splits, which are in no split.
+
+        Raises:
+            ValueError: if the only split is train, which could be a class like the folders next to it.
+        """
+        ignored = _list_images(self.root, leave_out=tuple(folders.values()))
+        if not ignored:
+            return
+        example = show_path(ignored[0].path)
+        if len(folders) == 1:
+            raise ValueError(
+                f"data.root={self.root} has {folders['train'].name}/ and {len(ignored)} images outside of "
+                f"it, such as {example}: move them out of data.root if {folders['train'].name} is the "
+                "training split, or rename it if it is a class"
+            )
+        rank_zero_warn(
+            f"{len(ignored)} images of {self.root} are outside of its folders of splits and are not read, "
+            f"such as {example}"
+        )
+
+    def _check_entries(self, entries: list["_Entry"]) -> None:
+        """Name what would otherwise be read in another way than meant.
+
+        Raises:
+            ValueError: for splits inside classes, or a class whose name is not UTF-8.
+        """
+        inside = next((e for e in entries if e.class_name and e.subfolder.lower() in _SPLIT_OF), None)
+        if inside is not None:
+            raise ValueError(
+                f"data.root={self.root} has the split {inside.subfolder} inside of {inside.class_name}: "
+                f"expected splits with classes inside, or set data.root={self.root / inside.class_name}"
+            )
+        for name in {entry.class_name for entry in entries}:
+            if show_path(name) != name:
+                raise ValueError(
+                    f"data.root={self.root}: the name of the class {show_path(name)} is not UTF-8: rename it"
+                )
+        unreadable = [e for e in entries if e.path.suffix.lower() not in readable_suffixes()]
+        if unreadable:
+            counts = Counter(entry.path.suffix.lower() for entry in unreadable)
+            found = ", ".join(f"{count} {suffix}" for suffix, count in sorted(counts.items()))
+            rank_zero_warn(
+                f"{len(unreadable)} images of {self.root} have formats that are not decoded here and are not "
+                f"read: {found}"
+            )
+        outside = [entry for entry in entries if not entry.class_name]
+        if 0 < len(outside) < len(entries):
+            rank_zero_warn(
+                f"data.root={self.root} has folders of classes, but {len(outside)} images are in none, such "
+                f"as {show_path(outside[0].path)}: the data is read without classes"
+            )
+
+
+def _digest_alone(path: Path) -> tuple[None, bytes]:
+    """What is read of an image that is decoded later."""
+    return None, check(path)
 
 
 class _Entry(NamedTuple):
@@ -176,14 +268,58 @@ class _Entry(NamedTuple):
     digest: int  # of its name relative to the folder that was listed; first, for it is the sort key
     path: Path
     class_name: str  # empty if the image lies in no sub-folder
+    subfolder: str  # of the class; empty if the image lies in the class folder itself
 
 
-def _list_images(folder: Path) -> list[_Entry]:
-    """All images under ``folder`` (none if there is no such folder), in the order of their digests."""
+def _split_folders(root: Path) -> dict[SplitName, Path]:
+    """The folders of splits in ``root``, by any of their usual names.
+
+    Raises:
+        ValueError: if there are two for one split.
+    """
+    found: dict[SplitName, Path] = {}
+    for path in sorted(root.iterdir()) if root.is_dir() else ():
+        name = _SPLIT_OF.get(path.name.lower())
+        if name is None or not path.is_dir():
+            continue
+        if name in found:
+            raise ValueError(
+                f"data.root={root} has two folders for the {name} split, {found[name].name} and {path.name}: "
+                "rename or move one of them"
+            )
+        found[name] = path
+    return found
+
+
+def _list_images(folder: Path, leave_out: tuple[Path, ...] = ()) -> list[_Entry]:
+    """All images under ``folder``, in the order of their digests, those of unknown formats among them.
+
+    Args:
+        folder: that is listed; its images do not depend on where it lies.
+        leave_out: folders that are not entered.
+    """
     entries = []
-    for path in folder.rglob("*"):
-        if path.suffix.lower() in _SUFFIXES:
+    for path in _walk(folder, leave_out, ()):
+        if is_image_name(path):
             name = path.relative_to(folder)
-            digest = int.from_bytes(hashlib.sha256(name.as_posix().encode()).digest()[:8])
-            entries.append(_Entry(digest, path, name.parts[0] if len(name.parts) > 1 else ""))
+            digest = int.from_bytes(hashlib.sha256(os.fsencode(name.as_posix())).digest()[:8])
+            class_name, subfolder, *_ = (*name.parts[:-1], "", "")
+            entries.append(_Entry(digest, path, class_name, subfolder))
     return sorted(entries)
+
+
+def _walk(folder: Path, leave_out: tuple[Path, ...], above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+    """Everything under ``folder`` but folders. Links are followed, but not into a folder that holds them."""
+    if not folder.is_dir():
+        return
+    status = folder.stat()
+    identity = (status.st_dev, status.st_ino)
+    if identity in above:
+        return
+    for path in folder.iterdir():
+        if path.name.startswith(".") or path.name in _NOT_DATA or path in leave_out:
+            continue
+        if path.is_dir():
+            yield from _walk(path, leave_out, (*above, identity))
+        else:
+            yield path
