@@ -97,6 +97,14 @@ def runs(make_evaluation, tmp_path_factory) -> dict[str, Path]:
     return {name: write_hostile(base, folder / "runs", name) for name in NAMES}
 
 
+@pytest.fixture(scope="module")
+def trainings(make_run, tmp_path_factory) -> dict[str, Path]:
+    """A training for each name: the maps of several have their names as labels of tabs."""
+    folder = tmp_path_factory.mktemp("hostile_trainings")
+    base = make_run(folder / "base")
+    return {name: shutil.copytree(base, folder / "runs" / PurePath(name)) for name in NAMES}
+
+
 class Elements(HTMLParser):
     """The elements of a page, their attributes, and its text outside of scripts."""
 
@@ -145,6 +153,17 @@ def test_names_open_no_tag_in_a_report(runs, make_evaluation, tmp_path):
         assert shown.count(printable(PurePath(name))) > 1
         assert plotly_text(PurePath(name)) in drawn  # legends
     assert {plotly_text(name) for name in NAMES} <= set(drawn)  # classes
+
+
+def test_names_of_trainings_open_no_tag_in_a_report(trainings, finished_run, make_run, tmp_path):
+    write_report([finished_run, make_run(tmp_path / "other")], tmp_path / "harmless.html")
+    chosen = (NAMES[1], NAMES[2], "__proto__")
+    write_report([trainings[name] for name in chosen], tmp_path / "hostile.html")
+    expected = Elements((tmp_path / "harmless.html").read_text())
+    found = Elements((tmp_path / "hostile.html").read_text())
+    assert set(found.tags) <= set(expected.tags)
+    assert found.attributes <= expected.attributes
+    assert list(json.loads(found.figures)["heat_map"]) == [str(PurePath(name)) for name in chosen]
 
 
 def test_the_policy_allows_the_scripts_of_the_page_alone(runs, tmp_path):
