@@ -60,3 +60,9 @@ def their_state_dict(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def to_their_names() -> Callable[[Mapping[str, Tensor]], dict[str, Tensor]]:
     """Turns the state dict of our U-Net into one as improved-diffusion would have written it."""
     return their_state_dict
+
+
+@pytest.fixture(scope="session")
+def to_guided_names() -> Callable[[Mapping[str, Tensor]], dict[str, Tensor]]:
+    """Turns the state dict of our U-Net without resblock_updown into one as guided-diffusion writes it."""
+    return their_state_dict

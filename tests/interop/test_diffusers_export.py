@@ -194,6 +194,8 @@ def refusal(folder, denoiser, schedule, size=(16, 16)) -> str:
     [
         (MLP((4,), 4, width=16, depth=1, dropout=0.0), "no equal of the network MLP: only U-Nets"),
         (untrained(DDPM, channel_mult=[2, 2]), "channel_mult must begin with 1"),
+        (untrained(DDPM, resblock_updown=True), "no equal of a network of model.resblock_updown=true"),
+        (untrained(DDPM, embedding_channels=64), "another model.embedding_channels"),
         (untrained(DDPM, channels=16), r"one number of groups for all norms"),
         (untrained(DDPM, channel_mult=[1, 2, 3], num_heads=2), r"heads of \[32, 48\] channels"),
     ],

@@ -221,7 +221,8 @@ def test_each_format_knows_the_other(saved, to_their_names):
         "use format=improved_diffusion"
     )
     assert refusal(ImprovedDiffusionFormat(), saved(ours())).endswith(
-        "is not a network of improved-diffusion; it looks like a checkpoint of nelbo: use format=nelbo"
+        "is not a network of improved-diffusion or guided-diffusion; "
+        "it looks like a checkpoint of nelbo: use format=nelbo"
     )
 
 
@@ -256,8 +257,51 @@ def test_weights_of_ours_that_are_not_of_the_network(weights, name, saved):
 def test_a_network_of_theirs_that_lacks_something_or_has_too_much(saved, to_their_names):
     theirs = to_their_names(small_network())
     line = refusal(ImprovedDiffusionFormat(), saved(without(theirs, "out.2.bias")))
-    assert "model.ckpt: not the weights of an improved-diffusion U-Net: missing out.2.bias; " in line
+    assert "model.ckpt: not the weights of a U-Net of improved-diffusion or guided-diffusion: " in line
+    assert "missing out.2.bias; " in line
     line = refusal(ImprovedDiffusionFormat(), saved(theirs | {"ema.decay": torch.zeros(1)}))
     assert "unexpected ema.decay" in line
     line = refusal(ImprovedDiffusionFormat(), saved(theirs | {"step": 3}))
     assert line.endswith("has more in it than weights: step")
+
+
+# ------------------------------------------------------------------ weights inside of something else
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_a_network_that_was_saved_in_a_wrapper_is_read(prefix, saved, to_their_names):
+    wrapped = {prefix + name: tensor for name, tensor in to_their_names(small_network()).items()}
+    assert same(ImprovedDiffusionFormat().read(saved(wrapped), "ema").network, small_network())
+
+
+@pytest.mark.parametrize(
+    ("place", "prefix"),
+    [
+        (("state_dict",), ""),
+        (("model",), "module."),
+        (("ema",), ""),
+        (("state_dict",), "model.diffusion_model."),
+        (("checkpoint", "model_ema"), "shadow."),
+    ],
+)
+def test_weights_inside_of_a_checkpoint_are_found_and_saved_by_what_the_message_says(
+    place, prefix, saved, to_their_names, tmp_path, monkeypatch
+):
+    """The message has the code that makes a readable file: it is run here."""
+    content = {prefix + name: tensor for name, tensor in to_their_names(small_network()).items()}
+    if prefix == "model.diffusion_model.":
+        content["first_stage_model.encoder.weight"] = torch.zeros(1)
+    for name in reversed(place):
+        content = {name: content, "epoch": 3}
+    path = saved({"pytorch-lightning_version": "2.6.0"} | content)
+    line = refusal(ImprovedDiffusionFormat(), path)
+    assert f"it holds the network inside, as content{''.join(f'[{name!r}]' for name in place)}" in line
+    monkeypatch.chdir(tmp_path)
+    exec(line.partition("read that file, ")[2], {"torch": torch, "PATH": path})
+    assert same(ImprovedDiffusionFormat().read(tmp_path / "weights.pt", "ema").network, small_network())
+
+
+def test_timesteps_that_are_not_rescaled(saved, to_their_names):
+    path = saved(to_their_names(small_network()))
+    assert ImprovedDiffusionFormat().read(path, "raw").time_scale is None
+    assert ImprovedDiffusionFormat(rescale_timesteps=False).read(path, "raw").time_scale == 1.0

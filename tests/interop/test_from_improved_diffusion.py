@@ -84,12 +84,14 @@ def test_without_rescale_timesteps_the_network_is_told_their_t(small):
     assert torch.equal(told[0], torch.tensor([0.0, 3999.0]))
 
 
-def test_a_class_conditional_model_is_told_one_of_1000_classes(small):
+@pytest.mark.parametrize("num_classes", [2, 10, 1000])
+def test_a_class_conditional_model_has_as_many_classes_as_its_weights(num_classes, small):
     weights, flags = small(class_cond=True)
+    weights = weights | {"label_emb.weight": torch.randn(num_classes, 128)}
     model = from_improved_diffusion(weights, **flags)
-    assert model.num_classes == 1000
+    assert model.num_classes == num_classes
     xt, level = torch.zeros(2, 3, 32, 32), model.chain.level(torch.tensor([500, 500]))
-    of_two_classes = model.denoiser(xt, level, torch.tensor([0, 999])).eps_hat
+    of_two_classes = model.denoiser(xt, level, torch.tensor([0, num_classes - 1])).eps_hat
     assert not torch.equal(of_two_classes[0], of_two_classes[1])
     with pytest.raises(ValueError, match="class-conditional: it needs a label"):
         model.denoiser(xt, level)
@@ -243,7 +245,7 @@ def test_weights_that_are_no_whole_network_are_refused(change, small):
         weights = {name: tensor for name, tensor in weights.items() if name != "out.0.bias"}
     else:
         weights = weights | {"out.0.gain": torch.zeros(1)}
-    with pytest.raises(ValueError, match=f"not the weights of an improved-diffusion U-Net: .*{change} out.0"):
+    with pytest.raises(ValueError, match=f"not the weights of a U-Net of .*{change} out.0"):
         from_improved_diffusion(weights, **flags)
 
 
@@ -302,5 +304,5 @@ def test_the_tanh_approximation_is_no_bound_where_the_network_is_badly_wrong(imp
 
 def test_unknown_flags_suggest_nothing_where_nothing_is_near():
     with pytest.raises(ValueError, match="there is no flag zzz; there are") as error:
-        read_flags({"zzz": 1})
+        read_flags({"zzz": 1}, Flags)
     assert "did you mean" not in str(error.value)

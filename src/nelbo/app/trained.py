@@ -81,6 +81,8 @@ def read_model(config: DictConfig) -> TrainedModel:
     spec: DataSpec = instantiate(trained.data).spec if record is None else record.spec
     module = build_module(trained, spec)
     module.denoiser.time_shift = weights.time_shift
+    if weights.time_scale is not None:
+        module.denoiser.time_scale = weights.time_scale
     load_weights(module, weights, path)
     return TrainedModel(module.eval(), spec, trained, weights, path, record)
 
@@ -149,6 +151,7 @@ def training_config(config: DictConfig, weights: Weights, path: Path) -> DictCon
     if config.trained_as is None:
         raise ValueError(f"{path} does not say how it was trained: name it, such as experiment=ddpm_cifar10")
     trained = hydra.compose("train", overrides=[f"experiment={config.trained_as}", *config.trained_with])
+    trained.run_dir = None  # of a training run; Hydra knows it only inside of a command
     for name, node in weights.parts.items():  # what the file does say
         trained[name] = node
     return trained

@@ -1,6 +1,12 @@
 """Other projects' checkpoints and formats, in and out."""
 
 from nelbo.interop.diffusers import from_diffusers, to_diffusers
-from nelbo.interop.improved_diffusion import DiffusionModel, from_improved_diffusion
+from nelbo.interop.improved_diffusion import DiffusionModel, from_guided_diffusion, from_improved_diffusion
 
-__all__ = ["DiffusionModel", "from_diffusers", "from_improved_diffusion", "to_diffusers"]
+__all__ = [
+    "DiffusionModel",
+    "from_diffusers",
+    "from_guided_diffusion",
+    "from_improved_diffusion",
+    "to_diffusers",
+]

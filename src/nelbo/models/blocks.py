@@ -24,6 +24,8 @@ class ResidualBlock(nn.Module):
         embedding_width: Features of the conditioning embedding.
         dropout: Probability of dropout before the last convolution.
         use_scale_shift_norm: Scale and shift instead of adding.
+        resample: 0.5 halves the feature map (average pooling), 2 doubles it (nearest neighbour), before the
+            first convolution and on the skip connection (Dhariwal & Nichol 2021); 1 keeps it.
     """
 
     def __init__(
@@ -33,9 +35,11 @@ class ResidualBlock(nn.Module):
         embedding_width: int,
         dropout: float,
         use_scale_shift_norm: bool,
+        resample: float = 1,
     ):
         super().__init__()
         self.use_scale_shift_norm = use_scale_shift_norm
+        self.resample = resample
         self.norm1 = group_norm(in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.embedding = nn.Linear(embedding_width, out_channels * (1 + use_scale_shift_norm))
@@ -46,8 +50,13 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Map (B, in_channels, H, W) and (B, embedding_width) to (B, out_channels, H, W)."""
-        h = self.conv1(F.silu(self.norm1(x)))
+        """Map (B, in_channels, H, W), (B, embedding_width) to (B, out_channels, r H, r W), r = resample."""
+        h = F.silu(self.norm1(x))
+        if self.resample == 0.5:
+            h, x = F.avg_pool2d(h, 2), F.avg_pool2d(x, 2)
+        elif self.resample == 2:
+            h, x = (F.interpolate(each, scale_factor=2.0, mode="nearest") for each in (h, x))
+        h = self.conv1(h)
         condition = self.embedding(embedding)[:, :, None, None]
         if self.use_scale_shift_norm:
             scale, shift = condition.chunk(2, dim=1)
@@ -102,7 +111,7 @@ class Upsample(nn.Conv2d):
 class DownLevel(nn.Module):
     """The blocks at one resolution of the way down, then the step to the next, if there is one."""
 
-    def __init__(self, blocks: Sequence[Block], downsample: Downsample | None):
+    def __init__(self, blocks: Sequence[Block], downsample: Downsample | ResidualBlock | None):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.downsample = downsample
@@ -114,14 +123,14 @@ class DownLevel(nn.Module):
             x = block(x, embedding)
             maps.append(x)
         if self.downsample is not None:
-            maps.append(self.downsample(x))
+            maps.append(_resampled(self.downsample, x, embedding))
         return maps
 
 
 class UpLevel(nn.Module):
     """The blocks at one resolution of the way up, then the step to the next, if there is one."""
 
-    def __init__(self, blocks: Sequence[Block], upsample: Upsample | None):
+    def __init__(self, blocks: Sequence[Block], upsample: Upsample | ResidualBlock | None):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.upsample = upsample
@@ -130,4 +139,8 @@ class UpLevel(nn.Module):
         """Map (B, C, H, W) up; every block takes one feature map off the end of ``skips``."""
         for block in self.blocks:
             x = block(torch.cat([x, skips.pop()], dim=1), embedding)
-        return x if self.upsample is None else self.upsample(x)
+        return x if self.upsample is None else _resampled(self.upsample, x, embedding)
+
+
+def _resampled(module: nn.Module, x: Tensor, embedding: Tensor) -> Tensor:
+    return module(x, embedding) if isinstance(module, ResidualBlock) else module(x)

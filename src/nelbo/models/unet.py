@@ -7,7 +7,7 @@ from typing import Annotated
 from annotated_types import MinLen
 from torch import Tensor, nn
 
-from nelbo.models.blocks import Block, DownLevel, Downsample, UpLevel, Upsample
+from nelbo.models.blocks import Block, DownLevel, Downsample, ResidualBlock, UpLevel, Upsample
 from nelbo.models.embedding import ConditioningEmbedding
 from nelbo.models.layers import group_norm, zeroed
 from nelbo.option_types import EvenInt, PositiveInt, Probability
@@ -17,7 +17,8 @@ class UNet(nn.Module):
     """Residual blocks and self-attention on the way down and up, joined by skip connections.
 
     Ho et al. 2020 (DDPM), appendix B; ``num_heads`` and ``use_scale_shift_norm`` from Nichol & Dhariwal
-    2021 (Improved DDPM). The released weights of both fit: see ``nelbo.interop.improved_diffusion``.
+    2021 (Improved DDPM); ``num_head_channels`` and ``resblock_updown`` from Dhariwal & Nichol 2021
+    (guided-diffusion). The released weights of all three fit: see ``nelbo.interop``.
 
     Args:
         shape: Shape of one example, (C, H, W).
@@ -33,10 +34,13 @@ class UNet(nn.Module):
         dropout: Probability of dropout in the residual blocks.
         use_scale_shift_norm: Let the noise level scale and shift the features instead of adding to
             them.
+        num_head_channels: Channels of every head, in place of ``num_heads``; None for ``num_heads``.
+        resblock_updown: Halve and double the feature maps in residual blocks instead of convolutions.
+        embedding_channels: Sinusoidal features of the noise embedding; None for ``channels``.
 
     Raises:
         ValueError: ``shape`` is not that of an image, cannot be halved so often, or has no feature map
-            of ``attention_resolutions``; ``num_heads`` does not divide the channels.
+            of ``attention_resolutions``; ``num_heads`` or ``num_head_channels`` does not divide the channels.
     """
 
     def __init__(
@@ -52,20 +56,28 @@ class UNet(nn.Module):
         num_heads: PositiveInt,
         dropout: Probability,
         use_scale_shift_norm: bool,
+        num_head_channels: PositiveInt | None = None,
+        resblock_updown: bool = False,
+        embedding_channels: EvenInt | None = None,
     ):
         super().__init__()
         sides = _feature_map_sides(shape, channel_mult, attention_resolutions)
-        widths = [channels * multiple for multiple in channel_mult]
-        heads = [num_heads if side in attention_resolutions else 0 for side in sides]
+        widths = [round(channels * multiple) for multiple in channel_mult]
+        heads_of = partial(_heads, num_heads=num_heads, num_head_channels=num_head_channels)
+        heads = [
+            heads_of(width) if side in attention_resolutions else 0
+            for side, width in zip(sides, widths, strict=True)
+        ]
         levels = range(len(widths))
-        block = partial(
-            Block,
-            embedding_width=4 * channels,
-            dropout=dropout,
-            use_scale_shift_norm=use_scale_shift_norm,
-        )
+        embedding_channels = channels if embedding_channels is None else embedding_channels
+        options = {
+            "embedding_width": 4 * embedding_channels,
+            "dropout": dropout,
+            "use_scale_shift_norm": use_scale_shift_norm,
+        }
+        block = partial(Block, **options)
 
-        self.embedding = ConditioningEmbedding(channels, 4 * channels, num_classes)
+        self.embedding = ConditioningEmbedding(embedding_channels, 4 * embedding_channels, num_classes)
         self.stem = nn.Conv2d(shape[0], channels, 3, padding=1)
 
         width = channels
@@ -79,11 +91,15 @@ class UNet(nn.Module):
                 skips.append(width)
             downsample = None
             if level < levels[-1]:
-                downsample = Downsample(width)
+                downsample = (
+                    ResidualBlock(width, width, **options, resample=0.5)
+                    if resblock_updown
+                    else Downsample(width)
+                )
                 skips.append(width)
             self.down.append(DownLevel(blocks, downsample))
 
-        self.middle = nn.ModuleList([block(width, width, num_heads), block(width, width, 0)])
+        self.middle = nn.ModuleList([block(width, width, heads_of(width)), block(width, width, 0)])
 
         self.up = nn.ModuleList()  # coarsest first
         for level in reversed(levels):
@@ -91,7 +107,12 @@ class UNet(nn.Module):
             for _ in range(num_res_blocks + 1):
                 blocks.append(block(width + skips.pop(), widths[level], heads[level]))
                 width = widths[level]
-            self.up.append(UpLevel(blocks, Upsample(width) if level > 0 else None))
+            upsample = None
+            if level > 0:
+                upsample = (
+                    ResidualBlock(width, width, **options, resample=2) if resblock_updown else Upsample(width)
+                )
+            self.up.append(UpLevel(blocks, upsample))
 
         self.out = nn.Sequential(
             group_norm(width), nn.SiLU(), zeroed(nn.Conv2d(width, out_channels, 3, padding=1))
@@ -120,8 +141,19 @@ class UNet(nn.Module):
         return self.out(h)
 
 
+def _heads(channels: int, num_heads: int, num_head_channels: int | None) -> int:
+    """Return the number of heads of an attention of ``channels``."""
+    if num_head_channels is None:
+        return num_heads
+    if num_head_channels < 1 or channels % num_head_channels:
+        raise ValueError(
+            f"num_head_channels={num_head_channels} does not divide the {channels} channels of a block"
+        )
+    return channels // num_head_channels
+
+
 def _feature_map_sides(
-    shape: tuple[int, ...], channel_mult: Sequence[int], attention_resolutions: Sequence[int]
+    shape: tuple[int, ...], channel_mult: Sequence[float], attention_resolutions: Sequence[int]
 ) -> list[int]:
     """Return the shorter side of every level's feature maps; check that the data fits."""
     if len(shape) != 3:

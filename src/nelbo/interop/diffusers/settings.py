@@ -8,6 +8,7 @@ from torch import nn
 
 from nelbo.interop.diffusers.unet import DiffusersUNet
 from nelbo.models.attention import SelfAttention
+from nelbo.models.blocks import ResidualBlock
 from nelbo.models.unet import UNet
 
 # UNet2DModel's own, for what a config.json leaves out
@@ -155,6 +156,13 @@ def describe_network(network: nn.Module, sample_size: tuple[int, int]) -> dict[s
     if not isinstance(unet, UNet):
         raise ValueError(
             f"diffusers has no equal of the network {type(unet).__name__}: only U-Nets are written"
+        )
+    if unet.embedding.dim != unet.stem.out_channels or any(
+        isinstance(level.downsample, ResidualBlock) for level in unet.down
+    ):
+        raise ValueError(
+            "diffusers has no equal of a network of model.resblock_updown=true or another "
+            "model.embedding_channels than model.channels"
         )
     blocks = [level.blocks[0] for level in unet.down]  # type: ignore[union-attr]
     widths = [block.residual.conv2.out_channels for block in blocks]  # type: ignore[union-attr]

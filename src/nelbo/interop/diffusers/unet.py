@@ -88,7 +88,11 @@ class DiffusersUNet(nn.Module):
                 width = module.out.out_channels
                 _divide("attention_head_dim", attention_head_dim, width)
                 module.num_heads = width // attention_head_dim
-            elif isinstance(module, DownLevel) and module.downsample is not None and downsample_padding == 0:
+            elif (
+                downsample_padding == 0
+                and isinstance(module, DownLevel)
+                and isinstance(module.downsample, Downsample)
+            ):
                 module.downsample = RightDownsample(module.downsample.out_channels)
 
     def forward(self, x: Tensor, c: Tensor, label: Tensor | None = None) -> Tensor:

@@ -26,6 +26,7 @@ class Weights:
         parts: nodes of the configuration that the file says although it has no whole one; they stand in for
             those of the experiment.
         data: record of the data that it was trained on, see ``DataRecord``; None where the file has none.
+        time_scale: of the ``Denoiser``; None for 1000 / T.
     """
 
     network: dict[str, Tensor]
@@ -35,6 +36,7 @@ class Weights:
     step: int | None
     parts: dict[str, Any] = field(default_factory=dict)
     data: object = None
+    time_scale: float | None = None
 
 
 class CheckpointFormat(ABC):
@@ -79,3 +81,8 @@ class CheckpointFormat(ABC):
         Raises:
             ValueError: when the content is not of this format, or does not have these weights.
         """
+
+
+def component(of: type, **arguments: Any) -> dict[str, Any]:
+    """The node of a configuration that builds an object of a class."""
+    return {"_target_": f"{of.__module__}.{of.__qualname__}", **arguments}

@@ -14,7 +14,7 @@ from nelbo.interop.diffusers.model import Read, take_apart
 from nelbo.interop.diffusers.schedule import DiffusersSchedule
 from nelbo.interop.diffusers.trust import only_trusted
 from nelbo.interop.diffusers.unet import DiffusersUNet
-from nelbo.interop.formats.base import CheckpointFormat, Weights
+from nelbo.interop.formats.base import CheckpointFormat, Weights, component
 
 INSIDE = "unet."  # the place of our U-Net in one of diffusers
 
@@ -56,12 +56,8 @@ class DiffusersFormat(CheckpointFormat):
 def parts(read: Read) -> dict[str, Any]:
     """The nodes of a configuration that the pipeline itself says."""
     return {
-        "model": _node(DiffusersUNet, **read.settings.options),
-        "schedule": _node(DiffusersSchedule, **read.schedule),
-        "parameterization": _node(read.parameterization),
-        "variance": _node(read.variance, first_step=read.first_step),
+        "model": component(DiffusersUNet, **read.settings.options),
+        "schedule": component(DiffusersSchedule, **read.schedule),
+        "parameterization": component(read.parameterization),
+        "variance": component(read.variance, first_step=read.first_step),
     }
-
-
-def _node(of: type, **arguments: Any) -> dict[str, Any]:
-    return {"_target_": f"{of.__module__}.{of.__qualname__}", **arguments}

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from nelbo.interop.improved_diffusion.flags import CHANNEL_MULT, Flags
+from nelbo.interop.improved_diffusion.flags import Flags, GuidedFlags
+from nelbo.interop.improved_diffusion.numbers import plain_number
 from nelbo.interop.listed import listed
 
 
@@ -56,12 +57,13 @@ def contradictions(weights: Mapping[str, Tensor], flags: Flags) -> dict[str, tup
 
     blocks = [match for match in map(re.compile(r"down\.(\d+)\.blocks\.(\d+)\.").match, weights) if match]
     num_levels = 1 + max((int(block[1]) for block in blocks), default=-1)
-    channels = max(size("stem.weight", 0), 1)
+    channels = max(size("embedding.linear1.weight", 1), 1)
     widths = [size(f"down.{level}.blocks.0.residual.conv1.weight", 0) for level in range(num_levels)]
-    multiples = [width // channels for width in widths]
+    multiples = [plain_number(width / channels) for width in widths]
     image_size = flags.image_size
-    if flags.channel_mult is None:  # then it was image_size that chose them
-        image_size = next((side for side, usual in CHANNEL_MULT.items() if usual == multiples), image_size)
+    if flags.channel_mult in (None, ""):  # then it was image_size that chose them
+        sizes = (side for side, usual in flags.CHANNEL_MULT.items() if usual == multiples)
+        image_size = next(sizes, image_size)
     sides = [
         image_size >> level
         for level in range(num_levels)
@@ -80,6 +82,9 @@ def contradictions(weights: Mapping[str, Tensor], flags: Flags) -> dict[str, tup
         ),
         "in_channels": (size("stem.weight", 1), flags.in_channels),
     }
+    if isinstance(flags, GuidedFlags):
+        seen = "down.0.downsample.conv1.weight" in weights
+        seen_and_said["resblock_updown"] = (seen, flags.resblock_updown)
     if image_size == flags.image_size:
         seen_and_said["channel_mult"] = (multiples, flags.multiples)
         seen_and_said["attention_resolutions"] = (sides, flags.attention_sides)

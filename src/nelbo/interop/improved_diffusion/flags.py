@@ -1,19 +1,19 @@
-"""The flags of improved-diffusion's scripts: their names, their defaults, and what they stand for."""
+"""The flags of improved-diffusion's and guided-diffusion's scripts: names, defaults, and what they mean."""
 
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor
 
-from nelbo.interop.improved_diffusion.numbers import whole_numbers
+from nelbo.interop.improved_diffusion.numbers import numbers, plain_number, whole_numbers
 from nelbo.interop.improved_diffusion.respacing import respaced_timesteps
 
 SCHEDULES = ("linear", "cosine")
-NUM_CLASSES = 1000  # of every class-conditional network of that project
+NUM_CLASSES = 1000  # of the class-conditional networks that were released
 NORM_GROUPS = 32
-CHANNEL_MULT = {256: [1, 1, 2, 2, 4, 4], 64: [1, 2, 3, 4], 32: [1, 2, 2, 2]}  # by image_size
+FlagsT = TypeVar("FlagsT", bound="Flags")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Flags:
         dropout: in training; without effect here.
         learn_sigma: the network also predicts the variance.
         sigma_small: a fixed variance is beta-tilde, not beta.
-        class_cond: the network is told one of 1000 classes.
+        class_cond: the network is class-conditional; the number of classes is in its weights.
         diffusion_steps: T.
         noise_schedule: ``linear`` or ``cosine``.
         timestep_respacing: the chain, see ``respacing.py``.
@@ -68,8 +68,14 @@ class Flags:
     rescale_learned_sigmas: bool = True
     use_checkpoint: bool = False
     use_scale_shift_norm: bool = True
-    channel_mult: str | Sequence[int] | None = None
+    channel_mult: str | Sequence[float] | None = None
     in_channels: int = 3
+
+    CHANNEL_MULT: ClassVar[dict[int, list[float]]] = {
+        256: [1, 1, 2, 2, 4, 4],
+        64: [1, 2, 3, 4],
+        32: [1, 2, 2, 2],
+    }
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -85,16 +91,12 @@ class Flags:
                 f"num_heads_upsample={self.num_heads_upsample}: not supported, our networks have as many "
                 f"heads on the way up as on the way down: use -1, or num_heads={self.num_heads}"
             )
-        if self.channel_mult is None and self.image_size not in CHANNEL_MULT:
+        if self.channel_mult in (None, "") and self.image_size not in self.CHANNEL_MULT:
+            sizes = ", ".join(map(str, sorted(self.CHANNEL_MULT)))
             raise ValueError(
-                f"image_size={self.image_size}: that project has networks for 32, 64 and 256; "
+                f"image_size={self.image_size}: that project has networks for {sizes}; "
                 "for another size give channel_mult too"
             )
-
-    @property
-    def num_classes(self) -> int | None:
-        """Classes that the network is told about, None for an unconditional one."""
-        return NUM_CLASSES if self.class_cond else None
 
     @property
     def out_channels(self) -> int:
@@ -102,18 +104,23 @@ class Flags:
         return self.in_channels * (2 if self.learn_sigma else 1)
 
     @property
-    def multiples(self) -> list[int]:
+    def multiples(self) -> list[float]:
         """Width of every level, as a multiple of ``num_channels``.
 
         Raises:
             ValueError: for a multiple below 1.
         """
         if self.channel_mult is None:
-            return CHANNEL_MULT[self.image_size]
+            return self.CHANNEL_MULT[self.image_size]
         multiples = whole_numbers("channel_mult", self.channel_mult)
         if min(multiples, default=0) < 1:
             raise ValueError(f"channel_mult={self.channel_mult}: every level needs a multiple of at least 1")
-        return multiples
+        return [*multiples]
+
+    @property
+    def stem_channels(self) -> int:
+        """Width of the first convolution."""
+        return self.num_channels
 
     @property
     def attention_sides(self) -> list[int]:
@@ -135,19 +142,118 @@ class Flags:
         return respaced_timesteps(self.diffusion_steps, self.timestep_respacing)
 
 
-def read_flags(given: Mapping[str, Any]) -> Flags:
-    """The flags of a call.
+@dataclass(frozen=True)
+class GuidedFlags(Flags):
+    """The flags of guided-diffusion: those of :class:`Flags`, some with other defaults, and its own.
+
+    ``class_cond`` networks have any number of classes. A chain of that project gives the network 0-based
+    timesteps as they are (``rescale_timesteps=False``).
+
+    Attributes:
+        num_head_channels: channels of every head; -1 for ``num_heads`` heads.
+        use_new_attention_order: queries, keys and values are split before the heads. No weight shows it.
+        resblock_updown: residual blocks resample the feature maps.
+        use_fp16: that project computes in half precision; no effect here, the network computes in float32.
 
     Raises:
-        ValueError: for one that there is not, and as :class:`Flags`.
+        ValueError: as :class:`Flags`.
     """
-    known = [field.name for field in fields(Flags)]
+
+    rescale_timesteps: bool = False
+    rescale_learned_sigmas: bool = False
+    num_head_channels: int = -1
+    use_new_attention_order: bool = False
+    resblock_updown: bool = False
+    use_fp16: bool = False
+
+    CHANNEL_MULT: ClassVar[dict[int, list[float]]] = {
+        512: [0.5, 1, 1, 2, 2, 4, 4],
+        256: [1, 1, 2, 2, 4, 4],
+        128: [1, 1, 2, 3, 4],
+        64: [1, 2, 3, 4],
+    }
+
+    @property
+    def multiples(self) -> list[float]:
+        """Width of every level, as a multiple of ``num_channels``; may be a fraction.
+
+        Raises:
+            ValueError: for a multiple that does not make a whole width, a multiple of 32.
+        """
+        if self.channel_mult in (None, ""):
+            return self.CHANNEL_MULT[self.image_size]
+        multiples = [plain_number(each) for each in numbers("channel_mult", self.channel_mult or ())]
+        widths = [self.num_channels * multiple for multiple in multiples]
+        if not widths or not all(width > 0 and width % NORM_GROUPS == 0 for width in widths):
+            raise ValueError(
+                f"channel_mult={self.channel_mult}: the norms need every level's width, a multiple of "
+                f"num_channels={self.num_channels}, to be a multiple of {NORM_GROUPS}"
+            )
+        return multiples
+
+    @property
+    def stem_channels(self) -> int:
+        """Width of the first convolution: that of the first level."""
+        return round(self.num_channels * self.multiples[0])
+
+    @property
+    def head_channels(self) -> int | None:
+        """Channels of every head; None where ``num_heads`` decides."""
+        return None if self.num_head_channels == -1 else self.num_head_channels
+
+    def heads(self, channels: int) -> int:
+        """Heads of an attention of this many channels."""
+        return self.num_heads if self.head_channels is None else channels // self.head_channels
+
+
+GUIDED_ONLY = {field.name for field in fields(GuidedFlags)} - {field.name for field in fields(Flags)}
+
+
+def read_flags(given: Mapping[str, Any], kind: type[FlagsT]) -> FlagsT:
+    """The flags of a call.
+
+    Args:
+        given: names and values.
+        kind: :class:`Flags` or :class:`GuidedFlags`.
+
+    Raises:
+        ValueError: for an unknown flag, and as ``kind``.
+    """
+    known = [field.name for field in fields(kind)]
     for name in given:
+        if name in GUIDED_ONLY and kind is Flags:
+            raise ValueError(
+                f"{name} is a flag of guided-diffusion: read its checkpoints with from_guided_diffusion, or "
+                "format=guided_diffusion"
+            )
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
             raise ValueError(f"there is no flag {name}{hint}; there are: {', '.join(known)}")
-    return Flags(**given)
+    return kind(**given)
+
+
+def check_named(given: Mapping[str, Any]) -> None:
+    """Check that the flags of guided-diffusion that no weight shows are named.
+
+    Raises:
+        ValueError: naming those that are missing, and that project's defaults.
+    """
+    hidden = {
+        "num_heads or num_head_channels": "num_heads=4",
+        "use_new_attention_order": "False",
+        "noise_schedule": "linear",
+        "diffusion_steps": "1000",
+    }
+    missing = [
+        f"{names} ({default} by default there)"
+        for names, default in hidden.items()
+        if not given.keys() & set(names.split(" or "))
+    ]
+    if missing:
+        raise ValueError(
+            f"the weights do not show {', '.join(missing)}: name what the model was trained with"
+        )
 
 
 def _check_kind(name: str, value: object, default: object) -> None:

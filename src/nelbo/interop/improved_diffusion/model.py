@@ -1,4 +1,4 @@
-"""Models of improved-diffusion: weights and flags in, a denoiser and its chain out."""
+"""Models of improved-diffusion and guided-diffusion: weights and flags in, a denoiser and its chain out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,8 +13,9 @@ from nelbo.diffusion.parameterizations import X0, Eps
 from nelbo.diffusion.schedules import CosineSchedule, LinearSchedule, NoiseSchedule
 from nelbo.diffusion.variances import FixedLarge, FixedSmall, LearnedRange, ReverseVariance
 from nelbo.interop.improved_diffusion.fit import check_fit
-from nelbo.interop.improved_diffusion.flags import Flags, read_flags
+from nelbo.interop.improved_diffusion.flags import NUM_CLASSES, Flags, GuidedFlags, check_named, read_flags
 from nelbo.interop.improved_diffusion.names import unet_state_dict
+from nelbo.interop.improved_diffusion.numbers import plain_number
 from nelbo.models import UNet
 
 FIRST_STEP = "beta_tilde"  # the variance of that project's first step, whichever variance it is
@@ -54,44 +55,128 @@ def from_improved_diffusion(state_dict: Mapping[str, Tensor], **flags: Any) -> D
     Raises:
         ValueError: for a flag that is unknown, impossible or not supported, and for weights that do not fit.
     """
-    options = read_flags(flags)
-    weights = unet_state_dict(state_dict)
+    return _model(state_dict, read_flags(flags, Flags))
+
+
+def from_guided_diffusion(state_dict: Mapping[str, Tensor], **flags: Any) -> DiffusionModel:
+    """A model of guided-diffusion (Dhariwal & Nichol 2021), with everything as that project has it.
+
+    Its README lists the flags of the released models. Weights show neither the heads nor the attention order,
+    nor the chain: ``num_heads`` or ``num_head_channels``, ``use_new_attention_order``, ``noise_schedule`` and
+    ``diffusion_steps`` must be named. The flags ``predict_xstart``, ``sigma_small`` and ``rescale_timesteps``
+    do not show either, and have that project's defaults. The number of classes is read from the weights.
+
+        weights = torch.load("64x64_diffusion.pt", weights_only=True)
+        model = from_guided_diffusion(
+            weights, image_size=64, class_cond=True, learn_sigma=True, num_channels=192, num_res_blocks=3,
+            num_head_channels=64, attention_resolutions="32,16,8", resblock_updown=True,
+            use_new_attention_order=True, diffusion_steps=1000, noise_schedule="cosine",
+        )
+
+    Args:
+        state_dict: of that project's network; not modified.
+        flags: as that project's scripts call them: see :class:`GuidedFlags`.
+
+    Raises:
+        ValueError: for a flag that is unknown, impossible or missing, and for weights that do not fit.
+    """
+    check_named(flags)
+    return _model(state_dict, read_flags(flags, GuidedFlags))
+
+
+def _model(state_dict: Mapping[str, Tensor], flags: Flags) -> DiffusionModel:
+    weights = read_weights(state_dict, flags)
+    num_classes = count_classes(weights)
     with torch.device("meta"):  # its weights are about to be replaced
-        network = unet(options)
-    check_fit(weights, network, options)
-    network.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
+        network = unet(flags, num_classes)
+    network.load_state_dict(weights, assign=True)
     denoiser = Denoiser(
         network,
-        X0() if options.predict_xstart else Eps(),
-        reverse_variance(options),
-        time_scale=1000.0 / options.diffusion_steps if options.rescale_timesteps else 1.0,
+        X0() if flags.predict_xstart else Eps(),
+        reverse_variance(flags),
+        time_scale=time_scale(flags),
         time_shift=-1.0,
     )
     return DiffusionModel(
         denoiser=denoiser.eval(),
-        chain=Chain(noise_schedule(options), options.timesteps),
-        num_classes=options.num_classes,
+        chain=Chain(noise_schedule(flags), flags.timesteps),
+        num_classes=num_classes,
     )
 
 
-def unet(flags: Flags) -> UNet:
+def read_weights(state_dict: Mapping[str, Tensor], flags: Flags) -> dict[str, Tensor]:
+    """The weights of a network under our names, in float32 and in our order of attention.
+
+    Raises:
+        ValueError: for weights of something else, or of other flags.
+    """
+    weights = unet_state_dict(state_dict)
+    with torch.device("meta"):
+        network = unet(flags, count_classes(weights) if flags.class_cond else None)
+    check_fit(weights, network, flags)
+    if isinstance(flags, GuidedFlags) and flags.use_new_attention_order:
+        weights = {name: _legacy_order(name, tensor, flags) for name, tensor in weights.items()}
+    return {name: tensor.float() for name, tensor in weights.items()}
+
+
+def count_classes(weights: Mapping[str, Tensor]) -> int | None:
+    """The number of classes of weights under our names; None for an unconditional network."""
+    label = weights.get("embedding.label.weight")
+    return None if label is None or label.ndim == 0 else len(label)
+
+
+def _legacy_order(name: str, tensor: Tensor, flags: GuidedFlags) -> Tensor:
+    """Rows of ``qkv`` from [q, k, v][head][channel] to [head][q, k, v][channel]."""
+    if ".attention.qkv." not in name:
+        return tensor
+    heads = flags.heads(len(tensor) // 3)
+    return tensor.unflatten(0, (3, heads, -1)).transpose(0, 1).flatten(0, 2)
+
+
+def time_scale(flags: Flags) -> float:
+    """What the network receives per timestep."""
+    return 1000.0 / flags.diffusion_steps if flags.rescale_timesteps else 1.0
+
+
+def unet(flags: Flags, num_classes: int | None = None) -> UNet:
     """The network of the flags, untrained.
+
+    Args:
+        flags: of the network.
+        num_classes: of a class-conditional network; None for that of the released ones.
 
     Raises:
         ValueError: when there cannot be one.
     """
+    if num_classes is None and flags.class_cond:
+        num_classes = NUM_CLASSES
     return UNet(
         (flags.in_channels, flags.image_size, flags.image_size),
         flags.out_channels,
-        flags.num_classes,
-        channels=flags.num_channels,
-        channel_mult=flags.multiples,
-        num_res_blocks=flags.num_res_blocks,
-        attention_resolutions=flags.attention_sides,
-        num_heads=flags.num_heads,
-        dropout=flags.dropout,
-        use_scale_shift_norm=flags.use_scale_shift_norm,
+        num_classes,
+        **unet_options(flags),
     )
+
+
+def unet_options(flags: Flags) -> dict[str, Any]:
+    """The options of our U-Net for the network of the flags, plain values."""
+    stem = flags.stem_channels
+    options = {
+        "channels": stem,
+        "channel_mult": [plain_number(each * flags.num_channels / stem) for each in flags.multiples],
+        "num_res_blocks": flags.num_res_blocks,
+        "attention_resolutions": flags.attention_sides,
+        "num_heads": flags.num_heads,
+        "dropout": flags.dropout,
+        "use_scale_shift_norm": flags.use_scale_shift_norm,
+    }
+    if isinstance(flags, GuidedFlags):
+        options |= {
+            "num_head_channels": flags.head_channels,
+            "resblock_updown": flags.resblock_updown,
+            "embedding_channels": flags.num_channels,
+        }
+    return options
 
 
 def reverse_variance(flags: Flags) -> ReverseVariance:

@@ -1,8 +1,10 @@
-"""The weights of improved-diffusion under our names.
+"""The weights of improved-diffusion and guided-diffusion under our names.
 
-Its U-Net is ours layer by layer, so that a state dict is only renamed. Its blocks are two flat lists,
+Their U-Net is ours layer by layer, so that a state dict is only renamed. Its blocks are two flat lists,
 ``input_blocks`` and ``output_blocks``, whose entries are what happens between two skip connections:
-the stem, a residual block (0) with attention (1) and upsampling (the last), or a downsampling.
+the stem, a residual block (0) with attention (1) and upsampling (the last), or a downsampling. With
+``resblock_updown`` (guided-diffusion) up- and downsampling are residual blocks too, and their place in the
+list tells them from the others.
 """
 
 import re
@@ -24,7 +26,7 @@ _ATTENTION = {"norm": "norm", "qkv": "qkv", "proj_out": "out"}
 
 
 def unet_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the weights of an improved-diffusion ``UNetModel`` to those of ``nelbo.models.unet.UNet``.
+    """Rename the weights of a ``UNetModel`` of these projects to those of ``nelbo.models.unet.UNet``.
 
     Args:
         state_dict: What ``torch.load`` gives for a released checkpoint; not modified.
@@ -41,7 +43,7 @@ def unet_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     missing, unexpected = expected - state_dict.keys(), state_dict.keys() - expected
     if missing or unexpected:
         raise ValueError(
-            "not the weights of an improved-diffusion U-Net: "
+            "not the weights of a U-Net of improved-diffusion or guided-diffusion: "
             f"missing {listed(missing)}; unexpected {listed(unexpected)}"
         )
     renamed = {}
@@ -67,12 +69,18 @@ def _layers(given: set[str]) -> dict[str, str]:
     # every input block is a skip connection into an output block: there are as many of both
     indices = (re.match(r"(?:in|out)put_blocks\.(\d+)\.", layer) for layer in given)
     length = 1 + max((int(match[1]) for match in indices if match), default=0)
+    blocks_up = [layer for layer in given if re.fullmatch(r"output_blocks\.\d+\.[12]\.in_layers\.0", layer)]
+    # both lists have as many entries per level; on the way down, the first one is the downsampling before it
+    per_level = length // (1 + len(blocks_up)) if blocks_up else 0
 
     level = block = 0
     for index in range(1, length):
         theirs = f"input_blocks.{index}"
         if f"{theirs}.0.op" in given:
             layers[f"{theirs}.0.op"] = f"down.{level}.downsample"
+            level, block = level + 1, 0
+        elif per_level and index % per_level == 0:
+            layers |= _renamed(_RESIDUAL, f"{theirs}.0", f"down.{level}.downsample")
             level, block = level + 1, 0
         else:
             layers |= _block(theirs, f"down.{level}.blocks.{block}", given)
@@ -87,10 +95,14 @@ def _layers(given: set[str]) -> dict[str, str]:
         theirs = f"output_blocks.{index}"
         layers |= _block(theirs, f"up.{level}.blocks.{block}", given)
         block += 1
-        for upsample in (f"{theirs}.1.conv", f"{theirs}.2.conv"):
-            if upsample in given:
-                layers[upsample] = f"up.{level}.upsample"
-                level, block = level + 1, 0
+        for upsample in (f"{theirs}.1", f"{theirs}.2"):
+            if f"{upsample}.conv" in given:
+                layers[f"{upsample}.conv"] = f"up.{level}.upsample"
+            elif f"{upsample}.in_layers.0" in given:
+                layers |= _renamed(_RESIDUAL, upsample, f"up.{level}.upsample")
+            else:
+                continue
+            level, block = level + 1, 0
 
     # a residual block has this layer only where it changes the number of channels
     return {

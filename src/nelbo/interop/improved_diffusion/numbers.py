@@ -2,9 +2,10 @@
 
 import operator
 from collections.abc import Sequence
+from typing import Any
 
 
-def whole_numbers(flag: str, value: str | Sequence[int] | Sequence[str]) -> list[int]:
+def whole_numbers(flag: str, value: str | Sequence[Any]) -> list[int]:
     """The numbers of a flag.
 
     Raises:
@@ -15,3 +16,20 @@ def whole_numbers(flag: str, value: str | Sequence[int] | Sequence[str]) -> list
         return [int(part) if isinstance(part, str) else operator.index(part) for part in parts]
     except (TypeError, ValueError) as error:
         raise ValueError(f'{flag}={value!r}: expected whole numbers, such as "16,8"') from error
+
+
+def numbers(flag: str, value: str | Sequence[Any]) -> list[float]:
+    """The numbers of a flag, whole or not.
+
+    Raises:
+        ValueError: naming the flag, when they are not numbers.
+    """
+    try:
+        return [float(part) for part in (value.split(",") if isinstance(value, str) else value)]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f'{flag}={value!r}: expected numbers, such as "0.5,1,2"') from error
+
+
+def plain_number(value: float) -> float:
+    """An int where the value is whole."""
+    return int(value) if value == int(value) else value
