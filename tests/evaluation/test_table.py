@@ -36,7 +36,7 @@ def test_a_failed_write_leaves_the_file_before_it(tmp_path, monkeypatch):
     before = path.read_bytes()
 
     def half_written(data, where, **options):
-        where.write_bytes(b"half")
+        where.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(table.pq, "write_table", half_written)

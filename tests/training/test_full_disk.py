@@ -58,7 +58,7 @@ def test_torch_does_not_hide_that_the_disk_is_full(tmp_path):
 
 def test_the_table_of_the_bound_is_named(command, tiny, monkeypatch):
     def write_table(data, where, **options):
-        where.write_bytes(b"half a table")
+        where.write(b"half a table")
         raise full()
 
     monkeypatch.setattr(table.pq, "write_table", write_table)

@@ -197,24 +197,20 @@ def prepare(config: DictConfig, run_dir: Path, checkpoint: Path | None) -> None:
     from lightning.pytorch.utilities import rank_zero_only
 
     from nelbo import torch_file
-    from nelbo.dashboard import metrics_file
     from nelbo.dashboard.report import FILE_NAME as REPORT
-    from nelbo.evaluation import table
+    from nelbo.training import history
 
     if rank_zero_only.rank != 0:
         return
-    step, validated = 0, -1
-    if checkpoint is not None:
-        content = torch_file.load(checkpoint, mmap=True)
-        step, validated = content["global_step"], content["nelbo"]["validated_at"]
+    content = None if checkpoint is None else torch_file.load(checkpoint, mmap=True)
+    step = 0 if content is None else content["global_step"]
 
     for folder in (run_dir, run_dir / ".hydra", run_dir / "checkpoints", run_dir / "samples"):
         for unfinished in folder.glob(f"*{UNFINISHED}"):
             unfinished.unlink()
     for name in (SUMMARY, REPORT):  # of a model that is trained further
         (run_dir / name).unlink(missing_ok=True)
-    metrics_file.rewind(run_dir / metrics_file.METRICS_FILE, step)
-    table.rewind(run_dir / "bound.parquet", step, validated)
+    history.restore(run_dir, content)
     last, previous = (run_dir / name for name in CHECKPOINTS)
     if checkpoint == previous and last.exists():
         last.replace(last.with_suffix(".damaged"))  # else it would take the place of the whole one

@@ -1,14 +1,17 @@
 """``metrics.csv``: every scalar against step, which a run that goes on continues."""
 
 import csv
+import hashlib
+import json
 from collections.abc import Mapping
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from nelbo.atomic_file import replacing
+from nelbo.atomic_file import DamagedFileError, open_regular, replacing
 
 METRICS_FILE = "metrics.csv"
 STEP = "step"  # counts optimizer steps from 0
@@ -52,7 +55,7 @@ class MetricsFile(Logger):
             self._columns = columns(self.path)
             self.path.parent.mkdir(parents=True, exist_ok=True)
         if row.keys() <= set(self._columns):
-            with self.path.open("a", newline="") as file:
+            with self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self._columns).writerow(row)
         else:
             self._columns = sorted({*self._columns, *row})
@@ -63,22 +66,62 @@ def columns(path: Path) -> list[str]:
     """Names of the columns; none if there is no file."""
     if not path.exists():
         return []
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return next(csv.reader(file), [])
 
 
+def describe(path: Path) -> dict[str, Any]:
+    """Number of rows and their checksum, to be compared when a run is resumed."""
+    rows = _rows(path)
+    return {"rows": len(rows), "sha256": _checksum(rows)}
+
+
+def restore(path: Path, rows: int, sha256: str) -> None:
+    """Keep the rows that were there when :func:`describe` was called, and drop those after them.
+
+    Args:
+        path: the file.
+        rows: their number.
+        sha256: their checksum, which depends neither on the order of the columns nor on empty ones.
+
+    Raises:
+        DamagedFileError: naming the file, when it is missing or these rows are not what they were.
+        OSError: if the file cannot be written.
+    """
+    if rows == 0:
+        path.unlink(missing_ok=True)
+        return
+    if not path.exists():
+        raise DamagedFileError(f"{path}: it is missing")
+    kept = _rows(path)[:rows]
+    if len(kept) != rows or _checksum(kept) != sha256:
+        raise DamagedFileError(f"{path}: damaged, its rows are not those that were written")
+    _write(path, columns(path), kept)
+
+
 def rewind(path: Path, step: int) -> None:
-    """Drop the rows that are written again when a run goes on from a checkpoint.
+    """The same for checkpoints of earlier versions, which do not say how many rows there were.
 
     Args:
         path: the file; nothing happens when it is missing.
         step: optimizer steps of the checkpoint.
 
     Raises:
+        DamagedFileError: naming the file, when it cannot be read.
         OSError: if the file cannot be written.
     """
     if path.exists():
         _write(path, columns(path), [row for row in _rows(path) if _is_before(row, step)])
+
+
+def last_step(path: Path) -> int:
+    """The largest step in the file; -1 where there is none.
+
+    Raises:
+        DamagedFileError: naming the file, when it cannot be read.
+    """
+    steps = (row.get(STEP) or "" for row in _rows(path))
+    return max((int(step) for step in steps if step.isdecimal()), default=-1)
 
 
 def _is_before(row: dict[str, str], step: int) -> bool:
@@ -87,14 +130,23 @@ def _is_before(row: dict[str, str], step: int) -> bool:
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
+    """Every row; one that is cut off has fewer cells."""
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    try:
+        with open_regular(path) as binary, TextIOWrapper(binary, encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DamagedFileError(f"{path}: cannot be read ({error})") from error
+
+
+def _checksum(rows: list[dict[str, str]]) -> str:
+    cells = [sorted((str(name), str(cell)) for name, cell in row.items() if cell) for row in rows]
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
 
 
 def _write(path: Path, names: list[str], rows: list[Any]) -> None:
-    with replacing(path) as unfinished, unfinished.open("w", newline="") as file:
+    with replacing(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(rows)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
+
+from nelbo.evaluation import parquet_file
 
 REQUIRED = ("step", "split", "t", "sum", "sum_of_squares", "count")
 
@@ -52,8 +53,7 @@ def read_terms(path: Path, ledger: Mapping[str, Any]) -> dict[str, dict[int, Ter
     Raises:
         ValueError: for a table that lacks a column, or has a t that is not on the chain.
     """
-    with path.open("rb") as file:  # pyarrow takes no path that is not UTF-8
-        table = pq.read_table(file)
+    table = parquet_file.read(path)
     missing = [name for name in REQUIRED if name not in table.column_names]
     if missing:
         raise ValueError(f"it has no column {missing[0]}")

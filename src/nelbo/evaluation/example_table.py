@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from torch import Tensor
 
-from nelbo.atomic_file import replacing
+from nelbo.evaluation import parquet_file
 
 FILE_NAME = "examples.parquet"
 
@@ -28,5 +27,4 @@ def write(path: Path, columns: Sequence[str], values: Tensor) -> None:
         OSError: naming the file, if it cannot be written.
     """
     table = pa.table({name: column.numpy() for name, column in zip(columns, values.T, strict=True)})
-    with replacing(path) as unfinished:
-        pq.write_table(table, unfinished, compression="zstd")
+    parquet_file.write(path, table)

@@ -8,12 +8,14 @@ mean of L_t is sum / count; rows of several steps may be added. The row with the
 """
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
 
-from nelbo.atomic_file import replacing
+from nelbo.atomic_file import DamagedFileError
+from nelbo.evaluation import parquet_file
 from nelbo.evaluation.tally import StepTable
 
 SCHEMA = pa.schema(
@@ -58,12 +60,61 @@ def append(path: Path, step: int, split: str, timesteps: Tensor, table: StepTabl
         },
         schema=SCHEMA,
     )
-    old = [pq.read_table(path, schema=SCHEMA)] if path.exists() else []
-    _write(path, pa.concat_tables([*old, new]))
+    old = [_read(path)] if path.exists() else []
+    parquet_file.write(path, pa.concat_tables([*old, new]))
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Number of rows and their checksum, to be compared when a run is resumed."""
+    if not path.exists():
+        return {"rows": 0, "sha256": None}
+    with path.open("rb") as file:
+        metadata = pq.read_metadata(file)
+    expected = (metadata.metadata or {}).get(parquet_file.CHECKSUM)  # older files have none
+    checksum = parquet_file.checksum(_read(path)) if expected is None else expected.decode()
+    return {"rows": metadata.num_rows, "sha256": checksum}
+
+
+def restore(path: Path, rows: int, sha256: str | None) -> None:
+    """Keep the rows that were there when :func:`describe` was called, and drop those after them.
+
+    Args:
+        path: the parquet file.
+        rows: their number.
+        sha256: their checksum.
+
+    Raises:
+        DamagedFileError: naming the file, when it is missing or these rows are not what they were.
+        OSError: naming the file, if it cannot be written.
+    """
+    if rows == 0:
+        path.unlink(missing_ok=True)
+        return
+    try:
+        kept = _read(path, verified=False).slice(0, rows)
+    except FileNotFoundError as error:
+        raise DamagedFileError(f"{path}: it is missing") from error
+    if len(kept) != rows or parquet_file.checksum(kept) != sha256:
+        raise DamagedFileError(f"{path}: damaged, its rows are not those that were written")
+    parquet_file.write(path, kept)
+
+
+def _read(path: Path, verified: bool = True) -> pa.Table:
+    rows = parquet_file.read(path, verified)
+    try:
+        columns = [
+            rows[field.name].cast(field.type)
+            if field.name in rows.column_names
+            else pa.nulls(len(rows), field.type)  # older files lack a few
+            for field in SCHEMA
+        ]
+    except pa.ArrowException as error:
+        raise DamagedFileError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+    return pa.table(columns, schema=SCHEMA)
 
 
 def rewind(path: Path, trained: int, validated: int) -> None:
-    """Drop the rows that are written again when a run goes on from a checkpoint.
+    """The same for checkpoints of earlier versions, which do not say how many rows there were.
 
     Args:
         path: the parquet file; nothing happens when it is missing.
@@ -71,16 +122,12 @@ def rewind(path: Path, trained: int, validated: int) -> None:
         validated: optimizer steps at the last validation before it.
 
     Raises:
+        DamagedFileError: naming the file, when it is damaged.
         OSError: naming the file, if it cannot be written.
     """
     if not path.exists():
         return
-    rows = pq.read_table(path, schema=SCHEMA)
+    rows = _read(path)
     split, step = (rows[name].to_numpy() for name in ("split", "step"))
     stays = ((split == "train") & (step <= trained)) | ((split == "val") & (step <= validated))
-    _write(path, rows.filter(pa.array(stays)))
-
-
-def _write(path: Path, rows: pa.Table) -> None:
-    with replacing(path) as unfinished:
-        pq.write_table(rows, unfinished, compression="zstd")
+    parquet_file.write(path, rows.filter(pa.array(stays)))

@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from nelbo.dashboard.files import RunFolderError, read_if_there
 from nelbo.dashboard.run_folder import Run
+from nelbo.evaluation import parquet_file
 from nelbo.evaluation.example_table import FILE_NAME
 
 ENDS = ("L_0", "L_T")
@@ -63,8 +63,7 @@ def read_examples(run: Run) -> Examples | None:
 
 
 def _columns(path: Path) -> Examples:
-    with path.open("rb") as file:  # pyarrow takes no path that is not UTF-8
-        table = pq.read_table(file)
+    table = parquet_file.read(path)
     missing = [name for name in ENDS if name not in table.column_names]
     if missing:
         raise ValueError(f"it has no column {missing[0]}")

@@ -8,6 +8,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from nelbo.option_types import PositiveInt
+from nelbo.training import history
 from nelbo.training.callbacks import position
 from nelbo.training.callbacks.checkpoint_file import write_checkpoint
 from nelbo.training.errors import Interrupted, NonFiniteLossError
@@ -36,6 +37,7 @@ class LastCheckpoint(Checkpoint):
         self.every_n_steps = every_n_steps
         self._saved_at = 0
         self._is_between_steps = False
+        self._is_saving = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on from a checkpoint where it was, if there was one."""
@@ -79,14 +81,23 @@ class LastCheckpoint(Checkpoint):
         """Write the checkpoint, unless this step's is there."""
         if trainer.global_step == self._saved_at:
             return
-        write_checkpoint(trainer, self.path, self.path.with_name(PREVIOUS))
+        self._is_saving = True
+        try:
+            write_checkpoint(trainer, self.path, self.path.with_name(PREVIOUS))
+        finally:
+            self._is_saving = False
         self._saved_at = trainer.global_step
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Note the position in the data."""
+        """Note the position in the data, and what the run's files contain.
+
+        Only in ``last.ckpt``: other checkpoints are saved when a step is not finished.
+        """
         position.note(trainer, checkpoint)
+        if self._is_saving and trainer.is_global_zero:
+            checkpoint[history.HISTORY] = history.describe(self.path.parents[1])
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
