@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import random
 import shutil
 import signal
 import stat
@@ -207,6 +208,48 @@ def test_a_summary_that_is_cut_off_is_no_end(tmp_path):
     for text, finished in (("", False), ('{"step": ', False), ('{"step": 6}', True)):
         (tmp_path / "summary.json").write_text(text)
         assert resume.is_finished(tmp_path) == finished
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "bound.parquet", "examples.parquet"])
+def test_a_finished_run_without_its_files_is_not_finished(name, finished_run, tmp_path):
+    folder = shutil.copytree(finished_run.folder, tmp_path / "run", symlinks=True)
+    assert resume.finished_step(folder) == 6
+    flipped = bytearray((folder / name).read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    (folder / name).write_bytes(flipped)
+    with pytest.warns(UserWarning, match=rf"{folder / name} was damaged or edited"):
+        assert resume.finished_step(folder) is None
+    (folder / name).unlink()
+    with pytest.warns(UserWarning, match=rf"{folder / name} is missing"):
+        assert resume.finished_step(folder) is None
+
+
+def test_a_run_whose_checkpoints_were_removed_is_not_trained_again(finished_run, tmp_path):
+    folder = shutil.copytree(finished_run.folder, tmp_path / "run", symlinks=True)
+    shutil.rmtree(folder / "checkpoints")
+    with pytest.raises(ValueError, match=r"has a summary\.json but no checkpoint"):
+        resume.newest_checkpoint(folder)
+    (folder / "summary.json").unlink()
+    with pytest.raises(ValueError, match="was trained to step 6 at least and has no checkpoint"):
+        resume.newest_checkpoint(folder)
+    (folder / "metrics.csv").unlink()
+    assert resume.newest_checkpoint(folder) is None
+
+
+FLIPS = int(os.environ.get("NELBO_TEST_FLIPS", "8"))
+
+
+def test_every_damaged_last_checkpoint_is_replaced_by_the_one_before_it(finished_run, tmp_path):
+    folder = shutil.copytree(finished_run.folder, tmp_path / "run", symlinks=True)
+    last, previous = folder / "checkpoints/last.ckpt", folder / "checkpoints/previous.ckpt"
+    whole, draw = last.read_bytes(), random.Random(0)
+    for number in range(FLIPS):
+        damaged = bytearray(whole)
+        place = draw.randrange(len(whole) - 100)  # before the checksum
+        damaged[place] ^= 1 << draw.randrange(8)
+        last.write_bytes(damaged[:place] if number % 4 == 3 else damaged)
+        with pytest.warns(UserWarning, match=rf"{last} is damaged: going on from {previous}"):
+            assert resume.newest_checkpoint(folder) == previous
 
 
 def test_metrics_are_continued_and_a_row_that_is_cut_off_is_dropped(tmp_path):

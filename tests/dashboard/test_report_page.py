@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nelbo.__main__ import main
-from nelbo.dashboard.report import report_finished_run, style, write_report
+from nelbo.dashboard.report import ReportError, report_finished_run, style, write_report
 from nelbo.dashboard.report.page import render
 from nelbo.dashboard.run_folder import read_run
 
@@ -220,11 +220,10 @@ def test_a_finished_training_is_not_lost_for_want_of_a_report(make_run, tmp_path
         monkeypatch.setattr("pathlib.Path.write_text", fails)
     else:
         (folder / "metrics.csv").write_text("nothing,here\n1,2\n")
-    with pytest.warns(
-        UserWarning, match=r"no report\.html: .*(No space left|metrics\.csv: cannot be read)"
-    ) as caught:
+    with pytest.raises(
+        ReportError, match=r"run is finished, but there is no report\.html: .*(No space left|metrics\.csv)"
+    ):
         report_finished_run(folder)
-    assert len(caught) == 1
     assert not list(folder.glob("report.html*"))
 
 

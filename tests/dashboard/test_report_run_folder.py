@@ -106,8 +106,8 @@ def test_a_full_chain_is_as_long_as_the_ledger_says(tmp_path):
 def test_a_table_of_an_older_version_lacks_columns(make_run, tmp_path):
     folder = make_run(tmp_path / "run")
     path = folder / "bound.parquet"
-    old = pq.read_table(path).drop_columns(["sum_of_fractions", "sum_of_errors"])
-    pq.write_table(old.replace_schema_metadata(), path)
+    old = pq.read_table(path).drop_columns(["sum_of_fractions", "sum_of_errors"]).replace_schema_metadata()
+    pq.write_table(old, path)
     terms = read_run(folder).last_terms("test")
     assert np.isnan(terms.sum_of_fractions[terms.count > 0]).all()
     assert terms.sum.sum() > 0

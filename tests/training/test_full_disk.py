@@ -8,6 +8,8 @@ import pytest
 import torch
 from lightning import Trainer
 
+from nelbo.atomic_file import read_json
+from nelbo.dashboard import report
 from nelbo.evaluation import table
 from nelbo.training.callbacks import sample_grid
 
@@ -66,6 +68,28 @@ def test_the_table_of_the_bound_is_named(command, tiny, monkeypatch):
     is_told(ended, str(ended.folder / "bound.parquet"))
     assert not (ended.folder / "bound.parquet").exists()
     assert not list(ended.folder.glob("*.tmp"))
+
+
+def test_a_report_that_does_not_fit_is_named_and_the_results_are_kept(command, tiny, monkeypatch):
+    def cannot_write(*args, **kwargs):
+        raise full()
+
+    monkeypatch.setattr(report, "write_report", cannot_write)
+    ended = command(*tiny, "logger=none")
+    assert ended.code == 1
+    assert "the run is finished, but there is no report.html: [Errno 28]" in ended.err
+    assert f"make it later with: python -m nelbo report {ended.folder}" in ended.err
+    assert ended.err.count("\n") == 1
+    assert "variational bound" in ended.out
+    summary = read_json(ended.folder / "summary.json")
+    best = torch.load(ended.folder / "checkpoints/best.ckpt", weights_only=True)
+    (state,) = (state for name, state in best["callbacks"].items() if "BestCheckpoint" in name)
+    assert summary["best"] == {"step": best["global_step"], "val/bpd": state["best"]}
+    assert state["step"] == best["global_step"]
+    monkeypatch.undo()
+    again = command(f"resume={ended.folder}")  # what is missing is made
+    assert (again.code, again.err) == (0, "")
+    assert (ended.folder / "report.html").exists()
 
 
 def test_anything_else_names_the_run_folder(command, tiny, monkeypatch):

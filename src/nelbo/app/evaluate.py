@@ -36,6 +36,7 @@ def evaluate(config: DictConfig) -> None:
     from nelbo.app.used_folder import refuse_used_folder
     from nelbo.dashboard.evaluation import Evaluation, print_evaluation, write_evaluation
     from nelbo.dashboard.progress import EvaluationProgress
+    from nelbo.dashboard.report import ReportError
     from nelbo.evaluation.ledger import arithmetic, make_ledger
     from nelbo.evaluation.measure import measure
     from nelbo.evaluation.scoring import Scoring
@@ -113,7 +114,11 @@ def evaluate(config: DictConfig) -> None:
             class_names=data.class_names,
             shortfall=estimator.shortfall(measurements[0].estimate, module.unit),
         )
-        write_evaluation(evaluation, run_dir)
+        try:
+            write_evaluation(evaluation, run_dir)
+        except ReportError:  # all else is written
+            print_evaluation(evaluation, run_dir, by_class=config.by_class)
+            raise
         print_evaluation(evaluation, run_dir, by_class=config.by_class)
     processes.end()
 

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,11 +109,12 @@ def newest_checkpoint(run_dir: Path) -> Path | None:
     """The last checkpoint that is whole; one that is damaged is named. None if there is none at all.
 
     Raises:
-        ValueError: when all of them are damaged.
+        ValueError: when all of them are damaged, or the run's files say that there must have been one.
     """
     from lightning.pytorch.utilities import rank_zero_warn
 
     from nelbo import torch_file
+    from nelbo.dashboard import metrics_file
 
     damaged = []
     for path in (run_dir / name for name in CHECKPOINTS):
@@ -130,6 +132,18 @@ def newest_checkpoint(run_dir: Path) -> Path | None:
         raise ValueError(
             f"{' and '.join(map(str, damaged))}: damaged, and training can go on from no other; "
             f"remove it to begin again with the same resume={run_dir}"
+        )
+    if (run_dir / SUMMARY).exists():  # to begin again would remove its results
+        raise ValueError(
+            f"{run_dir} has a {SUMMARY} but no checkpoint: put {CHECKPOINTS[0]} back, or remove {SUMMARY} to "
+            "train it again from the beginning"
+        )
+    metrics = run_dir / metrics_file.METRICS_FILE
+    trained = metrics_file.last_step(metrics)
+    if trained >= 0 and trained > saved_config(run_dir).get("checkpoint_every", trained):
+        raise ValueError(
+            f"{run_dir} was trained to step {trained} at least and has no checkpoint: put {CHECKPOINTS[0]} "
+            f"back, or remove {metrics.name} to train it again from the beginning"
         )
     return None
 
@@ -245,11 +259,22 @@ def requeue_slurm_job() -> None:
 
 
 def finished_step(run_dir: Path) -> int | None:
-    """Optimizer steps of a run that has reached its end, None for one that has not."""
+    """Optimizer steps of a run that has reached its end, None for one that has not.
+
+    A run whose summary or one of whose files is damaged or missing has not: what can be made again from its
+    checkpoint is made again.
+    """
+    from nelbo.dashboard.run_folder import RunFolderError, check_files
+
     try:
-        return read_json(run_dir / SUMMARY).get("step")
-    except (FileNotFoundError, DamagedFileError):
+        summary = read_json(run_dir / SUMMARY)
+        check_files(run_dir, summary)
+    except FileNotFoundError:
         return None
+    except (DamagedFileError, RunFolderError) as error:
+        warnings.warn(f"{run_dir} is not finished: {error}", stacklevel=2)
+        return None
+    return summary.get("step")
 
 
 def _options(run_dir: Path) -> list[str]:

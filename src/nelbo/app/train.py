@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from nelbo.atomic_file import write_json
+from nelbo.atomic_file import sha256_of, write_json
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -56,7 +56,8 @@ def train(config: DictConfig) -> float | None:
             if not (run_dir / REPORT).exists():  # the last thing that a run does
                 report_finished_run(run_dir)
             step = resume.finished_step(run_dir)
-            print(f"{run_dir} is finished, after {step} steps: more with trainer.max_steps=...")
+            missing = "" if (run_dir / resume.CHECKPOINTS[0]).exists() else "; its last.ckpt is missing"
+            print(f"{run_dir} is finished, after {step} steps: more with trainer.max_steps=...{missing}")
             return None
         checkpoint = resume.newest_checkpoint(run_dir)
     else:
@@ -110,8 +111,10 @@ def train(config: DictConfig) -> float | None:
     finally:
         finish(loggers)
     if trainer.is_global_zero:
-        report_finished_run(run_dir)
-        print_bound(metrics, ("val", "test"), module.unit, run_dir)
+        try:
+            report_finished_run(run_dir)
+        finally:
+            print_bound(metrics, ("val", "test"), module.unit, run_dir)
     return metrics[f"val/{module.unit.metric}"]
 
 
@@ -133,9 +136,12 @@ def _write_summary(
     trainer: "Trainer",
     max_examples: dict[str, int],
 ) -> None:
+    from nelbo.dashboard.metrics_file import METRICS_FILE
+    from nelbo.dashboard.run_folder import FILES
     from nelbo.evaluation import example_table
     from nelbo.evaluation.ledger import arithmetic, make_ledger
-    from nelbo.training.callbacks import EMA
+    from nelbo.training import history
+    from nelbo.training.callbacks import EMA, BestCheckpoint
 
     averaged = any(isinstance(callback, EMA) for callback in trainer.callbacks)  # pyright: ignore
     ledger = make_ledger(
@@ -155,6 +161,11 @@ def _write_summary(
     summary: dict[str, Any] = {**metrics, "step": trainer.global_step, "ledger": ledger.to_dict()}
     if max_examples:
         summary["max_examples"] = max_examples  # the bounds are those of subsets
+    for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(callback, BestCheckpoint) and callback.step is not None:
+            summary["best"] = {"step": callback.step, f"val/{module.unit.metric}": callback.best}
     tally = module.tally
     example_table.write(run_dir / example_table.FILE_NAME, tally.groups.columns, tally.example_table())
+    names = (METRICS_FILE, history.BOUND, example_table.FILE_NAME)
+    summary[FILES] = {name: sha256_of(run_dir / name) for name in names if (run_dir / name).exists()}
     write_json(run_dir / "summary.json", summary)

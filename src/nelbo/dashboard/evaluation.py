@@ -70,7 +70,7 @@ def write_evaluation(evaluation: Evaluation, run_dir: Path) -> None:
     """Write evaluation.json, bound.parquet, examples.parquet and report.html.
 
     Raises:
-        OSError: when one of them cannot be written.
+        OSError: when one of them cannot be written; ReportError when it is the report, the last of them.
     """
     measured, ledger = evaluation.measurements[0], evaluation.ledgers[0]
     metrics, estimate = evaluation.metrics, measured.estimate

@@ -1,7 +1,7 @@
 """Reading what a run left behind: a training, or an evaluation of a trained model."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from nelbo.atomic_file import read_json
+from nelbo.atomic_file import CHECKSUM, read_json, sha256_of
 from nelbo.dashboard.files import RunFolderError, read_if_there
 from nelbo.dashboard.step_terms import Terms, read_terms
 from nelbo.evaluation.units import Unit, unit_of
@@ -18,6 +18,7 @@ from nelbo.evaluation.units import Unit, unit_of
 __all__ = ["Run", "RunFolderError", "Series", "Terms", "read_run", "run_folders"]
 
 CONFIG, SUMMARY, METRICS, TERMS = ".hydra/config.yaml", "summary.json", "metrics.csv", "bound.parquet"
+FILES = "files"  # in the summary: SHA-256 of the files that were there when the run was finished
 SWEEP = "multirun.yaml"  # of a sweep, whose jobs have folders of their own
 EVALUATION = "evaluation.json"  # in place of the summary, where a finished model was measured again
 SPLITS = ("test", "val", "train")  # the best to judge a run by first
@@ -148,6 +149,7 @@ def read_run(path: Path) -> Run:
     if "config" in summary:  # an evaluation's own says nothing of the model
         config = _mapping(summary["config"])
         text = yaml.safe_dump(config, sort_keys=False)
+    check_files(path, summary)
     ledger = summary.get("ledger", {})
     return Run(
         path=path,
@@ -159,6 +161,22 @@ def read_run(path: Path) -> Run:
         terms=read_if_there(path / TERMS, lambda file: read_terms(file, ledger)) or {},
         samples={int(p.stem.split("_")[-1]): p for p in sorted((path / "samples").glob("step_*.png"))},
     )
+
+
+def check_files(path: Path, summary: Mapping[str, Any]) -> None:
+    """Compare the files of a finished run with the checksums in its summary.
+
+    Raises:
+        RunFolderError: naming a file that is missing, damaged or edited.
+    """
+    for name, expected in _mapping(summary.get(FILES, {})).items():
+        found = read_if_there(path / name, sha256_of)
+        if found != expected:
+            problem = "is missing" if found is None else "was damaged or edited after the run was finished"
+            raise RunFolderError(
+                f"{path / name} {problem} (SHA-256 in {SUMMARY}); if this is intended, remove {FILES} and "
+                f"{CHECKSUM} from {SUMMARY}"
+            )
 
 
 def _text(path: Path) -> str:

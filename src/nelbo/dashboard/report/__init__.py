@@ -1,6 +1,5 @@
 """The report: one self-contained HTML file of one run, or of several beside each other."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +7,10 @@ from nelbo.atomic_file import replacing
 from nelbo.dashboard.run_folder import RunFolderError, read_run
 
 FILE_NAME = "report.html"
+
+
+class ReportError(OSError):
+    """A report that could not be made, of a run whose results are complete."""
 
 
 def write_report(folders: Sequence[Path], output: Path) -> None:
@@ -25,8 +28,15 @@ def write_report(folders: Sequence[Path], output: Path) -> None:
 
 
 def report_finished_run(run_dir: Path) -> None:
-    """Write a run's report into its folder. A finished training is not lost for want of a page about it."""
+    """Write a run's report into its folder. Its results are there already, and are kept when this fails.
+
+    Raises:
+        ReportError: when the report cannot be made or written.
+    """
     try:
         write_report([run_dir], run_dir / FILE_NAME)
     except (RunFolderError, OSError) as error:
-        warnings.warn(f"no {FILE_NAME}: {error}", stacklevel=2)
+        raise ReportError(
+            f"the run is finished, but there is no {FILE_NAME}: {error}; make it later with: "
+            f"python -m nelbo report {run_dir}"
+        ) from error

@@ -20,19 +20,20 @@ class BestCheckpoint(Checkpoint):
     def __init__(self, folder: str) -> None:
         self.path = Path(folder) / "best.ckpt"
         self.best = float("inf")
+        self.step: int | None = None  # of the best so far
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save if this is the best so far."""
         assert isinstance(pl_module, DiffusionModule)
         value = trainer.callback_metrics.get(f"val/{pl_module.unit.metric}")  # None: nobody reports it
         if trainer.state.fn == "fit" and value is not None and value < self.best:
-            self.best = float(value)
+            self.best, self.step = float(value), trainer.global_step
             write_checkpoint(trainer, self.path)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far."""
-        return {"best": self.best}
+        """The best value so far, and the optimizer steps at that time."""
+        return {"best": self.best, "step": self.step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the best value so far."""
-        self.best = state_dict["best"]
+        """Restore them; checkpoints of earlier versions have no step."""
+        self.best, self.step = state_dict["best"], state_dict.get("step")
