@@ -26,7 +26,7 @@ MOST_IN_A_ROW = 100
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 """What Pillow calls the formats that are read. Others can start programs (EPS), or are documents."""
-MOST_PIXELS = 2**28
+MOST_PIXELS = 178_956_970  # where Pillow also stops, unless another library lifts its limit
 """In an image, by its header; decoding takes 1 to 12 bytes for each."""
 _BITS_PER_SAMPLE, _MAX_SAMPLE_VALUE = 258, 281  # tags of TIFF
 _NEEDS = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}  # libraries that Pillow may lack
