@@ -21,7 +21,7 @@ from nelbo.app.quoting import as_typed
 from nelbo.app.resume import with_the_run_to_resume
 from nelbo.app.sweep.again import with_the_sweep_to_resume
 from nelbo.app.sweep.attempt import attempt, is_sweep
-from nelbo.app.used_folder import refuse_before_hydra_writes
+from nelbo.app.used_folder import ClaimError, claimed_folders, write_hydra_files
 
 CONFIG_DIR = Path(__file__).parents[3] / "conf"
 TRACEBACK = "HYDRA_FULL_ERROR"
@@ -63,20 +63,21 @@ def run(config_name: str, job: Callable[[DictConfig], float | None]) -> None:
         sys.argv[1:] = with_the_sweep_to_resume(sys.argv[1:], config_name)
         if config_name == "train":
             sys.argv[1:] = with_the_run_to_resume(sys.argv[1:])
-        refuse_before_hydra_writes(sys.argv[1:], config_name)
         sys.argv.extend(options_of_the_first())
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(task)()
 
     for word, option in SPOKEN.get(config_name, {}).items():
         sys.argv[1:] = [re.sub(rf"^{word}=", f"{option}=", argument) for argument in sys.argv[1:]]
     os.environ[TRACEBACK] = "1"  # Hydra then raises what it would otherwise print over many lines
-    _or_one_line(main, config_name, wants_traceback)
+    with claimed_folders:
+        _or_one_line(main, config_name, wants_traceback)
 
 
 def _checked(config: DictConfig, config_name: str, job: Callable[[DictConfig], float | None]) -> float | None:
     """A function of this module, for a launcher that pickles a task pickles all that it names."""
     from nelbo.app.options import check_options
 
+    write_hydra_files(config)
     _refuse_choices_of_training(config, composed_without_options(config_name), config_name)
     check_options(config, config_name)
     tell_the_folder()
@@ -103,10 +104,12 @@ def _or_one_line(action: Callable[[], object], config_name: str, wants_traceback
             raise
         say("interrupted")
         sys.exit(130)
-    except Exception as error:
+    except (Exception, ClaimError) as error:
         if wants_traceback:
             raise
-        say(f"error: {one_line(error, config_name)}")
+        cause = error.__cause__ if isinstance(error, ClaimError) else error
+        assert cause is not None
+        say(f"error: {one_line(cause, config_name)}")
         sys.exit(1)
 
 

@@ -22,6 +22,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from nelbo.app.meeting import rank as rank_of_agent
 from nelbo.app.meeting import started_by
 from nelbo.app.quoting import quoted
 from nelbo.dashboard.outside_text import printable
@@ -215,6 +216,11 @@ def environment() -> list[Any]:
     from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
     return [LightningEnvironment()] if started_by()[1] == 1 else []
+
+
+def is_first_process() -> bool:
+    """Whether this process is the first of its job, which writes its files, or the only one."""
+    return STARTED_BY not in os.environ and (started_by()[1] == 1 or rank_of_agent() == 0)
 
 
 def say(line: str) -> None:

@@ -47,7 +47,7 @@ def options_of_the_first() -> list[str]:
         raise ValueError(
             f"srun started {count} processes: say where their run goes, hydra.run.dir=outputs/$SLURM_JOB_ID"
         )
-    if _rank() == 0:
+    if rank() == 0:
         return []
     written_by_the_first = ["hydra.output_subdir=null"]  # .hydra
     if agent == "srun":
@@ -79,12 +79,13 @@ def refuse_other_processes(devices: int, nodes: int = 1) -> None:
 def tell_the_folder() -> None:
     """From the first process that torchrun started to the others. In a job of Hydra's."""
     agent, count = started_by()
-    if agent != "torchrun" or count == 1 or _rank() != 0:
+    if agent != "torchrun" or count == 1 or rank() != 0:
         return
     _store().set(KEY, quoted(HydraConfig.get().runtime.output_dir))
 
 
-def _rank() -> int:
+def rank() -> int:
+    """Number of this process among those that torchrun or srun started."""
     return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
 
 
