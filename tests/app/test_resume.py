@@ -96,7 +96,12 @@ def test_a_second_ctrl_c_does_not_wait(signalled, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "result", "code"),
-    [(signal.SIGTERM, 0, 143), (signal.SIGUSR1, 0, 128 + signal.SIGUSR1), (signal.SIGUSR1, 1, 1)],
+    [
+        (signal.SIGTERM, 0, 143),
+        (signal.SIGHUP, 0, 129),
+        (signal.SIGUSR1, 0, 128 + signal.SIGUSR1),
+        (signal.SIGUSR1, 1, 1),
+    ],
 )
 def test_signals_of_slurm(number, result, code, signalled, tmp_path, monkeypatch):
     scontrol = tmp_path / "scontrol"

@@ -1,5 +1,6 @@
 """Checkpoint files of a run: written so that a whole one exists at any time, and verified when read."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def write_checkpoint(trainer: Trainer, path: Path, previous: Path | None = None)
     Raises:
         OSError: naming the file, if it cannot be written.
     """
-    unfinished = path.with_suffix(".tmp")
+    unfinished = path.with_name(f"{path.stem}.{os.getpid()}.tmp")  # rank 0 writes it
     try:
         trainer.save_checkpoint(unfinished)
         if trainer.is_global_zero:

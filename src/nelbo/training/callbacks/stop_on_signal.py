@@ -1,4 +1,4 @@
-"""Stop between two steps when a signal asks for it: Ctrl-C, SIGTERM, and SLURM's warning SIGUSR1."""
+"""Stop between two steps when a signal asks for it: Ctrl-C, SIGTERM, SIGHUP, and SLURM's warning SIGUSR1."""
 
 import os
 import signal
@@ -69,6 +69,8 @@ class StopOnSignal(Callback):
 
     def _listen(self, handler: Any) -> None:
         numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
+            numbers.append(signal.SIGHUP)
         if "SLURM_JOB_ID" in os.environ:
             numbers.append(signal.SIGUSR1)
         for number in numbers:
