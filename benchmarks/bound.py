@@ -35,7 +35,7 @@ from nelbo.data import DataModule
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.chain import Chain
 from nelbo.evaluation.estimators import BoundEstimator, Full, Importance, Stratified
-from nelbo.evaluation.estimators.base import Assignment, first_two
+from nelbo.evaluation.estimators.base import Assignment, first_two, variance_of_sum
 from nelbo.evaluation.measure import measure
 from nelbo.evaluation.scoring import Scoring
 from nelbo.evaluation.tally import BoundTally
@@ -53,6 +53,10 @@ class Uniform(Stratified):
         source = generator(self.seed, "uniform", num_examples, draws)
         steps = torch.randint(2, chain.num_steps + 1, (num_examples, draws), generator=source)[index]
         return first_two(steps, torch.full(steps.shape, (chain.num_steps - 1) / draws, dtype=torch.float64))
+
+    def chance(self, steps: Tensor, nats: Tensor, weighted: Tensor) -> Tensor:
+        """Of independent draws their spread says it, (B,)."""
+        return variance_of_sum(weighted)
 
 
 class Case:
@@ -144,10 +148,9 @@ def compare_errors(case: Case, seeds: int, full: bool) -> None:
     case.table_row("importance, default", lambda seed: Importance(seed=seed), min(seeds, 3))
     for name in ("uniform", "stratified"):
         by_chance, by_spread = (a / b for a, b in zip(variances[name], variances["importance"], strict=True))
-        print(
-            f"evaluations for the same chance, {name} / importance: {by_chance:.1f} by their error bars, "
-            f"{by_spread:.1f} by how far the seeds lie apart"
-        )
+        bars = "" if math.isnan(by_chance) else f"{by_chance:.1f} by their error bars, "
+        apart = f"{by_spread:.1f} by how far the seeds lie apart"
+        print(f"evaluations for the same chance, {name} / importance: {bars}{apart}")
     if not full:
         return
     mean, stderr, chance, evaluations, seconds = case(Full())

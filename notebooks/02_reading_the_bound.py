@@ -96,7 +96,7 @@ assert report.ledger["clip"] is None  # clipping x0_hat would be another bound
 #
 # How much chance there is depends on how timesteps are drawn. Two estimators with the same number of network
 # evaluations on the trained model, twelve seeds each. What an estimator says of its chance should be how far its seeds lie
-# apart; twelve seeds tell that to about a fifth.
+# apart; twelve seeds tell that to about a fifth. `stratified` reports one standard error, which it does not split.
 
 # %%
 model = load_model(folder / "checkpoints/last.ckpt")
@@ -117,15 +117,17 @@ found = {
     ],
 }
 print(
-    f"{'estimator':12}{'evaluations':>13}{'mean':>9}{'chance':>9}{'seeds apart':>13}{'data set':>10}   bits/dim"
+    f"{'estimator':12}{'evaluations':>13}{'mean':>9}{'error':>9}{'chance':>9}{'seeds apart':>13}{'data set':>10}   bits/dim"
 )
 for name, estimates in found.items():
     totals = torch.tensor([e.total.mean for e in estimates]) * unit.per_nat
-    chance = torch.tensor([e.total.monte_carlo for e in estimates]).square().mean().sqrt() * unit.per_nat
-    rest = torch.tensor([e.total.data_set for e in estimates]).mean() * unit.per_nat
-    print(
-        f"{name:12}{estimates[0].num_evaluations:13,}{totals.mean():9.4f}{chance:9.4f}{totals.std():13.4f}{rest:10.4f}"
+    error, chance = (
+        torch.tensor([getattr(e.total, part) for e in estimates]).square().mean().sqrt() * unit.per_nat
+        for part in ("stderr", "monte_carlo")
     )
+    rest = torch.tensor([e.total.data_set for e in estimates]).mean() * unit.per_nat
+    figures = f"{error:9.4f}{chance:9.4f}{totals.std():13.4f}{rest:10.4f}".replace("nan", "  -")
+    print(f"{name:12}{estimates[0].num_evaluations:13,}{totals.mean():9.4f}{figures}")
 
 axis = panels(width=6.6, height=2.4)
 for row, estimates in enumerate(found.values()):
@@ -134,7 +136,7 @@ for row, estimates in enumerate(found.values()):
         axis.errorbar(
             e.total.mean * unit.per_nat,
             y,
-            xerr=e.total.monte_carlo * unit.per_nat,
+            xerr=e.total.stderr * unit.per_nat,
             fmt="o",
             ms=4,
             color=COLOURS[row],
@@ -142,7 +144,7 @@ for row, estimates in enumerate(found.values()):
 axis.set(
     yticks=(0, 1),
     yticklabels=list(found),
-    xlabel="test bound of one seed, bits/dim; bars are its own estimate of chance",
+    xlabel="test bound of one seed, bits/dim; bars are its own standard error",
 )
 axis.invert_yaxis()
 axis.grid(axis="y", visible=False)
@@ -153,10 +155,10 @@ assert abs(agree.mean) < 4 * agree.stderr + 1e-9
 assert found["importance"][0].num_evaluations <= found["stratified"][0].num_evaluations
 
 # %% [markdown]
-# By its own bars `importance` has a third of the chance for the same price. By the scatter of the seeds its lead is
-# smaller: the bars of `stratified` are longer than its seeds are apart, because it spreads its timesteps over the images
-# as well. That lowers the variance of the mean, but an error bar computed image by image cannot show it. (`docs/bound.md` has the same with
-# more seeds and a better model.)
+# The standard error of `importance` is the shorter one at the same price, and most of it is the data set. That of
+# `stratified` is much longer than its seeds are apart: it spreads its timesteps over the images as well. That lowers the
+# variance of the mean, but an error bar computed image by image cannot show it, nor can it be split into chance and data
+# set. (`docs/bound.md` has the same with more seeds and a better model.)
 #
 # ## $L_t$ against $t$
 #

@@ -112,6 +112,17 @@ def test_the_bound_of_each_class_adds_up_to_the_whole(evaluate, checkpoint):
     assert "by class, bits/dim" in ended.out
 
 
+def test_an_error_that_cannot_be_split_is_reported_whole(evaluate, checkpoint):
+    """That of stratified: in the terminal, in the file and on the page."""
+    ended = evaluate(f"checkpoint={checkpoint}", *QUICK, "max_examples=20")
+    result = result_of(ended)
+    assert result["test/bpd_stderr"] > 0
+    assert [name for name in result if "monte_carlo" in name or "data_set" in name] == []
+    assert [line for line in ended.out.split("\n") if line.startswith(("chance", "data set"))] == []
+    assert "this estimator cannot tell them apart" in ended.out
+    assert "of the error, " not in (ended.folder / "report.html").read_text()
+
+
 def test_data_without_classes_has_no_bound_by_class(evaluate, checkpoint, monkeypatch):
     monkeypatch.setattr("nelbo.data.digits.TensorExamples", lambda x, label: TensorExamples(x))
     assert "classes" not in result_of(evaluate(f"checkpoint={checkpoint}", *QUICK, "max_examples=5"))
