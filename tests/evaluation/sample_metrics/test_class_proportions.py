@@ -88,19 +88,22 @@ def test_classes_of_equal_counts_take_turns():
     assert proportional_labels(torch.tensor([44, 44, 44]), 7).tolist() == [0, 1, 2, 0, 1, 2, 0]
 
 
+@pytest.mark.parametrize("is_recorded", [True, False], ids=["in the checkpoint", "of an older checkpoint"])
 @pytest.mark.parametrize("share", SHARES)
-def test_samples_that_are_compared_with_the_data_have_its_proportions(share, monkeypatch):
+def test_samples_that_are_compared_with_the_data_have_its_proportions(share, is_recorded, monkeypatch):
     """In ``sample.py``; without features, or with a chosen class, they have not."""
     data = imbalanced(share)
-    monkeypatch.setattr(app_labels, "read_data", lambda model: data)
-    model = SimpleNamespace(spec=data.spec, module=SimpleNamespace(conditional=True))
+    label = data.split("train").label
+    assert label is not None
+    record = SimpleNamespace(class_counts=tuple(label.bincount().tolist())) if is_recorded else None
+    # what is in the checkpoint needs no data
+    monkeypatch.setattr(app_labels, "read_data", lambda model: None if is_recorded else data)
+    model = SimpleNamespace(spec=data.spec, module=SimpleNamespace(conditional=True), data=record)
 
     def choose(**options):
         config = OmegaConf.create({"n": N, "label": None, "features": None} | options)
         return app_labels.choose_labels(config, model)  # pyright: ignore[reportArgumentType]
 
-    label = data.split("train").label
-    assert label is not None
     first = (label == 0).double().mean().item()
     compared = choose(features={"_target_": "Pixels"})
     assert abs((compared == 0).sum().item() - N * first) <= 1
