@@ -15,10 +15,13 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from nelbo.app import options
+from nelbo.app import build, options
+from nelbo.app.command import one_line
 from nelbo.app.options import check_options
 
 ROOT = Path(__file__).parents[2]
@@ -82,7 +85,7 @@ def leaves(config: DictConfig) -> dict[str, tuple[dict, object]]:
     def walk(path: str, node: dict) -> None:
         if "_target_" in node:
             target = node["_target_"]
-            known = next((options._hints(o) for n, o in options.DECLARED.items() if target.startswith(n)), {})
+            known = options._declared(target)
             arguments = options._arguments(target)[0]
             for name, value in node.items():
                 if name in known or name in arguments:
@@ -218,11 +221,57 @@ def test_invalid_values_are_refused_by_name(compose):
 def test_valid_values_are_accepted(compose):
     sets = Sets(compose, SEED + 1, groups_every=50)
     for _ in range(FEW):
-        config = sets.config.copy() if sets.valid() and sets.count > 1 else sets.config
-        for option in sets.valid():
-            name, _, value = option.partition("=")
-            OmegaConf.update(config, name, yaml.safe_load(value), force_add=True)
-        check_options(config, "train")
+        check_options(changed(sets, sets.valid()), "train")
+
+
+def changed(sets: Sets, given: list[str]) -> DictConfig:
+    config = sets.config.copy()
+    for option in given:
+        name, _, value = option.partition("=")
+        OmegaConf.update(config, name, yaml.safe_load(value), force_add=True)
+    return config
+
+
+def is_named(line: str, sets: Sets, given: list[str]) -> bool:
+    """Whether a refusal is one of ours, and names an option of the set."""
+    foreign = re.match(r"([\w.]+: )?[A-Z]\w*Error: ", line)
+    names = [option.split("=")[0].split(".")[-1] for option in [*given, *sets.groups]]
+    return not foreign and any(re.search(rf"\b{re.escape(name)}\b", line) for name in names)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_valid_sets_take_a_step_or_are_refused_by_name(compose, stub_trainer, tmp_path):
+    sets = Sets(compose, SEED + 4, groups_every=5)
+    wrong, stepped = [], 0
+    for _ in range(MANY):
+        given = sets.valid()
+        config = changed(sets, given)
+        config.run_dir = str(tmp_path)
+        try:
+            check_options(config, "train")
+            data = instantiate(config.data)
+            module = build.build_module(config, data.spec)
+            build.build_trainer(config, build.build_callbacks(config, data.spec), [])
+            build.check_network(module, data.spec)
+            data.limit("train", 32)
+            batch = data.on_after_batch_transfer(data.split("train").fetch(torch.arange(8), 0))
+            optimizer = module.configure_optimizers()["optimizer"]
+            stub_trainer(module)
+            loss = module.training_step(batch, 0)["loss"]
+            loss.backward()
+            optimizer.step()
+        except Exception as error:
+            line = one_line(error, "train")
+            if not is_named(line, sets, given):
+                wrong.append((sets.groups, given, line))
+            continue
+        stepped += 1
+        if not all(x.isfinite().all() for x in [loss, *module.parameters()]):
+            wrong.append((sets.groups, given, "not finite"))
+    print(f"{stepped} of {MANY} took a step")
+    assert not wrong, f"{len(wrong)} of {MANY}: " + "\n".join(map(str, wrong))
+    assert stepped > MANY // 3
 
 
 @pytest.mark.slow
@@ -244,23 +293,21 @@ def test_invalid_sets_are_refused_by_the_command(compose, command):
 def test_valid_sets_train_or_are_refused_by_name(compose, command, tmp_path):
     sets = Sets(compose, SEED + 3, groups_every=3)
     wrong, trained = [], 0
-    for number in range(MANY):
+    runs = MANY // 10
+    for number in range(runs):
         given = sets.valid()
         ended = command(*sets.groups, *given, folder=tmp_path / str(number))
-        names = [option.split("=")[0].split(".")[-1] for option in [*given, *sets.groups]]
         if ended.code == 0:
             summary = json.loads((ended.folder / "summary.json").read_text())
-            broken = [k for k, v in summary.items() if isinstance(v, float) and not math.isfinite(v)]
-            bounds = [k for k in broken if "stderr" not in k]
-            if summary["step"] != 2 or bounds or not (ended.folder / "report.html").exists():
-                wrong.append((sets.groups, given, bounds))
+            numbers = {k: v for k, v in summary.items() if isinstance(v, float) and "stderr" not in k}
+            broken = [name for name, value in numbers.items() if not math.isfinite(value)]
+            if summary["step"] != 2 or broken or not (ended.folder / "report.html").exists():
+                wrong.append((sets.groups, given, broken))
             trained += 1
-        else:
-            lines = [line for line in ended.err.splitlines() if line.startswith("error: ")]
-            foreign = re.search(r"error: ([\w.]+: )?[A-Z]\w*Error: ", ended.err)
-            named = lines and any(re.search(rf"\b{re.escape(name)}\b", lines[0]) for name in names)
-            if len(lines) != 1 or foreign or not named or "Traceback" in ended.err:
-                wrong.append((sets.groups, given, ended.err[-400:]))
-    print(f"{trained} of {MANY} trained")
-    assert not wrong, f"{len(wrong)} of {MANY}: " + "\n".join(map(str, wrong))
-    assert trained > MANY // 3
+            continue
+        lines = [line for line in ended.err.splitlines() if line.startswith("error: ")]
+        if len(lines) != 1 or not is_named(lines[0].removeprefix("error: "), sets, given):
+            wrong.append((sets.groups, given, ended.err[-400:]))
+    print(f"{trained} of {runs} trained")
+    assert not wrong, f"{len(wrong)} of {runs}: " + "\n".join(map(str, wrong))
+    assert trained > runs // 3
