@@ -235,7 +235,7 @@ def changed(sets: Sets, given: list[str]) -> DictConfig:
 def is_named(line: str, sets: Sets, given: list[str]) -> bool:
     """Whether a refusal is one of ours, and names an option of the set."""
     foreign = re.match(r"([\w.]+: )?[A-Z]\w*Error: ", line)
-    names = [option.split("=")[0].split(".")[-1] for option in [*given, *sets.groups]]
+    names = [re.split("[@.]", option.split("=")[0])[-1] for option in [*given, *sets.groups]]
     return not foreign and any(re.search(rf"\b{re.escape(name)}\b", line) for name in names)
 
 
