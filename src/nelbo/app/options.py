@@ -144,7 +144,7 @@ class TrainerOptions(TypedDict, total=False):
 
     accelerator: Literal["auto", "cpu", "cuda", "gpu"]
     devices: PositiveInt | Literal[-1, "auto"] | Annotated[list[NonNegativeInt], Len(1)]
-    strategy: Literal["auto"] | Annotated[Component, Field(description="as trainer=ddp sets it")]
+    strategy: Literal["auto", "ddp"] | Annotated[Component, Field(description="as trainer=fsdp sets it")]
     num_nodes: PositiveInt
     precision: Literal["32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16", 32, 16]
     max_steps: PositiveInt | Literal[-1]
