@@ -49,6 +49,14 @@ def test_the_clip_of_the_cosine_schedule_moves_only_the_last_level():
     assert clipped_harder.sigmoid()[-1] / alpha_bar[-2] == pytest.approx(0.01, rel=1e-12)
 
 
+@pytest.mark.parametrize("offset", [0.0, 0.0009, 0.008, 0.0098, 0.011, 0.1, 1.0])
+def test_the_last_level_of_the_cosine_schedule_is_that_of_the_clip_for_every_offset(offset):
+    """Rounding may put the curve's end past the zero of the cosine."""
+    table = CosineSchedule(30, offset=offset, max_beta=0.9, logsnr_max="paper").table()
+    alpha_bar = table.sigmoid()
+    assert (alpha_bar[-1] / alpha_bar[-2]).item() == pytest.approx(0.1, rel=1e-9)
+
+
 def test_the_noisiest_level_of_the_sigmoid_schedule_is_its_floor():
     table = SigmoidSchedule(100, min_alpha_bar=1e-5, logsnr_max="paper").table()
     assert table[-1].sigmoid().item() == pytest.approx(1e-5, rel=1e-12)
@@ -177,7 +185,9 @@ def test_ends_that_are_neither_numbers_nor_known_words_are_refused(make_schedule
 @pytest.mark.parametrize("name", ["linear", "cosine", "sigmoid"])
 @pytest.mark.parametrize("ends", [{"logsnr_max": 40.0}, {"logsnr_min": -30.0}])
 def test_ends_off_the_curve_are_refused(name, ends):
-    with pytest.raises(ValueError, match=r"is not on the curve of \w+, which runs from"):
+    with pytest.raises(
+        ValueError, match=r"^schedule\.logsnr_m\w+: .* is not on the curve of \w+, which runs from"
+    ):
         SCHEDULES[name](50, **ends)
 
 

@@ -91,14 +91,21 @@ class NoiseSchedule(ABC):
         if logsnr_max == "auto":
             logsnr_max = self._auto_start(self.logsnr(torch.tensor(u_clean, dtype=torch.float64)).item())
         if not isinstance(logsnr_max, str):
-            u_clean = self.position(logsnr_max)
-        u_noisy = 1.0 if isinstance(logsnr_min, str) else self.position(logsnr_min)
+            u_clean = self._end_position("logsnr_max", logsnr_max)
+        is_published = isinstance(logsnr_min, str)
+        u_noisy = 1.0 if is_published else self._end_position("logsnr_min", logsnr_min)
         if self.num_steps > 1 and u_clean >= u_noisy:
             raise ValueError(
                 f"schedule: the cleanest level (logsnr_max={logsnr_max}) must be cleaner than the "
                 f"noisiest (logsnr_min={logsnr_min})"
             )
         return u_clean, u_noisy
+
+    def _end_position(self, name: str, logsnr: float) -> float:
+        try:
+            return self.position(logsnr)
+        except ValueError as error:
+            raise ValueError(f"schedule.{name}: {error}") from error
 
     def _at(self, u: float) -> float:
         return self.logsnr(torch.tensor(u, dtype=torch.float64)).item()

@@ -58,7 +58,7 @@ class CosineSchedule(NoiseSchedule):
         # no cancellation as u goes to 0
         a, b = self._angle(u), self._angle(torch.zeros_like(u))
         drop = 2.0 * torch.sin(0.5 * (a + b)) * torch.sin(0.5 * (a - b)) / torch.cos(b)
-        return 2.0 * torch.log1p(-drop)
+        return 2.0 * torch.log1p(-drop.clamp(max=1.0))  # at u = 1 rounding may exceed 1
 
     def _angle(self, u: Tensor) -> Tensor:
         return (u + self.offset) / (1.0 + self.offset) * (math.pi / 2)
