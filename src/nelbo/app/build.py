@@ -29,6 +29,7 @@ from nelbo.diffusion.spacings import Spacing
 from nelbo.diffusion.variances import ReverseVariance
 from nelbo.evaluation.estimators import BoundEstimator
 from nelbo.evaluation.units import Unit, unit_of
+from nelbo.training.accumulation import AccumulatingLoop
 from nelbo.training.callbacks.checkpoint_file import DurableCheckpointIO
 from nelbo.training.errors import NonFiniteLossError
 from nelbo.training.module import DiffusionModule
@@ -263,7 +264,9 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[L
     if 0 < batches < config.trainer.val_check_interval:
         options["val_check_interval"] = batches
     plugins = [DurableCheckpointIO(), *environment()]
-    return instantiate(config.trainer, callbacks=callbacks, logger=loggers, plugins=plugins, **options)
+    trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers, plugins=plugins, **options)
+    trainer.fit_loop.epoch_loop = AccumulatingLoop(trainer)
+    return trainer
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

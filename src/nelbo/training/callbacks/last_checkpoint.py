@@ -48,7 +48,7 @@ class LastCheckpoint(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Save when it is time."""
-        if trainer.fit_loop.epoch_loop.batch_idx % trainer.accumulate_grad_batches:
+        if not position.begins_window(trainer):
             return  # gradients have been added up, which no checkpoint holds
         self._is_between_steps = True
         if trainer.global_step % self.every_n_steps == 0:

@@ -9,6 +9,8 @@ from typing import Any
 
 from lightning import Trainer
 
+from nelbo.training.accumulation import AccumulatingLoop
+
 BATCHES_PER_EPOCH = "batches_per_epoch"
 
 
@@ -33,13 +35,22 @@ def settle(checkpoint: dict[str, Any]) -> None:
     loops["combined_loader"] = [{"epoch": epoch, "batches": batch}]
 
 
+def begins_window(trainer: Trainer) -> bool:
+    """Whether the current batch is the first one whose gradient goes into the next optimizer step."""
+    loop = trainer.fit_loop.epoch_loop
+    assert isinstance(loop, AccumulatingLoop)
+    return loop.begins_window
+
+
 def take_up(trainer: Trainer) -> None:
-    """Count the steps that are logged from where they were. When training starts.
+    """Count steps and the windows of accumulation from where they were. When training starts.
 
     Lightning's first round after a checkpoint is one without a batch where a validation was due, and counts a
     step for it.
     """
     loop = trainer.fit_loop.epoch_loop
+    assert isinstance(loop, AccumulatingLoop)
+    loop.first_batch = loop.batch_progress.total.ready
     if loop.restarting:
         assert trainer.fit_loop._data_fetcher is not None
         empty_round = loop._should_check_val_fx(trainer.fit_loop._data_fetcher)

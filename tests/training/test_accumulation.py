@@ -1,0 +1,44 @@
+"""Each optimizer step has the mean gradient over as many batches as were asked for, also across epochs."""
+
+import pytest
+import torch
+from lightning import Callback
+
+BATCHES = 4  # in an epoch: 1,437 examples by 350
+
+
+class Gradients(Callback):
+    def __init__(self) -> None:
+        self.of_steps: list[torch.Tensor] = []
+        self.batches: list[int] = []
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
+        self.of_steps.append(torch.cat([p.grad.flatten().double() for p in pl_module.parameters()]))
+        self.batches.append(trainer.fit_loop.total_batch_idx + 1)
+
+
+def train(tiny_run, folder, accumulate: int, steps: int) -> Gradients:
+    """The weights do not move, so every gradient is taken at the same place."""
+    gradients = Gradients()
+    run = tiny_run(
+        "data.batch_size=350",
+        "optimizer.lr=1e-30",
+        "trainer.gradient_clip_val=null",
+        f"trainer.accumulate_grad_batches={accumulate}",
+        f"trainer.max_steps={steps}",
+        "trainer.val_check_interval=1000",
+        *(f"callbacks.{name}=null" for name in ("samples", "best_checkpoint", "progress")),
+        callbacks=[gradients],
+        folder=folder,
+    )
+    run.fit()
+    return gradients
+
+
+@pytest.mark.parametrize("accumulate", [3, 6])  # not a divisor of an epoch, and more than one
+def test_windows_continue_in_the_next_epoch(accumulate, tiny_run, tmp_path):
+    singly = train(tiny_run, tmp_path / "singly", 1, 3 * BATCHES)
+    together = train(tiny_run, tmp_path / "together", accumulate, 3 * BATCHES // accumulate)
+    assert together.batches == [*range(accumulate, 3 * BATCHES + 1, accumulate)]
+    by_hand = torch.stack(singly.of_steps).unflatten(0, (-1, accumulate)).mean(1)
+    torch.testing.assert_close(torch.stack(together.of_steps), by_hand, rtol=1e-4, atol=1e-7)
