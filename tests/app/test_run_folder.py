@@ -177,6 +177,18 @@ def test_training_is_logged_as_often_as_it_was_asked_for(metrics):
         assert row["throughput/images_per_second"] > 0
 
 
+def test_rows_have_the_number_of_completed_steps(metrics):
+    splits = ("train", "val", "test")
+    steps = {split: [row["step"] for row in metrics if f"{split}/bpd" in row] for split in splits}
+    assert steps == {"train": [2, 4, 6], "val": [3, 6], "test": [6]}
+
+
+def test_the_learning_rate_of_a_step_is_logged(metrics):
+    rates = [row["train/lr"] for row in metrics if "train/lr" in row]
+    cosine = [0.002 * 0.5 * (1 + math.cos(math.pi * n / STEPS)) for n in (1, 3, 5)]
+    assert rates == pytest.approx(cosine, rel=1e-6)
+
+
 def test_the_summary_agrees_with_the_last_metrics(metrics, summary):
     for name in ("val/bpd", "test/bpd", "val/L_0"):
         last = [row[name] for row in metrics if name in row][-1]

@@ -234,6 +234,39 @@ def prepare(config: DictConfig, run_dir: Path, checkpoint: Path | None) -> None:
         OmegaConf.update(config, "logger.tensorboard.purge_step", step, force_add=True)
 
 
+def check_learning_rate(config: DictConfig, checkpoint: Path | None) -> None:
+    """Warn when another number of steps makes the learning rate jump where the run is resumed.
+
+    Args:
+        config: that the run continues with.
+        checkpoint: that it continues from.
+    """
+    import torch
+    from hydra.utils import instantiate
+    from lightning.pytorch.utilities import rank_zero_warn
+
+    from nelbo import torch_file
+
+    if checkpoint is None or "total_steps" not in config.lr_schedule:
+        return
+    content = torch_file.load(checkpoint, mmap=True)
+    before = content["nelbo"]["config"]["lr_schedule"].get("total_steps")
+    now, step = config.lr_schedule.total_steps, content["global_step"]
+    if before == now or not isinstance(before, int):
+        return
+
+    def rate(total_steps: int) -> float:
+        optimizer = instantiate(config.optimizer)([torch.nn.Parameter(torch.zeros(()))])
+        schedule = instantiate(config.lr_schedule, total_steps=total_steps)(optimizer)
+        return schedule.base_lrs[0] * schedule.lr_lambdas[0](step)
+
+    rank_zero_warn(
+        f"trainer.max_steps={now} in place of {before} stretches lr_schedule=cosine: at step {step} the "
+        f"learning rate changes from {rate(before):.3g} to {rate(now):.3g}; begin a run that is to be made "
+        "longer with lr_schedule=constant"
+    )
+
+
 def how_to_go_on(run_dir: Path) -> str:
     """The end of a sentence: where the run is, and the command that takes it up."""
     here = Path.cwd()

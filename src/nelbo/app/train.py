@@ -79,6 +79,7 @@ def train(config: DictConfig) -> float | None:
     build.check_network(module, data.spec)
     if resumes:  # files are changed last, when nothing is left to refuse
         resume.check_data(run_dir, checkpoint, data.record(), module.conditional, allow_changed_data)
+        resume.check_learning_rate(config, checkpoint)
         resume.prepare(config, run_dir, checkpoint)
     loggers = build.build_loggers(config, run_dir)
     try:  # from here on a W&B run is open, and must be ended whatever happens

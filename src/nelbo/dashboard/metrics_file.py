@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from nelbo.atomic_file import DamagedFileError, open_regular, replacing
 
 METRICS_FILE = "metrics.csv"
-STEP = "step"  # counts optimizer steps from 0
+STEP = "step"  # optimizer steps that are completed
 
 
 class MetricsFile(Logger):

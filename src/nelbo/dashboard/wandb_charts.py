@@ -64,7 +64,7 @@ def log_image(trainer: Trainer, key: str, path: Path) -> None:
 
 def logged_step(trainer: Trainer) -> int:
     """The step under which Lightning logs scalars now."""
-    return trainer.fit_loop.epoch_loop._batches_that_stepped
+    return trainer.global_step
 
 
 def _wandb_loggers(trainer: Trainer) -> list[GuardedWandbLogger]:

@@ -85,6 +85,7 @@ class DiffusionModule(LightningModule):
         self.config = config or {}
         self.validated_at = -1  # optimizer steps at the last validation
         self.reported: dict[str, float] = {}  # metrics of the run before it was interrupted, if it was
+        self._lr = 0.0
         self._seen = (torch.empty(0, dtype=torch.long), torch.empty(0))  # steps and losses of the last batch
         self.tally = BoundTally(bound.chain.num_steps)  # of the evaluation that is going on
 
@@ -158,6 +159,29 @@ class DiffusionModule(LightningModule):
         if self.trainer.world_size > 1:
             pair = torch.cat(list(self.all_gather(pair)), dim=1)
         self.timesteps.update(pair[0].long(), pair[1])
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Note the learning rate of this step: the schedule sets that of the next one before it is logged."""
+        self._lr = float(optimizer.param_groups[0]["lr"])
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Log the learning rate, and all metrics under the number of optimizer steps that are completed."""
+        if self.trainer.global_step % self.trainer.log_every_n_steps == 0:  # pyright: ignore
+            self.log("train/lr", self._lr)
+            self._log_step()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log metrics under the number of optimizer steps that are completed."""
+        self._log_step()
+
+    def on_test_epoch_end(self) -> None:
+        """Log metrics under the number of optimizer steps that are completed."""
+        self._log_step()
+
+    def _log_step(self) -> None:
+        """Lightning counts the step that is going on from 0; a metric of the name ``step`` replaces that."""
+        numbers = {"step": self.trainer.global_step, "epoch": self.trainer.current_epoch}
+        self.log_dict({name: float(number) for name, number in numbers.items()}, sync_dist=True)
 
     def on_validation_epoch_start(self) -> None:
         """Begin a new measurement."""
