@@ -3,6 +3,7 @@
 import sys
 from argparse import ArgumentParser
 
+from nelbo.app.quiet import print_what_the_terminal_can
 from nelbo.commands import compare, export, report, workspace
 from nelbo.dashboard.outside_text import printable
 
@@ -19,6 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
         subparser = subparsers.add_parser(name, help=summary, description=summary)
         command.add_arguments(subparser)
         subparser.set_defaults(run=command.run)
+    print_what_the_terminal_can()
     parsed = parser.parse_args(arguments)
     try:
         parsed.run(parsed)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from torch.distributed import DistStoreError
 
 from nelbo.app import launcher as module
 from nelbo.app.launcher import LAST_WORDS, Launcher, ProcessError, say
@@ -29,6 +30,8 @@ def start(monkeypatch, tmp_path):
 
 
 LOST = RuntimeError("[gloo/transport/tcp/pair.cc:537] Connection reset by peer")
+HUNG = DistStoreError("Timed out after 61 seconds waiting for clients. 1/2 clients joined.")
+NO_ANSWER = "no answer from the other processes for as long as trainer.strategy.timeout allows,"
 SAYS = f"import os, pathlib, sys; pathlib.Path(os.environ[{LAST_WORDS!r}]).write_text"
 
 
@@ -48,8 +51,18 @@ def test_the_environment_is_as_it_was(start):
         (f"{SAYS}('out of memory'); sys.exit(1)", LOST, "process 1 of 2: out of memory at step 3"),
         (f"{SAYS}('gloo: no peer'); sys.exit(1)", ValueError("bad data"), "bad data"),
         (f"{SAYS}('bad data'); sys.exit(1)", ValueError("bad data"), "bad data"),
+        ("pass", LOST, "lost the other processes at step 3"),
+        ("pass", HUNG, f"{NO_ANSWER} at step 3"),
     ],
-    ids=["killed", "failed", "failed with a reason", "this one failed", "both failed"],
+    ids=[
+        "killed",
+        "failed",
+        "failed with a reason",
+        "this one failed",
+        "both failed",
+        "stopped by a signal in the test",
+        "hung at the rendezvous",
+    ],
 )
 def test_the_one_that_failed_is_named(start, script, error, said):
     def job() -> None:

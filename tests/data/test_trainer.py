@@ -165,3 +165,14 @@ def test_a_split_that_is_too_small_for_the_processes_is_named():
     data.trainer = SimpleNamespace(global_rank=0, world_size=15)
     with pytest.raises(ValueError, match="14 examples in the val split are too few for 15 processes"):
         data.val_dataloader()
+
+
+def test_labels_of_any_integer_type_reach_the_model_as_int64():
+    class Labelled(Numbers):
+        def read_split(self, name):
+            return TensorExamples(torch.zeros(14, 1, dtype=torch.uint8), torch.arange(14, dtype=torch.uint8))
+
+    data = Labelled()
+    batch = data.on_after_batch_transfer(next(iter(data.eval_dataloader("val"))))
+    assert batch.label.dtype == torch.int64
+    assert batch.label.tolist() == [0, 1, 2, 3]

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nelbo.app.launcher import launcher, say
 from nelbo.app.meeting import options_of_the_first, tell_the_folder
+from nelbo.app.quiet import print_what_the_terminal_can
 from nelbo.app.quoting import as_typed
 from nelbo.app.resume import with_the_run_to_resume
 from nelbo.app.sweep.again import with_the_sweep_to_resume
@@ -68,6 +69,7 @@ def run(config_name: str, job: Callable[[DictConfig], float | None]) -> None:
 
     for word, option in SPOKEN.get(config_name, {}).items():
         sys.argv[1:] = [re.sub(rf"^{word}=", f"{option}=", argument) for argument in sys.argv[1:]]
+    print_what_the_terminal_can()
     os.environ[TRACEBACK] = "1"  # Hydra then raises what it would otherwise print over many lines
     with claimed_folders:
         _or_one_line(main, config_name, wants_traceback)

@@ -33,8 +33,8 @@ LAST_WORDS = "NELBO_LAST_WORDS"  # the file in which they say what went wrong
 # what Lightning reads and sets for the processes of one job
 VARIABLES = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS")
 # what the torch of one process says when another one has gone
-LOST = re.compile(r"gloo|nccl|TCPStore|Connection (reset|closed|refused)|Broken pipe", re.IGNORECASE)
-STALLED = re.compile(r"Timed out|timeout", re.IGNORECASE)  # and when it says nothing for as long as it is let
+LOST = re.compile(r"DistStore|gloo|nccl|TCPStore|Connection (reset|closed|refused)|Broken pipe", re.I)
+STALLED = re.compile(r"Timed out|timeout", re.I)  # and when it says nothing for as long as it is let
 MOST_PROCESSES = 8  # that a machine of few cores is still asked to run
 SECONDS_TO_LEAVE = 30.0  # for a process whose fellow died, before it is ended from outside
 SECONDS_TO_EXPLAIN = 5.0  # for a fellow to die of what a lost connection tells
@@ -131,13 +131,19 @@ class Launcher:
         if error is None:
             _wait(self.others, SECONDS_TO_FINISH, lambda codes: None not in codes)
         elif _lost_the_others(error):  # one of them knows why, if it was not this process's own connection
-            _wait(self.others, SECONDS_TO_EXPLAIN, lambda codes: self._blame(codes) is not None)
+            _wait(
+                self.others,
+                SECONDS_TO_EXPLAIN,
+                lambda codes: None not in codes or self._blame(codes) is not None,
+            )
         cause = self._blame([process.poll() for process in self.others])
         self._kill()
         if error is not None and not _lost_the_others(error):
             return  # this process knows best
         if cause is None and error is not None and STALLED.search(str(error)):
             cause = "no answer from the other processes for as long as trainer.strategy.timeout allows,"
+        if cause is None and error is not None:
+            cause = "lost the other processes"
         if cause is not None:
             raise ProcessError(cause + self.describe()) from error
 
@@ -256,7 +262,7 @@ def _command_of_this_job(script: str) -> tuple[list[str], str]:
 
 
 def _lost_the_others(error: BaseException) -> bool:
-    return isinstance(error, RuntimeError) and LOST.search(str(error)) is not None
+    return isinstance(error, RuntimeError) and LOST.search(f"{type(error).__name__} {error}") is not None
 
 
 def _wait(

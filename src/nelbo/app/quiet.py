@@ -1,6 +1,8 @@
 """Keeping the terminal for what matters."""
 
+import io
 import logging
+import sys
 import warnings
 
 from nelbo.dashboard.outside_text import printable_lines
@@ -21,3 +23,10 @@ def quieten_libraries() -> None:
     ):
         warnings.filterwarnings("ignore", message)
     warnings.formatwarning = lambda message, *_, **__: f"warning: {printable_lines(message)}\n"
+
+
+def print_what_the_terminal_can() -> None:
+    """Print ``?`` for characters that the encoding of the terminal lacks, in place of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")

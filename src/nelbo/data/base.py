@@ -250,7 +250,8 @@ class DataModule(LightningDataModule, ABC):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
         """Level indices to float32 values, on the device. The Trainer calls it; others must."""
-        return batch._replace(x0=self.spec.from_levels(batch.x0))
+        label = None if batch.label is None else batch.label.long()  # a data set may have them as uint8
+        return batch._replace(x0=self.spec.from_levels(batch.x0), label=label)
 
     def _position(self) -> tuple[int, int]:
         """(rank, world size); a data module without a Trainer is alone."""

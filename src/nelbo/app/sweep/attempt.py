@@ -6,13 +6,14 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TextIO
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from nelbo.app.folder_lock import FolderInUseError, locked
 from nelbo.app.sweep.outcome import Outcome
 
 ONE_BY_ONE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
@@ -41,6 +42,22 @@ def attempt(action: Callable[[], float | None], one_line: Callable[[Exception], 
     folder = Path(hydra.runtime.output_dir)
     alone = hydra.launcher._target_ == ONE_BY_ONE
     named = f"job {hydra.sweep.subdir} ({hydra.job.name})"
+    with ExitStack() as lock:
+        try:
+            lock.enter_context(locked(folder))
+        except FolderInUseError as error:  # its files are not touched: the job stays as it is
+            print(f"{named}: {error}", file=sys.stderr, flush=True)
+            return
+        _attempt(action, one_line, folder, alone, named)
+
+
+def _attempt(
+    action: Callable[[], float | None],
+    one_line: Callable[[Exception], str],
+    folder: Path,
+    alone: bool,
+    named: str,
+) -> None:
     if alone:
         print(f"\n{named}", flush=True)
     started = time.perf_counter()
