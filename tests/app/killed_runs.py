@@ -1,8 +1,9 @@
 """Runs train.py in forks of one process that has imported and composed everything, and kills some of them.
 
-A script: python killed_runs.py FOLDER MOMENTS OPTION... MOMENTS is JSON, a list of [function, n]: the run in
-FOLDER/0 kills itself when the first function, as module:name, is called for the nth time, and is resumed; and
-so on. The run in FOLDER/whole is left alone. Prints how each ended: the exit code, or minus the signal.
+A script: python killed_runs.py FOLDER MOMENTS OPTION... MOMENTS is JSON, a list of [function, n, signal]: the
+run in FOLDER/0 sends itself the signal (SIGKILL where there is none) when the first function, as module:name,
+is called for the nth time, and is resumed; and so on. The run in FOLDER/whole is left alone. Prints how each
+ended: the exit code, or minus the signal.
 """
 
 import importlib
@@ -26,7 +27,7 @@ from nelbo.app.command import run
 from nelbo.app.train import train
 
 
-def kill_at(function: str, n: int) -> None:
+def kill_at(function: str, n: int, number: str = "SIGKILL") -> None:
     module, _, names = function.partition(":")
     *owners, name = names.split(".")
     owner = importlib.import_module(module)
@@ -37,9 +38,9 @@ def kill_at(function: str, n: int) -> None:
     def counted(*args, **kwargs):
         calls.append(None)
         if len(calls) == n:
-            if original is torch.save:
+            if original is torch.save and number == "SIGKILL":
                 write_half(*args)
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.Signals[number])
         return original(*args, **kwargs)
 
     setattr(owner, name, counted)
@@ -52,7 +53,7 @@ def write_half(content, file) -> None:
     file.flush()
 
 
-def in_fork(config: DictConfig, folder: Path, moment: tuple[str, int] | None = None) -> int:
+def in_fork(config: DictConfig, folder: Path, moment: tuple | None = None) -> int:
     child = os.fork()
     if child == 0:
         code = 1
@@ -69,6 +70,10 @@ def in_fork(config: DictConfig, folder: Path, moment: tuple[str, int] | None = N
                 )
             train(config)
             code = 0
+        except SystemExit as ended:
+            code = ended.code
+        except KeyboardInterrupt:
+            code = 130
         finally:
             sys.stderr.flush()
             os._exit(code)

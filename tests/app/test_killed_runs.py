@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -85,18 +86,60 @@ def assert_same(folder: Path, reference: Path, moment: str = "") -> None:
         assert one[part] == other[part], f"{part}, {moment}"
 
 
+# what is called in the course of a run, and how often at least (by batch, by step or by validation)
+CALLED = (
+    (f"{MODULE}.training_step", 10),
+    (f"{MODULE}.validation_step", 2),
+    (f"{MODULE}.test_step", 1),
+    ("torch:save", 5),
+    ("nelbo.training.callbacks.checkpoint_file:sync", 5),
+    ("nelbo.training.callbacks.ema:EMA.on_train_batch_end", 10),
+    ("nelbo.dashboard.metrics_file:MetricsFile.log_metrics", 5),
+    ("nelbo.evaluation.table:append", 3),
+)
+KINDS = {
+    "plain": ("trainer.accumulate_grad_batches=1",),
+    "conditional": ("trainer.accumulate_grad_batches=1", "conditional=true", "label_dropout=0.2"),
+    "accumulating": ("trainer.accumulate_grad_batches=3",),  # windows that cross the ends of epochs
+}
+EACH = int(os.environ.get("NELBO_INTERRUPTIONS", "1"))  # of each signal and kind: 9 are 81 in all
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_interrupted_run_ends_as_if_it_had_not_been(kind, tmp_path, tiny):
+    chance = random.Random(kind)
+    moments = []
+    for _ in range(EACH):
+        for number in ("SIGTERM", "SIGKILL", "SIGINT"):
+            function, most = chance.choice(CALLED)
+            moments.append((function, chance.randint(1, most), number))
+    codes = run_and_resume(tmp_path, moments, *tiny, *STATEFUL, *KINDS[kind])
+    assert codes[0] == 0
+    for n, moment in enumerate(moments):
+        assert codes[1 + 2 * n] != 0, moment
+        assert codes[2 + 2 * n] == 0, moment
+        assert_same(tmp_path / str(n), tmp_path / "whole", f"{kind}, {moment}")
+
+
+def run_and_resume(folder: Path, moments: list, *options: str) -> list[int]:
+    script = Path(__file__).with_name("killed_runs.py")
+    command = [sys.executable, script, folder, json.dumps(moments), *options]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 @pytest.fixture
 def ended(tmp_path, tiny) -> tuple[Path, dict[str, int]]:
     """The folder of a run that was left alone and of those that were not, and how each of them ended."""
     folder = tmp_path / "killed"
     folder.mkdir()
-    script = Path(__file__).with_name("killed_runs.py")
-    command = [sys.executable, script, folder, json.dumps([*MOMENTS.values()]), *tiny, *STATEFUL]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    codes = run_and_resume(folder, [*MOMENTS.values()], *tiny, *STATEFUL)
     names = ["whole", *(f"{name}{then}" for name in MOMENTS for then in ("", ", resumed"))]
-    return folder, dict(zip(names, json.loads(done.stdout), strict=True))
+    return folder, dict(zip(names, codes, strict=True))
 
 
 def test_a_killed_run_ends_as_if_it_had_not_been(ended):
