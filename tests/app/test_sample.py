@@ -61,7 +61,7 @@ def test_single_images_and_one_file_hold_the_same(draw):
     levels = samples_of(one)[:, 0]
     assert (levels.dtype, levels.max() <= 16) == (np.uint8, True)
     assert np.array_equal(np.round(255 / 16 * levels.astype(float)), single)
-    left = {path.name for path in one.folder.iterdir()} - {".hydra"}
+    left = {path.name for path in one.folder.iterdir()} - {".hydra", ".lock"}
     assert left == {"grid.png", "sampling.json", "samples.npz"}
 
 
@@ -81,7 +81,7 @@ def test_a_finished_file_is_not_drawn_again_and_grows(draw, tmp_path, monkeypatc
         ended = draw("format=npz", f"n={n}", folder=folder)
         assert (ended.code, drawn) == (0, new), ended.err
     assert (samples_of(ended) == whole).all()
-    left = {path.name for path in folder.iterdir()} - {".hydra"}
+    left = {path.name for path in folder.iterdir()} - {".hydra", ".lock"}
     assert left == {"grid.png", "sampling.json", "samples.npz"}
 
 
