@@ -15,6 +15,7 @@ from lightning import Callback
 from omegaconf import OmegaConf
 
 from nelbo.app import build, resume
+from nelbo.app.launcher import STARTED_BY
 from nelbo.dashboard.metrics_file import MetricsFile, rewind
 from nelbo.training.module import DiffusionModule
 
@@ -75,7 +76,7 @@ def test_ctrl_c_stops_the_run_after_the_step_and_says_how_to_go_on(signalled, co
     assert not list(folder.rglob("*.tmp"))
     # what is linked to the number of steps follows it, and the next time as well
     config = OmegaConf.load(folder / ".hydra/config.yaml")
-    assert OmegaConf.to_container(config.lr_schedule)["total_steps"] == "${trainer.max_steps}"
+    assert OmegaConf.to_container(config.lr_schedule)["total_steps"] == 8
     assert config.trainer.max_steps == 8
 
     again = command(f"resume={folder}")
@@ -180,24 +181,27 @@ def test_a_folder_that_holds_no_run_is_refused(made, said, command, tmp_path):
     is_refused(command(f"resume={folder}"), said)
 
 
-def test_the_command_line_of_a_run_is_that_it_began_with(tmp_path):
-    folder = make_run(tmp_path / "it's", "schedule=linear")
+def test_the_options_of_a_resuming_command_follow_the_choices_of_the_run(tmp_path, monkeypatch):
+    folder = make_run(tmp_path / "it's", "schedule=linear", "model.width=16", "data._target_=os.getcwd")
     where = str(folder).replace("'", "\\'")
     line = [
         "schedule=linear",
-        "logger=none",
-        "trainer.devices=2",
         f"resume='{where}'",
         f"hydra.run.dir='{where}'",
         "hydra.output_subdir=null",
+        "logger=none",
+        "trainer.devices=2",
     ]
-    # the other processes of a run are started with the line that the first one sees
-    for given in (line, [f"resume='{where}'", *line[1:3]]):
-        assert resume.with_the_run_to_resume(given) == line
+    assert resume.with_the_run_to_resume([*line[-2:], f"resume='{where}'"]) == line
+    # the same line again, of a job that is requeued
+    assert resume.with_the_run_to_resume([*line[-2:], f"resume='{where}'", "model.width=16"]) == line
     # flags come first: Hydra accepts none between options
     flags = ["--config-name=train", "--config-dir", "mine"]
-    assert resume.with_the_run_to_resume([*line[1:3], *flags, line[3]]) == [*flags, *line]
+    assert resume.with_the_run_to_resume([line[4], *flags, line[5], line[1]]) == [*flags, *line]
     assert resume.with_the_run_to_resume(["seed=1"]) == ["seed=1"]
+    # another process of the job is started with the line that the first one made
+    monkeypatch.setenv(STARTED_BY, "1")
+    assert resume.with_the_run_to_resume(line) == line
 
 
 def test_auto_begins_where_there_is_no_checkpoint_and_goes_on_where_there_is(tmp_path):

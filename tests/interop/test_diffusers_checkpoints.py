@@ -13,7 +13,6 @@ from omegaconf import OmegaConf
 
 from nelbo.__main__ import main
 from nelbo.app.build import build_module
-from nelbo.atomic_file import read_json
 from nelbo.commands.export import OF_THE_RUN
 from nelbo.data import DataSpec
 from nelbo.diffusion.denoiser import Denoiser
@@ -188,58 +187,6 @@ def test_their_network_and_chain_stand_in_for_those_of_an_experiment(theirs, com
 def test_their_weights_have_no_place_in_a_network_without_their_details(theirs, compose):
     network = build_module(compose("model=unet_tiny", "logger=none"), DIGITS).denoiser.network
     assert not DiffusersFormat().read(theirs.folder, "ema").network.keys() & network.state_dict().keys()
-
-
-@pytest.mark.parametrize(
-    "target",
-    [
-        "os.system",
-        "torch.hub.load",
-        "nelbo.app.command.sys.exit",
-        "nelbo.none.Class",
-        "nelbo.app.command.run",
-        3,
-    ],
-)
-def test_a_configuration_that_would_call_something_else(target, exported, tmp_path):
-    folder = tmp_path / "model"
-    shutil.copytree(exported, folder)
-    about = read_json(folder / "nelbo.json")
-    about["config"]["data"]["transforms"] = [{"_target_": target}]
-    (folder / "nelbo.json").write_text(json.dumps(about))
-    assert f"its configuration would call {target}, and is not used" in refusal(folder)
-
-
-@pytest.mark.parametrize(
-    ("node", "argument", "target"),
-    [
-        ("schedule", None, "nelbo.models.mlp.MLP"),  # of ours, in a place of another kind
-        ("model", "channels", "nelbo.evaluation.sample_metrics.features.torch_module.TorchModule"),
-        ("optimizer", None, "torch.optim.Optimizer.os.abort"),
-        ("lr_schedule", None, "nelbo.training.lr_schedule.math.exp"),
-    ],
-)
-def test_a_component_is_of_its_own_kind_and_nothing_in_it_is_called(
-    node, argument, target, exported, tmp_path
-):
-    """TorchModule imports what it is told to, and calls it."""
-    folder = tmp_path / "model"
-    shutil.copytree(exported, folder)
-    about = read_json(folder / "nelbo.json")
-    if argument is None:
-        about["config"][node]["_target_"] = target
-    else:
-        about["config"][node][argument] = {"_target_": target, "path": "os.abort"}
-    (folder / "nelbo.json").write_text(json.dumps(about))
-    assert f"its configuration would call {target}, and is not used" in refusal(folder)
-
-
-def test_what_a_configuration_says_of_the_run_is_not_looked_at(exported, tmp_path):
-    shutil.copytree(exported, tmp_path / "model")
-    about = read_json(tmp_path / "model/nelbo.json")
-    about["config"]["callbacks"] = {"any": {"_target_": "os.abort"}}
-    (tmp_path / "model/nelbo.json").write_text(json.dumps(about))
-    assert "callbacks" not in (DiffusersFormat().read(tmp_path / "model", "ema").config or {})
 
 
 def test_a_configuration_that_is_none(exported, tmp_path):

@@ -143,7 +143,7 @@ def drawn(denoiser, schedule, steps, generator, batch=2) -> torch.Tensor:
 
     xT = torch.randn(shape, generator=generator)
     chain = Chain(schedule, timesteps)
-    return Ancestral().sample(denoiser, chain, xT, noise)
+    return Ancestral(clip=(-1.0, 1.0)).sample(denoiser, chain, xT, noise)
 
 
 @pytest.mark.parametrize(("name", "steps"), [("tiny", 50), ("ddpm", 20), ("iddpm", 16)])

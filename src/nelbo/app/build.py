@@ -14,9 +14,10 @@ import torch
 from hydra.utils import get_object, instantiate
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from nelbo.app.launcher import environment
+from nelbo.app.stored_config import to_plain
 from nelbo.dashboard.metrics_file import METRICS_FILE, MetricsFile
 from nelbo.data import DataSpec
 from nelbo.diffusion.bound import VariationalBound
@@ -79,7 +80,7 @@ def build_module(config: DictConfig, spec: DataSpec) -> DiffusionModule:
         label_dropout=config.get("label_dropout", 0.0),
         no_label=no_label,
         seed=config.seed,
-        config=plain(config),
+        config=to_plain(config),
     )
 
 
@@ -241,7 +242,7 @@ def build_loggers(config: DictConfig, run_dir: Path) -> list[Logger]:
     """The loggers of the configuration, and metrics.csv, which every run leaves behind."""
     loggers = [instantiate(node) for node in (config.logger or {}).values()]
     for logger in loggers:
-        logger.log_hyperparams(plain(config))
+        logger.log_hyperparams(to_plain(config))
     return [MetricsFile(run_dir / METRICS_FILE), *loggers]
 
 
@@ -267,10 +268,3 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[L
     trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers, plugins=plugins, **options)
     trainer.fit_loop.epoch_loop = AccumulatingLoop(trainer)
     return trainer
-
-
-def plain(config: DictConfig) -> dict[str, Any]:
-    """The configuration as plain values, which a checkpoint can hold."""
-    container = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}

@@ -6,7 +6,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -20,11 +19,11 @@ from nelbo.app.meeting import options_of_the_first, tell_the_folder
 from nelbo.app.quiet import print_what_the_terminal_can
 from nelbo.app.quoting import as_typed
 from nelbo.app.resume import with_the_run_to_resume
+from nelbo.app.stored_config import CONFIG_DIR
 from nelbo.app.sweep.again import with_the_sweep_to_resume
 from nelbo.app.sweep.attempt import attempt, is_sweep
 from nelbo.app.used_folder import ClaimError, claimed_folders, write_hydra_files
 
-CONFIG_DIR = Path(__file__).parents[3] / "conf"
 TRACEBACK = "HYDRA_FULL_ERROR"
 _SHOWS_WHERE = f" ({TRACEBACK}=1 shows where)"
 # What a person types, and what it is in the configuration: in evaluate.yaml an experiment is only a name, in

@@ -86,6 +86,7 @@ class TrainOptions(TypedDict):
     checkpoint_every: PositiveInt
     resume: NotRequired[str | None]
     allow_changed_data: NotRequired[bool]
+    trust: NotRequired[str | list[str] | None]
     run_dir: str
 
 
@@ -99,6 +100,7 @@ class ModelOptions(TypedDict):
     trained_with: list[str]
     weights: Literal["ema", "raw"]
     root: Folder | None
+    trust: str | list[str] | None
     device: Literal["auto", "cpu", "cuda"]
     devices: PositiveInt
     seed: Seed

@@ -1,8 +1,7 @@
 """Going on with a run that was interrupted: ``python train.py resume=outputs/2026-01-31/12-00-00``.
 
-Before Hydra sees it, the command line becomes that of the run, with ``resume=`` and the new options after it,
-so that Hydra checks these against the right choices. The configuration is then the one that the run saved,
-with the new options in it.
+The configuration is the one that the run saved, as plain values, with the options of this command in it.
+Hydra composes the choices of the run for one purpose: to check the options of this command against them.
 """
 
 import os
@@ -10,6 +9,7 @@ import re
 import subprocess
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,9 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from nelbo.app.launcher import STARTED_BY
 from nelbo.app.quoting import as_typed, quoted, split_command_line, value_of
+from nelbo.app.stored_config import CONFIG_DIR, linked_value, links, read_yaml, to_plain, validate_stored
 from nelbo.atomic_file import UNFINISHED, DamagedFileError, read_json, replacing
 
 if TYPE_CHECKING:
@@ -28,24 +30,25 @@ CHECKPOINTS = ("checkpoints/last.ckpt", "checkpoints/previous.ckpt")  # newest f
 AUTO = "auto"
 # what may change when a run goes on
 ALLOWED = re.compile(
-    r"(trainer|logger|hydra)\..+|logger|checkpoint_every|allow_changed_data|data\.(num_workers|root)"
+    r"(trainer|logger|hydra)\..+|logger|checkpoint_every|allow_changed_data|trust|data\.(num_workers|root)"
 )
 
 
 def with_the_run_to_resume(arguments: list[str]) -> list[str]:
-    """The command line that Hydra is to see; as it is where nothing is resumed.
+    """The command line that Hydra composes; unchanged where no run is resumed.
 
-    ``resume=auto hydra.run.dir=FOLDER`` goes on with what is in the folder, or begins there: a job that may
-    be requeued is started by the same line every time.
+    ``resume=auto hydra.run.dir=FOLDER`` resumes the run in the folder, or starts one there: a job that may be
+    requeued is started by the same line every time. The choices of the run come first, so that Hydra checks
+    the new options against them. The new options are those after ``resume=``.
 
     Raises:
         ValueError: for a folder without a run, or options that would change what is trained.
     """
     word = value_of(arguments, "resume")
-    if word is None:
+    if word is None or STARTED_BY in os.environ:  # another process of a job has the command line already
         return arguments
     if not word:
-        raise ValueError("resume= names no run: resume=FOLDER goes on with one, without it a new one begins")
+        raise ValueError("resume= names no run: resume=FOLDER resumes one, without it a new one starts")
     if word == AUTO:
         folder = value_of(arguments, "hydra.run.dir")
         if folder is None:
@@ -54,55 +57,74 @@ def with_the_run_to_resume(arguments: list[str]) -> list[str]:
             return arguments
         word = folder
     run_dir = Path(word)
-    saved_config(run_dir)
+    if not (run_dir / CONFIG).is_file():
+        raise ValueError(f"resume={run_dir}: there is no run in it ({CONFIG} is missing)")
     started_with = _options(run_dir)
     flags, options = split_command_line(arguments)
-    ours = ("resume", "hydra.run.dir", "hydra.output_subdir")
-    added = [option for option in options if option not in started_with and _name(option) not in ours]
-    for option in added:
-        _refuse_a_change(option)
+    new = [
+        option
+        for option in options
+        if _name(option) not in ("resume", "hydra.run.dir", "hydra.output_subdir")
+    ]
+    for option in new:
+        if option not in started_with:
+            _refuse_a_change(option)
+    allowed = [option for option in new if ALLOWED.fullmatch(_name(option))]
     folder = quoted(str(run_dir.resolve()))
     where = [f"resume={folder}", f"hydra.run.dir={folder}", "hydra.output_subdir=null"]
-    return [*flags, *started_with, *added, *where]
+    return [*flags, *filter(_is_choice, started_with), *where, *allowed]
 
 
-def saved_config(run_dir: Path) -> DictConfig:
-    """What a run was started with, interpolations unresolved.
+def saved_config(run_dir: Path, trust: str | Sequence[str] | None = None) -> DictConfig:
+    """What a run was trained with, validated.
+
+    Args:
+        run_dir: the run's folder.
+        trust: components that the user trusts besides the known ones.
 
     Raises:
-        ValueError: where there is no run of ``train.py``.
+        ValueError: where there is no run of ``train.py``, or its configuration is refused.
     """
     path = run_dir / CONFIG
-    if not path.is_file():
-        raise ValueError(f"resume={run_dir}: there is no run in it ({CONFIG} is missing)")
-    try:
-        config = OmegaConf.load(path)
-    except yaml.YAMLError as error:
-        raise ValueError(f"resume={run_dir}: its {CONFIG} is damaged") from error
-    if not isinstance(config, DictConfig) or "trainer" not in config:
+    content = read_yaml(path)
+    if not isinstance(content, dict) or not isinstance(content.get("trainer"), dict):
         raise ValueError(f"resume={run_dir}: this is not a run of train.py, or its {CONFIG} is damaged")
-    return config
+    return OmegaConf.create(validate_stored(content, path, trust))
 
 
 def continued_config(config: DictConfig, run_dir: Path) -> DictConfig:
-    """What the run was started with, and the options that were given now.
+    """What the run was trained with, and the options of this command.
 
     Args:
         config: what Hydra composed from the command line that :func:`with_the_run_to_resume` made.
         run_dir: the run's folder.
 
     Raises:
-        ValueError: where there is no run.
+        ValueError: where there is no run, or its configuration is refused.
     """
-    saved = saved_config(run_dir)
-    started_with = _options(run_dir)
-    for option in HydraConfig.get().overrides.task:
-        key = _name(option)
-        if option in started_with or key == "resume":
-            continue
-        node = config.logger if key == "logger" else OmegaConf.select(config, key)
-        OmegaConf.update(saved, key, node, merge=False, force_add=True)
+    saved = saved_config(run_dir, config.trust)
+    follows = links(to_plain(saved))
+    composed = OmegaConf.create(to_plain(config))
+    names = [_name(option) for option in HydraConfig.get().overrides.task]
+    for name in names[names.index("resume") + 1 :]:
+        if name == "trust":
+            continue  # of this command alone
+        OmegaConf.update(saved, name, OmegaConf.select(composed, name), merge=False, force_add=True)
+    saved.run_dir = str(run_dir)
+    for name, text in follows:
+        OmegaConf.update(saved, name, linked_value(text, to_plain(saved)), merge=False)
     return saved
+
+
+def save_config(config: DictConfig, run_dir: Path) -> None:
+    """Write what a run is trained with as plain values: a later command reads them without interpolation.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    (run_dir / CONFIG).parent.mkdir(parents=True, exist_ok=True)
+    with replacing(run_dir / CONFIG) as unfinished:
+        unfinished.write_text(yaml.safe_dump(to_plain(config), sort_keys=False), encoding="utf-8")
 
 
 def newest_checkpoint(run_dir: Path) -> Path | None:
@@ -228,8 +250,7 @@ def prepare(config: DictConfig, run_dir: Path, checkpoint: Path | None) -> None:
     last, previous = (run_dir / name for name in CHECKPOINTS)
     if checkpoint == previous and last.exists():
         last.replace(last.with_suffix(".damaged"))  # else it would take the place of the whole one
-    with replacing(run_dir / CONFIG) as unfinished:
-        OmegaConf.save(config, unfinished)
+    save_config(config, run_dir)
     if "tensorboard" in (config.logger or {}):  # which hides what it has from here on
         OmegaConf.update(config, "logger.tensorboard.purge_step", step, force_add=True)
 
@@ -311,8 +332,16 @@ def finished_step(run_dir: Path) -> int | None:
 
 
 def _options(run_dir: Path) -> list[str]:
+    """The options that a run was started with. They are compared, and never replayed except for choices."""
     path = run_dir / OPTIONS
-    return list(yaml.safe_load(path.read_text()) or []) if path.is_file() else []
+    content = read_yaml(path) if path.is_file() else []
+    return [str(option) for option in content] if isinstance(content, list) else []
+
+
+def _is_choice(option: str) -> bool:
+    """Whether an option chooses one of our own yaml files: ``model=mlp``."""
+    found = re.fullmatch(r"([\w/]+)(?:@\w+)?=([\w.-]+)", option)
+    return found is not None and (CONFIG_DIR / found[1] / f"{found[2]}.yaml").is_file()
 
 
 def _name(argument: str) -> str:
@@ -329,5 +358,5 @@ def _refuse_a_change(option: str) -> None:
     if not ALLOWED.fullmatch(name):
         raise ValueError(
             f"{option}: a run that goes on is trained as it was begun; with resume= there may be trainer.…=, "
-            "logger=, checkpoint_every=, data.num_workers=, data.root= and allow_changed_data="
+            "logger=, checkpoint_every=, data.num_workers=, data.root=, allow_changed_data= and trust="
         )

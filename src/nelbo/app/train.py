@@ -38,6 +38,7 @@ def train(config: DictConfig) -> float | None:
     from nelbo.app import build, resume
     from nelbo.app.launcher import launcher
     from nelbo.app.meeting import refuse_other_processes
+    from nelbo.app.options import check_options
     from nelbo.app.quiet import quieten_libraries
     from nelbo.app.used_folder import refuse_used_folder
     from nelbo.dashboard.report import FILE_NAME as REPORT
@@ -52,6 +53,7 @@ def train(config: DictConfig) -> float | None:
     if resumes:
         if config.resume != resume.AUTO:
             config = resume.continued_config(config, run_dir)
+            check_options(config, "train")
         if resume.has_nothing_to_do(config, run_dir):
             if not (run_dir / REPORT).exists():  # the last thing that a run does
                 report_finished_run(run_dir)
@@ -62,8 +64,11 @@ def train(config: DictConfig) -> float | None:
         checkpoint = resume.newest_checkpoint(run_dir)
     else:
         refuse_used_folder(run_dir, "train")
-    # holds for this command alone, so it is not stored
+    # of this command alone, so not stored
     allow_changed_data, config.allow_changed_data = config.get("allow_changed_data", False), False
+    config.trust = None
+    if config.data.get("root") is not None:  # a relative one would depend on the folder of a later command
+        config.data.root = str(Path(config.data.root).expanduser().absolute())
     seed_everything(config.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")  # TF32 in the network; the bound is not made of matmuls
 
@@ -81,6 +86,8 @@ def train(config: DictConfig) -> float | None:
         resume.check_data(run_dir, checkpoint, data.record(), module.conditional, allow_changed_data)
         resume.check_learning_rate(config, checkpoint)
         resume.prepare(config, run_dir, checkpoint)
+    else:
+        resume.save_config(config, run_dir)
     loggers = build.build_loggers(config, run_dir)
     try:  # from here on a W&B run is open, and must be ended whatever happens
         trainer = build.build_trainer(config, callbacks, loggers)

@@ -9,7 +9,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig, OmegaConf
 
 from nelbo.app.build import build_module
-from nelbo.app.command import CONFIG_DIR
+from nelbo.app.options import check_component
+from nelbo.app.stored_config import CONFIG_DIR, MODEL, validate_stored
 from nelbo.data import DataModule, DataRecord, DataSpec
 from nelbo.data.record import format_names
 from nelbo.interop.formats import CheckpointFormat, Weights
@@ -147,7 +148,10 @@ def training_config(config: DictConfig, weights: Weights, path: Path) -> DictCon
             raise ValueError(
                 f"experiment={config.trained_as}, but {path} says itself how it was trained: leave it out"
             )
-        return OmegaConf.create(weights.config)
+        stored = validate_stored(weights.config, path, config.trust, model_only=True)
+        for part in MODEL & stored.keys():
+            check_component(part, stored[part])
+        return OmegaConf.create(stored)
     if config.trained_as is None:
         raise ValueError(f"{path} does not say how it was trained: name it, such as experiment=ddpm_cifar10")
     trained = hydra.compose("train", overrides=[f"experiment={config.trained_as}", *config.trained_with])

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from nelbo.app.folder_lock import check_not_in_use, locked
 from nelbo.app.launcher import is_first_process
 from nelbo.app.quoting import as_typed
+from nelbo.app.stored_config import to_plain
 from nelbo.atomic_file import replacing
 
 # what a command must not find where it writes; samples are added to samples
@@ -79,7 +80,7 @@ def write_hydra_files(config: DictConfig) -> None:
     folder = Path(hydra.runtime.output_dir) / ".hydra"
     folder.mkdir(exist_ok=True)
     for name, content in (
-        ("config", config),
+        ("config", to_plain(config)),
         ("hydra", OmegaConf.create({"hydra": OmegaConf.to_container(hydra)})),
         ("overrides", hydra.overrides.task),
     ):

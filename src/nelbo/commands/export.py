@@ -2,14 +2,14 @@
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nelbo.app.trained import TrainedModel
 
 PIPELINE_STEPS = 1000  # that DDPMPipeline takes unless it is told
 # and not of the model: a configuration that travels leaves them
-OF_THE_RUN = ("logger", "callbacks", "trainer", "sampler", "spacing", "features")
+OF_THE_RUN = ("logger", "callbacks", "trainer", "sampler", "spacing", "features", "run_dir")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -76,8 +76,15 @@ def write(model: "TrainedModel", folder: Path) -> None:
         model.module.bound.chain.schedule,
         (spec.shape[1], spec.shape[2]),
         clip=None if spec.range is None else spec.range[1],
-        config={k: v for k, v in (model.weights.config or {}).items() if k not in OF_THE_RUN},
+        config=portable(model.weights.config or {}),
         weights=model.weights.kind,
         step=model.weights.step,
-        data=None if model.data is None else model.data.to_dict(),
+        data=None if model.data is None else model.data.to_dict() | {"root": None},
     )
+
+
+def portable(config: dict[str, Any]) -> dict[str, Any]:
+    """The parts of a configuration that belong to the model, without folders of this machine."""
+    kept = {name: node for name, node in config.items() if name not in OF_THE_RUN}
+    data = {name: value for name, value in kept.get("data", {}).items() if name != "root"}
+    return kept | {"data": data}

@@ -1,26 +1,33 @@
-"""``resume=FOLDER`` for the folder of a sweep: the command line that goes on with it."""
+"""``resume=FOLDER`` for the folder of a sweep: the command line that continues it."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from nelbo.app.quoting import quoted, split_command_line
+from nelbo.app.stored_config import read_yaml
 from nelbo.app.sweep.folder import FILE_NAME
 
 WORD = "resume="
 NOT_REPEATED = ("hydra.sweep.dir=", "hydra.mode=")
+# Options of Hydra that a sweep's file may repeat. Others can start programs, such as hydra.job.env_set.
+REPEATED = re.compile(r"hydra/(launcher|sweeper)|hydra\.(sweep\.subdir|launcher\.n_jobs|sweeper\..+)")
+# An interpolation, a special key such as _target_ (also inside of a value), or a yaml file outside of conf/
+SPECIAL = re.compile(r"\$\{|(^|\W)_[a-z]+_\W|\.\./")
 
 
 def with_the_sweep_to_resume(arguments: Sequence[str], command: str) -> list[str]:
-    """The same command line, with the sweep that it goes on with written out, if there is one.
+    """The same command line, with the options of the sweep that it continues, if there is one.
+
+    The file of a sweep is data: an option in it that could interpolate or name a class is refused.
 
     Args:
         arguments: a command line.
         command: ``train``, ``evaluate`` or ``sample``.
 
     Raises:
-        ValueError: for a sweep of another command, or options that would make other jobs of it.
+        ValueError: for a sweep of another command, options that would make other jobs of it, or a file with
+            options that are refused.
     """
     named = [argument for argument in arguments if argument.startswith(WORD)]
     folder = Path(named[-1].removeprefix(WORD)) if named else None
@@ -31,19 +38,39 @@ def with_the_sweep_to_resume(arguments: Sequence[str], command: str) -> list[str
     rest = [option for option in options if option not in named]
     other = [option for option in rest if not option.lstrip("+~").startswith(("hydra.", "hydra/"))]
     if other:
-        raise ValueError(f"{other[0]}: a sweep goes on as it was begun; only hydra options can be changed")
-    hydra = OmegaConf.load(folder / FILE_NAME).hydra
-    if hydra.job.config_name != command:
-        raise ValueError(f"{folder} is a sweep of {hydra.job.config_name}.py: resume it there")
+        raise ValueError(
+            f"{other[0]}: a sweep is resumed as it was started; only hydra options can be changed"
+        )
+    kept_command, task, hydra = _read(folder / FILE_NAME)
+    if kept_command != command:
+        raise ValueError(f"{folder} is a sweep of {kept_command}.py: resume it there")
+    given = {_name(argument) for argument in rest}
     replaced = NOT_REPEATED
-    if any(option.startswith("hydra/launcher=") for option in rest):
+    if "hydra/launcher" in given:
         replaced += ("hydra/launcher=", "hydra.launcher.", "+hydra.launcher.", "++hydra.launcher.")
-    before = [override for override in hydra.overrides.hydra if not override.startswith(replaced)]
-    return [
-        "--multirun",
-        *flags,
-        *hydra.overrides.task,
-        *before,
-        f"hydra.sweep.dir={quoted(str(folder))}",
-        *rest,
-    ]
+    before = [option for option in hydra if not option.startswith(replaced) and _name(option) not in given]
+    for option in (*task, *before):
+        is_unsafe = SPECIAL.search(option) or (option in before and not REPEATED.fullmatch(_name(option)))
+        if is_unsafe:
+            advice = f"; to use it, add {_name(option)}=... to this command" if option in before else ""
+            raise ValueError(f"{folder / FILE_NAME}: the option {option} is refused{advice}")
+    return ["--multirun", *flags, *task, *before, f"hydra.sweep.dir={quoted(str(folder))}", *rest]
+
+
+def _read(path: Path) -> tuple[str, list[str], list[str]]:
+    """The command of a sweep, its options and those of Hydra.
+
+    Raises:
+        ValueError: for a file that is not of a sweep.
+    """
+    content = read_yaml(path)
+    try:
+        hydra = content["hydra"]
+        task, before = ([str(option) for option in hydra["overrides"][kind]] for kind in ("task", "hydra"))
+        return str(hydra["job"]["config_name"]), task, before
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not the file of a sweep: it lacks {error}") from error
+
+
+def _name(option: str) -> str:
+    return option.partition("=")[0].lstrip("+~")

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nelbo.app.quoting import quoted
 from nelbo.app.resume import is_finished
+from nelbo.app.stored_config import read_yaml
 from nelbo.app.sweep.outcome import FILE_NAME, Outcome, read_outcome
 from nelbo.atomic_file import read_json
 
@@ -78,7 +79,8 @@ class Job:
         """
         if not self.is_begun:
             return
-        found = _without_names([str(override) for override in OmegaConf.load(self.folder / OVERRIDES)])
+        content = read_yaml(self.folder / OVERRIDES)
+        found = _without_names([str(option) for option in content] if isinstance(content, list) else [])
         if found != _without_names(self.overrides):
             raise ValueError(
                 f"{self.folder} holds a job of other options ({' '.join(found)}): "

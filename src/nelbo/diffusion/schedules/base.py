@@ -17,6 +17,17 @@ from nelbo.diffusion.level import NoiseLevel
 # It is what keeps the cosine schedule at T = 4000 (Improved DDPM) untouched on 8-bit images, where
 # it starts 0.45 nats below half a bin.
 AUTO_TOLERANCE = 0.5
+MAX_STEPS = 100_000  # of a chain; published ones have up to 4000, and tables grow with it
+
+
+def check_num_steps(num_steps: int) -> None:
+    """Check T before tables of that size are made.
+
+    Raises:
+        ValueError: outside 1..100,000.
+    """
+    if not 1 <= num_steps <= MAX_STEPS:
+        raise ValueError(f"schedule.num_steps={num_steps}: expected 1 to {MAX_STEPS} steps")
 
 
 class NoiseSchedule(ABC):
@@ -32,7 +43,8 @@ class NoiseSchedule(ABC):
         half_bin: half the width of one quantisation bin of the data, None for continuous data.
 
     Raises:
-        ValueError: for a number of steps below 1, or ends that the curve does not reach in this order.
+        ValueError: for a number of steps outside 1..100,000, or ends that the curve does not reach in this
+            order.
     """
 
     def __init__(
@@ -42,8 +54,7 @@ class NoiseSchedule(ABC):
         logsnr_min: float | str = "paper",
         half_bin: float | None = None,
     ) -> None:
-        if num_steps < 1:
-            raise ValueError(f"schedule.num_steps={num_steps}: a chain has at least 1 step")
+        check_num_steps(num_steps)
         self.num_steps = num_steps
         self.half_bin = half_bin
         u_clean, u_noisy = self._truncate(

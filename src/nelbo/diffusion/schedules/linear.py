@@ -7,7 +7,7 @@ curve over t/T. Between timesteps log(alpha_bar) is interpolated linearly: a con
 import torch
 from torch import Tensor
 
-from nelbo.diffusion.schedules.base import NoiseSchedule
+from nelbo.diffusion.schedules.base import NoiseSchedule, check_num_steps
 
 
 class LinearSchedule(NoiseSchedule):
@@ -34,7 +34,8 @@ class LinearSchedule(NoiseSchedule):
         logsnr_min: float | str = "paper",
         half_bin: float | None = None,
     ) -> None:
-        rescale = 1000.0 / max(num_steps, 1)
+        check_num_steps(num_steps)
+        rescale = 1000.0 / num_steps
         if not 0.0 < beta_first <= beta_last:
             raise ValueError(
                 f"schedule: beta_first={beta_first} and beta_last={beta_last} must be positive and in order"

@@ -12,7 +12,6 @@ from nelbo.interop.diffusers.folder import Folder, read_folder
 from nelbo.interop.diffusers.hub import fetch, is_name
 from nelbo.interop.diffusers.model import Read, take_apart
 from nelbo.interop.diffusers.schedule import DiffusersSchedule
-from nelbo.interop.diffusers.trust import only_trusted
 from nelbo.interop.diffusers.unet import DiffusersUNet
 from nelbo.interop.formats.base import CheckpointFormat, Weights, component
 
@@ -36,7 +35,6 @@ class DiffusersFormat(CheckpointFormat):
             read = take_apart(content)
             if not isinstance(config, dict | None):
                 raise ValueError("the configuration in nelbo.json is none")
-            config = None if config is None else only_trusted(config)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
         network = read.weights
