@@ -171,7 +171,7 @@ def test_their_network_and_chain_stand_in_for_those_of_an_experiment(theirs, com
         config[name] = node
     module = build_module(OmegaConf.create(OmegaConf.to_container(config)), DIGITS)
     denoiser = module.denoiser
-    denoiser.time_shift = read.time_shift
+    denoiser.time_shift, denoiser.time_scale = read.time_shift, read.time_scale
     denoiser.network.load_state_dict(read.network)
     assert isinstance(denoiser.variance, FixedLarge)
     level = module.bound.chain.level(torch.tensor([1, 100, 300]))
@@ -197,7 +197,7 @@ def test_a_configuration_that_is_none(exported, tmp_path):
 
 def test_a_folder_that_is_none(tmp_path):
     assert "there is no folder" in refusal(tmp_path / "none")
-    assert "has no model_index.json" in refusal(tmp_path)
+    assert "has neither model_index.json nor config.json" in refusal(tmp_path)
 
 
 # ------------------------------------------------------------------ the hub
@@ -234,7 +234,7 @@ def test_a_model_is_fetched_by_name(hub, exported, tmp_path, monkeypatch):
     written = {path.relative_to(exported).as_posix() for path in exported.glob("**/*.*")}
     assert written <= files
     (tmp_path / "someone/model-32").mkdir(parents=True)  # a folder of that name comes first
-    assert "has no model_index.json" in refusal(Path("someone/model-32"))
+    assert "has neither model_index.json nor config.json" in refusal(Path("someone/model-32"))
     assert len(hub.asked) == 1
 
 

@@ -47,6 +47,8 @@ class NoiseSchedule(ABC):
             order.
     """
 
+    zero_terminal_snr = False  # whether logsnr may be -inf at t = T; not for networks that predict the noise
+
     def __init__(
         self,
         num_steps: int = 1000,
@@ -129,8 +131,11 @@ class NoiseSchedule(ABC):
 
     def _decreasing(self, table: Tensor) -> Tensor:
         name = f"{type(self).__name__} with {self.num_steps} steps"
-        if not table.isfinite().all():
-            t = int(table.isfinite().logical_not().int().argmax()) + 1
+        finite = table.isfinite()
+        if self.zero_terminal_snr:
+            finite[-1] = not table[-1].isnan()
+        if not finite.all():
+            t = int(finite.logical_not().int().argmax()) + 1
             raise ValueError(f"{name} is not a chain: its logsnr at t = {t} is {table[t - 1]:g}")
         if not (table.diff() < 0).all():
             t = int((table.diff() >= 0).int().argmax()) + 1

@@ -153,6 +153,8 @@ def steps_by_logsnr(chain: Chain) -> Tensor:
     if chain.num_steps == 1:
         return torch.ones(1, dtype=torch.float64)
     size = -chain.level(torch.arange(1, chain.num_steps + 1)).logsnr.diff()
+    finite = size[size.isfinite()]  # the last is not where T has no signal
+    size = size.nan_to_num(posinf=finite.max().item() if finite.numel() else 1.0)
     size = torch.cat([size[:1], size])  # the first step has no end; it counts as much as the second
     return 0.5 / len(size) + 0.5 * size / size.sum()
 

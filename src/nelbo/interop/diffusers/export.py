@@ -4,6 +4,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from nelbo.diffusion.denoiser import Denoiser
 from nelbo.diffusion.parameterizations import X0, Eps, Parameterization, V
 from nelbo.diffusion.schedules import NoiseSchedule
@@ -14,6 +16,7 @@ from nelbo.interop.diffusers.schedule import describe_schedule
 from nelbo.interop.diffusers.settings import describe_network
 from nelbo.interop.diffusers.time import rotated, time_table
 from nelbo.interop.diffusers.unet import DiffusersUNet
+from nelbo.interop.diffusers.wrapped import WrappedUNet
 from nelbo.models.unet import UNet
 
 PREDICTIONS: dict[type[Parameterization], str] = {Eps: "epsilon", X0: "sample", V: "v_prediction"}
@@ -55,22 +58,7 @@ def to_diffusers(
     if prediction is None or variance is None:
         part = denoiser.variance if variance is None else denoiser.parameterization
         raise ValueError(f"DDPMScheduler of diffusers has no equal of {type(part).__name__}")
-    network = denoiser.network
-    config = describe_network(network, sample_size)
-    whole = network if isinstance(network, DiffusersUNet) else None
-    unet = network if whole is None else whole.unet
-    assert isinstance(unet, UNet), "describe_network has seen to it"
-    weights = to_their_names(unet)
-    scale = denoiser.time_scale * (1.0 if whole is None else whole.time_factor)
-    if math.isclose(scale, 1.0, rel_tol=1e-12):
-        config["time_embedding_type"] = "positional"
-        later = 1.0 + denoiser.time_shift  # than diffusers' time, which begins with 0
-        weights[FIRST_LAYER] = rotated(weights[FIRST_LAYER], later, unet.embedding.max_period)
-    else:
-        config |= {"time_embedding_type": "learned", "num_train_timesteps": schedule.num_steps}
-        weights["time_proj.weight"] = time_table(
-            schedule.num_steps, unet.embedding.dim, denoiser.time_shift, scale, unet.embedding.max_period
-        )
+    config, weights = _describe(denoiser, schedule, sample_size)
     scheduler = describe_schedule(schedule) | {
         "variance_type": variance,
         "prediction_type": prediction,
@@ -85,3 +73,29 @@ def to_diffusers(
         **about,
     }
     write_folder(folder, Folder(config, scheduler, weights, ours))
+
+
+def _describe(
+    denoiser: Denoiser, schedule: NoiseSchedule, sample_size: tuple[int, int]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The configuration and the weights of the network under diffusers' names."""
+    network = denoiser.network
+    if isinstance(network, WrappedUNet):
+        if (denoiser.time_shift, denoiser.time_scale) != (-1.0, 1.0):
+            raise ValueError("a network of diffusers is only written with its own 0-based timesteps")
+        return dict(network.config), network.unet.state_dict()
+    config = describe_network(network, sample_size)
+    unet = network.unet if isinstance(network, DiffusersUNet) else network
+    assert isinstance(unet, UNet), "describe_network has seen to it"
+    weights = to_their_names(unet)
+    scale = denoiser.time_scale
+    if math.isclose(scale, 1.0, rel_tol=1e-12):
+        config["time_embedding_type"] = "positional"
+        later = 1.0 + denoiser.time_shift  # than diffusers' time, which begins with 0
+        weights[FIRST_LAYER] = rotated(weights[FIRST_LAYER], later, unet.embedding.max_period)
+    else:
+        config |= {"time_embedding_type": "learned", "num_train_timesteps": schedule.num_steps}
+        weights["time_proj.weight"] = time_table(
+            schedule.num_steps, unet.embedding.dim, denoiser.time_shift, scale, unet.embedding.max_period
+        )
+    return config, weights

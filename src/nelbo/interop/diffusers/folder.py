@@ -7,13 +7,17 @@
     nelbo.json                                       what diffusers has no place for, and checksums of the
                                                      other files, if we wrote it
 
-Older folders, google/ddpm-cifar10-32 among them, have everything at the top.
+Older folders, google/ddpm-cifar10-32 among them, have everything at the top. Weights may be in shards, which
+``diffusion_pytorch_model.safetensors.index.json`` lists, or of a variant, as in
+``diffusion_pytorch_model.fp16.safetensors``. Folders of diffusers' training script have the averaged network
+in ``unet_ema``, and may lack index and scheduler; so does a network that was saved alone.
 """
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +25,15 @@ from torch import Tensor
 
 from nelbo.atomic_file import CHECKSUM, read_json, sha256_of, to_json
 from nelbo.interop.file import is_state_dict, read_file
+from nelbo.interop.listed import listed
+from nelbo.interop.wrapped import where_weights_are, without_wrappers
 
 INDEX, OURS = "model_index.json", "nelbo.json"
 PARTS = {"unet": "UNet2DModel", "scheduler": "DDPMScheduler"}
 CONFIGS = {"unet": "config.json", "scheduler": "scheduler_config.json"}
 WEIGHTS = "diffusion_pytorch_model"
 PIPELINE = "DDPMPipeline"
+AVERAGED = "unet_ema"
 CHECKSUMS = "files"  # in nelbo.json: SHA-256 of every other file, by its name
 
 
@@ -36,40 +43,77 @@ class Folder:
 
     Attributes:
         unet: the network's options.
-        scheduler: the chain's.
+        scheduler: the chain's; None where there is none.
         weights: of the network, under diffusers' names.
         ours: what is in nelbo.json; empty where there is none.
+        averaged: options and weights of the averaged network, where the folder has both.
     """
 
     unet: dict[str, Any]
-    scheduler: dict[str, Any]
+    scheduler: dict[str, Any] | None
     weights: dict[str, Tensor]
     ours: dict[str, Any]
+    averaged: tuple[dict[str, Any], dict[str, Tensor]] | None = None
+
+    def chosen(self, weights: str) -> "Folder":
+        """The same with the averaged network (``ema``) in place of the other, where there are both."""
+        if weights != "ema" or self.averaged is None:
+            return self
+        unet, averaged = self.averaged
+        return replace(self, unet=unet, weights=averaged, averaged=None)
 
 
 def read_folder(path: Path) -> Folder:
-    """Read a folder of ``DDPMPipeline``.
+    """Read a folder of a pipeline whose network is a ``UNet2DModel``, or of such a network alone.
 
     Raises:
         ValueError: in one line, when it is not there, damaged, or of another pipeline.
     """
     if not path.is_dir():
         raise ValueError(f"there is no folder {path}")
-    if not (path / INDEX).is_file():
-        raise ValueError(f"{path} is not a pipeline of diffusers: it has no {INDEX}")
     ours = _read_json(path / OURS) if (path / OURS).exists() else {}
     _verify(path, ours.pop(CHECKSUMS, {}))
-    index = _read_json(path / INDEX)
-    if index.get("_class_name") != PIPELINE:
-        raise ValueError(f"{path} is a {index.get('_class_name')} of diffusers: only {PIPELINE} is read")
-    for part, name in PARTS.items():
-        given = index.get(part)
-        kind = given[-1] if isinstance(given, list) and given else given
-        if kind != name:
-            raise ValueError(f"{path}: its {part} is a {kind}, and only {name} is read")
     homes = {part: path / part if (path / part).is_dir() else path for part in PARTS}
-    configs = {part: _read_json(homes[part] / CONFIGS[part]) for part in PARTS}
-    return Folder(configs["unet"], configs["scheduler"], _read_weights(homes["unet"]), ours)
+    if (path / INDEX).is_file():
+        _check_index(path, _read_json(path / INDEX))
+    elif not (homes["unet"] / CONFIGS["unet"]).is_file():
+        raise ValueError(f"{path} is not a folder of diffusers: it has neither {INDEX} nor {CONFIGS['unet']}")
+    unet = _read_unet(homes["unet"])
+    place = homes["scheduler"] / CONFIGS["scheduler"]
+    scheduler = _read_json(place) if place.exists() or (path / INDEX).is_file() else None
+    averaged = None
+    if (path / AVERAGED).is_dir():
+        averaged = (_read_unet(path / AVERAGED), _read_weights(path / AVERAGED))
+    return Folder(unet, scheduler, _read_weights(homes["unet"]), ours, averaged)
+
+
+def _check_index(path: Path, index: Mapping[str, Any]) -> None:
+    """Check that a pipeline has one network, of images."""
+    kinds = {}
+    for part, given in index.items():
+        kind = given[-1] if isinstance(given, list) and given else given
+        if not part.startswith("_") and isinstance(given, list) and kind is not None:
+            kinds[part] = kind
+    name = index.get("_class_name")
+    others = [f"{part} ({kind})" for part, kind in kinds.items() if part not in PARTS]
+    if others:
+        raise ValueError(
+            f"{path} is a {name} of diffusers, with {listed(others)}: only pipelines are read whose network "
+            f"works on images and depends on nothing but their class, as in {PIPELINE}"
+        )
+    if kinds.get("unet") != PARTS["unet"]:
+        raise ValueError(
+            f"{path} is a {name} of diffusers, whose unet is a {kinds.get('unet')}: "
+            f"only {PARTS['unet']} is read"
+        )
+
+
+def _read_unet(home: Path) -> dict[str, Any]:
+    config = _read_json(home / CONFIGS["unet"])
+    kind = config.get("_class_name", PARTS["unet"])
+    if kind != PARTS["unet"]:
+        raise ValueError(f"{home / CONFIGS['unet']} is of a {kind}, and only {PARTS['unet']} is read")
+    return config
 
 
 def write_folder(path: Path, folder: Folder) -> None:
@@ -86,7 +130,7 @@ def write_folder(path: Path, folder: Folder) -> None:
         (path / part).mkdir(parents=True)
     weights = {name: tensor.contiguous().cpu() for name, tensor in folder.weights.items()}
     save_file(weights, path / "unet" / f"{WEIGHTS}.safetensors", metadata={"format": "pt"})
-    for part, config in (("unet", folder.unet), ("scheduler", folder.scheduler)):
+    for part, config in (("unet", folder.unet), ("scheduler", folder.scheduler or {})):
         _write(path / part / CONFIGS[part], _as_text({"_class_name": PARTS[part], **config}))
     files = {file.relative_to(path).as_posix(): sha256_of(file) for file in sorted(path.glob("*/*"))}
     index = _as_text({"_class_name": PIPELINE, **{part: ["diffusers", name] for part, name in PARTS.items()}})
@@ -108,21 +152,58 @@ def refuse_used(path: Path) -> None:
 
 
 def _read_weights(home: Path) -> dict[str, Tensor]:
+    path = _weights_file(home)
+    if ".index." not in path.name:
+        return _read_weights_file(path)
+    shards = _read_json(path).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise ValueError(f"{path} lists no weights (weight_map)")
+    weights: dict[str, Tensor] = {}
+    for name in sorted(set(map(str, shards.values()))):
+        if Path(name).name != name or not (home / name).is_file():
+            raise ValueError(f"{path} names the file {name}, which is not in its folder")
+        weights |= _read_weights_file(home / name)
+    missing = shards.keys() - weights.keys()
+    if missing:
+        raise ValueError(f"{path} lists weights that are in none of its files: {listed(missing)}")
+    return weights
+
+
+def _weights_file(home: Path) -> Path:
+    """The file of the weights, or the index of its shards; the plain one before a variant."""
+    for suffix in ("safetensors", "bin"):
+        for name in (f"{WEIGHTS}.{suffix}", f"{WEIGHTS}.{suffix}.index.json"):
+            if (home / name).is_file():
+                return home / name
+    for suffix in ("safetensors", "bin"):
+        variants = [
+            path
+            for path in sorted(home.glob(f"{WEIGHTS}.*"))
+            if re.fullmatch(rf"{WEIGHTS}\.(\w+\.{suffix}|{suffix}\.index\.\w+\.json)", path.name)
+        ]
+        if len(variants) > 1:
+            names = listed(path.name for path in variants)
+            raise ValueError(
+                f"{home} has the weights in {len(variants)} variants, {names}: leave one of them"
+            )
+        if variants:
+            return variants[0]
+    raise ValueError(f"{home} has neither {WEIGHTS}.safetensors nor {WEIGHTS}.bin")
+
+
+def _read_weights_file(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = home / f"{WEIGHTS}.safetensors"
-    if path.is_file():
+    if path.suffix == ".safetensors":
         try:
             return load_file(path)
         except SafetensorError as error:
             raise ValueError(f"{path} cannot be read: is it whole?") from error
-    older = path.with_suffix(".bin")
-    if not older.is_file():
-        raise ValueError(f"{home} has neither {path.name} nor {older.name}")
-    content = read_file(older)
+    content = without_wrappers(read_file(path))
     if not is_state_dict(content):
-        raise ValueError(f"{older} holds no weights of a network")
+        inside = where_weights_are(content, "conv_in.weight")
+        raise ValueError(f"{path} holds no weights of a network" + (f": {inside}" if inside else ""))
     return content
 
 

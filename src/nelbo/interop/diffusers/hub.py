@@ -6,7 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
-from nelbo.interop.diffusers.folder import CONFIGS, INDEX, OURS, WEIGHTS
+from nelbo.interop.diffusers.folder import AVERAGED, CONFIGS, INDEX, OURS, WEIGHTS
 
 NAME = r"[\w.-]+/[\w.-]+"
 SUFFIXES = (".safetensors", ".bin")
@@ -24,8 +24,9 @@ def fetch(name: str) -> Path:
     Raises:
         ValueError: in one line, when there is no such model, no network or no client.
     """
-    files = [*CONFIGS.values(), *(f"{WEIGHTS}{suffix}" for suffix in SUFFIXES)]
-    wanted = [INDEX, OURS, *files, *(f"{part}/{file}" for part in CONFIGS for file in files)]
+    suffixes = (*SUFFIXES, ".*", "-*")  # the last for variants and for shards
+    files = [*CONFIGS.values(), *(f"{WEIGHTS}{suffix}" for suffix in suffixes)]
+    wanted = [INDEX, OURS, *files, *(f"{part}/{file}" for part in (*CONFIGS, AVERAGED) for file in files)]
     return Path(_ask(name, "fetched", lambda hub: hub.snapshot_download(name, allow_patterns=wanted)))
 
 

@@ -71,9 +71,29 @@ def to_our_names(state_dict: Mapping[str, Tensor], network: UNet) -> dict[str, T
     Raises:
         ValueError: naming what is missing, left over, or of another shape.
     """
-    theirs = {_new_name(name): tensor.float() for name, tensor in state_dict.items()}
-    expected = {name: list(tensor.shape) for name, tensor in _their_shapes(network).items()}
-    given = {name: list(tensor.shape) for name, tensor in theirs.items()}
+    theirs = {current_name(name): tensor.float() for name, tensor in state_dict.items()}
+    check_names_and_shapes(theirs, _their_shapes(network))
+    ours = {}
+    for name, tensor in network.state_dict().items():
+        new_name = their_name(name)
+        module = _attention(network, name)
+        if module is not None and ".qkv." in name:
+            parts = [theirs[new_name.replace(".qkv.", f".{own}.")] for own in QKV]
+            rows = [part.unflatten(0, (module.num_heads, -1)) for part in parts]
+            ours[name] = torch.stack(rows, dim=1).flatten(0, 2).reshape(tensor.shape)
+        else:
+            ours[name] = theirs[new_name].reshape(tensor.shape)
+    return ours
+
+
+def check_names_and_shapes(weights: Mapping[str, Tensor], network: Mapping[str, Tensor]) -> None:
+    """Compare weights with those of a network.
+
+    Raises:
+        ValueError: naming what is missing, left over, or of another shape.
+    """
+    expected = {name: list(tensor.shape) for name, tensor in network.items()}
+    given = {name: list(tensor.shape) for name, tensor in weights.items()}
     problems = {
         "missing": expected.keys() - given.keys(),
         "left over": given.keys() - expected.keys(),
@@ -86,17 +106,6 @@ def to_our_names(state_dict: Mapping[str, Tensor], network: UNet) -> dict[str, T
     found = "; ".join(f"{what}: {listed(names, 3)}" for what, names in problems.items() if names)
     if found:
         raise ValueError(f"the weights do not fit unet/config.json: {found}")
-    ours = {}
-    for name, tensor in network.state_dict().items():
-        new_name = their_name(name)
-        module = _attention(network, name)
-        if module is not None and ".qkv." in name:
-            parts = [theirs[new_name.replace(".qkv.", f".{own}.")] for own in QKV]
-            rows = [part.unflatten(0, (module.num_heads, -1)) for part in parts]
-            ours[name] = torch.stack(rows, dim=1).flatten(0, 2).reshape(tensor.shape)
-        else:
-            ours[name] = theirs[new_name].reshape(tensor.shape)
-    return ours
 
 
 def _their_shapes(network: UNet) -> dict[str, Tensor]:
@@ -111,7 +120,7 @@ def _attention(network: UNet, name: str) -> SelfAttention | None:
     return module if isinstance(module, SelfAttention) else None
 
 
-def _new_name(name: str) -> str:
+def current_name(name: str) -> str:
     """A weight's name as diffusers has it now."""
     found = re.fullmatch(r"(.*\.attentions\.\d+)\.(\w+)\.(weight|bias)", name)
     return f"{found[1]}.{OLD.get(found[2], found[2])}.{found[3]}" if found else name

@@ -17,6 +17,7 @@ DEFAULTS = {
     "beta_end": 0.02,
     "beta_schedule": "linear",
     "trained_betas": None,
+    "rescale_betas_zero_snr": False,
 }
 MAX_BETA = 0.999  # of squaredcos_cap_v2
 
@@ -32,6 +33,7 @@ class DiffusersSchedule(NoiseSchedule):
         beta_start: beta_1; without effect on ``squaredcos_cap_v2``.
         beta_end: beta_T; without effect on ``squaredcos_cap_v2``.
         trained_betas: (T,), in place of all of these.
+        rescale_betas_zero_snr: leave no signal at T, where logsnr is then -inf (Lin et al. 2024).
         half_bin: see :class:`NoiseSchedule`.
 
     Raises:
@@ -45,15 +47,21 @@ class DiffusersSchedule(NoiseSchedule):
         beta_start: float = 1e-4,
         beta_end: float = 0.02,
         trained_betas: Sequence[float] | None = None,
+        rescale_betas_zero_snr: bool = False,
         half_bin: float | None = None,
     ) -> None:
         if trained_betas is not None:
             betas = torch.tensor(list(trained_betas), dtype=torch.float64)
         else:
             betas = made_betas(beta_schedule, num_train_timesteps, beta_start, beta_end)
-        if betas.numel() == 0 or not bool(((betas > 0.0) & (betas < 1.0)).all()):
+        inside = (betas > 0.0) & (betas < 1.0)
+        inside[-1:] |= betas[-1:] == 1.0  # no signal at T
+        if betas.numel() < 2 or not bool(inside.all()):
             raise ValueError("scheduler_config.json: its betas are not all inside (0, 1)")
         log_alpha_bar = torch.log1p(-betas).cumsum(0)
+        if rescale_betas_zero_snr:
+            log_alpha_bar = rescaled(log_alpha_bar)
+        self.zero_terminal_snr = bool(log_alpha_bar[-1].isneginf())
         self._logsnr = log_alpha_bar - torch.log(-torch.expm1(log_alpha_bar))  # of t = 1..T
         super().__init__(betas.numel(), logsnr_max="paper", half_bin=half_bin)
 
@@ -62,7 +70,10 @@ class DiffusersSchedule(NoiseSchedule):
         position = (u * self.num_steps - 1.0).clamp(min=0.0)
         after = position.ceil().clamp(max=self.num_steps - 1).long()
         before = (after - 1).clamp(min=0)
-        return torch.lerp(self._logsnr[before], self._logsnr[after], position - before)
+        weight = position - before
+        between = torch.lerp(self._logsnr[before], self._logsnr[after], weight)
+        # towards -inf there is nothing in between
+        return torch.where(self._logsnr[after].isneginf() & (weight > 0), -torch.inf, between)
 
 
 def made_betas(beta_schedule: str, num_steps: int, start: float, end: float) -> Tensor:
@@ -82,6 +93,15 @@ def made_betas(beta_schedule: str, num_steps: int, start: float, end: float) -> 
         alpha_bar = torch.cos((u + 0.008) / 1.008 * (math.pi / 2)) ** 2
         return (1.0 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=MAX_BETA)
     raise ValueError(f"scheduler_config.json: beta_schedule={beta_schedule} is not supported")
+
+
+def rescaled(log_alpha_bar: Tensor) -> Tensor:
+    """log(alpha_bar) of t = 1..T with sqrt(alpha_bar) shifted and scaled to be 0 at T and as it was at 1.
+
+    Lin et al. 2024, algorithm 1.
+    """
+    signal = (0.5 * log_alpha_bar).exp()
+    return 2.0 * ((signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])).log()
 
 
 def betas_of(schedule: NoiseSchedule) -> Tensor:

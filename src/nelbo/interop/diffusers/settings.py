@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from nelbo.interop.diffusers.unet import DiffusersUNet
+from nelbo.interop.diffusers.unet import DiffusersUNet, UnsupportedError
 from nelbo.models.attention import SelfAttention
 from nelbo.models.blocks import ResidualBlock
 from nelbo.models.unet import UNet
@@ -82,31 +82,28 @@ def read_settings(config: Mapping[str, Any]) -> UNetSettings:
     """The network of a ``unet/config.json``.
 
     Raises:
-        ValueError: for one that ours cannot be, in one line.
+        UnsupportedError: for one that ours cannot be, in one line.
     """
-    given = {name: value for name, value in config.items() if not name.startswith("_")}
-    unknown = given.keys() - DEFAULTS.keys() - FIXED.keys()
-    if unknown:
-        raise ValueError(f"unet/config.json: the option {min(unknown)} is not known")
+    given = known_options(config)
     options = DEFAULTS | {name: allowed[0] for name, allowed in FIXED.items()} | given
     for name, allowed in (FIXED | CHOICES).items():
         if options[name] not in allowed:
             words = " or ".join(map(str, allowed))
-            raise ValueError(f"unet/config.json: {name}={options[name]} is not supported, only {words}")
+            raise UnsupportedError(f"unet/config.json: {name}={options[name]} is not supported, only {words}")
     widths, types = list(options["block_out_channels"]), list(options["down_block_types"])
     channels, groups = widths[0], options["norm_num_groups"]
     has_attention = [kind == ATTENTION[0] for kind in types]
     mirrored = [(ATTENTION if attends else PLAIN)[1] for attends in reversed(has_attention)]
     if not set(types) <= {PLAIN[0], ATTENTION[0]} or list(options["up_block_types"]) != mirrored:
-        raise ValueError(
+        raise UnsupportedError(
             "unet/config.json: only DownBlock2D and AttnDownBlock2D are supported, and the same on the way up"
         )
     if len(types) != len(widths) or any(width % channels for width in widths):
-        raise ValueError(
+        raise UnsupportedError(
             f"unet/config.json: block_out_channels={widths}: expected one per block, multiples of the first"
         )
     if options["time_embedding_dim"] not in (None, 4 * channels):
-        raise ValueError(
+        raise UnsupportedError(
             f"unet/config.json: time_embedding_dim={options['time_embedding_dim']} is not supported, only "
             f"{4 * channels}"
         )
@@ -114,11 +111,10 @@ def read_settings(config: Mapping[str, Any]) -> UNetSettings:
     if of_middle is None and options["resnet_time_scale_shift"] == "default":
         of_middle = groups  # with scale and shift, the middle attention then has no norm
     if of_middle != groups:
-        raise ValueError(
+        raise UnsupportedError(
             f"unet/config.json: attn_norm_num_groups={of_middle} is not supported, only {groups}"
         )
-    height, width = _sample_size(options["sample_size"])
-    sides = [min(height, width) >> level for level in range(len(widths))]
+    height, width = sample_size(options["sample_size"], len(widths))
     return UNetSettings(
         shape=(options["in_channels"], height, width),
         out_channels=options["out_channels"],
@@ -127,7 +123,7 @@ def read_settings(config: Mapping[str, Any]) -> UNetSettings:
             "channels": channels,
             "channel_mult": [width // channels for width in widths],
             "num_res_blocks": options["layers_per_block"],
-            "attention_resolutions": [side for side, has in zip(sides, has_attention, strict=True) if has],
+            "attention_levels": [level for level, has in enumerate(has_attention) if has],
             "dropout": options["dropout"],
             "use_scale_shift_norm": options["resnet_time_scale_shift"] == "scale_shift",
             "attention_head_dim": options["attention_head_dim"],
@@ -220,8 +216,18 @@ def _head_dim(unet: UNet) -> int | None:
     return sizes.pop()
 
 
-def _sample_size(size: Any) -> tuple[int, int]:
-    sides = [size, size] if isinstance(size, int) else list(size or ())
+def known_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of ``UNet2DModel`` in a configuration; diffusers ignores the others too."""
+    return {name: value for name, value in config.items() if name in DEFAULTS or name in FIXED}
+
+
+def sample_size(size: Any, num_levels: int) -> tuple[int, int]:
+    """Height and width; where the configuration does not say, any size that can be halved often enough.
+
+    Raises:
+        ValueError: for something else than one or two sides.
+    """
+    sides = [size, size] if isinstance(size, int) else list(size or [4 << num_levels] * 2)
     if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
         raise ValueError(f"unet/config.json: sample_size={size}: expected the side of the images, or two")
     return sides[0], sides[1]

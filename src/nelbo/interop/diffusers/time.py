@@ -12,6 +12,7 @@ learned``), which is exact for whatever it holds; fractional timesteps then have
 import torch
 from torch import Tensor
 
+from nelbo.interop.diffusers.unet import UnsupportedError
 from nelbo.models.embedding import MAX_PERIOD, sinusoidal_embedding, sinusoidal_frequencies
 
 
@@ -49,7 +50,7 @@ def shift_of_table(table: Tensor) -> float:
     """The shift of a table that :func:`time_table` made with the scale 1000 / T.
 
     Raises:
-        ValueError: for another table.
+        UnsupportedError: for another table.
     """
     num_steps, dim = table.shape
     for shift in (0.0, -1.0):
@@ -57,7 +58,9 @@ def shift_of_table(table: Tensor) -> float:
         # sines of 1000 in float32 differ by some 1e-5 from one machine to another
         if torch.allclose(table.float(), expected, rtol=0.0, atol=2e-4):
             return shift
-    raise ValueError("its table of timesteps (time_embedding_type=learned) was trained, and is not supported")
+    raise UnsupportedError(
+        "its table of timesteps (time_embedding_type=learned) was trained, which is not supported"
+    )
 
 
 def cosines_first(weight: Tensor) -> Tensor:

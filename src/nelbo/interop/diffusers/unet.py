@@ -16,6 +16,10 @@ from nelbo.models.embedding import MAX_PERIOD
 from nelbo.models.unet import UNet
 
 
+class UnsupportedError(ValueError):
+    """A network that ours cannot be."""
+
+
 class DiffusersUNet(nn.Module):
     """A ``UNet2DModel`` of diffusers.
 
@@ -29,7 +33,7 @@ class DiffusersUNet(nn.Module):
         channels: width at the full resolution.
         channel_mult: width of every level.
         num_res_blocks: per level on the way down.
-        attention_resolutions: sides of the feature maps with attention.
+        attention_levels: levels with attention; 0 is the full resolution.
         dropout: in the residual blocks.
         use_scale_shift_norm: how the blocks are told the time.
         attention_head_dim: channels of every head; None for one head.
@@ -37,10 +41,10 @@ class DiffusersUNet(nn.Module):
         norm_eps: of every norm.
         downsample_padding: 1 pads all sides before halving; 0 pads the right and the bottom alone.
         freq_shift: the frequencies are spread over half the width less this.
-        time_factor: the network multiplies by it what it is told, for one that counts timesteps (T / 1000).
 
     Raises:
-        ValueError: when the heads or the groups do not divide the channels, and as ``UNet``.
+        UnsupportedError: when the heads or the groups do not divide the channels.
+        ValueError: as ``UNet``.
     """
 
     def __init__(
@@ -52,7 +56,7 @@ class DiffusersUNet(nn.Module):
         channels: int,
         channel_mult: Sequence[int],
         num_res_blocks: int,
-        attention_resolutions: Sequence[int],
+        attention_levels: Sequence[int],
         dropout: float,
         use_scale_shift_norm: bool,
         attention_head_dim: int | None,
@@ -60,7 +64,6 @@ class DiffusersUNet(nn.Module):
         norm_eps: float,
         downsample_padding: int,
         freq_shift: int,
-        time_factor: float = 1.0,
     ) -> None:
         super().__init__()
         self.unet = UNet(
@@ -70,14 +73,13 @@ class DiffusersUNet(nn.Module):
             channels=channels,
             channel_mult=channel_mult,
             num_res_blocks=num_res_blocks,
-            attention_resolutions=attention_resolutions,
+            attention_resolutions=[min(shape[1:]) >> level for level in attention_levels],
             num_heads=1,
             dropout=dropout,
             use_scale_shift_norm=use_scale_shift_norm,
         )
         self.downsample_padding = downsample_padding
         self.freq_shift = freq_shift
-        self.time_factor = time_factor
         half = channels // 2
         self.unet.embedding.max_period = MAX_PERIOD ** (half / (half - freq_shift))
         for module in self.unet.modules():
@@ -97,7 +99,7 @@ class DiffusersUNet(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor, label: Tensor | None = None) -> Tensor:
         """Map (B, C, H, W), (B,) and (B,) int64 to (B, out_channels, H, W)."""
-        return self.unet(x, c * self.time_factor, label)
+        return self.unet(x, c, label)
 
 
 class RightDownsample(Downsample):
@@ -114,4 +116,4 @@ class RightDownsample(Downsample):
 
 def _divide(name: str, number: int, channels: int) -> None:
     if channels % number:
-        raise ValueError(f"{name}={number} does not divide the {channels} channels of a block")
+        raise UnsupportedError(f"{name}={number} does not divide the {channels} channels of a block")
