@@ -8,9 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+from nelbo.__main__ import main
 from nelbo.app.trained import load_model
 from nelbo.data import DataRecord
 from nelbo.data.image_folder import ImageFolder
+from tests.app.test_folder_lock import hashes
 
 OPTIONS = (
     "data=image_folder",
@@ -89,6 +91,46 @@ def test_a_model_is_read_where_its_images_are_not(trained):
         (trained / "moved").rename(trained / "images")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("conditional", [True, False])
+def test_samples_and_an_export_need_no_images(conditional, run_in_process, command, tmp_path):
+    images = tmp_path / "images"
+    draw = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 4), ("test", 4)):
+        for name in ("cat", "dog"):
+            (images / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = draw.integers(0, 256, (8, 8, 3), np.uint8)
+                Image.fromarray(pixels).save(images / split / name / f"{i}.png")
+    options = [option for option in OPTIONS if not option.startswith(("model", "conditional"))]
+    network = (
+        "model=unet_tiny",
+        "model.channels=32",
+        "model.channel_mult=[1]",
+        "model.attention_resolutions=[]",
+    )
+    options += [*network, f"conditional={conditional}"]
+    assert run_in_process("train", *options, f"data.root={images}", folder=tmp_path / "run") == 0
+    shutil.rmtree(images)
+    checkpoint = tmp_path / "run/checkpoints/last.ckpt"
+    label = ("label=dog",) if conditional else ()
+    assert main(["export", str(checkpoint), str(tmp_path / "exported")]) == 0
+    drawn = []
+    for source in (
+        [f"checkpoint={checkpoint}"],
+        [f"checkpoint={tmp_path}/exported", "format@checkpoint_format=diffusers"],
+    ):
+        where = [*source, "n=4", "sampler.steps=2", *label]
+        ended = command(*where, name="sample", folder=tmp_path / str(len(drawn)))
+        assert ended.code == 0, ended.err
+        drawn.append(sorted(path.read_bytes() for path in (tmp_path / str(len(drawn))).rglob("*.png")))
+    assert len(drawn[0]) >= 4
+    assert drawn[0] == drawn[1]
+    missing = command(f"checkpoint={checkpoint}", *QUICK, name="evaluate", folder=tmp_path / "evaluation")
+    assert (missing.code, missing.err.count("\n")) == (1, 1)
+    assert str(images) in missing.err
+
+
 def test_labels_are_chosen_by_name_or_number(trained, command, tmp_path):
     options = ("n=2", "sampler.steps=2", "format=npz", f"checkpoint={last(trained)}")
     drawn = []
@@ -146,6 +188,26 @@ def test_resume_names_changed_data_and_changes_nothing(trained, images, command,
     refused = command(*more[:2], "trainer.max_steps=6", "allow_changed_data=true", folder=run)
     assert refused.code == 1
     assert "classes cat, dog became ant, cat" in refused.err
+
+
+@pytest.mark.slow
+def test_other_images_at_the_same_relative_root_are_refused(trained, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(trained)
+    run = tmp_path / "run"
+    assert command(*OPTIONS, "data.root=images", folder=run).code == 0
+    elsewhere = tmp_path / "elsewhere"
+    for path in (trained / "images").rglob("*.png"):
+        copy = elsewhere / path.relative_to(trained)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(copy)
+    files = hashes(run)
+    monkeypatch.chdir(elsewhere)
+    refused = command(f"resume={run}", "trainer.max_steps=4", folder=run)
+    assert (refused.code, refused.err.count("\n")) == (1, 1)
+    assert f"(data.root was {trained}/images, and is {elsewhere}/images)" in refused.err
+    assert hashes(run) == files
+    ended = command(f"resume={run}", "trainer.max_steps=4", f"data.root={trained}/images", folder=run)
+    assert ended.code == 0, ended.err
 
 
 def test_resume_accepts_the_same_data_in_another_folder(trained, images, command, tmp_path):
