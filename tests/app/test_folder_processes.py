@@ -93,3 +93,29 @@ def test_commands_that_start_together_have_folders_of_their_own(tiny, tmp_path):
     ]
     assert sorted(configured) == [0, 1, 2]
     assert trained == configured
+
+
+@pytest.mark.parametrize("nth", range(4))
+def test_a_kill_between_the_files_of_hydra_leaves_whole_ones(nth, command, monkeypatch):
+    """The files in .hydra, and the one that names the holder of the lock before them."""
+    replace, calls = Path.replace, []
+
+    def killed(path, target):
+        calls.append(target)
+        if len(calls) == nth + 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return replace(path, target)
+
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(Path, "replace", killed)
+        command("seed=3", job=lambda config: None)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    again = command("seed=3", job=lambda config: None)
+    assert again.code == 0, again.err
+    assert OmegaConf.load(again.folder / ".hydra/config.yaml").seed == 3
+    assert OmegaConf.load(again.folder / ".hydra/overrides.yaml") == ["seed=3"]
+    assert sorted(path.name for path in (again.folder / ".hydra").iterdir()) == [
+        "config.yaml", "hydra.yaml", "overrides.yaml",
+    ]  # fmt: skip

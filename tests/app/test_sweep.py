@@ -2,12 +2,14 @@
 
 import csv
 import json
+import os
 
 import cloudpickle
 import pytest
 from omegaconf import OmegaConf
 
 from nelbo.app.command import run
+from nelbo.app.folder_lock import locked
 from nelbo.app.quoting import quoted
 from nelbo.app.sweep.again import with_the_sweep_to_resume
 from nelbo.app.train import train
@@ -83,6 +85,16 @@ def test_a_sweep_goes_on_with_what_is_not_done(sweep):
     assert {row["status"] for row in second.rows} == {"finished"}
     assert OmegaConf.load(first.folder / "1/.hydra/config.yaml") == written
     assert OmegaConf.load(first.folder / "2/.hydra/config.yaml").model.width == 8
+
+
+@pytest.mark.slow
+def test_a_job_in_use_is_left_to_the_process_that_has_it(sweep):
+    ended = sweep("seed=0,1", job=unlucky)
+    with locked(ended.folder / "1"):
+        again = sweep(f"resume={ended.folder}", job=pytest.fail, begin=())
+    assert again.code == 1
+    assert f"job 1 (seed=1): {ended.folder / '1'} is in use by process {os.getpid()} on " in again.err
+    assert [row["status"] for row in again.rows] == ["finished", "interrupted"]
 
 
 def test_the_folder_of_another_sweep_is_refused(sweep):
