@@ -127,6 +127,7 @@ def test_a_wrong_place_is_refused_before_anything_is_written(argument, command, 
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_hydra_files_are_written_whole(command, tmp_path, monkeypatch):
     written = []
     monkeypatch.setattr(used_folder.OmegaConf, "save", lambda content, path: written.append(Path(path).name))
