@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 import pytest
+import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from nelbo.app import build
@@ -56,3 +57,25 @@ def test_a_run_without_callbacks_still_ends(command, tiny):
     assert ended.code == 0, ended.err
     assert not (ended.folder / "samples").exists()
     assert (ended.folder / "summary.json").exists()
+
+
+@pytest.mark.slow
+def test_tensorboard_has_the_steps_of_a_resumed_run_and_the_checkpoint_is_the_same(command, tiny, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    options = (*tiny, "logger=tensorboard", "lr_schedule=constant")
+    assert command(*options, folder=tmp_path / "run").code == 0
+    resumed = command(f"resume={tmp_path / 'run'}", "trainer.max_steps=10", folder=tmp_path / "run")
+    assert resumed.code == 0, resumed.err
+    assert command(*options, "trainer.max_steps=10", folder=tmp_path / "whole").code == 0
+
+    steps, configs = {}, {}
+    for name in ("run", "whole"):
+        (file, *_) = sorted((tmp_path / name).rglob("events.out.*"))
+        events = EventAccumulator(str(file.parent)).Reload()
+        steps[name] = [event.step for event in events.Scalars("train/bpd")]
+        checkpoint = torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True)
+        configs[name] = checkpoint["nelbo"]["config"]["logger"]
+    assert steps["run"] == steps["whole"] == [2, 4, 6, 8, 10]
+    assert configs["run"].keys() == configs["whole"].keys()
+    assert configs["run"]["tensorboard"].keys() == configs["whole"]["tensorboard"].keys()

@@ -251,8 +251,8 @@ def prepare(config: DictConfig, run_dir: Path, checkpoint: Path | None) -> None:
     if checkpoint == previous and last.exists():
         last.replace(last.with_suffix(".damaged"))  # else it would take the place of the whole one
     save_config(config, run_dir)
-    if "tensorboard" in (config.logger or {}):  # which hides what it has from here on
-        OmegaConf.update(config, "logger.tensorboard.purge_step", step, force_add=True)
+    if "tensorboard" in (config.logger or {}):  # which hides what was logged after this step
+        OmegaConf.update(config, "logger.tensorboard.purge_step", step + 1, force_add=True)
 
 
 def check_learning_rate(config: DictConfig, checkpoint: Path | None) -> None:
