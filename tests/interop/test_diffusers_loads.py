@@ -9,7 +9,11 @@ import torch
 from nelbo.app.trained import load_model
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.decoders import DiscretizedGaussian
+from nelbo.diffusion.process import posterior_coefficients
+from nelbo.diffusion.samplers import DDIM, Ancestral, DPMSolverPP, Heun
+from nelbo.diffusion.spacings import UniformLogSNR
 from nelbo.diffusion.variances import FixedLarge, FixedSmall, LearnedRange
+from nelbo.evaluation.estimators.importance import steps_by_logsnr
 from nelbo.interop import from_diffusers, to_diffusers
 from nelbo.interop.diffusers.unet import DiffusersUNet
 from nelbo.interop.diffusers.wrapped import WrappedUNet
@@ -54,6 +58,14 @@ OTHERS = {
 }
 
 
+def fast(values, count):
+    """The first few as they are, the others as slow tests."""
+    return [
+        pytest.param(value, marks=[pytest.mark.slow] if index >= count else [])
+        for index, value in enumerate(values)
+    ]
+
+
 def saved(folder, network=None, scheduler=None, **options):
     """A pipeline of diffusers with random weights, and its folder."""
     torch.manual_seed(0)
@@ -83,7 +95,7 @@ def difference(model, unet) -> float:
 # ------------------------------------------------------------------ networks
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", fast(OTHERS, 4))
 def test_a_network_that_ours_cannot_be_is_that_of_diffusers(name, tmp_path):
     pipeline = saved(tmp_path / "model", OTHERS[name])
     model = from_diffusers(tmp_path / "model")
@@ -139,8 +151,8 @@ def test_the_bound_of_a_wrapped_network_is_that_of_its_output(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["DDIMScheduler", "PNDMScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler",
-     "HeunDiscreteScheduler", "UniPCMultistepScheduler", "LMSDiscreteScheduler"],
+    fast(["DDIMScheduler", "HeunDiscreteScheduler", "PNDMScheduler", "DPMSolverMultistepScheduler",
+          "EulerDiscreteScheduler", "UniPCMultistepScheduler", "LMSDiscreteScheduler"], 2),
 )  # fmt: skip
 def test_the_chain_of_a_scheduler_is_that_of_training(name, tmp_path):
     scheduler = getattr(diffusers, name)(beta_start=0.001, beta_end=0.015, beta_schedule="scaled_linear")
@@ -186,6 +198,47 @@ def test_the_bound_without_signal_at_the_end_is_finite(prediction, variance, tmp
     output = model.denoiser.network(torch.ones_like(x0), torch.full((2,), 49.0))
     sign = -1.0 if prediction == "v_prediction" else 1.0
     torch.testing.assert_close(model.denoiser(torch.ones_like(x0), step.t).x0_hat, sign * output)
+
+
+def without_signal(folder):
+    scheduler = diffusers.DDPMScheduler(50, prediction_type="v_prediction", rescale_betas_zero_snr=True)
+    saved(folder, scheduler=scheduler)
+    return from_diffusers(folder)
+
+
+@pytest.mark.parametrize(
+    "sampler", [Ancestral(), DDIM(), Heun(), DPMSolverPP()], ids=lambda each: type(each).__name__
+)
+def test_samples_from_no_signal_are_finite(sampler, tmp_path):
+    model = without_signal(tmp_path)
+    noise = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        x0 = sampler.sample(
+            model.denoiser,
+            model.chain,
+            torch.ones(2, 1, 8, 8),
+            lambda _: torch.randn(2, 1, 8, 8, generator=noise),
+        )
+    assert x0.isfinite().all()
+
+
+def test_the_last_posterior_without_signal_ignores_its_noise(tmp_path):
+    step = without_signal(tmp_path).chain.step(torch.tensor([49, 50]))
+    from_xt, from_x0 = posterior_coefficients(step)
+    assert from_xt[0] > 0
+    assert from_xt[1] == 0
+    torch.testing.assert_close(from_x0[1], step.s.signal_scale[1])
+
+
+def test_probabilities_of_steps_without_signal_at_the_end(tmp_path):
+    p = steps_by_logsnr(without_signal(tmp_path).chain)
+    assert (p > 0).all()
+    assert p.sum().item() == pytest.approx(1.0)
+
+
+def test_even_spacing_in_logsnr_needs_signal_at_the_end(tmp_path):
+    with pytest.raises(ValueError, match=r"logsnr is -inf at T \(zero terminal SNR\): use spacing=even"):
+        UniformLogSNR().timesteps(without_signal(tmp_path).chain.schedule, 10)
 
 
 # ------------------------------------------------------------------ files

@@ -54,4 +54,5 @@ def posterior_coefficients(step: Step) -> tuple[Tensor, Tensor]:
     """Weights of x_t and x_0 in the posterior mean, each (B,) float64; (0, 1) for the first step."""
     ratio = (0.5 * (step.s.log_signal_var - step.t.log_signal_var)).exp()
     kept = torch.exp(step.t.logsnr - step.s.logsnr)  # 1 - c
-    return ratio * kept, step.s.signal_scale * step.noise_share
+    from_xt = (ratio * kept).masked_fill(step.t.logsnr.isneginf(), 0.0)  # without signal, ratio is infinite
+    return from_xt, step.s.signal_scale * step.noise_share
