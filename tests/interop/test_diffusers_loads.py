@@ -207,7 +207,7 @@ def without_signal(folder):
 
 
 @pytest.mark.parametrize(
-    "sampler", [Ancestral(), DDIM(), Heun(), DPMSolverPP()], ids=lambda each: type(each).__name__
+    "sampler", fast([Ancestral(), DDIM(), Heun(), DPMSolverPP()], 1), ids=lambda each: type(each).__name__
 )
 def test_samples_from_no_signal_are_finite(sampler, tmp_path):
     model = without_signal(tmp_path)
