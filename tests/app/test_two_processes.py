@@ -11,6 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from nelbo import torch_file
+from nelbo.app.trained import load_model
+
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
 
@@ -108,6 +111,19 @@ def test_the_checkpoint_is_evaluated_like_any_other(runs, tmp_path):
             "max_examples=20", f"hydra.run.dir={folder}")  # fmt: skip
         found.append(json.loads((folder / "evaluation.json").read_text())["test/bpd"])
     assert found[1] == pytest.approx(found[0], rel=1e-5)
+
+
+def test_the_checkpoint_has_a_checksum_that_is_verified(runs, tmp_path):
+    checkpoints = runs.two / "checkpoints"
+    for name in ("last", "previous", "best"):
+        whole = (checkpoints / f"{name}.ckpt").read_bytes()
+        assert torch_file.PREFIX in whole[-torch_file.COMMENT_SIZE :]
+        load_model(checkpoints / f"{name}.ckpt")
+        flipped = bytearray(whole)
+        flipped[len(whole) // 2] ^= 1
+        (tmp_path / "flipped.ckpt").write_bytes(flipped)
+        with pytest.raises(ValueError, match="its content does not match its checksum"):
+            load_model(tmp_path / "flipped.ckpt")
 
 
 def test_a_multirun_of_several_processes(tmp_path, tiny):

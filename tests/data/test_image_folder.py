@@ -369,7 +369,8 @@ def test_names_that_are_not_utf8_are_listed_and_shown(tmp_path):
         ImageFolder(root=tmp_path, size=8).setup()
 
 
-def test_a_huge_image_is_refused_by_its_header(tmp_path):
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_huge_image_is_refused_by_its_header(in_memory, tmp_path):
     size = 50_000
     chunks = (b"IHDR" + size.to_bytes(4) * 2 + bytes([8, 2, 0, 0, 0]), b"IDAT" + zlib.compress(bytes(99)))
     content = [(len(c) - 4).to_bytes(4) + c + zlib.crc32(c).to_bytes(4) for c in chunks]
@@ -378,6 +379,17 @@ def test_a_huge_image_is_refused_by_its_header(tmp_path):
     for name in ("a.png", "b.ppm"):
         with pytest.raises(ValueError, match=rf"{name}: .*(2500000000 pixels|50000 x 50000 pixels)"):
             decode(tmp_path / name, 8, 3)
+    root = tmp_path / "images"
+    folders(root, "train", "val", "test", count=2)
+    for split in ("train", "val", "test"):
+        (root / split / "a.png").write_bytes((tmp_path / "a.png").read_bytes())
+    options = {"root": root, "size": 8, "in_memory": in_memory}
+    with pytest.raises(ValueError, match=r"a\.png: .*pixels"):
+        ImageFolder(**options).setup()
+    skipping = ImageFolder(**options, on_corrupt="skip")
+    with pytest.warns(UserWarning, match=r"1 of the 3 images .* left out, such as .*a\.png"):
+        skipping.setup()
+    assert sizes(skipping) == {"train": 2, "val": 2, "test": 2}
 
 
 def test_a_fifo_is_refused_and_not_opened(tmp_path):
