@@ -38,6 +38,7 @@ SECOND = {
     "the same command": ("train", ()),
     "resume": ("train", ("resume={folder}",)),
     "a job that is requeued twice": ("train", ("resume=auto",)),
+    "an evaluation": ("evaluate", ("checkpoint=any.ckpt",)),
     "samples": ("sample", ("checkpoint=any.ckpt",)),
     "a sweep": ("train", ("hydra.mode=MULTIRUN", "seed=1", "hydra.sweep.dir={folder}")),
 }

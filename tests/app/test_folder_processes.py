@@ -12,6 +12,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from nelbo.app.folder_lock import HOLDER
 from tests.app.test_folder_lock import hashes
 
 ROOT = Path(__file__).parents[2]
@@ -28,16 +29,18 @@ TWO = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
 
 @pytest.fixture
 def stopped(tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
-    """Starts a training, and stops it (SIGSTOP) when it has written a checkpoint."""
+    """Starts a command, and stops it (SIGSTOP) when it has written a file: by default a checkpoint."""
     processes = []
 
-    def start(folder: Path, *arguments: str) -> subprocess.Popen:
-        last = folder / "checkpoints/last.ckpt"
-        before = last.stat().st_mtime_ns if last.exists() else 0
-        process = subprocess.Popen([sys.executable, "train.py", *arguments], cwd=ROOT, start_new_session=True)
+    def start(
+        folder: Path, *arguments: str, script: str = "train.py", written: str = "checkpoints/last.ckpt"
+    ) -> subprocess.Popen:
+        path = folder / written
+        before = path.stat().st_mtime_ns if path.exists() else 0
+        process = subprocess.Popen([sys.executable, script, *arguments], cwd=ROOT, start_new_session=True)
         processes.append(process)
         until = time.monotonic() + 300
-        while not (last.exists() and last.stat().st_mtime_ns != before) and time.monotonic() < until:
+        while not (path.exists() and path.stat().st_mtime_ns != before) and time.monotonic() < until:
             assert process.poll() is None
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGSTOP)
@@ -72,6 +75,33 @@ def test_a_second_process_is_refused_and_changes_nothing(first, stopped, command
         assert ended.err.startswith(f"error: {folder} is in use by process {process.pid} on "), name
         assert ended.err.count("\n") == 1, name
         assert hashes(folder) == before, name
+
+
+LONG = {
+    "evaluate": ("evaluate.py", "hydra.run.dir", ("estimator=full",)),
+    "sample": ("sample.py", "hydra.run.dir", ("n=100000", "sampler.steps=1000")),
+    "sweep of evaluations": (
+        "evaluate.py",
+        "hydra.sweep.dir",
+        ("hydra.mode=MULTIRUN", "estimator=full", "weights=ema,raw"),
+    ),
+}
+
+
+@pytest.mark.parametrize("command_line", LONG)
+def test_a_second_evaluation_sample_or_sweep_is_refused(
+    command_line, stopped, command, finished_run, tmp_path
+):
+    script, option, arguments = LONG[command_line]
+    folder = tmp_path / "first"
+    arguments = (*arguments, f"checkpoint={finished_run.folder}/checkpoints/last.ckpt", f"{option}={folder}")
+    process = stopped(folder, *arguments, script=script, written=HOLDER)
+    before = hashes(folder)
+    ended = command(*arguments, name=script.removesuffix(".py"), folder=tmp_path / "unused")
+    assert ended.code == 1
+    assert ended.err.startswith(f"error: {folder} is in use by process {process.pid} on ")
+    assert ended.err.count("\n") == 1
+    assert hashes(folder) == before
 
 
 def test_commands_that_start_together_have_folders_of_their_own(tiny, tmp_path):
