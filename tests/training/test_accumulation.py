@@ -1,5 +1,7 @@
 """Each optimizer step has the mean gradient over as many batches as were asked for, also across epochs."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from lightning import Callback
@@ -43,3 +45,17 @@ def test_windows_continue_in_the_next_epoch(accumulate, tiny_run, tmp_path):
     assert together.batches == [*range(accumulate, 3 * BATCHES + 1, accumulate)]
     by_hand = torch.stack(singly.of_steps).unflatten(0, (-1, accumulate)).mean(1)
     torch.testing.assert_close(torch.stack(together.of_steps), by_hand, rtol=1e-4, atol=1e-7)
+
+
+def test_the_learning_rate_is_logged_where_a_step_ends(tiny_run, stub_trainer, monkeypatch):
+    """A run that is resumed at step 3 accumulates a batch first, and has had no learning rate by then."""
+    module, logged = tiny_run().module, []
+    stub_trainer(module)
+    module.trainer.global_step = module.trainer.log_every_n_steps = 3
+    monkeypatch.setattr(module, "log", lambda *args: logged.append(args))
+    monkeypatch.setattr(module, "_log_step", lambda: None)
+    module.on_train_batch_end(None, None, 0)
+    assert logged == []
+    module.on_before_optimizer_step(SimpleNamespace(param_groups=[{"lr": 0.5}]))
+    module.on_train_batch_end(None, None, 1)
+    assert logged == [("train/lr", 0.5)]

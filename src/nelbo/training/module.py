@@ -85,7 +85,7 @@ class DiffusionModule(LightningModule):
         self.config = config or {}
         self.validated_at = -1  # optimizer steps at the last validation
         self.reported: dict[str, float] = {}  # metrics of the run before it was interrupted, if it was
-        self._lr = 0.0
+        self._lr: float | None = None  # of a step that ended in this batch
         self._seen = (torch.empty(0, dtype=torch.long), torch.empty(0))  # steps and losses of the last batch
         self.tally = BoundTally(bound.chain.num_steps)  # of the evaluation that is going on
 
@@ -166,8 +166,9 @@ class DiffusionModule(LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Log the learning rate, and all metrics under the number of optimizer steps that are completed."""
-        if self.trainer.global_step % self.trainer.log_every_n_steps == 0:  # pyright: ignore
-            self.log("train/lr", self._lr)
+        lr, self._lr = self._lr, None
+        if lr is not None and self.trainer.global_step % self.trainer.log_every_n_steps == 0:  # pyright: ignore
+            self.log("train/lr", lr)
             self._log_step()
 
     def on_validation_epoch_end(self) -> None:
