@@ -165,9 +165,9 @@ def read_yaml(path: Path) -> Any:
     """
     with open_regular(path) as file:
         data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise DamagedFileError(f"{path} is larger than {MAX_BYTES // 2**20} MiB")
     try:
-        if len(data) > MAX_BYTES:
-            raise ValueError(f"it is larger than {MAX_BYTES // 2**20} MiB")
         return yaml.safe_load(data.decode("utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DamagedFileError(f"{path}: damaged, no yaml ({' '.join(str(error).split())})") from error
