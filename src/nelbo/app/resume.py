@@ -106,7 +106,7 @@ def continued_config(config: DictConfig, run_dir: Path) -> DictConfig:
     follows = links(to_plain(saved))
     composed = OmegaConf.create(to_plain(config))
     names = [_name(option) for option in HydraConfig.get().overrides.task]
-    for name in names[names.index("resume") + 1 :]:
+    for name in names[names.index("resume") + 1 :] if "resume" in names else ():
         if name == "trust":
             continue  # of this command alone
         OmegaConf.update(saved, name, OmegaConf.select(composed, name), merge=False, force_add=True)
