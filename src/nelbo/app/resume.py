@@ -162,7 +162,7 @@ def newest_checkpoint(run_dir: Path) -> Path | None:
         )
     metrics = run_dir / metrics_file.METRICS_FILE
     trained = metrics_file.last_step(metrics)
-    if trained >= 0 and trained > saved_config(run_dir).get("checkpoint_every", trained):
+    if trained >= 0 and trained > read_yaml(run_dir / CONFIG).get("checkpoint_every", trained):
         raise ValueError(
             f"{run_dir} was trained to step {trained} at least and has no checkpoint: put {CHECKPOINTS[0]} "
             f"back, or remove {metrics.name} to train it again from the beginning"
@@ -340,7 +340,7 @@ def _options(run_dir: Path) -> list[str]:
 
 def _is_choice(option: str) -> bool:
     """Whether an option chooses one of our own yaml files: ``model=mlp``."""
-    found = re.fullmatch(r"([\w/]+)(?:@\w+)?=([\w.-]+)", option)
+    found = re.fullmatch(r"(\w[\w/]*)(?:@\w+)?=([\w.-]+)", option)
     return found is not None and (CONFIG_DIR / found[1] / f"{found[2]}.yaml").is_file()
 
 

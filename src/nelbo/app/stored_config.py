@@ -46,6 +46,7 @@ CODE_ARGUMENTS = {"nelbo.evaluation.sample_metrics.features.torch_module.TorchMo
 MAX_DEPTH = 32
 MAX_VALUES = 100_000
 MAX_BYTES = 4 * 2**20
+MAX_SHOWN = 200  # characters of a file in an error message
 REFERENCE = re.compile(r"\$\{([\w.]+)\}")  # to another option; a resolver has a colon in it
 
 Place = tuple[str, ...]
@@ -108,13 +109,12 @@ def validate_stored(
         if count > MAX_VALUES:
             raise ValueError(f"{source}: its configuration has more than {MAX_VALUES} values")
         if "${" in where or (isinstance(value, str) and "${" in value):
-            raise ValueError(
-                f"{source}: {where or 'its configuration'} is an interpolation, which is refused"
-            )
+            raise ValueError(f"{source}: {printable(where)} is an interpolation, which is refused")
         if isinstance(value, dict) and ((path[:1] and path[0] in MODEL) or not model_only):
             _validate_component(path, value, source, components, trusted)
         elif not isinstance(value, dict | list | str | int | float | None):
-            raise ValueError(f"{source}: {where} is a {type(value).__name__}, which is not a plain value")
+            kind = type(value).__name__
+            raise ValueError(f"{source}: {printable(where)} is a {kind}, which is not a plain value")
     return config
 
 
@@ -189,15 +189,29 @@ def _validate_component(
         return
     written = components.at(path, target)
     if not written:
-        named = f"{where}._target_={target}" if "_target_" in special else f"{where}: {sorted(special)[0]}"
-        raise ValueError(f"{source}: {named} is not a component of conf/, and is refused{_advice(target)}")
+        named = (
+            f"{where}._target_={target}" if "_target_" in special else f"{where}: {min(map(str, special))}"
+        )
+        raise ValueError(
+            f"{source}: {printable(named)} is not a component of conf/, and is refused{_advice(target)}"
+        )
     if not any(special.items() <= known.items() for known in written):
-        other = next(key for key in sorted(special) if key != "_target_")
-        raise ValueError(f"{source}: {where}.{other} is refused; its yaml file does not set it so")
+        other = next(key for key in sorted(map(str, special)) if key != "_target_")
+        raise ValueError(
+            f"{source}: {printable(where)}.{printable(other)} is refused; its yaml file does not set it so"
+        )
     for name in CODE_ARGUMENTS.get(str(target), ()):
         code = node.get(name)
         if code is not None and not (isinstance(code, str) and _is_trusted(code, trusted)):
-            raise ValueError(f"{source}: {where}.{name}={code} names code, and is refused{_advice(code)}")
+            raise ValueError(
+                f"{source}: {where}.{name}={printable(code)} names code, and is refused{_advice(code)}"
+            )
+
+
+def printable(text: object) -> str:
+    """A text from a file as part of an error message: one line of limited length, without control codes."""
+    shown = "".join(letter if letter.isprintable() else "?" for letter in str(text))
+    return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}..."
 
 
 def _is_trusted(name: str, trusted: Sequence[str]) -> bool:
@@ -205,7 +219,8 @@ def _is_trusted(name: str, trusted: Sequence[str]) -> bool:
 
 
 def _advice(name: object) -> str:
-    return f"; if you trust this code, add trust={name}" if isinstance(name, str) else ""
+    is_plain = isinstance(name, str) and re.fullmatch(r"[\w./-]+", name)
+    return f"; if you trust this code, add trust={name}" if is_plain else ""
 
 
 def _walk(config: Mapping[Any, Any], source: Path | str) -> Iterator[tuple[Place, Any]]:

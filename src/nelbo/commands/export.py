@@ -20,6 +20,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--weights", choices=("ema", "raw"), default="ema", help="averaged or raw; default: ema"
     )
     parser.add_argument(
+        "--trust",
+        metavar="NAME",
+        action="append",
+        help="class or package that the checkpoint may name although conf/ does not; may be repeated",
+    )
+    parser.add_argument(
         "--push-to-hub", metavar="OWNER/NAME", help="upload the folder to the Hugging Face hub"
     )
 
@@ -32,7 +38,7 @@ def run(arguments: Namespace) -> None:
     refuse_used(arguments.folder)  # mistakes show now, and not when all else is done
     if arguments.push_to_hub is not None:
         refuse_no_name(arguments.push_to_hub)
-    model = read(arguments.checkpoint, arguments.weights)
+    model = read(arguments.checkpoint, arguments.weights, arguments.trust)
     write(model, arguments.folder)
     print(arguments.folder)
     num_steps = model.module.bound.chain.schedule.num_steps
@@ -46,7 +52,7 @@ def run(arguments: Namespace) -> None:
         print(push(arguments.folder, arguments.push_to_hub))
 
 
-def read(checkpoint: Path, weights: str) -> "TrainedModel":
+def read(checkpoint: Path, weights: str, trust: list[str] | None = None) -> "TrainedModel":
     """The model of a checkpoint, with its averaged or its raw weights."""
     from nelbo.app.command import composed_without_options
     from nelbo.app.quiet import quieten_libraries
@@ -54,7 +60,7 @@ def read(checkpoint: Path, weights: str) -> "TrainedModel":
 
     quieten_libraries()
     config = composed_without_options("evaluate")
-    config.checkpoint, config.weights = str(checkpoint), weights
+    config.checkpoint, config.weights, config.trust = str(checkpoint), weights, trust
     return read_model(config)
 
 

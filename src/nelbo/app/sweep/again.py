@@ -5,15 +5,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nelbo.app.quoting import quoted, split_command_line
-from nelbo.app.stored_config import read_yaml
+from nelbo.app.stored_config import CODE_ARGUMENTS, printable, read_yaml
 from nelbo.app.sweep.folder import FILE_NAME
 
 WORD = "resume="
 NOT_REPEATED = ("hydra.sweep.dir=", "hydra.mode=")
-# Options of Hydra that a sweep's file may repeat. Others can start programs, such as hydra.job.env_set.
-REPEATED = re.compile(r"hydra/(launcher|sweeper)|hydra\.(sweep\.subdir|launcher\.n_jobs|sweeper\..+)")
-# An interpolation, a special key such as _target_ (also inside of a value), or a yaml file outside of conf/
-SPECIAL = re.compile(r"\$\{|(^|\W)_[a-z]+_\W|\.\./")
+# Options of Hydra that a sweep's file may repeat. Others can start programs or read other folders, such as
+# hydra.job.env_set and hydra.searchpath.
+REPEATED = re.compile(
+    r"hydra/(launcher|sweeper)|hydra\.(sweep\.subdir|launcher\.n_jobs)|"
+    r"hydra\.sweeper\.(n_trials|n_jobs|study_name|direction|seed|max_batch_size|params(\..+)?)"
+)
+OPTION = re.compile(r"[+~]{0,2}\w[\w./@:-]*(=.*)?", re.DOTALL)  # and no flag, such as --experimental-rerun
+# An interpolation, or what escapes one; a special key such as _target_ (also inside of a value); an argument
+# that names code; a yaml file outside of conf/, or a folder outside of the sweep's
+CODE = "|".join(sorted({"trust", *(name for names in CODE_ARGUMENTS.values() for name in names)}))
+SPECIAL = re.compile(
+    rf"\$\{{|\\|(^|\W)_[a-z]+_(\W|$)|(^|\W)({CODE})['\"]?\s*[:=]|\.\./|^\W*hydra\.sweep\.subdir=['\"]?/"
+)
 
 
 def with_the_sweep_to_resume(arguments: Sequence[str], command: str) -> list[str]:
@@ -36,10 +45,10 @@ def with_the_sweep_to_resume(arguments: Sequence[str], command: str) -> list[str
     flags, options = split_command_line(arguments)
     flags = [flag for flag in flags if flag not in ("-m", "--multirun")]
     rest = [option for option in options if option not in named]
-    other = [option for option in rest if not option.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    other = [option for option in rest if not option.lstrip("+~").startswith(("hydra.", "hydra/", "trust="))]
     if other:
         raise ValueError(
-            f"{other[0]}: a sweep is resumed as it was started; only hydra options can be changed"
+            f"{other[0]}: a sweep is resumed as it was started; only hydra options and trust= can be given"
         )
     kept_command, task, hydra = _read(folder / FILE_NAME)
     if kept_command != command:
@@ -50,10 +59,21 @@ def with_the_sweep_to_resume(arguments: Sequence[str], command: str) -> list[str
         replaced += ("hydra/launcher=", "hydra.launcher.", "+hydra.launcher.", "++hydra.launcher.")
     before = [option for option in hydra if not option.startswith(replaced) and _name(option) not in given]
     for option in (*task, *before):
-        is_unsafe = SPECIAL.search(option) or (option in before and not REPEATED.fullmatch(_name(option)))
-        if is_unsafe:
-            advice = f"; to use it, add {_name(option)}=... to this command" if option in before else ""
-            raise ValueError(f"{folder / FILE_NAME}: the option {option} is refused{advice}")
+        if option in rest:  # this command has it too
+            continue
+        name = _name(option)
+        is_hydras = option in before or name.startswith("hydra")
+        is_plain = OPTION.fullmatch(option) and not SPECIAL.search(option)
+        if not is_plain or (is_hydras and not REPEATED.fullmatch(name)):
+            remedy = (
+                f"add {printable(name)}=... to this command"
+                if option in before or name == "trust"
+                else f"repeat the command that started the sweep, with hydra.sweep.dir={folder}"
+            )
+            raise ValueError(
+                f"{folder / FILE_NAME}: the option {printable(option)} is refused; to use it, {remedy}"
+            )
+    rest = [option for option in rest if option not in task]
     return ["--multirun", *flags, *task, *before, f"hydra.sweep.dir={quoted(str(folder))}", *rest]
 
 

@@ -19,6 +19,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from nelbo.app.stored_config import printable
 from nelbo.app.sweep.folder import say_what_is_done, sweep_folder
 from nelbo.app.sweep.job import Job, plan
 from nelbo.app.sweep.launch import launch
@@ -134,9 +135,27 @@ class OptunaSweeper(Sweeper):
         return str(Path(self.master.hydra.sweep.dir).resolve())
 
     def _job(self, trial: "FrozenTrial | Trial", space: Space) -> Job:
+        self._check_options(trial, space)
         choices = {option: str(value) for option, value in trial.params.items()}
         overrides = [*space.fixed, *(f"{option}={value}" for option, value in choices.items())]
         return plan(trial.number, overrides, choices, self.master, self.loader)
+
+    def _check_options(self, trial: "FrozenTrial | Trial", space: Space) -> None:
+        """Compare the options of a trial with the space: the storage may come from elsewhere.
+
+        Raises:
+            ValueError: for an option that is not in the space, or has another distribution there.
+        """
+        from optuna.distributions import check_distribution_compatibility
+
+        for option, stored in trial.distributions.items():
+            try:
+                check_distribution_compatibility(stored, space.distributions[option])
+            except (KeyError, ValueError) as error:
+                raise ValueError(
+                    f"trial {trial.number} of the study {self.study_name} has other options than this search "
+                    f"({printable(option)}): choose another hydra.sweep.dir or hydra.sweeper.study_name"
+                ) from error
 
     def _space(self, arguments: list[str]) -> Space:
         parser = OverridesParser.create(config_loader=self.loader)
