@@ -161,7 +161,7 @@ def test_a_sweep_goes_on_as_it_was_begun(tmp_path):
     line = with_the_sweep_to_resume([resume, "hydra.launcher.n_jobs=2", "--config-dir", "mine"], "train")
     options = ["seed=0,1", "hydra/launcher=a", where, "hydra.launcher.n_jobs=2"]
     assert line == ["--multirun", "--config-dir", "mine", *options]
-    with pytest.raises(ValueError, match=r"seed=2: .* only hydra options can be changed"):
+    with pytest.raises(ValueError, match=r"seed=2: .* only hydra options and trust= can be given"):
         with_the_sweep_to_resume([resume, "seed=2"], "train")
     with pytest.raises(ValueError, match=r"is a sweep of train\.py: resume it there"):
         with_the_sweep_to_resume([resume], "evaluate")
