@@ -144,6 +144,7 @@ def test_labels_are_chosen_by_name_or_number(trained, command, tmp_path):
     assert refused.err == "error: label=eel: the model knows the classes cat, dog, or their numbers 0 to 1\n"
 
 
+@pytest.mark.slow
 def test_the_bound_does_not_depend_on_the_order_of_the_class_folders(trained, evaluate, images, monkeypatch):
     """Labels are matched by name where the data counts its classes in another order."""
     first = evaluate(f"checkpoint={last(trained)}", *QUICK)
@@ -165,6 +166,7 @@ def test_a_renamed_class_is_refused_by_name(trained, evaluate, images):
     assert "the model knows the classes cat, dog; ImageFolder has the classes ant, cat" in ended.err
 
 
+@pytest.mark.slow
 def test_resume_names_changed_data_and_changes_nothing(trained, images, command, tmp_path):
     run = shutil.copytree(trained / "run", tmp_path / "copy")
     more = (f"resume={run}", f"data.root={images}", "trainer.max_steps=4")
@@ -210,6 +212,7 @@ def test_other_images_at_the_same_relative_root_are_refused(trained, command, tm
     assert ended.code == 0, ended.err
 
 
+@pytest.mark.slow
 def test_resume_accepts_the_same_data_in_another_folder(trained, images, command, tmp_path):
     run = shutil.copytree(trained / "run", tmp_path / "copy")
     assert command(f"resume={run}", f"data.root={images}", "trainer.max_steps=4", folder=run).code == 0

@@ -205,6 +205,7 @@ def test_a_mistake_is_one_line_and_nothing_is_drawn(arguments, draw):
     is_refused(draw(*arguments.split()), MISTAKES[arguments])
 
 
+@pytest.mark.slow
 def test_an_unknown_class_and_guidance_without_its_training(draw, conditional_run, command, tiny, tmp_path):
     is_refused(
         draw(f"checkpoint={conditional_run}", "label=10"),

@@ -119,6 +119,7 @@ def test_options_follow_others_as_in_their_yaml_files(stored):
     assert linked_value(text, stored | {"run_dir": "here"}) == "here/checkpoints"
 
 
+@pytest.mark.slow
 def test_an_option_changed_and_changed_back_is_applied_each_time(command, tiny, tmp_path, monkeypatch):
     """Formerly the third command was taken for the first, whose option it repeats, and trained 4 steps."""
     first = command(*tiny, "logger=none", "trainer.max_steps=2")
@@ -133,6 +134,7 @@ def test_an_option_changed_and_changed_back_is_applied_each_time(command, tiny, 
         resume.save_config(seen[-1], first.folder)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_moved_writes_where_it_is(finished_run, command, tmp_path, monkeypatch):
     folder = shutil.copytree(finished_run.folder, tmp_path / "moved", symlinks=True)
     seen = []

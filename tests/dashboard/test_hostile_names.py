@@ -197,6 +197,7 @@ def test_characters_that_act_are_shown_as_escapes(text, shown):
     assert printable(text) == shown
 
 
+@pytest.mark.slow
 def test_names_do_not_command_the_terminal(runs, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     swept = [SweptRun(name, run, {name: name}, f"failed: {name}", 1.0) for name, run in runs.items()]

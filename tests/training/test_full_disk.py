@@ -70,6 +70,7 @@ def test_the_table_of_the_bound_is_named(command, tiny, monkeypatch):
     assert not list(ended.folder.glob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_a_report_that_does_not_fit_is_named_and_the_results_are_kept(command, tiny, monkeypatch):
     def cannot_write(*args, **kwargs):
         raise full()
