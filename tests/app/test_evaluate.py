@@ -155,6 +155,7 @@ def test_a_subset_is_drawn_from_the_whole_split(evaluate, checkpoint):
     assert len(examples(ended.folder)) == 20
 
 
+@pytest.mark.slow
 def test_training_measures_its_test_split_as_evaluation_does(evaluate, checkpoint, finished_run):
     """The same estimator, seed and weights."""
     summary = json.loads((finished_run.folder / "summary.json").read_text())
@@ -224,6 +225,7 @@ def test_the_analytic_variance_is_measured_once_and_kept(evaluate, checkpoint):
     assert kept.read_bytes() != content[:100]
 
 
+@pytest.mark.slow
 def test_the_variances_beside_it_are_what_each_is_by_itself(evaluate, checkpoint):
     together = result_of(evaluate(f"checkpoint={checkpoint}", *QUICK))["variances"]
     for option, name in (("fixed_small", "FixedSmall"), ("fixed_large", "FixedLarge")):

@@ -350,7 +350,9 @@ def test_a_trial_of_a_study_from_elsewhere_has_the_options_of_the_search():
 
 def test_messages_show_no_control_codes_of_a_file(composed):
     hostile = with_hostile(composed, "loss", {"_target_": "\x1b[2J\nos.mkdir" + "x" * 10_000})
-    with pytest.raises(ValueError, match=r"^run: loss\._target_=\?\[2J\?os\.mkdirx+\.\.\. is not") as refused:
+    with pytest.raises(
+        ValueError, match=r"^run: loss\._target_=\\x1b\[2J\\nos\.mkdirx+\.\.\. is not"
+    ) as refused:
         validate_stored(hostile, "run", None)
     assert len(str(refused.value)) < 400
 

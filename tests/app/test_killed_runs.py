@@ -142,6 +142,7 @@ def ended(tmp_path, tiny) -> tuple[Path, dict[str, int]]:
     return folder, dict(zip(names, codes, strict=True))
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_if_it_had_not_been(ended):
     folder, codes = ended
     assert codes.pop("whole") == 0

@@ -44,7 +44,13 @@ def samples_of(ended) -> np.ndarray:
         return file["samples"]
 
 
-@pytest.mark.parametrize("sampler", ["ancestral", "ddim", "heun", "dpm_solver_pp"])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        "ancestral",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("ddim", "heun", "dpm_solver_pp")),
+    ],
+)
 def test_a_sample_depends_on_the_seed_and_its_number_alone(sampler, draw):
     chosen = f"sampler={sampler}"
     whole = images_of(draw(chosen))
@@ -65,6 +71,7 @@ def test_single_images_and_one_file_hold_the_same(draw):
     assert left == {"grid.png", "sampling.json", "samples.npz"}
 
 
+@pytest.mark.slow
 def test_a_finished_file_is_not_drawn_again_and_grows(draw, tmp_path, monkeypatch):
     whole = samples_of(draw("format=npz", "n=7"))
     folder = tmp_path / "grows"

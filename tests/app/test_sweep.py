@@ -63,6 +63,7 @@ def test_a_failing_job_leaves_the_others_alone_and_is_named(sweep):
     assert {row["status"] for row in again.rows} == {"finished"}
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_with_what_is_not_done(sweep):
     attempts = []
 

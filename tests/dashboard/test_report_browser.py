@@ -30,11 +30,11 @@ def pages(finished_run, make_run, make_evaluation, tmp_path_factory):
     ("name", "charts", "size", "scheme"),
     [
         ("one", 7, "desktop", "light"),
-        ("one", 7, "phone", "dark"),
-        ("two", 8, "desktop", "dark"),
+        pytest.param("one", 7, "phone", "dark", marks=pytest.mark.slow),
+        pytest.param("two", 8, "desktop", "dark", marks=pytest.mark.slow),
         pytest.param("two", 8, "phone", "light", marks=pytest.mark.slow),
         pytest.param("evaluated", 4, "desktop", "light", marks=pytest.mark.slow),
-        ("evaluated", 4, "phone", "dark"),
+        pytest.param("evaluated", 4, "phone", "dark", marks=pytest.mark.slow),
         pytest.param("mixed", 9, "desktop", "dark", marks=pytest.mark.slow),
         ("mixed", 9, "phone", "light"),
     ],
@@ -64,6 +64,7 @@ def test_every_view_is_drawn(pages, visit, name, charts, size, scheme):
     assert [url for url in seen.requests if not url.startswith(("file:", "data:", "blob:"))] == []
 
 
+@pytest.mark.slow
 def test_the_page_follows_from_light_to_dark(pages, visit):
     seen = visit(pages["one"], "desktop")
     colour = "getComputedStyle(document.querySelector('.plot .xtick text')).fill"

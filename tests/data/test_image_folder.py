@@ -147,6 +147,7 @@ def test_an_image_that_breaks_in_the_middle_of_an_epoch_is_named(partly_broken, 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_the_next_image_stands_in_for_it_and_everything_else_stays(partly_broken, tmp_path, num_workers):
     whole = list(ImageFolder(in_memory=False, **options(tmp_path)).train_dataloader())

@@ -149,6 +149,7 @@ def test_every_second_level_is_interpolated_well():
         assert costs.total(chain.timesteps()) == pytest.approx(direct(chain, bound, denoise, x0, 0), rel=3e-6)
 
 
+@pytest.mark.slow
 def test_chunks_do_not_matter(monkeypatch):
     x0, denoise = examples(), network(LearnedRange("beta_tilde"))
     bound = VariationalBound(Chain(CosineSchedule(T)), DiscretizedGaussian(17))

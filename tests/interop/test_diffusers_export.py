@@ -146,6 +146,7 @@ def drawn(denoiser, schedule, steps, generator, batch=2) -> torch.Tensor:
     return Ancestral(clip=(-1.0, 1.0)).sample(denoiser, chain, xT, noise)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "steps"), [("tiny", 50), ("ddpm", 20), ("iddpm", 16)])
 def test_the_pipeline_draws_our_samples(name, steps, tmp_path):
     denoiser, schedule = MODELS[name]()

@@ -111,9 +111,9 @@ class Perturb(Callback):
 @pytest.mark.parametrize(
     "choices",
     [
-        ["loss=simple"],
+        pytest.param(["loss=simple"], marks=pytest.mark.slow),
         ["loss=vlb", "timesteps=importance"],
-        ["loss=hybrid", "timesteps=importance"],
+        pytest.param(["loss=hybrid", "timesteps=importance"], marks=pytest.mark.slow),
         ["loss=vlb", "variance=learned_range", "timesteps=uniform"],
     ],
     ids=" ".join,

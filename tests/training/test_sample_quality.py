@@ -65,6 +65,7 @@ def test_what_was_compared_is_written_beside_it(tiny_run):
     assert (ledger["num_samples"], ledger["steps"], ledger["weights"]) == (50, 2, "raw")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("every", "expected"), [(1, [2, 4, 6, 7]), (2, [4, 7]), (3, [6, 7]), (9, [7])])
 def test_every_few_validations_and_at_the_end(every, expected, tiny_run, measured):
     run = tiny_run(

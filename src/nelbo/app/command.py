@@ -79,7 +79,8 @@ def _checked(config: DictConfig, config_name: str, job: Callable[[DictConfig], f
     from nelbo.app.options import check_options
 
     write_hydra_files(config)
-    _refuse_choices_of_training(config, composed_without_options(config_name), config_name)
+    if config_name != "train":
+        _refuse_choices_of_training(config, config_name)
     check_options(config, config_name)
     tell_the_folder()
     with launcher:
@@ -182,17 +183,19 @@ def _misspelt_option(message: str, config_name: str) -> str | None:
     return f"there is no option {name}{where}{hint}; there are: {', '.join(choices) or 'none'}"
 
 
-def _refuse_choices_of_training(given: DictConfig, default: DictConfig, config_name: str) -> None:
-    """Refuse what was appended to a configuration that has no use for it.
+def _refuse_choices_of_training(given: DictConfig, config_name: str) -> None:
+    """Check that nothing was appended to a configuration that has no use for it.
 
     Raises:
         ValueError: naming it.
     """
     written = OmegaConf.load(CONFIG_DIR / f"{config_name}.yaml")
     groups = (str(key) for entry in written.defaults if isinstance(entry, DictConfig) for key in entry)
-    known = {group.rpartition("@")[2] for group in groups} | set(map(str, default))
+    known = {group.rpartition("@")[2] for group in groups} | set(
+        map(str, composed_without_options(config_name))
+    )
     for key in map(str, given):
-        if config_name != "train" and key not in known:
+        if key not in known:
             raise ValueError(_no_such_choice(key, config_name))
 
 

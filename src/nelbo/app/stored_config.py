@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from nelbo.atomic_file import DamagedFileError, open_regular
+from nelbo.dashboard.outside_text import printable
 
 CONFIG_DIR = Path(__file__).parents[3] / "conf"
 # The places of a group where they are not its name. A group without a place configures Hydra or a command,
@@ -109,12 +110,12 @@ def validate_stored(
         if count > MAX_VALUES:
             raise ValueError(f"{source}: its configuration has more than {MAX_VALUES} values")
         if "${" in where or (isinstance(value, str) and "${" in value):
-            raise ValueError(f"{source}: {printable(where)} is an interpolation, which is refused")
+            raise ValueError(f"{source}: {excerpt(where)} is an interpolation, which is refused")
         if isinstance(value, dict) and ((path[:1] and path[0] in MODEL) or not model_only):
             _validate_component(path, value, source, components, trusted)
         elif not isinstance(value, dict | list | str | int | float | None):
             kind = type(value).__name__
-            raise ValueError(f"{source}: {printable(where)} is a {kind}, which is not a plain value")
+            raise ValueError(f"{source}: {excerpt(where)} is a {kind}, which is not a plain value")
     return config
 
 
@@ -193,24 +194,24 @@ def _validate_component(
             f"{where}._target_={target}" if "_target_" in special else f"{where}: {min(map(str, special))}"
         )
         raise ValueError(
-            f"{source}: {printable(named)} is not a component of conf/, and is refused{_advice(target)}"
+            f"{source}: {excerpt(named)} is not a component of conf/, and is refused{_advice(target)}"
         )
     if not any(special.items() <= known.items() for known in written):
         other = next(key for key in sorted(map(str, special)) if key != "_target_")
         raise ValueError(
-            f"{source}: {printable(where)}.{printable(other)} is refused; its yaml file does not set it so"
+            f"{source}: {excerpt(where)}.{excerpt(other)} is refused; its yaml file does not set it so"
         )
     for name in CODE_ARGUMENTS.get(str(target), ()):
         code = node.get(name)
         if code is not None and not (isinstance(code, str) and _is_trusted(code, trusted)):
             raise ValueError(
-                f"{source}: {where}.{name}={printable(code)} names code, and is refused{_advice(code)}"
+                f"{source}: {where}.{name}={excerpt(code)} names code, and is refused{_advice(code)}"
             )
 
 
-def printable(text: object) -> str:
+def excerpt(text: object) -> str:
     """A text from a file as part of an error message: one line of limited length, without control codes."""
-    shown = "".join(letter if letter.isprintable() else "?" for letter in str(text))
+    shown = printable(text)
     return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}..."
 
 

@@ -70,6 +70,7 @@ def test_levels_and_values_are_the_same_samples(digits):
     assert sample_quality(levels, reference, Pixels()) == sample_quality(x0, reference, Pixels())
 
 
+@pytest.mark.slow
 def test_the_data_itself_is_perfect_and_noise_is_far_off(digits):
     data, reference = digits
     itself = sample_quality(values(data, "train"), reference, Pixels())

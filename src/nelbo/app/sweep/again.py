@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nelbo.app.quoting import quoted, split_command_line
-from nelbo.app.stored_config import CODE_ARGUMENTS, printable, read_yaml
+from nelbo.app.stored_config import CODE_ARGUMENTS, excerpt, read_yaml
 from nelbo.app.sweep.folder import FILE_NAME
 
 WORD = "resume="
@@ -66,12 +66,12 @@ def with_the_sweep_to_resume(arguments: Sequence[str], command: str) -> list[str
         is_plain = OPTION.fullmatch(option) and not SPECIAL.search(option)
         if not is_plain or (is_hydras and not REPEATED.fullmatch(name)):
             remedy = (
-                f"add {printable(name)}=... to this command"
+                f"add {excerpt(name)}=... to this command"
                 if option in before or name == "trust"
                 else f"repeat the command that started the sweep, with hydra.sweep.dir={folder}"
             )
             raise ValueError(
-                f"{folder / FILE_NAME}: the option {printable(option)} is refused; to use it, {remedy}"
+                f"{folder / FILE_NAME}: the option {excerpt(option)} is refused; to use it, {remedy}"
             )
     rest = [option for option in rest if option not in task]
     return ["--multirun", *flags, *task, *before, f"hydra.sweep.dir={quoted(str(folder))}", *rest]

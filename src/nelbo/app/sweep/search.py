@@ -19,7 +19,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from nelbo.app.stored_config import printable
+from nelbo.app.stored_config import excerpt
 from nelbo.app.sweep.folder import say_what_is_done, sweep_folder
 from nelbo.app.sweep.job import Job, plan
 from nelbo.app.sweep.launch import launch
@@ -154,7 +154,7 @@ class OptunaSweeper(Sweeper):
             except (KeyError, ValueError) as error:
                 raise ValueError(
                     f"trial {trial.number} of the study {self.study_name} has other options than this search "
-                    f"({printable(option)}): choose another hydra.sweep.dir or hydra.sweeper.study_name"
+                    f"({excerpt(option)}): choose another hydra.sweep.dir or hydra.sweeper.study_name"
                 ) from error
 
     def _space(self, arguments: list[str]) -> Space:
