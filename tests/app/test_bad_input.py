@@ -54,7 +54,14 @@ def is_refused(ended, expected: str) -> None:
     assert not (ended.folder / "metrics.csv").exists(), "training had begun"
 
 
-@pytest.mark.parametrize("arguments", MISTAKES)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        # types and ranges are tested without the command, in test_options.py
+        pytest.param(arguments, marks=[pytest.mark.slow] if ": expected" in said else [])
+        for arguments, said in MISTAKES.items()
+    ],
+)
 def test_a_mistake_in_the_configuration(arguments, command, tiny):
     small = [option for option in tiny if not option.startswith(("model", "val_estimator"))]
     is_refused(command("logger=none", *small, *arguments.split()), MISTAKES[arguments])

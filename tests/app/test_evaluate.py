@@ -140,6 +140,7 @@ def test_one_example_has_no_error_and_still_a_report(evaluate, checkpoint):
     assert run.final("test/bpd_stderr") is None
 
 
+@pytest.mark.slow
 def test_the_same_examples_are_measured_whatever_the_batch(evaluate, checkpoint):
     results = [
         result_of(evaluate(f"checkpoint={checkpoint}", *QUICK, "data=digits", f"data.eval_batch_size={size}"))
@@ -170,7 +171,13 @@ def test_training_measures_its_test_split_as_evaluation_does(evaluate, checkpoin
 # ------------------------------------------------------------------ chains and variances
 
 
-@pytest.mark.parametrize("spacing", ["even", "trailing", "quadratic", "uniform_logsnr"])
+@pytest.mark.parametrize(
+    "spacing",
+    [
+        "even",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("trailing", "quadratic", "uniform_logsnr")),
+    ],
+)
 def test_a_chain_of_fewer_steps(spacing, evaluate, checkpoint):
     ended = evaluate(f"checkpoint={checkpoint}", "estimator=full", f"spacing={spacing}", "steps=5")
     result = result_of(ended)
@@ -208,6 +215,7 @@ def test_the_optimal_chain_is_found_once_and_kept(evaluate, checkpoint, monkeypa
     assert checkpoint.with_name("model.raw.learnedrange.step_costs.npz").is_file()
 
 
+@pytest.mark.slow
 def test_the_analytic_variance_is_measured_once_and_kept(evaluate, checkpoint):
     first = result_of(evaluate(f"checkpoint={checkpoint}", *QUICK, "variance=analytic"))
     kept = checkpoint.with_name("model.ema.moments.npz")
@@ -350,7 +358,14 @@ def is_refused(ended, expected: str) -> None:
     assert not (ended.folder / "bound.parquet").exists()
 
 
-@pytest.mark.parametrize("arguments", MISTAKES)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        # types and ranges are tested without the command, in test_options.py
+        pytest.param(arguments, marks=[pytest.mark.slow] if ": expected" in said else [])
+        for arguments, said in MISTAKES.items()
+    ],
+)
 def test_a_mistake_is_one_line_and_nothing_is_written(arguments, evaluate, checkpoint):
     is_refused(evaluate(*arguments.format(model=checkpoint).split()), MISTAKES[arguments])
     assert [path.name for path in checkpoint.parent.glob("model*")] == ["model.ckpt"]

@@ -44,6 +44,7 @@ def test_it_is_named_and_the_training_before_it_saved(images, command, tiny):
     assert errors[0].startswith(f"error: cannot read the image {images}/train/7.png: ")
 
 
+@pytest.mark.slow
 def test_it_is_replaced_counted_and_named(images, command, tiny):
     ended = command(*options(images, tiny), "data.on_corrupt=skip")
     assert ended.code == 0, ended.err

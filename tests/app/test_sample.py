@@ -223,6 +223,7 @@ def test_an_unknown_class_and_guidance_without_its_training(draw, conditional_ru
     is_refused(draw(plain, "guidance=2"), "the model was trained without label_dropout")
 
 
+@pytest.mark.slow
 def test_a_folder_with_other_samples_is_left_alone(draw):
     first = draw()
     before = images_of(first)

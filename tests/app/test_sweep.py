@@ -42,6 +42,7 @@ def unlucky(config):
     return float(config.seed)
 
 
+@pytest.mark.slow
 def test_a_failing_job_leaves_the_others_alone_and_is_named(sweep):
     ended = sweep("seed=0,1,2", "loss=vlb", job=unlucky)
     assert ended.code == 1

@@ -155,6 +155,7 @@ def test_names_open_no_tag_in_a_report(runs, make_evaluation, tmp_path):
     assert {plotly_text(name) for name in NAMES} <= set(drawn)  # classes
 
 
+@pytest.mark.slow
 def test_names_of_trainings_open_no_tag_in_a_report(trainings, finished_run, make_run, tmp_path):
     write_report([finished_run, make_run(tmp_path / "other")], tmp_path / "harmless.html")
     chosen = (NAMES[1], NAMES[2], "__proto__")

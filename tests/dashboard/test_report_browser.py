@@ -74,6 +74,7 @@ def test_the_page_follows_from_light_to_dark(pages, visit):
     assert any(seen.page.wait_for_timeout(50) or seen.page.evaluate(colour) != light for _ in range(200))
 
 
+@pytest.mark.slow
 def test_the_slider_goes_through_training(pages, visit):
     page = visit(pages["one"], "desktop").page
     shown = lambda: page.eval_on_selector_all(".frame img:not([hidden])", "x => x.map(i => i.dataset.step)")  # noqa: E731

@@ -74,6 +74,7 @@ def test_order_for_a_gaussian(name):
     assert low < slope(errors) < high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DETERMINISTIC)
 def test_order_for_a_mixture(name):
     """Against Heun's method with 1024 steps."""

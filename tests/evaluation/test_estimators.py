@@ -121,6 +121,7 @@ def test_what_each_step_and_each_example_adds_is_the_whole_bound(name):
     assert result.examples.sum(1).std() / 50**0.5 == pytest.approx(estimate.total.stderr, rel=1e-9)
 
 
+@pytest.mark.slow
 @every
 def test_the_error_bar_is_neither_too_small_nor_useless(name):
     """Over new data and new seeds, the totals scatter as their standard error says."""

@@ -103,6 +103,7 @@ def test_noise_level_and_class_change_the_output(name):
     assert (first - other).abs().max() > 1e-3 * first.abs().max()
 
 
+@pytest.mark.slow
 # slow for those that are not small: a CPU that has no bfloat16 takes minutes for them
 @pytest.mark.parametrize(
     "name", [name if name in SHAPES else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]

@@ -33,6 +33,7 @@ def test_seed_0_is_a_seed(losses):
     assert losses("zero", "seed=0") != losses("one", "seed=1")
 
 
+@pytest.mark.slow
 def test_what_watches_a_run_does_not_change_it(losses):
     plain = losses("plain", "callbacks.samples=null", "callbacks.ema=null", "trainer.val_check_interval=100")
     assert plain == losses("watched", "trainer.val_check_interval=2", "checkpoint_every=1")
