@@ -242,6 +242,7 @@ def test_the_variances_beside_it_are_what_each_is_by_itself(evaluate, checkpoint
         assert alone["test/bpd"] == pytest.approx(together[name]["test/bpd"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_clipping_and_the_published_decoder_are_other_bounds_and_say_so(evaluate, checkpoint):
     plain = result_of(evaluate(f"checkpoint={checkpoint}", *QUICK))
     options = ("clip=true", "decoder=discretized_gaussian", "decoder.cdf=tanh")

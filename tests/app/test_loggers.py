@@ -48,6 +48,7 @@ def test_a_run_writes_to_tensorboard(command, tiny):
     assert ended.err == ""
 
 
+@pytest.mark.slow
 def test_a_run_without_callbacks_still_ends(command, tiny):
     ended = command(
         *[option for option in tiny if "callbacks" not in option],

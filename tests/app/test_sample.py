@@ -121,6 +121,7 @@ def test_the_way_from_noise_to_data(trajectory, file, draw):
             assert picture.size == (4 * 36 + 4, 5 * 36 + 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image_format", ["png", "npz"])
 def test_what_was_interrupted_goes_on(image_format, draw, tmp_path, monkeypatch):
     from nelbo.app.sample import Drawer

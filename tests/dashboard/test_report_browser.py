@@ -36,7 +36,7 @@ def pages(finished_run, make_run, make_evaluation, tmp_path_factory):
         pytest.param("evaluated", 4, "desktop", "light", marks=pytest.mark.slow),
         pytest.param("evaluated", 4, "phone", "dark", marks=pytest.mark.slow),
         pytest.param("mixed", 9, "desktop", "dark", marks=pytest.mark.slow),
-        ("mixed", 9, "phone", "light"),
+        pytest.param("mixed", 9, "phone", "light", marks=pytest.mark.slow),
     ],
 )
 def test_every_view_is_drawn(pages, visit, name, charts, size, scheme):

@@ -16,6 +16,7 @@ def indices(batches):
     return [batch.index.tolist() for batch in batches]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_position_survives_a_stop_anywhere(num_workers):
     whole = make_loader(num_workers)

@@ -259,6 +259,7 @@ SAMPLERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("std", [0.25, 2.0])
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_the_variance_of_samples_approaches_that_of_the_data(name, std):

@@ -35,6 +35,7 @@ def test_they_are_the_closed_form(schedule):
     assert gap.square().mean() < 0.07**2
 
 
+@pytest.mark.slow
 def test_the_size_of_the_calls_does_not_matter():
     first, second = (measured(CosineSchedule(50), n=60, pairs_per_call=size) for size in (7, 512))
     torch.testing.assert_close(first, second, rtol=1e-12, atol=0)

@@ -50,6 +50,7 @@ def closed_form(schedule, variance):
     return DIMS * first, DIMS * step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first_step", ["beta", "beta_tilde"])
 @pytest.mark.parametrize("variance", [FixedLarge, FixedSmall])
 def test_the_exact_denoiser_of_gaussian_data(variance, first_step):

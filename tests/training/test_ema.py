@@ -46,6 +46,7 @@ def run(request, tiny_run):
     return run
 
 
+@pytest.mark.slow
 def test_the_average_is_used_in_validation_and_raw_weights_go_on_training(run):
     raw, validated = run.record.raw, run.record.validated
     assert len(raw) == 6

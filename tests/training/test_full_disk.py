@@ -102,6 +102,7 @@ def test_anything_else_names_the_run_folder(command, tiny, monkeypatch):
     is_told(ended, f"{ended.folder}: the disk is full")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["checkpoints", "samples"])
 def test_a_folder_that_cannot_be_made_is_named(where, command, tiny, tmp_path):
     (tmp_path / "run").mkdir()
