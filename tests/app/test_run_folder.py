@@ -183,6 +183,12 @@ def test_rows_have_the_number_of_completed_steps(metrics):
     assert steps == {"train": [2, 4, 6], "val": [3, 6], "test": [6]}
 
 
+def test_epochs_are_whole_numbers_in_the_file_and_not_in_the_summary(folder, summary):
+    with (folder / "metrics.csv").open() as file:
+        assert {row["epoch"] for row in csv.DictReader(file)} <= {"0", "1"}
+    assert "epoch" not in summary
+
+
 def test_the_learning_rate_of_a_step_is_logged(metrics):
     rates = [row["train/lr"] for row in metrics if "train/lr" in row]
     cosine = [0.002 * 0.5 * (1 + math.cos(math.pi * n / STEPS)) for n in (1, 3, 5)]

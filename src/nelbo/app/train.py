@@ -133,7 +133,8 @@ def _where(trainer: "Trainer", run_dir: Path) -> str:
 
 
 def _metrics(trainer: "Trainer") -> dict[str, float]:
-    return {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+    """Metrics by name, without the step and the epoch that they are logged at."""
+    return {name: float(value) for name, value in sorted(trainer.callback_metrics.items()) if "/" in name}
 
 
 def _write_summary(

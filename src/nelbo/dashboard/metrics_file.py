@@ -15,6 +15,7 @@ from nelbo.atomic_file import DamagedFileError, open_regular, replacing
 
 METRICS_FILE = "metrics.csv"
 STEP = "step"  # optimizer steps that are completed
+EPOCH = "epoch"
 
 
 class MetricsFile(Logger):
@@ -51,6 +52,8 @@ class MetricsFile(Logger):
             OSError: if the file cannot be written.
         """
         row = {**metrics, STEP: step}
+        if EPOCH in row:  # Lightning logs every metric as a float
+            row[EPOCH] = int(row[EPOCH])
         if self._columns is None:
             self._columns = columns(self.path)
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -254,7 +254,8 @@ class DiffusionModule(LightningModule):
             "data": self.trainer.datamodule.record().to_dict(),  # pyright: ignore[reportAttributeAccessIssue]
             "timesteps": self.timesteps.state_dict(),
             "validated_at": self.validated_at,
-            "reported": self.reported | {name: float(value) for name, value in metrics.items()},
+            "reported": self.reported
+            | {name: float(value) for name, value in metrics.items() if "/" in name},
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
