@@ -243,6 +243,20 @@ def test_no_name_runs_a_script_in_a_browser(kind, runs, visit, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("first", range(0, len(NAMES), 6))
+def test_no_name_of_a_training_runs_a_script_in_a_browser(first, trainings, visit, tmp_path):
+    """A comparison of trainings has the names as labels of tabs as well."""
+    names = NAMES[first : first + 6]
+    write_report([trainings[name] for name in names], tmp_path / "page.html")
+    seen = visit(tmp_path / "page.html", "desktop")
+    look_at_everything(seen.page)
+    assert seen.page.evaluate("window.ran") is None
+    said = [message for message in seen.console if not message.startswith("WARN: Too many auto-margin")]
+    assert (said, seen.errors, seen.dialogs) == ([], [], [])  # plotly warns of names too long for a legend
+    assert [url for url in seen.requests if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+@pytest.mark.slow
 def test_a_script_that_got_into_the_page_would_not_run(runs, visit, tmp_path):
     """The policy by itself, whatever is not escaped; and what the test above would see."""
     write_report(list(runs.values())[:1], tmp_path / "page.html")
