@@ -6,6 +6,7 @@ import inspect
 import io
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,11 @@ from omegaconf import DictConfig
 import nelbo  # noqa: F401  # before Lightning and torchvision, which it makes importable
 
 ROOT = Path(__file__).parents[1]
+
+# A shell that runs the tests in the background ignores these signals, and processes inherit that.
+for interrupt in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(interrupt) == signal.SIG_IGN:
+        signal.signal(interrupt, signal.SIG_DFL)
 
 torch.set_num_threads(1)  # tensors here are small, and other tests run beside this one
 

@@ -173,9 +173,9 @@ def test_trainings_side_by_side(tmp_path, tiny):
         inspect = [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--json", run]
         shown = subprocess.run(inspect, capture_output=True, text=True, check=True, timeout=60).stdout
         records = [json.loads(line) for line in shown.splitlines() if line.startswith("{")]
-        (started,) = (record["run"] for record in records if "run" in record)
-        assert started["display_name"] == f"schedule={row['schedule']} loss={row['loss']}"
-        assert started["run_group"] == "_".join(tmp_path.parts[-2:])
+        *_, named = (record["run"] for record in records if "run" in record)
+        assert named["display_name"] == f"schedule={row['schedule']} loss={row['loss']}"
+        assert named["run_group"] == "_".join(tmp_path.parts[-2:])
         assert any("exit" in record for record in records), "it was not ended"
 
 

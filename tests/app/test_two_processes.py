@@ -131,6 +131,7 @@ def test_a_multirun_of_several_processes(tmp_path, tiny):
               "logger.wandb.name='job ${hydra:job.num}'", f"hydra.sweep.dir={tmp_path}")  # fmt: skip
     assert out.count("variational bound") == 2
     assert {path.name for path in tmp_path.iterdir()} == {
+        ".lock",
         "0",
         "1",
         "multirun.yaml",
@@ -146,6 +147,7 @@ def test_a_multirun_of_evaluations_by_two_processes(tmp_path, finished_run):
     run("evaluate.py", "-m", f"checkpoint={finished_run.folder}/checkpoints/last.ckpt", "estimator=full",
         "max_examples=6", "devices=2", "device=cpu", "steps=2,3", f"hydra.sweep.dir={tmp_path}")  # fmt: skip
     assert {path.name for path in tmp_path.iterdir()} == {
+        ".lock",
         "0",
         "1",
         "multirun.yaml",
