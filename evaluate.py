@@ -1,7 +1,7 @@
 """Measure a trained model's bound: python evaluate.py checkpoint=outputs/.../checkpoints/last.ckpt."""
 
-from nelbo.app.command import run
-from nelbo.app.evaluate import evaluate
+from nelbo.cli.command import run
+from nelbo.cli.evaluate import evaluate
 
 if __name__ == "__main__":
     run("evaluate", evaluate)

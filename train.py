@@ -1,7 +1,7 @@
 """Train a diffusion model: python train.py schedule=cosine loss=vlb."""
 
-from nelbo.app.command import run
-from nelbo.app.train import train
+from nelbo.cli.command import run
+from nelbo.cli.train import train
 
 if __name__ == "__main__":
     run("train", train)

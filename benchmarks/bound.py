@@ -28,23 +28,28 @@ from hydra.utils import instantiate
 from torch import Tensor
 
 from benchmarks.interleave import Clock, interleave, ratio, set_up_clock
-from nelbo.app.command import CONFIG_DIR
-from nelbo.app.evaluate import Batches
-from nelbo.app.trained import TrainedModel, read_model
+from nelbo.cli.command import CONFIG_DIR
+from nelbo.cli.evaluate import Batches
+from nelbo.compose.trained import TrainedModel, read_model
 from nelbo.data import DataModule
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.chain import Chain
-from nelbo.evaluation.estimators import BoundEstimator, Full, Importance, Stratified
+from nelbo.evaluation.accumulator import BoundAccumulator
+from nelbo.evaluation.bound_variant import BoundVariant
+from nelbo.evaluation.estimators import (
+    BoundEstimator,
+    FullEstimator,
+    ImportanceEstimator,
+    StratifiedEstimator,
+)
 from nelbo.evaluation.estimators.base import Assignment, first_two, variance_of_sum
 from nelbo.evaluation.measure import measure
-from nelbo.evaluation.scoring import Scoring
-from nelbo.evaluation.tally import BoundTally
 from nelbo.randomness import generator
 
 TIMED_EXAMPLES = 8
 
 
-class Uniform(Stratified):
+class Uniform(StratifiedEstimator):
     """Timesteps drawn one by one from 2..T: what one gets without any thought."""
 
     def assign(self, index: Tensor, num_examples: int, chain: Chain) -> Assignment:
@@ -75,7 +80,7 @@ class Case:
         module, begun = self.model.module, time.perf_counter()
         [result] = measure(
             estimator,
-            [Scoring(module.bound)],
+            [BoundVariant(module.bound)],
             module.denoiser,
             self.batches,
             self.num_examples,
@@ -139,13 +144,13 @@ def compare_errors(case: Case, seeds: int, full: bool) -> None:
     variances = {
         "uniform": case.table_row("uniform t", lambda seed: Uniform(per_example, seed), seeds),
         "stratified": case.table_row(
-            "stratified uniform t", lambda seed: Stratified(per_example, seed), seeds
+            "stratified uniform t", lambda seed: StratifiedEstimator(per_example, seed), seeds
         ),
         "importance": case.table_row(
             "importance, 1/50 of the full loop", lambda seed: importance(seed, budget, per_example - 3), seeds
         ),
     }
-    case.table_row("importance, default", lambda seed: Importance(seed=seed), min(seeds, 3))
+    case.table_row("importance, default", lambda seed: ImportanceEstimator(seed=seed), min(seeds, 3))
     for name in ("uniform", "stratified"):
         by_chance, by_spread = (a / b for a, b in zip(variances[name], variances["importance"], strict=True))
         bars = "" if math.isnan(by_chance) else f"{by_chance:.1f} by their error bars, "
@@ -153,7 +158,7 @@ def compare_errors(case: Case, seeds: int, full: bool) -> None:
         print(f"evaluations for the same chance, {name} / importance: {bars}{apart}")
     if not full:
         return
-    mean, stderr, chance, evaluations, seconds = case(Full())
+    mean, stderr, chance, evaluations, seconds = case(FullEstimator())
     print(f"{'full loop, L_0 twice':<34}{evaluations:>10,}{mean:>9.4f}{stderr:>9.4f}{chance:>9.4f}{'':>9}"
           f"{chance**2 * evaluations:>9.3f}{seconds:>8.1f}")  # fmt: skip
     print(f"\nuntil chance is below the full loop's standard error of {stderr:.4f}:")
@@ -173,9 +178,9 @@ def compare_errors(case: Case, seeds: int, full: bool) -> None:
         print(f"  {more - 1:.0%} above: {needed:,.0f} evaluations, {n * T / needed:.1f} times fewer")
 
 
-def importance(seed: int, most: int, per_round: int, target: float = 1e-9) -> Importance:
+def importance(seed: int, most: int, per_round: int, target: float = 1e-9) -> ImportanceEstimator:
     """One that spends its budget, with the smallest pilot there is."""
-    return Importance(
+    return ImportanceEstimator(
         target_stderr=target,
         enough=0.0,
         max_evaluations=most,
@@ -198,10 +203,12 @@ def compare_times(case: Case, clock: Clock, rounds: int) -> None:
         bound.terms(module.denoiser, batch.x0, lambda _: noise, batch.label if module.conditional else None)
 
     def ours() -> None:
-        tally = BoundTally(chain.num_steps, case.device, len(batch.x0))
+        accumulator = BoundAccumulator(chain.num_steps, case.device, len(batch.x0))
         index = torch.arange(len(batch.x0), device=case.device)
         label = batch.label if module.conditional else None
-        Full().measure([tally], [Scoring(bound)], module.denoiser, batch.x0, index, label, len(batch.x0))
+        FullEstimator().measure(
+            [accumulator], [BoundVariant(bound)], module.denoiser, batch.x0, index, label, len(batch.x0)
+        )
 
     seconds = interleave({"passes": passes, "ours": ours}, clock, rounds)
     each = [s / (TIMED_EXAMPLES * chain.num_steps) for s in seconds["passes"]]

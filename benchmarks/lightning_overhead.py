@@ -20,7 +20,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from benchmarks.interleave import Clock, ratio, set_up_clock, summarise
 from benchmarks.training_step import TrainingStep, configure, endless_batches
-from nelbo.app.build import build_callbacks, build_loggers, build_module, build_trainer
+from nelbo.compose.build import build_callbacks, build_loggers, build_module, build_trainer
 from nelbo.data.batch import Batch
 
 

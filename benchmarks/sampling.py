@@ -16,9 +16,9 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from benchmarks.interleave import interleave, ratio, set_up_clock
-from nelbo.app.command import CONFIG_DIR
-from nelbo.app.trained import read_model
-from nelbo.commands.export import write
+from nelbo.cli.command import CONFIG_DIR
+from nelbo.cli.export import write
+from nelbo.compose.trained import read_model
 from nelbo.diffusion.samplers import DDIM
 from nelbo.diffusion.spacings import Trailing
 

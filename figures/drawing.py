@@ -9,12 +9,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
-from nelbo.app.build import build_sampler
-from nelbo.app.command import CONFIG_DIR
-from nelbo.app.labels import choose_denoise, choose_labels
-from nelbo.app.processes import start_processes
-from nelbo.app.sample import Drawer, sampling_chain
-from nelbo.app.trained import TrainedModel, read_model
+from nelbo.cli.command import CONFIG_DIR
+from nelbo.cli.processes import start_processes
+from nelbo.cli.sample import Drawer, sampling_chain
+from nelbo.compose.build import build_sampler
+from nelbo.compose.labels import choose_denoise, choose_labels
+from nelbo.compose.trained import TrainedModel, read_model
 from nelbo.diffusion.chain import Chain
 
 BATCH = 360

@@ -14,8 +14,8 @@ from itertools import product
 from pathlib import Path
 
 from figures.drawing import draw, make_drawer, options, read
-from nelbo.app.sample import Drawer
-from nelbo.app.trained import TrainedModel, read_data
+from nelbo.cli.sample import Drawer
+from nelbo.compose.trained import TrainedModel, read_data
 from nelbo.evaluation.fingerprint import fingerprint
 from nelbo.evaluation.sample_metrics.features import Pixels
 from nelbo.evaluation.sample_metrics.quality import sample_quality

@@ -12,8 +12,8 @@ import plotly.offline
 from torch import Tensor
 
 from figures.browser import QUIET, find_browser
-from nelbo.dashboard.pictures import to_image
-from nelbo.dashboard.report.page import ASSETS
+from nelbo.reports.html.page import ASSETS
+from nelbo.runs.images import to_image
 
 if TYPE_CHECKING:
     from playwright.sync_api import ViewportSize

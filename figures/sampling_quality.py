@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 
 from figures.measure_sampling import BUDGETS, DATA, SPACINGS, rows
 from figures.page import page, save
-from nelbo.dashboard.report.style import RUN_COLOURS, figure
+from nelbo.reports.html.style import RUN_COLOURS, figure
 
 COLUMNS = 2
 X_RANGE = (math.log10(3.2), math.log10(64))

@@ -45,9 +45,7 @@ from commands import run, scratch
 from pictures import COLOURS, GREY, INK, PARTS, images, panels
 
 import nelbo  # noqa: F401
-from nelbo.app.trained import load_model, read_data
-from nelbo.dashboard.report.bins import binned, log_bins
-from nelbo.dashboard.run_folder import read_run
+from nelbo.compose.trained import load_model, read_data
 from nelbo.data.digits import Digits
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.chain import Chain
@@ -55,16 +53,18 @@ from nelbo.diffusion.decoders import DiscretizedGaussian, GaussianDecoder
 from nelbo.diffusion.exact import GaussianMixtureDenoiser, gaussian_denoiser, posterior_variance
 from nelbo.diffusion.gaussian import DiagonalGaussian, kl
 from nelbo.diffusion.level import sum_per_example
-from nelbo.diffusion.losses import P2, VLB, MinSNR, Noised, Simple
+from nelbo.diffusion.losses import P2, VLB, MinSNR, NoisyBatch, Simple
 from nelbo.diffusion.parameterizations import X0, Eps, V
 from nelbo.diffusion.process import diffuse, forward, marginal, posterior, posterior_coefficients
 from nelbo.diffusion.schedules import CosineSchedule, LinearLogSNRSchedule, LinearSchedule, SigmoidSchedule
 from nelbo.diffusion.timesteps import Importance, Stratified, Uniform
 from nelbo.diffusion.variances import FixedLarge, FixedSmall
-from nelbo.evaluation.estimators import Stratified as StratifiedEstimator
+from nelbo.evaluation.bound_variant import BoundVariant
+from nelbo.evaluation.estimators import StratifiedEstimator
 from nelbo.evaluation.measure import measure
 from nelbo.evaluation.moments import measure_log_mse
-from nelbo.evaluation.scoring import Scoring
+from nelbo.reports.html.bins import binned, log_bins
+from nelbo.runs.run_folder import read_run
 
 torch.manual_seed(0)
 double = torch.float64
@@ -513,12 +513,12 @@ for parameterization in (Eps(), X0(), V()):
 # %% [markdown]
 # ## 7. The score
 #
-# Predicting the noise is estimating the score of the noised data (Tweedie's formula):
+# Predicting the noise is estimating the score of the noisy data (Tweedie's formula):
 #
 # $$\nabla_{x_t} \log q(x_t) = -\frac{\mathbb E[\epsilon\mid x_t]}{\sqrt{1-\bar\alpha_t}},
 # \qquad\text{so}\qquad \hat\epsilon = -\,\texttt{noise\_scale}\times\text{score}.$$
 #
-# The density of the noised mixture is known; automatic differentiation gives its score, the exact denoiser its
+# The density of the noisy mixture is known; automatic differentiation gives its score, the exact denoiser its
 # $\hat\epsilon$.
 
 # %%
@@ -571,9 +571,9 @@ index = torch.arange(2, T + 1)
 step = ddpm.step(index)
 x0, eps = torch.randn(2, T - 1, 8, dtype=double)
 prediction = gaussian_denoiser((8,), 0.5, variance)(diffuse(x0, eps, step.t), step.t)
-noised = Noised(x0, eps, step)
+noisy = NoisyBatch(x0, eps, step)
 weight = 0.5 * (step.s.snr / step.t.snr - 1)
-simple, vlb = Simple()(noised, prediction, bound), VLB()(noised, prediction, bound)
+simple, vlb = Simple()(noisy, prediction, bound), VLB()(noisy, prediction, bound)
 assert torch.allclose(T * weight * simple.loss, vlb.loss, rtol=1e-8)
 assert torch.allclose(8 * weight * simple.loss, simple.bound, rtol=1e-8)
 print(f"T * weight * L_simple = the bound's loss at t = 2..{T}")
@@ -703,7 +703,7 @@ def measured(timesteps):
     """Parts of the test bound on a chain, bits/dim."""
     on_chain = VariationalBound(Chain(bound.chain.schedule, timesteps), bound.decoder)
     whole = data.pick("test", size)
-    (result,) = measure(StratifiedEstimator(16), [Scoring(on_chain)], denoiser, [whole], size, unit)
+    (result,) = measure(StratifiedEstimator(16), [BoundVariant(on_chain)], denoiser, [whole], size, unit)
     e = result.estimate
     return {
         "L_0": e.reconstruction.mean * unit.per_nat,
@@ -776,7 +776,7 @@ T_trained = bound.chain.num_steps
 def loss_at(loss, x0, eps, index):
     step = bound.chain.step(index)
     prediction = denoiser(diffuse(x0, eps, step.t), step.t)
-    return loss(Noised(x0, eps, step), prediction, bound).loss
+    return loss(NoisyBatch(x0, eps, step), prediction, bound).loss
 
 
 def gradient(loss, sampler, number):
@@ -983,11 +983,11 @@ plt.show()
 
 inside = ((best > 0) & (best < 1)).double().mean()
 assert inside > 0.95
-decades = [
+t_bins = [
     f"{part.mean():.2f} at {t}"
     for part, t in zip(best.split([9, 90, 900]), ("2..10", "11..100", "101..1000"), strict=True)
 ]
-print(f"digits: inside the bracket at {inside:.1%} of t; the best place is " + ", ".join(decades))
+print(f"digits: inside the bracket at {inside:.1%} of t; the best place is " + ", ".join(t_bins))
 
 # %% [markdown]
 # **True for data whose variance per dimension is at most 1, and a network near the exact denoiser.** $\tilde\beta_t$ is

@@ -30,24 +30,24 @@ from commands import run, scratch
 from pictures import COLOURS, INK, draw, panels, trials
 
 import nelbo  # noqa: F401
-from nelbo.app.trained import load_model, read_data
-from nelbo.dashboard.numbers import plus_minus
-from nelbo.dashboard.report.advice import advise
-from nelbo.dashboard.report.charts import chain, heat_map, learned_variance, rate_distortion, shares
-from nelbo.dashboard.report.entry import make_entries
-from nelbo.dashboard.run_folder import read_run
+from nelbo.compose.trained import load_model, read_data
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.decoders import DiscretizedGaussian
 from nelbo.diffusion.exact import gaussian_denoiser
 from nelbo.diffusion.schedules import CosineSchedule
 from nelbo.diffusion.variances import Analytic, FixedLarge, FixedSmall
-from nelbo.evaluation.estimators import Importance, Stratified
+from nelbo.evaluation.bound_variant import BoundVariant
+from nelbo.evaluation.estimators import ImportanceEstimator, StratifiedEstimator
 from nelbo.evaluation.measure import measure
 from nelbo.evaluation.moments import measure_log_mse
 from nelbo.evaluation.paired import paired_difference
-from nelbo.evaluation.scoring import Scoring
 from nelbo.evaluation.units import unit_of
+from nelbo.reports.html.advice import advise
+from nelbo.reports.html.charts import chain, heat_map, learned_variance, rate_distortion, shares
+from nelbo.reports.html.entry import make_entries
+from nelbo.reports.numbers import plus_minus
+from nelbo.runs.run_folder import read_run
 
 folder = scratch() / "digits"
 options = "schedule=cosine loss=vlb logger=none model.channels=16 trainer.max_steps=250 trainer.val_check_interval=50"
@@ -105,15 +105,16 @@ denoiser, bound = model.module.denoiser, model.module.bound
 test = data.pick("test", 180)
 
 
-def test_bound(estimator, *scorings):
-    return measure(estimator, scorings or [Scoring(bound)], denoiser, [test], 180, unit)
+def test_bound(estimator, *variants):
+    return measure(estimator, variants or [BoundVariant(bound)], denoiser, [test], 180, unit)
 
 
 seeds = range(12)
 found = {
-    "stratified": [test_bound(Stratified(16, seed=seed))[0].estimate for seed in seeds],
+    "stratified": [test_bound(StratifiedEstimator(16, seed=seed))[0].estimate for seed in seeds],
     "importance": [
-        test_bound(Importance(1.0, evaluations_per_round=13, seed=seed))[0].estimate for seed in seeds
+        test_bound(ImportanceEstimator(1.0, evaluations_per_round=13, seed=seed))[0].estimate
+        for seed in seeds
     ],
 }
 print(
@@ -230,7 +231,7 @@ plt.show()
 # %% [markdown]
 # ## The variance of the reverse steps
 #
-# What the bound would be with another variance follows from the same network evaluations: a `Scoring` is a bound and a
+# What the bound would be with another variance follows from the same network evaluations: a `BoundVariant` is a bound and a
 # variance, and one measurement takes several. The differences are paired, example by example: what makes an image hard
 # is common to all rows and cancels, so their errors are far below those of the totals. `analytic` is the best fixed
 # variance of this network, measured on the validation split.
@@ -244,7 +245,9 @@ variances = {
     "beta (fixed_large)": FixedLarge(),
     "beta-tilde (fixed_small)": FixedSmall(),
 }
-measured = test_bound(Stratified(48), *(Scoring(bound, variance) for variance in variances.values()))
+measured = test_bound(
+    StratifiedEstimator(48), *(BoundVariant(bound, variance) for variance in variances.values())
+)
 print(f"{'variance':26}{'total':>18}{'L_0':>9}{'from learned':>22}   bits/dim")
 for name, m in zip(variances, measured, strict=True):
     less = paired_difference(m.examples.sum(1), measured[0].examples.sum(1))

@@ -27,18 +27,18 @@ from commands import run, scratch
 from pictures import COLOURS, INK, images, panels
 
 import nelbo  # noqa: F401
-from nelbo.app.trained import load_model, read_data
+from nelbo.compose.trained import load_model, read_data
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.samplers import DDIM, Ancestral, DPMSolverPP, Heun
 from nelbo.diffusion.spacings import Even, Optimal, Quadratic, Trailing, UniformLogSNR
-from nelbo.evaluation.estimators import Full
+from nelbo.evaluation.bound_variant import BoundVariant
+from nelbo.evaluation.estimators import FullEstimator
 from nelbo.evaluation.measure import measure
+from nelbo.evaluation.measure_step_costs import measure_step_costs
 from nelbo.evaluation.paired import paired_difference
 from nelbo.evaluation.sample_metrics import make_reference, sample_quality
 from nelbo.evaluation.sample_metrics.features import Pixels
-from nelbo.evaluation.scoring import Scoring
-from nelbo.evaluation.step_costs import measure_step_costs
 
 folder = scratch()
 options = (
@@ -154,7 +154,9 @@ test = data.pick("test", 180)
 
 
 def test_bound(chain):
-    return measure(Full(), [Scoring(VariationalBound(chain, bound.decoder))], denoiser, [test], 180, unit)[0]
+    return measure(
+        FullEstimator(), [BoundVariant(VariationalBound(chain, bound.decoder))], denoiser, [test], 180, unit
+    )[0]
 
 
 by_table = {

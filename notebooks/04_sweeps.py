@@ -39,14 +39,14 @@ from commands import run, scratch
 from pictures import COLOURS, INK, draw, panels, trials
 
 import nelbo  # noqa: F401
-from nelbo.app.trained import load_model
-from nelbo.dashboard.comparison.compare import compare
-from nelbo.dashboard.comparison.examples import read_examples
-from nelbo.dashboard.report.bins import binned, from_data, log_bins
-from nelbo.dashboard.report.charts import differences
-from nelbo.dashboard.report.entry import make_entries
-from nelbo.dashboard.run_folder import read_run
+from nelbo.compose.trained import load_model
 from nelbo.evaluation.paired import paired_difference
+from nelbo.reports.comparison.compare import compare
+from nelbo.reports.comparison.examples import read_examples
+from nelbo.reports.html.bins import binned, from_data, log_bins
+from nelbo.reports.html.charts import differences
+from nelbo.reports.html.entry import make_entries
+from nelbo.runs.run_folder import read_run
 
 folder = scratch()
 options = "logger=none model.channels=16 trainer.max_steps=100 trainer.val_check_interval=100 callbacks.samples=null"
@@ -138,7 +138,7 @@ plt.show()
 # ## Where is it?
 #
 # By decade of $t$, from the same table. But mind what a decade is: $t = 100$ of a linear and of a cosine schedule are
-# different noise levels. Between the two losses of one schedule the decades compare; between schedules only $L_0$,
+# different noise levels. Between the two losses of one schedule the t_bins compare; between schedules only $L_0$,
 # $\sum L_t$ and the total do.
 
 # %%
@@ -156,7 +156,7 @@ plt.show()
 # %% [markdown]
 # In both schedules the bound as a loss is ahead at the cleanest timesteps, $L_0$ and $t \le 10$, on which it puts its
 # weight, and behind from $t = 11$ on, most of all at $t > 100$, which after so few steps decides the total. Longer runs are
-# another matter; the table of decades shows when the order turns.
+# another matter; the table of t_bins shows when the order turns.
 #
 # ## Curves on a common axis
 #

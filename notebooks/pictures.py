@@ -13,7 +13,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from PIL import Image
 
-from nelbo.dashboard.report.style import DECADE_COLOURS, PART_COLOURS, RUN_COLOURS
+from nelbo.reports.html.style import DECADE_COLOURS, PART_COLOURS, RUN_COLOURS
 
 __all__ = ["COLOURS", "DEPTHS", "GREY", "INK", "PARTS", "draw", "images", "panels", "trials"]
 

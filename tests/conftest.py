@@ -105,7 +105,7 @@ def tiny_run(tmp_path) -> Callable[..., SimpleNamespace]:
     """Builds, and does not start, a tiny run without logger: config, data, module, trainer, folder."""
 
     def build_run(*overrides: str, callbacks=(), folder: Path = tmp_path) -> SimpleNamespace:
-        from nelbo.app import build
+        from nelbo.compose import build
 
         config = compose_train(*TINY, "logger=none", *overrides, run_dir=folder)
         torch.manual_seed(config.seed)
@@ -152,9 +152,9 @@ def evaluate(command, tmp_path) -> Callable[..., SimpleNamespace]:
 
 def run_command(name: str, *arguments: str, folder: Path, job=None) -> int:
     """``python <name>.py <arguments>`` in this process; returns the exit code."""
-    from nelbo.app.command import run
+    from nelbo.cli.command import run
 
-    job = job or getattr(importlib.import_module(f"nelbo.app.{name}"), name)
+    job = job or getattr(importlib.import_module(f"nelbo.cli.{name}"), name)
     before = dict(os.environ), sys.argv
     sys.argv = [f"{name}.py", f"hydra.run.dir={folder}", *arguments]
     GlobalHydra.instance().clear()

@@ -18,8 +18,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import nn
 
-from nelbo.app import build
-from nelbo.app.command import one_line
+from nelbo.cli.command import one_line
+from nelbo.compose import build
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"

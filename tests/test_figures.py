@@ -11,7 +11,7 @@ from figures import sampling_quality
 from figures.drawing import draw, make_drawer, options, read
 from figures.measure_sampling import BUDGETS, SAMPLERS, SPACINGS, within_budget
 from figures.page import tiles
-from nelbo.dashboard.pictures import from_file
+from nelbo.runs.images import from_file
 
 
 @pytest.fixture(scope="module")

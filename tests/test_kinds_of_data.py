@@ -9,9 +9,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from nelbo.app import build
-from nelbo.app.sample_folder import SampleFolder
-from nelbo.dashboard import pictures
+from nelbo.compose import build
 from nelbo.data.base import DataModule
 from nelbo.data.batch import Batch
 from nelbo.data.examples import TensorExamples
@@ -23,12 +21,14 @@ from nelbo.diffusion.exact import gaussian_denoiser, posterior_variance
 from nelbo.diffusion.schedules import CosineSchedule
 from nelbo.diffusion.spacings import Trailing
 from nelbo.diffusion.variances import Analytic
-from nelbo.evaluation.estimators import Full
+from nelbo.evaluation.bound_variant import BoundVariant
+from nelbo.evaluation.estimators import FullEstimator
 from nelbo.evaluation.measure import measure
 from nelbo.evaluation.sample_metrics import make_reference, sample_quality
 from nelbo.evaluation.sample_metrics.features import Pixels
-from nelbo.evaluation.scoring import Scoring
 from nelbo.evaluation.units import unit_of
+from nelbo.runs import images as grids
+from nelbo.runs.sample_folder import SampleFolder
 
 # shape, levels, standard deviation; dtype of a stored sample, its file
 KINDS = {
@@ -191,7 +191,7 @@ def test_the_bound_of_the_exact_denoiser_is_the_entropy(kind):
     x0 = spec.from_levels(data.split("test").x).double()  # pyright: ignore[reportAttributeAccessIssue]
     unit = unit_of(spec.dims, levels)
     [result] = measure(
-        Full(), [Scoring(bound)], gaussian_denoiser(spec.shape, std, variance),
+        FullEstimator(), [BoundVariant(bound)], gaussian_denoiser(spec.shape, std, variance),
         [Batch(x0, None, torch.arange(len(x0)))], len(x0), unit, torch.device("cpu"),
     )  # fmt: skip
     bin_width = 1.0 if levels is None else 2 / (levels - 1)
@@ -216,7 +216,7 @@ def test_pictures_are_grey_or_rgb(channels, levels):
         assert torch.equal(pixels, torch.cat(parts, dim=1))
     else:
         assert torch.equal(pixels, torch.cat(parts, dim=3))
-    assert pictures.grid(pixels).mode == "RGB"
+    assert grids.grid(pixels).mode == "RGB"
     assert torch.equal(grey.to_pixels(5 * x[:, :1]), pixels[:, :1, :, :6]) == (levels is None)
 
 

@@ -1,6 +1,6 @@
 """The sweepers, where Hydra looks for them: it takes them from this namespace alone."""
 
-from nelbo.app.sweep import grid, search
+from nelbo.cli.sweep import grid, search
 
 
 class GridSweeper(grid.GridSweeper):

@@ -3,9 +3,9 @@
 import sys
 from argparse import ArgumentParser
 
-from nelbo.app.quiet import print_what_the_terminal_can
-from nelbo.commands import compare, export, report, workspace
-from nelbo.dashboard.outside_text import printable
+from nelbo.cli import compare, export, report, workspace
+from nelbo.cli.logging import print_what_the_terminal_can
+from nelbo.text import printable
 
 COMMANDS = (compare, report, export, workspace)
 

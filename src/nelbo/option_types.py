@@ -1,4 +1,4 @@
-"""Ranges of options, as annotations of constructors: ``nelbo.app.options`` checks a configuration by them."""
+"""Annotations of constructors. ``nelbo.compose.options`` checks the options of a configuration by them."""
 
 from pathlib import Path
 from typing import Annotated

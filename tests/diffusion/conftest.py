@@ -10,7 +10,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from nelbo.diffusion.step_costs import StepCosts
+from nelbo.diffusion.step_cost_table import StepCostTable
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -88,7 +88,7 @@ def random_costs():
             impossible, torch.inf
         )
         prior = torch.rand(T, generator=g, dtype=torch.float64)
-        return StepCosts(torch.arange(1, T + 1), first, step[:, :T], prior)
+        return StepCostTable(torch.arange(1, T + 1), first, step[:, :T], prior)
 
     return make
 

@@ -17,7 +17,7 @@ from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.decoders import DiscretizedGaussian
 from nelbo.diffusion.denoiser import Prediction
 from nelbo.diffusion.level import mean_per_example
-from nelbo.diffusion.losses import VLB, Hybrid, Noised, Simple
+from nelbo.diffusion.losses import VLB, Hybrid, NoisyBatch, Simple
 from nelbo.diffusion.process import diffuse, posterior
 from nelbo.diffusion.samplers import DDIM, Ancestral
 from nelbo.diffusion.variances import FixedLarge
@@ -118,9 +118,9 @@ def test_reverse_step(golden):
 
 
 def loss_terms(golden, loss):
-    noised = Noised(golden.arrays["x0"], golden.arrays["loss.noise"], golden.step)
+    noisy = NoisyBatch(golden.arrays["x0"], golden.arrays["loss.noise"], golden.step)
     with torch.no_grad():
-        return loss(noised, at_loss_steps(golden), VariationalBound(golden.chain, golden.decoder))
+        return loss(noisy, at_loss_steps(golden), VariationalBound(golden.chain, golden.decoder))
 
 
 def test_simple_loss(golden):

@@ -69,7 +69,7 @@ def test_the_first_step_ends_in_data():
     step = Chain(CosineSchedule(10)).step(torch.tensor([1, 2]))
     assert step.is_first.tolist() == [True, False]
     assert step.s.t.tolist() == [0, 1]
-    assert step.noise_share[0] == 1
+    assert step.step_noise_fraction[0] == 1
     assert step.log_beta[0] == step.t.log_noise_var[0]
     assert step.log_beta_tilde[0] == -torch.inf
 

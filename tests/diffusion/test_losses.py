@@ -9,7 +9,7 @@ from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.decoders import DiscretizedGaussian
 from nelbo.diffusion.denoiser import Denoiser, Prediction
 from nelbo.diffusion.level import mean_per_example, scale
-from nelbo.diffusion.losses import P2, VLB, Hybrid, LossTerms, MinSNR, Noised, Simple
+from nelbo.diffusion.losses import P2, VLB, Hybrid, LossTerms, MinSNR, NoisyBatch, Simple
 from nelbo.diffusion.parameterizations import Eps
 from nelbo.diffusion.process import diffuse
 from nelbo.diffusion.schedules import CosineSchedule
@@ -41,7 +41,7 @@ def example():
     eps = torch.randn(K, *SHAPE, generator=generator, dtype=torch.float64)
     network = Affine()
     prediction = Denoiser(network, Eps(), LearnedRange("beta_tilde"))(diffuse(x0, eps, STEP.t), STEP.t)
-    return network, Noised(x0, eps, STEP), prediction
+    return network, NoisyBatch(x0, eps, STEP), prediction
 
 
 def gradients(value, network):
@@ -54,20 +54,20 @@ def gradients(value, network):
 
 def test_a_loss_reports_the_term_of_the_bound_beside_it(make_loss):
     """The live bound: the same number for every loss, per example, and never a gradient."""
-    _, noised, prediction = example()
-    terms = make_loss()(noised, prediction, BOUND)
+    _, noisy, prediction = example()
+    terms = make_loss()(noisy, prediction, BOUND)
     assert isinstance(terms, LossTerms)
     assert terms.loss.shape == terms.bound.shape == (K,)
     assert not terms.bound.requires_grad
     torch.testing.assert_close(
-        terms.bound, BOUND.term(STEP, noised.x0, prediction).detach(), rtol=1e-13, atol=0
+        terms.bound, BOUND.term(STEP, noisy.x0, prediction).detach(), rtol=1e-13, atol=0
     )
 
 
 def test_gradients_reach_what_the_loss_says_it_trains(make_loss):
-    network, noised, prediction = example()
+    network, noisy, prediction = example()
     loss = make_loss()
-    mean, raw = gradients(loss(noised, prediction, BOUND).loss.sum(), network)
+    mean, raw = gradients(loss(noisy, prediction, BOUND).loss.sum(), network)
     assert mean != 0
     assert (raw != 0) == loss.trains_variance
     assert loss.trains_variance or not loss.needs_learned_variance
@@ -75,88 +75,88 @@ def test_gradients_reach_what_the_loss_says_it_trains(make_loss):
 
 def test_a_perfect_prediction_has_finite_gradients(make_loss):
     """At a gap of 0, at the first step and at all others in one batch."""
-    _, noised, _ = example()
-    raw = torch.zeros_like(noised.x0).requires_grad_()
-    x0_hat, eps_hat = noised.x0.clone().requires_grad_(), noised.eps.clone().requires_grad_()
+    _, noisy, _ = example()
+    raw = torch.zeros_like(noisy.x0).requires_grad_()
+    x0_hat, eps_hat = noisy.x0.clone().requires_grad_(), noisy.eps.clone().requires_grad_()
     prediction = Prediction(x0_hat, eps_hat, LearnedRange("beta_tilde"), raw)
-    make_loss()(noised, prediction, BOUND).loss.sum().backward()
+    make_loss()(noisy, prediction, BOUND).loss.sum().backward()
     for leaf in (raw, x0_hat, eps_hat):
         assert leaf.grad is None or leaf.grad.isfinite().all()
 
 
 def test_losses_stay_in_the_dtype_of_the_data(make_loss):
-    _, noised, prediction = example()
-    noised = replace(noised, x0=noised.x0.float(), eps=noised.eps.float())
+    _, noisy, prediction = example()
+    noisy = replace(noisy, x0=noisy.x0.float(), eps=noisy.eps.float())
     x0_hat, eps_hat, raw = (
         x.detach().float() for x in (prediction.x0_hat, prediction.eps_hat, prediction.raw)
     )
-    terms = make_loss()(noised, Prediction(x0_hat, eps_hat, LearnedRange(), raw), BOUND)
+    terms = make_loss()(noisy, Prediction(x0_hat, eps_hat, LearnedRange(), raw), BOUND)
     assert terms.loss.dtype == terms.bound.dtype == torch.float32
 
 
 # ------------------------------------------------------------------ regression losses
 
 
-def eps_error(noised, prediction):
-    return mean_per_example((noised.eps - prediction.eps_hat).square())
+def eps_error(noisy, prediction):
+    return mean_per_example((noisy.eps - prediction.eps_hat).square())
 
 
-def x0_error(noised, prediction):
-    return mean_per_example((noised.x0 - prediction.x0_hat).square())
+def x0_error(noisy, prediction):
+    return mean_per_example((noisy.x0 - prediction.x0_hat).square())
 
 
 def test_simple_is_the_error_of_the_noise():
-    _, noised, prediction = example()
-    actual = Simple()(noised, prediction, BOUND).loss
-    torch.testing.assert_close(actual, eps_error(noised, prediction), rtol=1e-13, atol=0)
+    _, noisy, prediction = example()
+    actual = Simple()(noisy, prediction, BOUND).loss
+    torch.testing.assert_close(actual, eps_error(noisy, prediction), rtol=1e-13, atol=0)
 
 
 @pytest.mark.parametrize("gamma", [0.5, 5.0])
 def test_min_snr_weighs_the_error_of_the_data_by_at_most_gamma(gamma):
     """Hang et al. 2023: min(SNR, gamma) |x_0 - x0_hat|^2."""
-    _, noised, prediction = example()
+    _, noisy, prediction = example()
     alpha_bar = STEP.t.alpha_bar
     snr = alpha_bar / (1 - alpha_bar)
     assert snr.min() < gamma < snr.max()
-    expected = torch.minimum(snr, torch.tensor(gamma)) * x0_error(noised, prediction)
-    torch.testing.assert_close(MinSNR(gamma)(noised, prediction, BOUND).loss, expected, rtol=1e-9, atol=0)
+    expected = torch.minimum(snr, torch.tensor(gamma)) * x0_error(noisy, prediction)
+    torch.testing.assert_close(MinSNR(gamma)(noisy, prediction, BOUND).loss, expected, rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize(("k", "gamma"), [(1.0, 0.0), (1.0, 1.0), (2.0, 0.5)])
 def test_p2_is_the_published_weight(k, gamma):
     """Choi et al. 2022: 1 / (k + SNR)^gamma on the error of the noise."""
-    _, noised, prediction = example()
+    _, noisy, prediction = example()
     alpha_bar = STEP.t.alpha_bar
-    expected = eps_error(noised, prediction) / (k + alpha_bar / (1 - alpha_bar)) ** gamma
-    torch.testing.assert_close(P2(k, gamma)(noised, prediction, BOUND).loss, expected, rtol=1e-9, atol=0)
+    expected = eps_error(noisy, prediction) / (k + alpha_bar / (1 - alpha_bar)) ** gamma
+    torch.testing.assert_close(P2(k, gamma)(noisy, prediction, BOUND).loss, expected, rtol=1e-9, atol=0)
 
 
 # ------------------------------------------------------------------ the bound as a loss
 
 
 def test_the_mean_of_the_vlb_loss_over_the_steps_is_the_bound_less_the_prior():
-    _, noised, _ = example()
-    x0 = noised.x0[:1].expand(K, *SHAPE)
+    _, noisy, _ = example()
+    x0 = noisy.x0[:1].expand(K, *SHAPE)
     denoiser = Denoiser(Affine(), Eps(), LearnedRange())
-    terms = BOUND.terms(denoiser, x0[:1], lambda i: noised.eps[i - 1 : i])
-    prediction = denoiser(diffuse(x0, noised.eps, STEP.t), STEP.t)
-    loss = VLB()(Noised(x0, noised.eps, STEP), prediction, BOUND).loss
+    terms = BOUND.terms(denoiser, x0[:1], lambda i: noisy.eps[i - 1 : i])
+    prediction = denoiser(diffuse(x0, noisy.eps, STEP.t), STEP.t)
+    loss = VLB()(NoisyBatch(x0, noisy.eps, STEP), prediction, BOUND).loss
     torch.testing.assert_close(loss.mean() * DIMS, (terms.total - terms.prior)[0], rtol=1e-12, atol=0)
 
 
 def test_the_hybrid_loss_is_the_published_sum():
     """L_simple + lambda T L_t, the latter in bits per dimension."""
-    _, noised, prediction = example()
-    bits_per_dim = BOUND.term(STEP, noised.x0, prediction) / (DIMS * math.log(2))
-    expected = eps_error(noised, prediction) + 0.001 * K * bits_per_dim
-    torch.testing.assert_close(Hybrid()(noised, prediction, BOUND).loss, expected, rtol=1e-12, atol=0)
+    _, noisy, prediction = example()
+    bits_per_dim = BOUND.term(STEP, noisy.x0, prediction) / (DIMS * math.log(2))
+    expected = eps_error(noisy, prediction) + 0.001 * K * bits_per_dim
+    torch.testing.assert_close(Hybrid()(noisy, prediction, BOUND).loss, expected, rtol=1e-12, atol=0)
 
 
 def test_the_hybrid_loss_trains_the_mean_by_simple_and_the_variance_by_the_bound():
-    network, noised, prediction = example()
-    hybrid = gradients(Hybrid(0.001)(noised, prediction, BOUND).loss.sum(), network)
-    simple = gradients(Simple()(noised, prediction, BOUND).loss.sum(), network)
-    vlb = gradients(BOUND.term(STEP, noised.x0, prediction).sum(), network)
+    network, noisy, prediction = example()
+    hybrid = gradients(Hybrid(0.001)(noisy, prediction, BOUND).loss.sum(), network)
+    simple = gradients(Simple()(noisy, prediction, BOUND).loss.sum(), network)
+    vlb = gradients(BOUND.term(STEP, noisy.x0, prediction).sum(), network)
     assert hybrid[0] == pytest.approx(simple[0], rel=1e-12)
     assert hybrid[1] == pytest.approx(0.001 * K / (DIMS * math.log(2)) * vlb[1], rel=1e-12)
     assert vlb[0] != 0
@@ -167,22 +167,22 @@ def test_the_factor_is_the_length_of_the_chain(size):
     """Without it the weight of the bound would fall as chains get longer."""
     chain = Chain(CosineSchedule(10), torch.arange(1, size + 1))
     bound = VariationalBound(chain, DiscretizedGaussian(17))
-    _, noised, prediction = example()
-    noised = Noised(noised.x0[:1], noised.eps[:1], chain.step(torch.tensor([1])))
+    _, noisy, prediction = example()
+    noisy = NoisyBatch(noisy.x0[:1], noisy.eps[:1], chain.step(torch.tensor([1])))
     prediction = Prediction(prediction.x0_hat[:1], prediction.eps_hat[:1], FixedLarge())
-    terms = VLB()(noised, prediction, bound)
+    terms = VLB()(noisy, prediction, bound)
     assert terms.loss.item() == pytest.approx(size * terms.bound.item() / DIMS, rel=1e-12)
 
 
 def test_a_mixed_batch_has_the_gradients_of_its_rows():
     """Neither branch of the bound leaks into the other, not even as NaN."""
-    _, noised, prediction = example()
+    _, noisy, prediction = example()
     leaves = [x.detach().clone().requires_grad_() for x in (prediction.x0_hat, prediction.raw)]
     variance = LearnedRange("beta_tilde")
 
     def grads(rows):
         x0_hat, raw = (leaf[rows] for leaf in leaves)
-        term = BOUND.term(CHAIN.step(rows + 1), noised.x0[rows], Prediction(x0_hat, x0_hat, variance, raw))
+        term = BOUND.term(CHAIN.step(rows + 1), noisy.x0[rows], Prediction(x0_hat, x0_hat, variance, raw))
         return torch.autograd.grad(term.sum(), leaves)
 
     together = grads(torch.arange(K))
@@ -206,17 +206,17 @@ def test_a_prediction_far_off_poisons_no_gradient():
 
 def test_a_correct_mean_is_worth_more_than_a_wrong_one(make_loss):
     """Halfway to the truth is better, for every loss and at every step."""
-    _, noised, prediction = example()
+    _, noisy, prediction = example()
     prediction = replace(prediction, raw=prediction.raw.detach())
-    better_x0 = (prediction.x0_hat + noised.x0) / 2
-    better_eps = (prediction.eps_hat + noised.eps) / 2
+    better_x0 = (prediction.x0_hat + noisy.x0) / 2
+    better_eps = (prediction.eps_hat + noisy.eps) / 2
     better = replace(prediction, x0_hat=better_x0, eps_hat=better_eps)
     torch.testing.assert_close(
         scale(STEP.t.signal_scale, better_x0) + scale(STEP.t.noise_scale, better_eps),
-        diffuse(noised.x0, noised.eps, STEP.t),
+        diffuse(noisy.x0, noisy.eps, STEP.t),
     )
     loss = make_loss()
-    assert (loss(noised, better, BOUND).loss < loss(noised, prediction, BOUND).loss).all()
+    assert (loss(noisy, better, BOUND).loss < loss(noisy, prediction, BOUND).loss).all()
 
 
 # ------------------------------------------------------------------ refusals

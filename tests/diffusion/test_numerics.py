@@ -50,7 +50,7 @@ def test_a_module_in_low_precision_keeps_its_levels(dtype):
     assert model.denoiser.network.layer.weight.dtype == dtype
     index = torch.arange(1, 1001)
     step, untouched = model.chain.step(index), before.chain.step(index)
-    for name in ("log_beta", "log_beta_tilde", "noise_share"):
+    for name in ("log_beta", "log_beta_tilde", "step_noise_fraction"):
         assert getattr(step, name).dtype == torch.float64
         assert torch.equal(getattr(step, name), getattr(untouched, name))
     assert torch.equal(model.chain.schedule.table(), before.chain.schedule.table())

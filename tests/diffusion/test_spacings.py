@@ -140,11 +140,11 @@ def test_optimal_needs_costs_of_this_schedule(random_costs):
         "^spacing=optimal needs the costs of steps measured on a trained model: evaluate.py measures them$"
     )
     with pytest.raises(ValueError, match=message):
-        spacing.refuse_missing_costs()
+        spacing.check_costs()
     with pytest.raises(ValueError, match=message):
         spacing.chain(CosineSchedule(20), 3)
     spacing.costs = random_costs(10)
-    spacing.refuse_missing_costs()
+    spacing.check_costs()
     with pytest.raises(ValueError, match=r"measured for 10 timesteps, but the schedule has 20$"):
         spacing.chain(CosineSchedule(20), 3)
     assert Optimal().costs is None, "costs belong to one spacing"

@@ -14,7 +14,7 @@ from nelbo.diffusion.exact import posterior_variance
 from nelbo.diffusion.schedules import CosineSchedule, LinearSchedule
 from nelbo.diffusion.spacings import Optimal
 from nelbo.diffusion.spacings.optimal import best_chain
-from nelbo.diffusion.step_costs import StepCosts
+from nelbo.diffusion.step_cost_table import StepCostTable
 from nelbo.diffusion.variances import FixedLarge, FixedSmall, LearnedRange
 
 STD, RAW = 0.5, 0.4
@@ -57,7 +57,7 @@ def exact_costs(make_schedule, T, name):
         for i in range(j):
             pair = expected_terms(Chain(schedule, torch.tensor([i + 1, j + 1])), variance)
             first[i, j], step[i, j] = pair.reconstruction, pair.denoising
-    return StepCosts(torch.arange(1, T + 1), first, step, prior)
+    return StepCostTable(torch.arange(1, T + 1), first, step, prior)
 
 
 def lowest(costs, K):
@@ -113,7 +113,7 @@ def test_the_second_level_is_chosen_with_the_first():
     impossible = torch.ones(4, 5, dtype=torch.bool).tril()
     step = torch.ones(4, 4, dtype=torch.float64)
     step[0, 2] = 5.0
-    costs = StepCosts(
+    costs = StepCostTable(
         timesteps=torch.arange(1, 5),
         first=dear.masked_fill(impossible, torch.inf),
         step=step.masked_fill(impossible[:, :4], torch.inf),

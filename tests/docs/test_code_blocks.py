@@ -29,7 +29,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 
-from nelbo.app.command import SPOKEN
+from nelbo.cli.command import SPOKEN
 
 ROOT = Path(__file__).parents[2]
 HOW_TOS = [ROOT / "docs/quickstart.md", *sorted((ROOT / "docs/how-to").glob("*.md"))]
@@ -111,7 +111,7 @@ def exists(words: list[str]) -> None:
     match words:
         case ["python", "-m", "nelbo", name, *arguments]:
             parser = ArgumentParser(exit_on_error=False)
-            importlib.import_module(f"nelbo.commands.{name}").add_arguments(parser)
+            importlib.import_module(f"nelbo.cli.{name}").add_arguments(parser)
             parser.parse_args(arguments)
         case ["python", "-m", module, *_] if module.startswith("benchmarks."):
             importlib.import_module(module)

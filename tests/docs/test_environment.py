@@ -16,5 +16,5 @@ def test_every_variable_is_listed():
     sources = [*(ROOT / "src").rglob("*.py"), *(ROOT / "conf").rglob("*.yaml")]
     read = {name for path in sources for match in READ.findall(path.read_text()) for name in match if name}
     assert {"NELBO_DATA", "NELBO_CACHE", "WANDB_API_KEY", "HYDRA_FULL_ERROR"} <= read
-    listed = set(re.findall(r"^(?:# )?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.M))
-    assert {name for name in read - SET_BY_LAUNCHERS if not SET_BY_SLURM.match(name)} <= listed
+    format_list = set(re.findall(r"^(?:# )?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.M))
+    assert {name for name in read - SET_BY_LAUNCHERS if not SET_BY_SLURM.match(name)} <= format_list

@@ -5,7 +5,9 @@ from pathlib import Path
 import grimp
 
 PAGE = Path(__file__).parents[2] / "docs/architecture.md"
-HELPERS = {"randomness", "atomic_file", "torch_file", "option_types", "_torchvision"}  # that any room may use
+# that any room may use
+HELPERS = {"_torchvision", "array_file", "atomic_file", "option_types", "progress", "randomness", "text"}
+HELPERS |= {"torch_file"}
 
 
 def picture() -> str:

@@ -5,31 +5,31 @@ import math
 import pytest
 import torch
 
+from nelbo.evaluation.accumulator import BoundAccumulator, Draws
 from nelbo.evaluation.by_class import bound_by_class
-from nelbo.evaluation.decades import decades
-from nelbo.evaluation.tally import BoundTally, Draws
+from nelbo.evaluation.t_bins import t_bins
 
 N, K, ROUNDS = 60, 40, 2
 
 
 @pytest.fixture
-def tally() -> BoundTally:
+def accumulator() -> BoundAccumulator:
     """Random terms of a chain of 40 steps, every step of every example, twice."""
     generator = torch.Generator().manual_seed(0)
-    tally = BoundTally(K, num_examples=N, groups=decades(torch.arange(1, K + 1)))
+    accumulator = BoundAccumulator(K, num_examples=N, groups=t_bins(torch.arange(1, K + 1)))
     steps = torch.arange(1, K + 1).expand(N, K)
     for _ in range(ROUNDS):
         nats = torch.rand(N, K, generator=generator, dtype=torch.float64) * torch.arange(1, N + 1)[:, None]
         prior = torch.rand(N, generator=generator, dtype=torch.float64)
-        tally.add(Draws(steps, torch.ones(N, K), nats, prior), torch.arange(N))
-    return tally
+        accumulator.add(Draws(steps, torch.ones(N, K), nats, prior), torch.arange(N))
+    return accumulator
 
 
 LABEL = torch.arange(N) ** 2 % 7  # 0, 1, 2 and 4, of unequal size
 
 
-def test_the_classes_add_up_to_the_whole(tally):
-    whole, found = tally.estimate(ROUNDS), bound_by_class(tally.example_table(ROUNDS), LABEL)
+def test_the_classes_add_up_to_the_whole(accumulator):
+    whole, found = accumulator.estimate(ROUNDS), bound_by_class(accumulator.example_table(ROUNDS), LABEL)
     assert list(found) == [0, 1, 2, 4]
     counts = [bound.num_examples for bound in found.values()]
     assert counts == torch.bincount(LABEL)[[0, 1, 2, 4]].tolist()
@@ -44,9 +44,9 @@ def test_the_classes_add_up_to_the_whole(tally):
         assert math.sqrt((within + between) / (N - 1) / N) == pytest.approx(expected.stderr, rel=1e-9)
 
 
-def test_the_error_of_a_single_example_is_not_known(tally):
+def test_the_error_of_a_single_example_is_not_known(accumulator):
     label = torch.zeros(N, dtype=torch.int64)
     label[3] = 5
-    found = bound_by_class(tally.example_table(ROUNDS), label)
-    assert found[5].total.mean == pytest.approx(tally.example_table(ROUNDS)[3].sum().item())
+    found = bound_by_class(accumulator.example_table(ROUNDS), label)
+    assert found[5].total.mean == pytest.approx(accumulator.example_table(ROUNDS)[3].sum().item())
     assert all(math.isnan(part.stderr) for part in found[5].parts)

@@ -12,9 +12,9 @@ from nelbo.diffusion.exact import GaussianMixtureDenoiser
 from nelbo.diffusion.parameterizations import Eps
 from nelbo.diffusion.schedules import CosineSchedule
 from nelbo.diffusion.variances import FixedLarge
-from nelbo.evaluation.estimators import Full, Importance
+from nelbo.evaluation.bound_variant import BoundVariant
+from nelbo.evaluation.estimators import FullEstimator, ImportanceEstimator
 from nelbo.evaluation.measure import measure
-from nelbo.evaluation.scoring import Scoring
 from nelbo.evaluation.units import unit_of
 from nelbo.models import MLP
 
@@ -44,7 +44,7 @@ def data(n, seed) -> torch.Tensor:
 def total(estimator, denoise, x0):
     bound = VariationalBound(Chain(CosineSchedule(T)), GaussianDecoder())
     batch, unit = Batch(x0, None, torch.arange(len(x0))), unit_of(DIMS, None)
-    [result] = measure(estimator, [Scoring(bound)], denoise, [batch], len(x0), unit)
+    [result] = measure(estimator, [BoundVariant(bound)], denoise, [batch], len(x0), unit)
     return result.estimate.total
 
 
@@ -53,10 +53,10 @@ def total(estimator, denoise, x0):
 def test_intervals_of_importance_hold_the_truth_in_95_of_100_cases(make):
     denoise = make()
     # so many examples that its own error, 1/30 of that of one estimate below, does not matter
-    truth = total(Full(seed=1), denoise, data(60_000, seed=10**6)).mean
+    truth = total(FullEstimator(seed=1), denoise, data(60_000, seed=10**6)).mean
     held = 0
     for seed in range(REPEATS):
-        estimator = Importance(
+        estimator = ImportanceEstimator(
             target_stderr=0.2,
             max_evaluations=20 * N,
             evaluations_per_round=6,

@@ -16,9 +16,9 @@ from nelbo.diffusion.exact import gaussian_denoiser, posterior_variance
 from nelbo.diffusion.process import posterior_coefficients
 from nelbo.diffusion.schedules import CosineSchedule
 from nelbo.diffusion.variances import FixedLarge, FixedSmall
-from nelbo.evaluation.estimators import BoundEstimator, Full, Stratified
+from nelbo.evaluation.bound_variant import BoundVariant
+from nelbo.evaluation.estimators import BoundEstimator, FullEstimator, StratifiedEstimator
 from nelbo.evaluation.measure import Measurement, measure
-from nelbo.evaluation.scoring import Scoring
 from nelbo.evaluation.units import unit_of
 
 DIMS, STD, N, T = 3, 0.5, 2000, 12
@@ -56,7 +56,7 @@ def measured(estimator, variance, batch_size=N, T=T, n=N, x0=None, others=()) ->
     batches = [Batch(x0[index], None, index) for index in torch.arange(n).split(batch_size)]
     return measure(
         estimator,
-        [Scoring(bound), *(Scoring(bound, other) for other in others)],
+        [BoundVariant(bound), *(BoundVariant(bound, other) for other in others)],
         gaussian_denoiser((DIMS,), STD, variance),
         batches,
         n,
@@ -213,7 +213,7 @@ def test_a_chain_of_one_step_has_no_denoising_term(name):
 
 def test_full_is_the_direct_sum_of_all_terms():
     variance = FixedLarge()
-    [result] = measured(Full(), variance, n=50)
+    [result] = measured(FullEstimator(), variance, n=50)
     x0 = STD * torch.randn(50, DIMS, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     bound = VariationalBound(Chain(CosineSchedule(T)), GaussianDecoder())
     generator = torch.Generator().manual_seed(1)
@@ -232,7 +232,7 @@ def test_full_is_the_direct_sum_of_all_terms():
 
 
 def test_evaluations_are_as_many_as_were_asked_for():
-    for estimator, per_example in ((Full(), T + 1 + 8), (Stratified(5), 5)):
+    for estimator, per_example in ((FullEstimator(), T + 1 + 8), (StratifiedEstimator(5), 5)):
         for others in ([], [FixedSmall()]):
             estimate = measured(estimator, FixedLarge(), n=10, others=others)[0].estimate
             assert estimate.num_examples == 10
@@ -242,7 +242,7 @@ def test_evaluations_are_as_many_as_were_asked_for():
 @pytest.mark.parametrize("evaluations", [3, 4, 8])
 def test_stratified_timesteps_cover_the_chain_evenly(evaluations):
     K, n = 31, 100
-    assignment = Stratified(evaluations).assign(torch.arange(n), n, Chain(CosineSchedule(K)))
+    assignment = StratifiedEstimator(evaluations).assign(torch.arange(n), n, Chain(CosineSchedule(K)))
     drawn = assignment.steps[assignment.steps > 1]
     counts = torch.bincount(drawn, minlength=K + 1)[2:]
     expected = len(drawn) / (K - 1)

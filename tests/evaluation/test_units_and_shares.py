@@ -5,19 +5,19 @@ import math
 import pytest
 import torch
 
-from nelbo.evaluation.decades import decades, shares_by_decade
-from nelbo.evaluation.tally import BoundTally, Draws
+from nelbo.evaluation.accumulator import BoundAccumulator, Draws
+from nelbo.evaluation.t_bins import shares_by_t_bin, t_bins
 from nelbo.evaluation.units import unit_of
 
 
-def measured(K, n=20, seed=0) -> BoundTally:
+def measured(K, n=20, seed=0) -> BoundAccumulator:
     """Two draws of L_0 and five at random for each example."""
     generator = torch.Generator().manual_seed(seed)
     steps = torch.cat([torch.ones(n, 2).long(), torch.randint(2, max(K, 2) + 1, (n, 5))], dim=1).clamp(max=K)
-    tally = BoundTally(K)
+    accumulator = BoundAccumulator(K)
     nats = torch.rand(steps.shape, generator=generator)
-    tally.add(Draws(steps, torch.rand(steps.shape, generator=generator), nats, torch.rand(n)))
-    return tally
+    accumulator.add(Draws(steps, torch.rand(steps.shape, generator=generator), nats, torch.rand(n)))
+    return accumulator
 
 
 def test_discrete_data_is_read_in_bits_per_dimension():
@@ -44,9 +44,11 @@ def test_metrics_add_up_and_carry_their_errors(levels, total):
 
 @pytest.mark.parametrize("K", [1, 2, 10, 11, 100, 1000, 1234])
 def test_shares_of_the_decades_add_up_to_one(K):
-    tally = measured(K)
-    estimate = tally.estimate()
-    shares = shares_by_decade(torch.arange(1, K + 1), tally.step_table().contribution, estimate.prior.mean)
+    accumulator = measured(K)
+    estimate = accumulator.estimate()
+    shares = shares_by_t_bin(
+        torch.arange(1, K + 1), accumulator.step_table().contribution, estimate.prior.mean
+    )
     assert sum(shares.values()) == pytest.approx(1.0, rel=1e-12)
     assert shares["L_0"] == pytest.approx(estimate.reconstruction.mean / estimate.total.mean, rel=1e-9)
     assert shares["L_T"] == pytest.approx(estimate.prior.mean / estimate.total.mean, rel=1e-9)
@@ -54,7 +56,7 @@ def test_shares_of_the_decades_add_up_to_one(K):
 
 def test_decades_are_those_of_t_and_not_of_the_position_in_the_chain():
     contribution = torch.tensor([3.0, 1.0, 2.0, 3.0], dtype=torch.float64)
-    shares = shares_by_decade(torch.tensor([5, 10, 50, 1000]), contribution, prior=1.0)
+    shares = shares_by_t_bin(torch.tensor([5, 10, 50, 1000]), contribution, prior=1.0)
     assert list(shares) == ["L_0", "t_2_10", "t_11_100", "t_101_1000", "L_T"]
     assert list(shares.values()) == pytest.approx([0.3, 0.1, 0.2, 0.3, 0.1])
 
@@ -64,7 +66,7 @@ def test_decades_are_those_of_t_and_not_of_the_position_in_the_chain():
     [(1, []), (2, ["t_2_10"]), (10, ["t_2_10"]), (11, ["t_2_10", "t_11_100"]), (4000, None)],
 )
 def test_there_are_as_many_decades_as_the_chain_needs(last, names):
-    groups = decades(torch.arange(1, last + 1))
+    groups = t_bins(torch.arange(1, last + 1))
     names = ["t_2_10", "t_11_100", "t_101_1000", "t_1001_10000"] if names is None else names
     assert list(groups.columns) == ["L_0", *names, "L_T"]
     edges = {name: [int(n) for n in name.split("_")[1:]] for name in names}
@@ -78,9 +80,9 @@ def test_an_error_that_is_split_is_reported_split():
         torch.ones(4, 1).long(), torch.ones(4, 1), torch.tensor([[1.0], [2], [3], [4]]), torch.zeros(4),
         monte_carlo=(torch.full((4,), 0.5), torch.zeros(4)),
     )  # fmt: skip
-    tally = BoundTally(1)
-    tally.add(d)
-    metrics = unit_of(12, None).metrics("test", tally.estimate())
+    accumulator = BoundAccumulator(1)
+    accumulator.add(d)
+    metrics = unit_of(12, None).metrics("test", accumulator.estimate())
     whole, chance = metrics["test/nelbo_stderr"], metrics["test/nelbo_stderr_monte_carlo"]
     assert chance == pytest.approx(math.sqrt(4 * 0.5) / 4)
     assert metrics["test/nelbo_stderr_data_set"] == pytest.approx(math.sqrt(whole**2 - chance**2))

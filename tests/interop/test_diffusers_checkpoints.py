@@ -12,8 +12,8 @@ import torch
 from omegaconf import OmegaConf
 
 from nelbo.__main__ import main
-from nelbo.app.build import build_module
-from nelbo.commands.export import OF_THE_RUN
+from nelbo.cli.export import OF_THE_RUN
+from nelbo.compose.build import build_module
 from nelbo.data import DataSpec
 from nelbo.diffusion.denoiser import Denoiser
 from nelbo.diffusion.parameterizations import Eps

@@ -274,7 +274,7 @@ def test_folders_that_are_no_pipeline(tmp_path):
     assert "whose unet is a None: only UNet2DModel is read" in refusal(tmp_path)
     parts = {"unet": ["diffusers", "UNet2DModel"], "scheduler": ["diffusers", "DDPMScheduler"]}
     index.write_text(json.dumps({"_class_name": "LDMPipeline", **parts, "vqvae": ["diffusers", "VQModel"]}))
-    assert "is a LDMPipeline of diffusers, with vqvae (VQModel): only pipelines are read" in refusal(tmp_path)
+    assert "is a LDMPipeline of diffusers, with vqvae (VQModel): expected a pipeline" in refusal(tmp_path)
     text = {"unet": ["diffusers", "UNet2DConditionModel"]}
     index.write_text(json.dumps({"_class_name": "Text", **text}))
     assert "whose unet is a UNet2DConditionModel: only UNet2DModel is read" in refusal(tmp_path)

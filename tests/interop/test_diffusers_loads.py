@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from nelbo.app.trained import load_model
+from nelbo.compose.trained import load_model
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.decoders import DiscretizedGaussian
 from nelbo.diffusion.process import posterior_coefficients
@@ -269,8 +269,8 @@ def test_shards_that_are_missing_or_elsewhere_are_refused(tmp_path):
     moved = shard.rename(tmp_path / shard.name)
     with pytest.raises(ValueError, match="which is not in its folder"):
         from_diffusers(tmp_path)
-    listed = json.loads(index.read_text())["weight_map"]
-    outside = {name: f"../{shard.name}" if file == shard.name else file for name, file in listed.items()}
+    format_list = json.loads(index.read_text())["weight_map"]
+    outside = {name: f"../{shard.name}" if file == shard.name else file for name, file in format_list.items()}
     change(index, weight_map=outside)
     with pytest.raises(ValueError, match="which is not in its folder"):
         from_diffusers(tmp_path)

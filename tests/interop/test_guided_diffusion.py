@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from nelbo.app.trained import load_model
+from nelbo.compose.trained import load_model
 from nelbo.diffusion.schedules import CosineSchedule, LinearSchedule
 from nelbo.diffusion.variances import LearnedRange
 from nelbo.interop import from_guided_diffusion, from_improved_diffusion

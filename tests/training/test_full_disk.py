@@ -9,8 +9,8 @@ import torch
 from lightning import Trainer
 
 from nelbo.atomic_file import read_json
-from nelbo.dashboard import report
-from nelbo.evaluation import table
+from nelbo.reports import html as report
+from nelbo.runs import bound_table as table
 from nelbo.training.callbacks import sample_grid
 
 
@@ -46,7 +46,7 @@ def test_a_checkpoint_that_does_not_fit_is_named_and_the_one_before_it_kept(comm
 def test_torch_does_not_hide_that_the_disk_is_full(tmp_path):
     code = (
         "import resource, signal, sys, torch\n"
-        "from nelbo.training.callbacks.checkpoint_file import DurableCheckpointIO\n"
+        "from nelbo.training.checkpoint_io import DurableCheckpointIO\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "try:\n    DurableCheckpointIO().save_checkpoint({'a': torch.zeros(100_000)}, sys.argv[1])\n"
@@ -97,7 +97,7 @@ def test_anything_else_names_the_run_folder(command, tiny, monkeypatch):
     def cannot_write(*args, **kwargs):
         raise full()
 
-    monkeypatch.setattr(sample_grid.pictures, "grid", cannot_write)
+    monkeypatch.setattr(sample_grid.images, "grid", cannot_write)
     ended = command(*tiny, "logger=none")
     is_told(ended, f"{ended.folder}: the disk is full")
 

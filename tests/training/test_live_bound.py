@@ -8,9 +8,9 @@ import pytest
 import torch
 from lightning import Callback
 
-from nelbo.evaluation.estimators import Full
-from nelbo.evaluation.scoring import Scoring
-from nelbo.evaluation.tally import BoundTally
+from nelbo.evaluation.accumulator import BoundAccumulator
+from nelbo.evaluation.bound_variant import BoundVariant
+from nelbo.evaluation.estimators import FullEstimator
 from nelbo.training.callbacks import LiveBound
 
 K = 20
@@ -136,12 +136,12 @@ def test_without_learning_it_is_the_bound_of_the_training_data(choices, tiny_run
 
     module, data = run.module, run.data
     examples = data.split("train")
-    tally, n = BoundTally(K), len(examples)
+    accumulator, n = BoundAccumulator(K), len(examples)
     with torch.no_grad():
         batch = data.on_after_batch_transfer(examples.fetch(torch.arange(n), 0))
-        scoring = Scoring(module.bound)
-        Full().measure([tally], [scoring], module.denoiser, batch.x0, batch.index, None, n)
-    full = module.unit.metrics("train", tally.estimate())
+        variant = BoundVariant(module.bound)
+        FullEstimator().measure([accumulator], [variant], module.denoiser, batch.x0, batch.index, None, n)
+    full = module.unit.metrics("train", accumulator.estimate())
     for part in ("bpd", "L_0", "L_t"):
         gap = live[f"train/{part}"] - full[f"train/{part}"]
         error = (live[f"train/{part}_stderr"] ** 2 + full[f"train/{part}_stderr"] ** 2) ** 0.5
@@ -149,7 +149,7 @@ def test_without_learning_it_is_the_bound_of_the_training_data(choices, tiny_run
         assert error < 0.2 * full["train/bpd"], "so large that it says nothing"
 
     rows = pq.read_table(run.folder / "bound.parquet").to_pylist()
-    table = tally.step_table()
+    table = accumulator.step_table()
     train = [row for row in rows if row["split"] == "train"]
     assert [row["t"] for row in train] == list(range(1, K + 1))
     assert sum(row["count"] for row in train) == steps * 128

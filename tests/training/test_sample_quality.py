@@ -8,10 +8,10 @@ import torch
 
 from nelbo.diffusion.samplers import DDIM
 from nelbo.diffusion.spacings import Trailing
+from nelbo.evaluation.generation import generate, training_chain
 from nelbo.evaluation.sample_metrics import make_reference, sample_quality
 from nelbo.evaluation.sample_metrics.features import Pixels
 from nelbo.training.callbacks import SampleQuality
-from nelbo.training.callbacks.draw import draw
 
 ON = ("callbacks=sample_quality", "callbacks.sample_quality.num_samples=50", "optimizer.lr=0.05")
 
@@ -37,7 +37,9 @@ def measured(monkeypatch):
 def by_hand(run, index) -> dict[str, float]:
     """The quality of samples drawn in another order, with the weights that the module has now."""
     sampler, spacing = DDIM(steps=2, clip=(-1.0, 1.0)), Trailing()
-    x0 = [draw(run.module, sampler, spacing, (1, 8, 8), part, None, 0) for part in index.split(7)]
+    chain = training_chain(sampler, spacing, run.module.bound.chain)
+    denoise = run.module.denoiser
+    x0 = [generate(sampler, denoise, chain, (1, 8, 8), part) for part in index.split(7)]
     return sample_quality(torch.cat(x0), make_reference(run.data, "train", Pixels()), Pixels())
 
 

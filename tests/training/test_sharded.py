@@ -41,7 +41,7 @@ def test_weights_moments_and_average_are_shared_out(tmp_path, compose, tiny):
 def train(rank, folder, config):
     from hydra.utils import instantiate
 
-    from nelbo.app import build
+    from nelbo.compose import build
 
     port = 20000 + os.getppid() % 20000  # the same for both, and of no other test
     os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}

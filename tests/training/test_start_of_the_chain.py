@@ -3,22 +3,24 @@
 import pytest
 import torch
 
-from nelbo.evaluation.decades import share_below_half_bin
-from nelbo.evaluation.tally import BoundTally, Draws
+from nelbo.evaluation.accumulator import BoundAccumulator, Draws
+from nelbo.evaluation.t_bins import share_below_half_bin
 
 
-def tally_of_ones(K) -> BoundTally:
+def accumulator_of_ones(K) -> BoundAccumulator:
     """Every term is one nat; two examples, each drawn at every step."""
-    tally, ones = BoundTally(K), torch.ones(2, K)
-    tally.add(Draws(torch.arange(1, K + 1).expand(2, -1), ones, ones, torch.zeros(2)))
-    return tally
+    accumulator, ones = BoundAccumulator(K), torch.ones(2, K)
+    accumulator.add(Draws(torch.arange(1, K + 1).expand(2, -1), ones, ones, torch.zeros(2)))
+    return accumulator
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear_logsnr", "sigmoid"])
 def test_its_share_is_that_of_the_cleaner_levels(schedule, tiny_run):
     run = tiny_run(f"schedule={schedule}", "schedule.num_steps=1000", "schedule.logsnr_max=paper")
-    chain, tally = run.module.bound.chain, tally_of_ones(1000)
-    share = share_below_half_bin(chain, tally.step_table().contribution, tally.estimate().total.mean)
+    chain, accumulator = run.module.bound.chain, accumulator_of_ones(1000)
+    share = share_below_half_bin(
+        chain, accumulator.step_table().contribution, accumulator.estimate().total.mean
+    )
     logsnr = chain.level(torch.arange(1, 1001)).logsnr
     # noise_scale / signal_scale below half a bin, 1/16 of the range from -1 to 1
     clean = (torch.exp(-0.5 * logsnr) < 1 / 16).sum()
@@ -29,7 +31,7 @@ def test_its_share_is_that_of_the_cleaner_levels(schedule, tiny_run):
 @pytest.mark.parametrize("overrides", [[], ["data=gaussian", "model=mlp"]], ids=["auto", "continuous"])
 def test_there_is_none_where_the_chain_starts_late_or_there_are_no_bins(overrides, tiny_run):
     run = tiny_run(*overrides)
-    contribution = tally_of_ones(1000).step_table().contribution
+    contribution = accumulator_of_ones(1000).step_table().contribution
     assert share_below_half_bin(run.module.bound.chain, contribution, 1000.0) == 0.0
 
 

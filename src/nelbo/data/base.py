@@ -101,7 +101,7 @@ class DataModule(LightningDataModule, ABC):
             raise ValueError(f"there is no split {name!r}: choose one of {choices}")
         if name not in self._splits:
             examples = self.read_split(name)
-            self._refuse_other_examples(name, examples)
+            self._check_same_examples(name, examples)
             names = self.spec.class_names
             if names is not None and names != self.class_names:
                 assert self.class_names is not None, "map_classes takes names"
@@ -110,7 +110,7 @@ class DataModule(LightningDataModule, ABC):
             self._splits[name] = examples
         return self._splits[name]
 
-    def _refuse_other_examples(self, name: SplitName, examples: Examples) -> None:
+    def _check_same_examples(self, name: SplitName, examples: Examples) -> None:
         """Hold the first example against what ``spec`` says.
 
         Raises:

@@ -185,7 +185,7 @@ class ImageFiles(Examples):
         size, channels: see ``decode``.
         label: ``(N,)`` int64, or None.
         digests: of the files.
-        stand_in: let the next image that can be read, in the order of the indices, stand in for one that
+        replacement: let the next image that can be read, in the order of the indices, stand in for one that
             cannot: which one it is depends on nothing but the files.
     """
 
@@ -196,14 +196,14 @@ class ImageFiles(Examples):
         channels: int,
         label: Tensor | None,
         digests: Sequence[bytes],
-        stand_in: bool = False,
+        replacement: bool = False,
     ) -> None:
         self.paths = paths
         self.digests = digests
         self.size = size
         self.channels = channels
         self.label = label
-        self.stand_in = stand_in
+        self.replacement = replacement
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -225,7 +225,7 @@ class ImageFiles(Examples):
 
     def _read(self, index: int) -> tuple[int, Tensor]:
         """The image at ``index``, or the one that stands in for it, with the index of what it is."""
-        attempts = min(MOST_IN_A_ROW, len(self)) if self.stand_in else 1
+        attempts = min(MOST_IN_A_ROW, len(self)) if self.replacement else 1
         for i in range(index, index + attempts):
             shown = i % len(self)
             try:

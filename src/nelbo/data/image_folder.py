@@ -132,8 +132,8 @@ class ImageFolder(DataModule):
         paths, label = [entry.path for entry in kept], self._labels(kept)
         if self.in_memory:
             return ImageTensors(torch.stack([x for x in images if x is not None]), label, paths, digests)
-        stand_in = self.skips and name == "train"
-        return ImageFiles(paths, self.size, self.channels, label, digests, stand_in)
+        replacement = self.skips and name == "train"
+        return ImageFiles(paths, self.size, self.channels, label, digests, replacement)
 
     def _readable(self, name: SplitName, read: Callable[[Path], T]) -> Iterator[tuple["_Entry", T]]:
         """The images of a split that can be read, each with what was read of it.
@@ -265,7 +265,7 @@ def _digest_alone(path: Path) -> tuple[None, bytes]:
 class _Entry(NamedTuple):
     """One image file."""
 
-    digest: int  # of its name relative to the folder that was listed; first, for it is the sort key
+    digest: int  # of its name relative to the folder that was format_list; first, for it is the sort key
     path: Path
     class_name: str  # empty if the image lies in no sub-folder
     subfolder: str  # of the class; empty if the image lies in the class folder itself
@@ -295,7 +295,7 @@ def _list_images(folder: Path, leave_out: tuple[Path, ...] = ()) -> list[_Entry]
     """All images under ``folder``, in the order of their digests, those of unknown formats among them.
 
     Args:
-        folder: that is listed; its images do not depend on where it lies.
+        folder: that is format_list; its images do not depend on where it lies.
         leave_out: folders that are not entered.
     """
     entries = []

@@ -83,14 +83,14 @@ class Step:
         return self.s.logsnr.isposinf()
 
     @property
-    def noise_share(self) -> Tensor:
+    def step_noise_fraction(self) -> Tensor:
         """c = 1 - SNR_t / SNR_s, (B,): the share of the noise at t that this step added."""
-        return noise_share(self.s, self.t)
+        return step_noise_fraction(self.s, self.t)
 
     @property
     def log_beta(self) -> Tensor:
         """Log variance of q(x_t | x_s), (B,): beta_t for consecutive levels."""
-        return self.t.log_noise_var + self.noise_share.log()
+        return self.t.log_noise_var + self.step_noise_fraction.log()
 
     @property
     def log_beta_tilde(self) -> Tensor:
@@ -98,17 +98,17 @@ class Step:
 
         Source: DDPM (Ho et al. 2020), equation 7.
         """
-        return self.s.log_noise_var + self.noise_share.log()
+        return self.s.log_noise_var + self.step_noise_fraction.log()
 
     @property
     def log_beta_tilde_next(self) -> Tensor:
         """Log posterior variance of the step that follows, (B,); log beta where none does."""
         follows = self.next.logsnr < self.t.logsnr
-        share = noise_share(self.t, self.next).where(follows, torch.ones_like(self.t.logsnr))
+        share = step_noise_fraction(self.t, self.next).where(follows, torch.ones_like(self.t.logsnr))
         return (self.t.log_noise_var + share.log()).where(follows, self.log_beta)
 
 
-def noise_share(s: NoiseLevel, t: NoiseLevel) -> Tensor:
+def step_noise_fraction(s: NoiseLevel, t: NoiseLevel) -> Tensor:
     """c = 1 - SNR_t / SNR_s for s cleaner than t, (B,) float64; 1 when s is data."""
     return -torch.expm1(t.logsnr - s.logsnr)
 

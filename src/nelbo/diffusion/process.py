@@ -55,4 +55,4 @@ def posterior_coefficients(step: Step) -> tuple[Tensor, Tensor]:
     ratio = (0.5 * (step.s.log_signal_var - step.t.log_signal_var)).exp()
     kept = torch.exp(step.t.logsnr - step.s.logsnr)  # 1 - c
     from_xt = (ratio * kept).masked_fill(step.t.logsnr.isneginf(), 0.0)  # without signal, ratio is infinite
-    return from_xt, step.s.signal_scale * step.noise_share
+    return from_xt, step.s.signal_scale * step.step_noise_fraction

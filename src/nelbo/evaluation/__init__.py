@@ -1,1 +1,1 @@
-"""Measuring the bound: estimators, tallies, units, the ledger, and the table of L_t against t."""
+"""Measuring the bound: estimators, accumulators, units, the ledger, and the table of L_t against t."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from nelbo.evaluation.tally import Estimate
+from nelbo.evaluation.accumulator import Estimate
 
 
 @dataclass(frozen=True)

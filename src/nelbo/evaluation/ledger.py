@@ -9,8 +9,8 @@ import torch
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.variances import ReverseVariance
+from nelbo.evaluation.accumulator import BoundEstimate
 from nelbo.evaluation.estimators import BoundEstimator
-from nelbo.evaluation.tally import BoundEstimate
 
 # Where one of these differs, two bounds measured different things. The rest are choices of a model, whose
 # bounds on the same data are meant to be compared.

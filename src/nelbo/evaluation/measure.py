@@ -8,18 +8,18 @@ from torch import Tensor
 
 from nelbo.data.batch import Batch
 from nelbo.diffusion.bound import Denoise
-from nelbo.evaluation.decades import decades
+from nelbo.evaluation.accumulator import BoundAccumulator, BoundEstimate, StepTable
+from nelbo.evaluation.bound_variant import BoundVariant
 from nelbo.evaluation.estimators import BoundEstimator
-from nelbo.evaluation.scoring import Scoring
-from nelbo.evaluation.tally import BoundEstimate, BoundTally, StepTable
+from nelbo.evaluation.t_bins import t_bins
 from nelbo.evaluation.units import Unit
 
-Progress = Callable[[BoundTally, BoundTally], None]
+Progress = Callable[[BoundAccumulator, BoundAccumulator], None]
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """The bound of a data set under one scoring.
+    """The bound of a data set under one variant.
 
     Attributes:
         estimate: the bound and its parts.
@@ -34,17 +34,20 @@ class Measurement:
     columns: tuple[str, ...]
 
     @classmethod
-    def of(cls, tally: BoundTally, rounds: int) -> "Measurement":
-        """What a tally of so many rounds through the data holds."""
+    def of(cls, accumulator: BoundAccumulator, rounds: int) -> "Measurement":
+        """What an accumulator of so many rounds through the data holds."""
         return cls(
-            tally.estimate(rounds), tally.step_table(), tally.example_table(rounds), tally.groups.columns
+            accumulator.estimate(rounds),
+            accumulator.step_table(),
+            accumulator.example_table(rounds),
+            accumulator.groups.columns,
         )
 
 
 @torch.no_grad()
 def measure(
     estimator: BoundEstimator,
-    scorings: Sequence[Scoring],
+    variants: Sequence[BoundVariant],
     denoise: Denoise,
     batches: Iterable[Batch],
     num_examples: int,
@@ -52,13 +55,13 @@ def measure(
     device: torch.device | str = "cpu",
     conditional: bool = False,
     progress: Progress = lambda total, fresh: None,
-    add_over_ranks: Callable[[Tensor], None] = lambda _: None,
+    all_reduce_sum: Callable[[Tensor], None] = lambda _: None,
 ) -> list[Measurement]:
-    """Go through the data until the estimator is content with the first scoring.
+    """Go through the data until the estimator is content with the first variant.
 
     Args:
         estimator: chooses the terms.
-        scorings: what is measured; all of them from the same network evaluations.
+        variants: what is measured; all of them from the same network evaluations.
         denoise: maps (x_t, level, label) to a prediction.
         batches: this process's part of the data set, on ``device`` and in values; walked through once per
             round.
@@ -68,23 +71,23 @@ def measure(
         conditional: whether the denoiser is told the labels.
         progress: is shown the rounds before and what this process has measured of this one, after every
             batch.
-        add_over_ranks: replaces sums by those of all processes together, in place.
+        all_reduce_sum: replaces sums by those of all processes together, in place.
 
     Returns:
-        A measurement for each scoring.
+        A measurement for each variant.
     """
-    chain = scorings[0].bound.chain
-    groups = decades(chain.timesteps())
-    totals = [BoundTally(chain.num_steps, device, num_examples, groups) for _ in scorings]
+    chain = variants[0].bound.chain
+    groups = t_bins(chain.timesteps())
+    totals = [BoundAccumulator(chain.num_steps, device, num_examples, groups) for _ in variants]
     while True:
         fresh = [total.empty() for total in totals]
         for batch in batches:
             label = batch.label if conditional else None
-            estimator.measure(fresh, scorings, denoise, batch.x0, batch.index, label, num_examples)
+            estimator.measure(fresh, variants, denoise, batch.x0, batch.index, label, num_examples)
             progress(totals[0], fresh[0])
         is_pilot = estimator.rounds == 0
         for total, part in zip(totals, fresh, strict=True):
-            add_over_ranks(part.sums)
+            all_reduce_sum(part.sums)
             total.merge(part)
         more = estimator.again(totals[0], unit)
         if is_pilot:

@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor
 
-from nelbo.evaluation.tally import Estimate
+from nelbo.evaluation.accumulator import Estimate
 
 
 def paired_difference(first: Tensor, second: Tensor) -> Estimate:

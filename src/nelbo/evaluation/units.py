@@ -7,7 +7,7 @@ differential entropy and is read in nats.
 import math
 from dataclasses import dataclass
 
-from nelbo.evaluation.tally import BoundEstimate
+from nelbo.evaluation.accumulator import BoundEstimate
 
 
 @dataclass(frozen=True)

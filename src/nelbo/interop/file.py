@@ -6,7 +6,7 @@ from typing import TypeGuard
 from torch import Tensor
 
 from nelbo import torch_file
-from nelbo.interop.listed import listed
+from nelbo.interop.format_list import format_list
 
 
 def read_file(path: Path) -> object:
@@ -30,7 +30,7 @@ def looks_like(content: object) -> str:
         return "a Lightning checkpoint of another project"
     if content.keys() == {"state", "param_groups"}:
         return "the state of an optimizer"
-    return f"a dictionary of {listed(map(str, content), 3)}"
+    return f"a dictionary of {format_list(map(str, content), 3)}"
 
 
 def is_state_dict(content: object) -> TypeGuard[dict[str, Tensor]]:

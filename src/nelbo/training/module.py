@@ -14,16 +14,16 @@ from nelbo.data.base import DataModule, SplitName
 from nelbo.data.batch import Batch
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.denoiser import Denoiser
-from nelbo.diffusion.losses import Loss, Noised
+from nelbo.diffusion.losses import Loss, NoisyBatch
 from nelbo.diffusion.process import diffuse
 from nelbo.diffusion.timesteps import TimestepSample, TimestepSampler
-from nelbo.evaluation.decades import decades
+from nelbo.evaluation.accumulator import BoundAccumulator
+from nelbo.evaluation.bound_variant import BoundVariant
 from nelbo.evaluation.estimators import BoundEstimator
-from nelbo.evaluation.scoring import Scoring
-from nelbo.evaluation.tally import BoundTally
+from nelbo.evaluation.t_bins import t_bins
 from nelbo.evaluation.units import Unit
 from nelbo.randomness import generator, reseed
-from nelbo.training.sharded.weights import share_out
+from nelbo.training.sharded.weights import shard
 
 
 class DiffusionModule(LightningModule):
@@ -87,12 +87,12 @@ class DiffusionModule(LightningModule):
         self.reported: dict[str, float] = {}  # metrics of the run before it was interrupted, if it was
         self._lr: float | None = None  # of a step that ended in this batch
         self._seen = (torch.empty(0, dtype=torch.long), torch.empty(0))  # steps and losses of the last batch
-        self.tally = BoundTally(bound.chain.num_steps)  # of the evaluation that is going on
+        self.accumulator = BoundAccumulator(bound.chain.num_steps)  # of the evaluation that is going on
 
     def configure_model(self) -> None:
         """Share the weights out among the processes, where the strategy made a mesh of them."""
         if self._device_mesh is not None:
-            share_out(self.denoiser.network, self._device_mesh["data_parallel"])
+            shard(self.denoiser.network, self._device_mesh["data_parallel"])
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Loss of one batch, and what callbacks need to account for it.
@@ -105,7 +105,7 @@ class DiffusionModule(LightningModule):
         sample, eps = self.draw(batch.x0)
         step = self.bound.chain.step(sample.index)
         prediction = self.denoiser(diffuse(batch.x0, eps, step.t), step.t, self.training_label(batch))
-        terms = self.loss(Noised(batch.x0, eps, step), prediction, self.bound)
+        terms = self.loss(NoisyBatch(batch.x0, eps, step), prediction, self.bound)
         self._seen = (sample.index, terms.loss.detach())
         return {
             "loss": (sample.weight.to(terms.loss.dtype) * terms.loss).mean(),
@@ -186,7 +186,7 @@ class DiffusionModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin a new measurement."""
-        self.tally = self._empty_tally("val")
+        self.accumulator = self._empty_accumulator("val")
         self.validated_at = self.trainer.global_step
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -195,15 +195,17 @@ class DiffusionModule(LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Begin a new measurement."""
-        self.tally = self._empty_tally("test")
+        self.accumulator = self._empty_accumulator("test")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch of the test split to the measurement."""
         self._measure(self.test_estimator, batch, "test")
 
-    def _empty_tally(self, split: SplitName) -> BoundTally:
+    def _empty_accumulator(self, split: SplitName) -> BoundAccumulator:
         chain = self.bound.chain
-        return BoundTally(chain.num_steps, self.device, self._num_examples(split), decades(chain.timesteps()))
+        return BoundAccumulator(
+            chain.num_steps, self.device, self._num_examples(split), t_bins(chain.timesteps())
+        )
 
     def _num_examples(self, split: SplitName) -> int:
         data: DataModule = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
@@ -211,8 +213,8 @@ class DiffusionModule(LightningModule):
 
     def _measure(self, estimator: BoundEstimator, batch: Batch, split: SplitName) -> None:
         estimator.measure(
-            [self.tally],
-            [Scoring(self.bound)],
+            [self.accumulator],
+            [BoundVariant(self.bound)],
             self.denoiser,
             batch.x0,
             batch.index,

@@ -4,6 +4,6 @@ from lightning import Trainer
 from torch import Tensor
 
 
-def add_over_ranks(trainer: Trainer, sums: Tensor) -> None:
+def all_reduce_sum(trainer: Trainer, sums: Tensor) -> None:
     """Replace sums by those of all ranks together, in place. On all ranks."""
     sums.copy_(trainer.strategy.reduce(sums, reduce_op="sum"))

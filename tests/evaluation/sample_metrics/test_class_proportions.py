@@ -7,7 +7,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from nelbo.app import labels as app_labels
+from nelbo.compose import labels as app_labels
 from nelbo.data.gaussian_mixture import GaussianMixture
 from nelbo.data.proportions import proportional_labels
 from nelbo.diffusion.chain import Chain

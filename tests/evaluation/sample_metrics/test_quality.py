@@ -9,9 +9,9 @@ import torch
 
 from nelbo.data.digits import Digits
 from nelbo.evaluation.sample_metrics import make_reference, quality_ledger, sample_quality
+from nelbo.evaluation.sample_metrics.accumulator import FeatureAccumulator
 from nelbo.evaluation.sample_metrics.features import Pixels
 from nelbo.evaluation.sample_metrics.quality import frechet_distance
-from nelbo.evaluation.sample_metrics.tally import FeatureTally
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +32,12 @@ def closed_form(a, b) -> float:
     return ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(cov_a + cov_b - 2 * np.real(cross))
 
 
-def gaussian(mean, std, n=50_000) -> FeatureTally:
+def gaussian(mean, std, n=50_000) -> FeatureAccumulator:
     x = torch.randn(n, len(mean), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x = (x - x.mean(0)) @ torch.linalg.cholesky(torch.linalg.inv(torch.cov(x.T)))  # covariance exactly 1
-    tally = FeatureTally(len(mean), n)
-    tally.add(x * std + mean, torch.arange(n))
-    return tally
+    accumulator = FeatureAccumulator(len(mean), n)
+    accumulator.add(x * std + mean, torch.arange(n))
+    return accumulator
 
 
 def test_frechet_distance_of_gaussians():

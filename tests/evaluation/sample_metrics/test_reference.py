@@ -32,8 +32,8 @@ def test_it_is_made_once(tmp_path):
     first, seen = made(tmp_path)
     again, seen_again = made(tmp_path)
     assert (seen, seen_again) == (180, 0)
-    assert torch.equal(first.tally.sums, again.tally.sums)
-    assert torch.equal(first.tally.rows, again.tally.rows)
+    assert torch.equal(first.accumulator.sums, again.accumulator.sums)
+    assert torch.equal(first.accumulator.rows, again.accumulator.rows)
     (file,) = tmp_path.iterdir()
     assert file.name.startswith("reference-Digits-test-1x8x8-180-pixels-")
 
@@ -65,7 +65,7 @@ def test_a_damaged_file_is_made_again(spoil, tmp_path):
     with pytest.warns(UserWarning, match="it is made again"):
         again, seen = made(tmp_path)
     assert seen == 180
-    assert torch.equal(whole.tally.sums, again.tally.sums)
+    assert torch.equal(whole.accumulator.sums, again.accumulator.sums)
     assert made(tmp_path)[1] == 0
 
 
@@ -87,7 +87,7 @@ def test_without_a_cache_it_is_made_all_the_same(tmp_path):
 def test_part_of_a_split_is_drawn_without_order(tmp_path):
     reference, _ = made(tmp_path, split="train", num_examples=100)
     assert reference.about["examples"] == "100 of 1437"
-    assert reference.tally.sums[0] == 100
+    assert reference.accumulator.sums[0] == 100
 
 
 def test_processes_share_it_out(tmp_path):
@@ -96,9 +96,9 @@ def test_processes_share_it_out(tmp_path):
     for rank in (0, 1):
         part, seen = made(tmp_path / f"rank{rank}", position=(rank, 2))
         assert seen == 90
-        parts.append(part.tally)
-    torch.testing.assert_close(parts[0].sums + parts[1].sums, whole.tally.sums, rtol=1e-13, atol=0.0)
-    assert torch.equal(parts[0].rows + parts[1].rows, whole.tally.rows)
+        parts.append(part.accumulator)
+    torch.testing.assert_close(parts[0].sums + parts[1].sums, whole.accumulator.sums, rtol=1e-13, atol=0.0)
+    assert torch.equal(parts[0].rows + parts[1].rows, whole.accumulator.rows)
 
 
 def test_a_process_that_found_the_file_measures_with_those_that_did_not(tmp_path):
@@ -110,7 +110,7 @@ def test_a_process_that_found_the_file_measures_with_those_that_did_not(tmp_path
         if sums.numel() == 1:  # the other process has no file
             sums += 1
 
-    assert made(tmp_path, position=(0, 2), add_over_ranks=add)[1] == 90
+    assert made(tmp_path, position=(0, 2), all_reduce_sum=add)[1] == 90
     assert len(calls) == 3
 
 

@@ -4,44 +4,44 @@ import numpy as np
 import pytest
 import torch
 
-from nelbo.evaluation.sample_metrics.tally import FeatureTally
+from nelbo.evaluation.sample_metrics.accumulator import FeatureAccumulator
 
 N, F = 103, 7
 X = torch.randn(N, F, generator=torch.Generator().manual_seed(0)) + 3.0
 
 
-def tally_of(index, kept=0) -> FeatureTally:
-    tally = FeatureTally(F, N, kept)
+def accumulator_of(index, kept=0) -> FeatureAccumulator:
+    accumulator = FeatureAccumulator(F, N, kept)
     for batch in index.split(10):
-        tally.add(X[batch], batch)
-    return tally
+        accumulator.add(X[batch], batch)
+    return accumulator
 
 
 def test_mean_and_covariance_are_those_of_the_set():
-    tally = tally_of(torch.randperm(N, generator=torch.Generator().manual_seed(1)))
+    accumulator = accumulator_of(torch.randperm(N, generator=torch.Generator().manual_seed(1)))
     x = X.double().numpy()
-    np.testing.assert_allclose(tally.mean(), x.mean(0), rtol=1e-14)
-    np.testing.assert_allclose(tally.covariance(), np.cov(x, rowvar=False), atol=1e-13)
+    np.testing.assert_allclose(accumulator.mean(), x.mean(0), rtol=1e-14)
+    np.testing.assert_allclose(accumulator.covariance(), np.cov(x, rowvar=False), atol=1e-13)
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 200])
 def test_ranks_add_up_to_the_same(ranks):
-    parts = [tally_of(torch.arange(N)[rank::ranks], kept=20) for rank in range(ranks)]
-    whole = tally_of(torch.arange(N), kept=20)
+    parts = [accumulator_of(torch.arange(N)[rank::ranks], kept=20) for rank in range(ranks)]
+    whole = accumulator_of(torch.arange(N), kept=20)
     others = iter([part.sums for part in parts[1:]] + [part.rows for part in parts[1:]])
 
     def add(sums):
         for _ in parts[1:]:
             sums += next(others)
 
-    parts[0].add_over_ranks(add)
+    parts[0].all_reduce_sum(add)
     torch.testing.assert_close(parts[0].sums, whole.sums, rtol=1e-13, atol=0.0)
     assert torch.equal(parts[0].rows, whole.rows)
 
 
 @pytest.mark.parametrize("kept", [0, 1, 4, 50, 102, 103, 1000])
 def test_what_is_kept_is_evenly_out_of_all(kept):
-    rows = tally_of(torch.arange(N), kept).rows
+    rows = accumulator_of(torch.arange(N), kept).rows
     number = [int((row == X).all(1).nonzero()) for row in rows]
     assert len(number) == min(kept, N)
     assert number == sorted(set(number))
@@ -53,7 +53,7 @@ def test_what_is_kept_is_evenly_out_of_all(kept):
 
 
 def test_a_feature_that_is_not_finite_is_noticed():
-    tally = tally_of(torch.arange(N))
-    assert tally.is_finite()
-    tally.add(torch.full((1, F), torch.nan), torch.tensor([0]))
-    assert not tally.is_finite()
+    accumulator = accumulator_of(torch.arange(N))
+    assert accumulator.is_finite()
+    accumulator.add(torch.full((1, F), torch.nan), torch.tensor([0]))
+    assert not accumulator.is_finite()

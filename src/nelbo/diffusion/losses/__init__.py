@@ -1,6 +1,6 @@
 """Training losses: one per file."""
 
-from nelbo.diffusion.losses.base import Loss, LossTerms, Noised, WeightedMSE
+from nelbo.diffusion.losses.base import Loss, LossTerms, NoisyBatch, WeightedMSE
 from nelbo.diffusion.losses.hybrid import Hybrid
 from nelbo.diffusion.losses.min_snr import MinSNR
 from nelbo.diffusion.losses.p2 import P2
@@ -14,7 +14,7 @@ __all__ = [
     "Loss",
     "LossTerms",
     "MinSNR",
-    "Noised",
+    "NoisyBatch",
     "Simple",
     "WeightedMSE",
 ]

@@ -16,7 +16,7 @@ from nelbo.diffusion.level import NoiseLevel, Step, mean_per_example
 
 
 @dataclass(frozen=True)
-class Noised:
+class NoisyBatch:
     """Data on its way through one step of the chain.
 
     Attributes:
@@ -55,8 +55,8 @@ class Loss(ABC):
     needs_learned_variance: bool = False
 
     @abstractmethod
-    def __call__(self, noised: Noised, prediction: Prediction, bound: VariationalBound) -> LossTerms:
-        """Score a prediction at the steps of ``noised``."""
+    def __call__(self, noisy: NoisyBatch, prediction: Prediction, bound: VariationalBound) -> LossTerms:
+        """Score a prediction at the steps of ``noisy``."""
 
 
 class WeightedMSE(Loss):
@@ -70,20 +70,20 @@ class WeightedMSE(Loss):
     def weight(self, level: NoiseLevel) -> Tensor:
         """Weight of the eps error, (B,) float64."""
 
-    def __call__(self, noised: Noised, prediction: Prediction, bound: VariationalBound) -> LossTerms:
-        """Score a prediction at the steps of ``noised``."""
-        error = eps_mse(noised, prediction)
-        weight = self.weight(noised.step.t).to(error.dtype)
+    def __call__(self, noisy: NoisyBatch, prediction: Prediction, bound: VariationalBound) -> LossTerms:
+        """Score a prediction at the steps of ``noisy``."""
+        error = eps_mse(noisy, prediction)
+        weight = self.weight(noisy.step.t).to(error.dtype)
         assert weight.shape == error.shape, f"weights of shape {tuple(weight.shape)}, not (B,)"
-        return LossTerms(loss=weight * error, bound=bound_term(noised, prediction, bound))
+        return LossTerms(loss=weight * error, bound=bound_term(noisy, prediction, bound))
 
 
-def eps_mse(noised: Noised, prediction: Prediction) -> Tensor:
+def eps_mse(noisy: NoisyBatch, prediction: Prediction) -> Tensor:
     """|eps - eps_hat|^2, the mean over dimensions: (B,)."""
-    return mean_per_example((noised.eps - prediction.eps_hat).square())
+    return mean_per_example((noisy.eps - prediction.eps_hat).square())
 
 
-def bound_term(noised: Noised, prediction: Prediction, bound: VariationalBound) -> Tensor:
-    """The bound's term at the steps of ``noised``, (B,) nats, without gradient."""
+def bound_term(noisy: NoisyBatch, prediction: Prediction, bound: VariationalBound) -> Tensor:
+    """The bound's term at the steps of ``noisy``, (B,) nats, without gradient."""
     with torch.no_grad():
-        return bound.term(noised.step, noised.x0, prediction)
+        return bound.term(noisy.step, noisy.x0, prediction)

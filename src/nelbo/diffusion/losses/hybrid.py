@@ -10,7 +10,7 @@ import math
 
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.denoiser import Prediction
-from nelbo.diffusion.losses.base import Loss, LossTerms, Noised, eps_mse
+from nelbo.diffusion.losses.base import Loss, LossTerms, NoisyBatch, eps_mse
 
 
 class Hybrid(Loss):
@@ -31,9 +31,9 @@ class Hybrid(Loss):
             raise ValueError(f"loss.weight={weight} must be positive")
         self.weight = weight
 
-    def __call__(self, noised: Noised, prediction: Prediction, bound: VariationalBound) -> LossTerms:
-        """Score a prediction at the steps of ``noised``."""
-        term = bound.term(noised.step, noised.x0, prediction.detach_mean())
-        bits_per_dim = term / (noised.x0[0].numel() * math.log(2))
-        loss = eps_mse(noised, prediction) + self.weight * bound.chain.num_steps * bits_per_dim
+    def __call__(self, noisy: NoisyBatch, prediction: Prediction, bound: VariationalBound) -> LossTerms:
+        """Score a prediction at the steps of ``noisy``."""
+        term = bound.term(noisy.step, noisy.x0, prediction.detach_mean())
+        bits_per_dim = term / (noisy.x0[0].numel() * math.log(2))
+        loss = eps_mse(noisy, prediction) + self.weight * bound.chain.num_steps * bits_per_dim
         return LossTerms(loss=loss, bound=term.detach())

@@ -2,7 +2,7 @@
 
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.denoiser import Prediction
-from nelbo.diffusion.losses.base import Loss, LossTerms, Noised
+from nelbo.diffusion.losses.base import Loss, LossTerms, NoisyBatch
 
 
 class VLB(Loss):
@@ -10,8 +10,8 @@ class VLB(Loss):
 
     trains_variance = True
 
-    def __call__(self, noised: Noised, prediction: Prediction, bound: VariationalBound) -> LossTerms:
-        """Score a prediction at the steps of ``noised``."""
-        term = bound.term(noised.step, noised.x0, prediction)
-        dims = noised.x0[0].numel()
+    def __call__(self, noisy: NoisyBatch, prediction: Prediction, bound: VariationalBound) -> LossTerms:
+        """Score a prediction at the steps of ``noisy``."""
+        term = bound.term(noisy.step, noisy.x0, prediction)
+        dims = noisy.x0[0].numel()
         return LossTerms(loss=bound.chain.num_steps / dims * term, bound=term.detach())

@@ -5,6 +5,6 @@ from nelbo.diffusion.samplers.base import Sampler
 from nelbo.diffusion.samplers.ddim import DDIM
 from nelbo.diffusion.samplers.dpm_solver_pp import DPMSolverPP
 from nelbo.diffusion.samplers.heun import Heun
-from nelbo.diffusion.samplers.walk import Visit, Walk
+from nelbo.diffusion.samplers.state import HistoryEntry, SamplerState
 
-__all__ = ["DDIM", "Ancestral", "DPMSolverPP", "Heun", "Sampler", "Visit", "Walk"]
+__all__ = ["DDIM", "Ancestral", "DPMSolverPP", "Heun", "HistoryEntry", "Sampler", "SamplerState"]

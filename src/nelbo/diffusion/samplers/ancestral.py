@@ -8,7 +8,7 @@ from nelbo.diffusion.denoiser import Prediction
 from nelbo.diffusion.level import Step, per_example
 from nelbo.diffusion.process import posterior
 from nelbo.diffusion.samplers.base import Sampler
-from nelbo.diffusion.samplers.walk import Walk
+from nelbo.diffusion.samplers.state import SamplerState
 
 
 class Ancestral(Sampler):
@@ -21,7 +21,9 @@ class Ancestral(Sampler):
         data_range: see :class:`Sampler`.
     """
 
-    def step(self, xt: Tensor, prediction: Prediction, step: Step, noise: Tensor, walk: Walk) -> Tensor:
+    def step(
+        self, xt: Tensor, prediction: Prediction, step: Step, noise: Tensor, state: SamplerState
+    ) -> Tensor:
         """x_s from x_t, (B, ...)."""
         reverse = replace(posterior(prediction.x0_hat, xt, step), log_var=prediction.log_var(step))
         return reverse.mean.where(per_example(step.is_first, xt), reverse.sample(noise))

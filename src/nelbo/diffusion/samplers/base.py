@@ -12,7 +12,7 @@ from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.denoiser import Prediction
 from nelbo.diffusion.level import NoiseLevel, Step
 from nelbo.diffusion.samplers.clipping import Clip, checked_quantile, checked_range, dynamic_threshold
-from nelbo.diffusion.samplers.walk import Visit, Walk
+from nelbo.diffusion.samplers.state import HistoryEntry, SamplerState
 
 Watch = Callable[[Step, Tensor, Prediction], None]
 
@@ -56,7 +56,9 @@ class Sampler(ABC):
         self.dynamic_clip = checked_quantile(dynamic_clip, self.clip)
 
     @abstractmethod
-    def step(self, xt: Tensor, prediction: Prediction, step: Step, noise: Tensor, walk: Walk) -> Tensor:
+    def step(
+        self, xt: Tensor, prediction: Prediction, step: Step, noise: Tensor, state: SamplerState
+    ) -> Tensor:
         """x_s from x_t, (B, ...); at the first step of the chain, x_0.
 
         Args:
@@ -64,7 +66,7 @@ class Sampler(ABC):
             prediction: of the denoiser at x_t, clipped.
             step: the transition, levels of shape (B,).
             noise: (B, ...) standard normal; zeros for a sampler that is not random.
-            walk: the way here and further evaluations, for samplers that use them.
+            state: the way here and further evaluations, for samplers that use them.
         """
 
     def evaluations(self, chain: Chain) -> int:
@@ -95,14 +97,14 @@ class Sampler(ABC):
         def predict(x: Tensor, level: NoiseLevel) -> Prediction:
             return self._in_range(denoise(x, level, label), x, level)
 
-        x, past = xT, deque[Visit](maxlen=self.memory)
+        x, history = xT, deque[HistoryEntry](maxlen=self.memory)
         for i in range(chain.num_steps, 0, -1):
             step = chain.step(torch.full((len(x),), i, device=x.device))
             prediction = predict(x, step.t)
             watch(step, x, prediction)
             drawn = noise(i) if self.is_random else torch.zeros_like(x)
-            x = self.step(x, prediction, step, drawn, Walk(i, predict, tuple(past)))
-            past.append(Visit(step.t, prediction))
+            x = self.step(x, prediction, step, drawn, SamplerState(i, predict, tuple(history)))
+            history.append(HistoryEntry(step.t, prediction))
         return x
 
     def _in_range(self, prediction: Prediction, x: Tensor, level: NoiseLevel) -> Prediction:

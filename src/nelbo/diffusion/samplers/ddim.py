@@ -7,7 +7,7 @@ from nelbo.diffusion.denoiser import Prediction
 from nelbo.diffusion.level import Step, scale
 from nelbo.diffusion.samplers.base import Sampler
 from nelbo.diffusion.samplers.clipping import Clip
-from nelbo.diffusion.samplers.walk import Walk
+from nelbo.diffusion.samplers.state import SamplerState
 
 
 class DDIM(Sampler):
@@ -38,11 +38,13 @@ class DDIM(Sampler):
         self.eta = eta
         self.is_random = eta > 0.0
 
-    def step(self, xt: Tensor, prediction: Prediction, step: Step, noise: Tensor, walk: Walk) -> Tensor:
+    def step(
+        self, xt: Tensor, prediction: Prediction, step: Step, noise: Tensor, state: SamplerState
+    ) -> Tensor:
         """x_s from x_t, (B, ...)."""
         sigma = self.eta * (0.5 * step.log_beta_tilde).exp()
         # noise_s^2 - sigma^2 = noise_s^2 (1 - eta^2 c), which is 0 and not below for eta = c = 1
-        kept = step.s.noise_scale * torch.sqrt(1.0 - self.eta**2 * step.noise_share)
+        kept = step.s.noise_scale * torch.sqrt(1.0 - self.eta**2 * step.step_noise_fraction)
         return (
             scale(step.s.signal_scale, prediction.x0_hat)
             + scale(kept, prediction.eps_hat)

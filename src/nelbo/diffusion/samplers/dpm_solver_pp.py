@@ -19,7 +19,7 @@ from nelbo.diffusion.level import Step, scale
 from nelbo.diffusion.process import diffuse, posterior
 from nelbo.diffusion.samplers.base import Sampler
 from nelbo.diffusion.samplers.clipping import Clip
-from nelbo.diffusion.samplers.walk import Visit, Walk
+from nelbo.diffusion.samplers.state import HistoryEntry, SamplerState
 
 
 class DPMSolverPP(Sampler):
@@ -60,19 +60,21 @@ class DPMSolverPP(Sampler):
         self.is_random = stochastic
         self.max_final_ratio = math.inf if max_final_ratio is None else max_final_ratio
 
-    def step(self, xt: Tensor, prediction: Prediction, step: Step, noise: Tensor, walk: Walk) -> Tensor:
+    def step(
+        self, xt: Tensor, prediction: Prediction, step: Step, noise: Tensor, state: SamplerState
+    ) -> Tensor:
         """x_s from x_t, (B, ...)."""
-        if walk.past and walk.index > 1:
-            ratio = step_ratio(walk.past[-1], step)
-            if walk.index > 2 or (ratio <= self.max_final_ratio).all():
-                x0_hat = extrapolated(prediction.x0_hat, walk.past[-1].prediction.x0_hat, ratio)
+        if state.history and state.index > 1:
+            ratio = step_ratio(state.history[-1], step)
+            if state.index > 2 or (ratio <= self.max_final_ratio).all():
+                x0_hat = extrapolated(prediction.x0_hat, state.history[-1].prediction.x0_hat, ratio)
                 prediction = prediction.with_x0(x0_hat, xt, step.t)
         if self.stochastic:
             return posterior(prediction.x0_hat, xt, step).sample(noise)
         return diffuse(prediction.x0_hat, prediction.eps_hat, step.s)
 
 
-def step_ratio(before: Visit, step: Step) -> Tensor:
+def step_ratio(before: HistoryEntry, step: Step) -> Tensor:
     """h / h_before, (B,).
 
     Args:

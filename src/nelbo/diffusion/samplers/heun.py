@@ -25,7 +25,7 @@ from nelbo.diffusion.level import NoiseLevel, Step, scale
 from nelbo.diffusion.process import diffuse
 from nelbo.diffusion.samplers.base import Sampler
 from nelbo.diffusion.samplers.clipping import Clip
-from nelbo.diffusion.samplers.walk import Walk
+from nelbo.diffusion.samplers.state import SamplerState
 
 
 class Heun(Sampler):
@@ -59,12 +59,14 @@ class Heun(Sampler):
         super().__init__(steps, clip, dynamic_clip, data_range)
         self.sigma_max = math.inf if sigma_max is None else sigma_max
 
-    def step(self, xt: Tensor, prediction: Prediction, step: Step, noise: Tensor, walk: Walk) -> Tensor:
+    def step(
+        self, xt: Tensor, prediction: Prediction, step: Step, noise: Tensor, state: SamplerState
+    ) -> Tensor:
         """x_s from x_t, (B, ...)."""
         euler = diffuse(prediction.x0_hat, prediction.eps_hat, step.s)
-        if walk.index == 1 or (sigma(step.t) > self.sigma_max).all():
+        if state.index == 1 or (sigma(step.t) > self.sigma_max).all():
             return euler
-        change = walk.predict(euler, step.s).eps_hat - prediction.eps_hat
+        change = state.predict(euler, step.s).eps_hat - prediction.eps_hat
         return euler + scale(0.5 * step.s.signal_scale * (sigma(step.s) - sigma(step.t)), change)
 
     def evaluations(self, chain: Chain) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.schedules import NoiseSchedule
-from nelbo.diffusion.step_costs import StepCosts
+from nelbo.diffusion.step_cost_table import StepCostTable
 
 
 class Spacing(ABC):
@@ -23,7 +23,7 @@ class Spacing(ABC):
     """
 
     needs_costs: bool = False
-    costs: StepCosts | None = None
+    costs: StepCostTable | None = None
 
     @abstractmethod
     def timesteps(self, schedule: NoiseSchedule, steps: int) -> Tensor:
@@ -42,12 +42,12 @@ class Spacing(ABC):
         """
         if steps is None:
             return Chain(schedule)
-        refuse_steps(schedule, steps)
+        check_steps(schedule, steps)
         if steps == schedule.num_steps:
             return Chain(schedule)
         return Chain(schedule, self.timesteps(schedule, steps))
 
-    def refuse_missing_costs(self) -> None:
+    def check_costs(self) -> None:
         """Say early that this spacing cannot be used yet.
 
         Raises:
@@ -60,7 +60,7 @@ class Spacing(ABC):
             )
 
 
-def refuse_steps(schedule: NoiseSchedule, steps: int) -> None:
+def check_steps(schedule: NoiseSchedule, steps: int) -> None:
     """Refuse a length that no chain of the schedule has.
 
     Raises:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nelbo.diffusion.schedules import NoiseSchedule
 from nelbo.diffusion.spacings.base import Spacing
-from nelbo.diffusion.step_costs import StepCosts
+from nelbo.diffusion.step_cost_table import StepCostTable
 
 
 class Optimal(Spacing):
@@ -35,7 +35,7 @@ class Optimal(Spacing):
         Raises:
             ValueError: without costs, or with those of a schedule of another length.
         """
-        self.refuse_missing_costs()
+        self.check_costs()
         assert self.costs is not None
         measured = len(self.costs.timesteps)
         if measured != schedule.num_steps:
@@ -46,7 +46,7 @@ class Optimal(Spacing):
         return best_chain(self.costs, steps)
 
 
-def best_chain(costs: StepCosts, steps: int) -> Tensor:
+def best_chain(costs: StepCostTable, steps: int) -> Tensor:
     """The chain of K levels with the lowest ``costs.total``, (K,) int64 timesteps; O(K T^2).
 
     Args:

@@ -1,8 +1,8 @@
 """Bound estimators: one per file."""
 
 from nelbo.evaluation.estimators.base import BoundEstimator
-from nelbo.evaluation.estimators.full import Full
-from nelbo.evaluation.estimators.importance import Importance
-from nelbo.evaluation.estimators.stratified import Stratified
+from nelbo.evaluation.estimators.full import FullEstimator
+from nelbo.evaluation.estimators.importance import ImportanceEstimator
+from nelbo.evaluation.estimators.stratified import StratifiedEstimator
 
-__all__ = ["BoundEstimator", "Full", "Importance", "Stratified"]
+__all__ = ["BoundEstimator", "FullEstimator", "ImportanceEstimator", "StratifiedEstimator"]

@@ -11,9 +11,9 @@ from nelbo.diffusion.bound import Denoise
 from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.level import mean_per_example
 from nelbo.diffusion.process import diffuse
+from nelbo.evaluation.accumulator import BoundAccumulator, BoundEstimate, Draws
+from nelbo.evaluation.bound_variant import BoundVariant
 from nelbo.evaluation.noise import ExampleNoise
-from nelbo.evaluation.scoring import Scoring
-from nelbo.evaluation.tally import BoundEstimate, BoundTally, Draws
 from nelbo.evaluation.units import Unit
 from nelbo.option_types import NonNegativeInt, PositiveInt
 
@@ -70,11 +70,11 @@ class BoundEstimator(ABC):
             chain: the chain that is measured.
         """
 
-    def again(self, tally: BoundTally, unit: Unit) -> bool:
+    def again(self, accumulator: BoundAccumulator, unit: Unit) -> bool:
         """Learn from the round that ended, and say whether another one is wanted.
 
         Args:
-            tally: all rounds so far, of all ranks.
+            accumulator: all rounds so far, of all ranks.
             unit: in which the target is given.
         """
         return False
@@ -86,39 +86,39 @@ class BoundEstimator(ABC):
 
     def measure(
         self,
-        tallies: Sequence[BoundTally],
-        scorings: Sequence[Scoring],
+        accumulators: Sequence[BoundAccumulator],
+        variants: Sequence[BoundVariant],
         denoise: Denoise,
         x0: Tensor,
         index: Tensor,
         label: Tensor | None,
         num_examples: int,
     ) -> None:
-        """Evaluate a batch once, and add what each scoring makes of it to its tally.
+        """Evaluate a batch once, and add what each variant makes of it to its accumulator.
 
         Args:
-            tallies: receive the terms, one for each scoring.
-            scorings: what is measured, on one and the same chain.
+            accumulators: receive the terms, one for each variant.
+            variants: what is measured, on one and the same chain.
             denoise: maps (x_t, level, label) to a prediction.
             x0: (B, ...) data.
             index: (B,) position of each example in the data set.
             label: (B,) class labels or None.
             num_examples: size of the whole data set.
         """
-        chain = scorings[0].bound.chain
+        chain = variants[0].bound.chain
         assignment = self.assign(index.cpu(), num_examples, chain)
         steps, weights = assignment.steps.to(x0.device), assignment.weights.to(x0.device)
         noise = ExampleNoise(self.seed, f"bound, round {self.rounds}", index, x0)
         at_once = max(1, self.pairs_per_call // len(x0))
-        columns = [score(scorings, denoise, x0, label, noise, part) for part in steps.split(at_once, dim=1)]
-        for i, (tally, scoring) in enumerate(zip(tallies, scorings, strict=True)):
+        columns = [score(variants, denoise, x0, label, noise, part) for part in steps.split(at_once, dim=1)]
+        for i, (accumulator, variant) in enumerate(zip(accumulators, variants, strict=True)):
             nats = torch.cat([column.nats[i] for column in columns], dim=1)
             weighted = weights * nats.double()
             draws = Draws(
                 steps=steps,
                 weights=weights,
                 nats=nats,
-                prior=scoring.bound.prior(x0),
+                prior=variant.bound.prior(x0),
                 errors=torch.cat([column.errors[i] for column in columns], dim=1),
                 fractions=_joined([column.fractions for column in columns]),
                 monte_carlo=(
@@ -126,7 +126,7 @@ class BoundEstimator(ABC):
                     self.chance(steps[:, 2:], nats[:, 2:].double(), weighted[:, 2:]),
                 ),
             )
-            tally.add(draws, index)
+            accumulator.add(draws, index)
 
     @abstractmethod
     def chance(self, steps: Tensor, nats: Tensor, weighted: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ def first_two(steps: Tensor, weights: Tensor) -> Assignment:
 
 @dataclass(frozen=True)
 class Scores:
-    """What came of R evaluations of each of B examples, under S scorings.
+    """What came of R evaluations of each of B examples, under S variants.
 
     Attributes:
         nats: (S, B, R) the bound's terms.
@@ -176,7 +176,7 @@ class Scores:
 
 
 def score(
-    scorings: Sequence[Scoring],
+    variants: Sequence[BoundVariant],
     denoise: Denoise,
     x0: Tensor,
     label: Tensor | None,
@@ -188,14 +188,14 @@ def score(
     eps = torch.stack([noise.draw() for _ in range(rows)], dim=1).flatten(0, 1)
     x0 = x0.repeat_interleave(rows, dim=0)
     label = None if label is None else label.repeat_interleave(rows)
-    step = scorings[0].bound.chain.step(steps.flatten())
+    step = variants[0].bound.chain.step(steps.flatten())
     prediction = denoise(diffuse(x0, eps, step.t), step.t, label)
-    nats = [scoring.term(step, x0, prediction) for scoring in scorings]
-    errors = [mean_per_example((x0 - scoring.bound.x0_hat(prediction)).square()) for scoring in scorings]
+    nats = [variant.term(step, x0, prediction) for variant in variants]
+    errors = [mean_per_example((x0 - variant.bound.x0_hat(prediction)).square()) for variant in variants]
     fraction = prediction.fraction
     return Scores(
-        nats=torch.stack(nats).view(len(scorings), -1, rows),
-        errors=torch.stack(errors).view(len(scorings), -1, rows),
+        nats=torch.stack(nats).view(len(variants), -1, rows),
+        errors=torch.stack(errors).view(len(variants), -1, rows),
         fractions=None if fraction is None else mean_per_example(fraction).view(-1, rows),
     )
 

@@ -13,7 +13,7 @@ from nelbo.evaluation.estimators.stratified import spread
 REPEATED = 8  # steps of each example, from which chance is told
 
 
-class Full(BoundEstimator):
+class FullEstimator(BoundEstimator):
     """Every L_t of every example, L_0 twice, and L_t twice at up to eight steps.
 
     A term that was drawn twice shows how much of it is chance. One step in each of eight equal ranges of the

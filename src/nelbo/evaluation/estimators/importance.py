@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from nelbo.diffusion.chain import Chain
+from nelbo.evaluation.accumulator import BoundAccumulator, BoundEstimate, StepTable
 from nelbo.evaluation.estimators.base import Assignment, BoundEstimator, first_two
 from nelbo.evaluation.estimators.stratified import paired_spread, variance_over_ranges
 from nelbo.evaluation.log_linear import log_linear
-from nelbo.evaluation.tally import BoundEstimate, BoundTally, StepTable
 from nelbo.evaluation.units import Unit
 from nelbo.option_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 PILOT_DRAWS_PER_BIN = 8
 
 
-class Importance(BoundEstimator):
+class ImportanceEstimator(BoundEstimator):
     """Stratified importance sampling of timesteps, over the whole data set in every round.
 
     Args:
@@ -106,15 +106,15 @@ class Importance(BoundEstimator):
         """How far draws of the same range lie apart, (B,)."""
         return variance_over_ranges(weighted)
 
-    def again(self, tally: BoundTally, unit: Unit) -> bool:
+    def again(self, accumulator: BoundAccumulator, unit: Unit) -> bool:
         """After the pilot always; then while chance adds more than the target and the budget allows."""
         if self.probabilities is None:
-            self.probabilities = learned_probabilities(tally.step_table(), self.floor)
+            self.probabilities = learned_probabilities(accumulator.step_table(), self.floor)
             return True
-        estimate = tally.estimate(self._rounds)
+        estimate = accumulator.estimate(self._rounds)
         most = self.max_evaluations
         if most is None:
-            most = tally.num_steps * estimate.num_examples
+            most = accumulator.num_steps * estimate.num_examples
         per_round = self.evaluations_per_round * estimate.num_examples
         too_much = estimate.num_evaluations + per_round > most
         if self._rounds == 1:

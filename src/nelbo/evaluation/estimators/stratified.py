@@ -17,7 +17,7 @@ from nelbo.option_types import NonNegativeInt, PositiveInt
 from nelbo.randomness import generator
 
 
-class Stratified(BoundEstimator):
+class StratifiedEstimator(BoundEstimator):
     """L_0 of every example twice, L_t at two uniform timesteps in each of several equal ranges.
 
     Args:

@@ -1,13 +1,13 @@
 """Quality of samples: how far their features lie from those of the data."""
 
+from nelbo.evaluation.sample_metrics.accumulator import FeatureAccumulator
 from nelbo.evaluation.sample_metrics.features import Features
 from nelbo.evaluation.sample_metrics.images import features_of
 from nelbo.evaluation.sample_metrics.quality import quality, quality_ledger, sample_quality
 from nelbo.evaluation.sample_metrics.reference import Reference, make_reference
-from nelbo.evaluation.sample_metrics.tally import FeatureTally
 
 __all__ = [
-    "FeatureTally",
+    "FeatureAccumulator",
     "Features",
     "Reference",
     "features_of",

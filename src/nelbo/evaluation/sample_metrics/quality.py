@@ -5,7 +5,7 @@
     precision, recall   share of one set within the 3-nearest-neighbour balls of the other
                         (Kynkaanniemi et al. 2019)
 
-The last two compare examples pair by pair, and look at those that the tallies kept.
+The last two compare examples pair by pair, and look at those that the accumulators kept.
 """
 
 import math
@@ -14,16 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nelbo.evaluation.sample_metrics.accumulator import FeatureAccumulator
 from nelbo.evaluation.sample_metrics.features import Features
 from nelbo.evaluation.sample_metrics.images import features_of
 from nelbo.evaluation.sample_metrics.reference import Reference
-from nelbo.evaluation.sample_metrics.tally import FeatureTally
 
 FEWEST = 4  # an example and its 3 neighbours
 SUBSETS, SUBSET_SIZE = 100, 1000  # of the kernel distance, as published
 
 
-def quality(samples: FeatureTally, reference: Reference, features: Features) -> dict[str, float]:
+def quality(samples: FeatureAccumulator, reference: Reference, features: Features) -> dict[str, float]:
     """The metrics by name: ``fid``, ``kid``, ... or ``fd_pixels``, ``mmd_pixels``, ...
 
     NaN where a feature of a sample is not finite. The kernel distance, precision and recall are left out
@@ -39,7 +39,7 @@ def quality(samples: FeatureTally, reference: Reference, features: Features) -> 
     """
     if samples.sums[0] < FEWEST:
         raise ValueError(f"the quality of {int(samples.sums[0])} samples cannot be told: draw more")
-    names, real = features.names, reference.tally
+    names, real = features.names, reference.accumulator
     pairwise = min(len(samples.rows), len(real.rows)) >= FEWEST
     if not samples.is_finite():
         chosen = [names.frechet, *([names.kernel, names.precision, names.recall] if pairwise else [])]
@@ -63,11 +63,11 @@ def sample_quality(
         features: by which they are compared.
         batch_size: images that go through the features at a time.
     """
-    device = reference.tally.sums.device
-    tally = FeatureTally(reference.tally.dims, len(images), reference.pairwise, device)
+    device = reference.accumulator.sums.device
+    accumulator = FeatureAccumulator(reference.accumulator.dims, len(images), reference.pairwise, device)
     for index in torch.arange(len(images)).split(batch_size):
-        tally.add(features_of(images[index].to(device), features, reference.spec), index)
-    return quality(tally, reference, features)
+        accumulator.add(features_of(images[index].to(device), features, reference.spec), index)
+    return quality(accumulator, reference, features)
 
 
 def quality_ledger(reference: Reference, num_samples: int, **drawn: Any) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def quality_ledger(reference: Reference, num_samples: int, **drawn: Any) -> dict
     return {"reference": dict(reference.about), "num_samples": num_samples, **drawn}
 
 
-def frechet_distance(a: FeatureTally, b: FeatureTally) -> float:
+def frechet_distance(a: FeatureAccumulator, b: FeatureAccumulator) -> float:
     """|mean_a - mean_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2))."""
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 

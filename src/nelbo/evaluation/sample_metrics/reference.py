@@ -10,15 +10,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from nelbo import array_file
 from nelbo.data.base import DataModule, SplitName
 from nelbo.data.examples import RandomSubset
 from nelbo.data.loader import Loader
 from nelbo.data.order import SequentialOrder
 from nelbo.data.spec import DataSpec
-from nelbo.evaluation import array_file
+from nelbo.evaluation.sample_metrics.accumulator import FeatureAccumulator
 from nelbo.evaluation.sample_metrics.features import Features
 from nelbo.evaluation.sample_metrics.images import features_of
-from nelbo.evaluation.sample_metrics.tally import FeatureTally
 
 FOLDER = "NELBO_CACHE"
 
@@ -28,13 +28,13 @@ class Reference:
     """Features of a split of the data.
 
     Attributes:
-        tally: of the features.
+        accumulator: of the features.
         about: everything that they depend on: data, split, number of examples, features, ...
         pairwise: how many examples were to be kept for the metrics that go pair by pair.
         spec: of the data.
     """
 
-    tally: FeatureTally
+    accumulator: FeatureAccumulator
     about: Mapping[str, str]
     pairwise: int
     spec: DataSpec
@@ -49,7 +49,7 @@ def make_reference(
     cache: str | None = None,
     device: torch.device | str = "cpu",
     position: tuple[int, int] = (0, 1),
-    add_over_ranks: Callable[[Tensor], None] = lambda _: None,
+    all_reduce_sum: Callable[[Tensor], None] = lambda _: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Reference:
     """Read the features of a split from the cache, or measure them and write them there. On all ranks.
@@ -63,7 +63,7 @@ def make_reference(
         cache: folder; None for $NELBO_CACHE, or else ~/.cache/nelbo.
         device: where features are made and added up.
         position: (rank, number of processes), which share the examples out.
-        add_over_ranks: replaces sums by those of all processes together, in place.
+        all_reduce_sum: replaces sums by those of all processes together, in place.
         progress: is told after each batch how many of how many examples this process has seen.
 
     Raises:
@@ -85,17 +85,17 @@ def make_reference(
         "pairwise": str(min(pairwise, size)),
     }
     path = _file(cache_folder(cache), about)
-    tally = FeatureTally(features.dims(spec), size, pairwise, device)
+    accumulator = FeatureAccumulator(features.dims(spec), size, pairwise, device)
     # a process that found the file must not leave alone those that did not
-    missing = torch.tensor([0.0 if _read(path, about, tally) else 1.0], device=device)
-    add_over_ranks(missing)
+    missing = torch.tensor([0.0 if _read(path, about, accumulator) else 1.0], device=device)
+    all_reduce_sum(missing)
     if missing > 0:
-        tally = FeatureTally(tally.dims, size, pairwise, device)
-        _measure(tally, data, split, features, position, progress)
-        tally.add_over_ranks(add_over_ranks)
+        accumulator = FeatureAccumulator(accumulator.dims, size, pairwise, device)
+        _measure(accumulator, data, split, features, position, progress)
+        accumulator.all_reduce_sum(all_reduce_sum)
         if position[0] == 0:
-            _write(path, about, tally)
-    return Reference(tally, about, pairwise, spec)
+            _write(path, about, accumulator)
+    return Reference(accumulator, about, pairwise, spec)
 
 
 def cache_folder(given: str | None) -> Path:
@@ -105,19 +105,19 @@ def cache_folder(given: str | None) -> Path:
 
 @torch.no_grad()
 def _measure(
-    tally: FeatureTally,
+    accumulator: FeatureAccumulator,
     data: DataModule,
     split: SplitName,
     features: Features,
     position: tuple[int, int],
     progress: Callable[[int, int], None],
 ) -> None:
-    examples = RandomSubset(data.split(split), tally.size)
-    order = SequentialOrder(tally.size, data.eval_batch_size, *position)
+    examples = RandomSubset(data.split(split), accumulator.size)
+    order = SequentialOrder(accumulator.size, data.eval_batch_size, *position)
     mine, done = sum(map(len, order.batches(0))), 0
     for batch in Loader(examples, order, data.num_workers):
-        batch = data.on_after_batch_transfer(batch.to(tally.sums.device))
-        tally.add(features_of(batch.x0, features, data.spec), batch.index)
+        batch = data.on_after_batch_transfer(batch.to(accumulator.sums.device))
+        accumulator.add(features_of(batch.x0, features, data.spec), batch.index)
         done += len(batch.x0)
         progress(done, mine)
 
@@ -130,25 +130,25 @@ def _file(folder: Path, about: Mapping[str, str]) -> Path:
     return folder / f"reference-{'-'.join(words)}.npz"
 
 
-def _read(path: Path, about: Mapping[str, str], tally: FeatureTally) -> bool:
-    """Fill the tally from a file, if there is one that is whole and about the same."""
+def _read(path: Path, about: Mapping[str, str], accumulator: FeatureAccumulator) -> bool:
+    """Fill the accumulator from a file, if there is one that is whole and about the same."""
     if not path.is_file():
         return False
     try:
         arrays, kept_about = array_file.load(path)
         if kept_about != dict(about):
             return False
-        tally.sums.copy_(arrays["sums"])
-        tally.rows.copy_(arrays["rows"])
+        accumulator.sums.copy_(arrays["sums"])
+        accumulator.rows.copy_(arrays["rows"])
     except (ValueError, KeyError, RuntimeError) as error:
         warnings.warn(f"{path} cannot be used ({error}): it is made again", stacklevel=2)
         return False
     return True
 
 
-def _write(path: Path, about: Mapping[str, str], tally: FeatureTally) -> None:
+def _write(path: Path, about: Mapping[str, str], accumulator: FeatureAccumulator) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        array_file.save(path, {"sums": tally.sums, "rows": tally.rows}, about)
+        array_file.save(path, {"sums": accumulator.sums, "rows": accumulator.rows}, about)
     except OSError as error:
         warnings.warn(f"{error}: the reference will be made again next time", stacklevel=2)

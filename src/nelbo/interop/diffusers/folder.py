@@ -25,7 +25,7 @@ from torch import Tensor
 
 from nelbo.atomic_file import CHECKSUM, read_json, sha256_of, to_json
 from nelbo.interop.file import is_state_dict, read_file
-from nelbo.interop.listed import listed
+from nelbo.interop.format_list import format_list
 from nelbo.interop.wrapped import where_weights_are, without_wrappers
 
 INDEX, OURS = "model_index.json", "nelbo.json"
@@ -98,8 +98,8 @@ def _check_index(path: Path, index: Mapping[str, Any]) -> None:
     others = [f"{part} ({kind})" for part, kind in kinds.items() if part not in PARTS]
     if others:
         raise ValueError(
-            f"{path} is a {name} of diffusers, with {listed(others)}: only pipelines are read whose network "
-            f"works on images and depends on nothing but their class, as in {PIPELINE}"
+            f"{path} is a {name} of diffusers, with {format_list(others)}: expected a pipeline whose "
+            f"network works on images and depends on nothing but their class, as in {PIPELINE}"
         )
     if kinds.get("unet") != PARTS["unet"]:
         raise ValueError(
@@ -125,7 +125,7 @@ def write_folder(path: Path, folder: Folder) -> None:
     """
     from safetensors.torch import save_file
 
-    refuse_used(path)
+    check_unused(path)
     for part in PARTS:
         (path / part).mkdir(parents=True)
     weights = {name: tensor.contiguous().cpu() for name, tensor in folder.weights.items()}
@@ -139,7 +139,7 @@ def write_folder(path: Path, folder: Folder) -> None:
     _write(path / INDEX, index)  # the last: without it nothing opens
 
 
-def refuse_used(path: Path) -> None:
+def check_unused(path: Path) -> None:
     """Keep a model from being written over something.
 
     Raises:
@@ -165,7 +165,7 @@ def _read_weights(home: Path) -> dict[str, Tensor]:
         weights |= _read_weights_file(home / name)
     missing = shards.keys() - weights.keys()
     if missing:
-        raise ValueError(f"{path} lists weights that are in none of its files: {listed(missing)}")
+        raise ValueError(f"{path} lists weights that are in none of its files: {format_list(missing)}")
     return weights
 
 
@@ -182,7 +182,7 @@ def _weights_file(home: Path) -> Path:
             if re.fullmatch(rf"{WEIGHTS}\.(\w+\.{suffix}|{suffix}\.index\.\w+\.json)", path.name)
         ]
         if len(variants) > 1:
-            names = listed(path.name for path in variants)
+            names = format_list(path.name for path in variants)
             raise ValueError(
                 f"{home} has the weights in {len(variants)} variants, {names}: leave one of them"
             )

@@ -42,11 +42,11 @@ def push(folder: Path, name: str) -> str:
         hub.upload_folder(repo_id=name, folder_path=folder, commit_message="Export from nelbo")
         return str(address)
 
-    refuse_no_name(name)
+    check_has_name(name)
     return _ask(name, "pushed", upload)
 
 
-def refuse_no_name(name: str) -> None:
+def check_has_name(name: str) -> None:
     """Refuse what cannot be a name.
 
     Raises:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from nelbo.interop.listed import listed
+from nelbo.interop.format_list import format_list
 from nelbo.models.attention import SelfAttention
 from nelbo.models.unet import UNet
 
@@ -103,7 +103,7 @@ def check_names_and_shapes(weights: Mapping[str, Tensor], network: Mapping[str, 
             if given[name] != expected[name]
         },
     }
-    found = "; ".join(f"{what}: {listed(names, 3)}" for what, names in problems.items() if names)
+    found = "; ".join(f"{what}: {format_list(names, 3)}" for what, names in problems.items() if names)
     if found:
         raise ValueError(f"the weights do not fit unet/config.json: {found}")
 

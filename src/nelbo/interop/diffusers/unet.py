@@ -27,7 +27,7 @@ class DiffusersUNet(nn.Module):
     details, nor the other way round.
 
     Args:
-        shape: see :class:`~nelbo.models.unet.UNet`, as all that is not listed here.
+        shape: see :class:`~nelbo.models.unet.UNet`, as all that is not format_list here.
         out_channels: of the output.
         num_classes: of a class-conditional network.
         channels: width at the full resolution.

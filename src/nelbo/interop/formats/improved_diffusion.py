@@ -11,9 +11,9 @@ from pathlib import Path
 from torch import Tensor
 
 from nelbo.interop.file import is_state_dict, looks_like
+from nelbo.interop.format_list import format_list
 from nelbo.interop.formats.base import CheckpointFormat, Weights
 from nelbo.interop.improved_diffusion.names import unet_state_dict
-from nelbo.interop.listed import listed
 from nelbo.interop.wrapped import where_weights_are, without_wrappers
 
 NAMES = {"ema": r"ema_[\d.]+_(\d+)\.pt", "raw": r"model(\d+)\.pt"}
@@ -63,7 +63,7 @@ def read_state_dict(content: object, path: Path) -> dict[str, Tensor]:
         )
     if not is_state_dict(content):
         others = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
-        raise ValueError(f"{path} has more in it than weights: {listed(others)}")
+        raise ValueError(f"{path} has more in it than weights: {format_list(others)}")
     return content
 
 

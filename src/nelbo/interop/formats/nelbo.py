@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from nelbo.interop.file import is_state_dict, looks_like
+from nelbo.interop.format_list import format_list
 from nelbo.interop.formats.base import CheckpointFormat, Weights
-from nelbo.interop.listed import listed
 
 # With averaging on, the average is kept as the model's state and the raw weights beside it (Lightning).
 STATE = "state_dict"
@@ -28,7 +28,7 @@ class NelboFormat(CheckpointFormat):
             raise ValueError(f"{path} is no whole checkpoint of nelbo: it lacks weights or configuration")
         strangers = [name for name in state if not name.startswith(NETWORK)]
         if strangers:
-            raise ValueError(f"{path} has weights that are not of the network: {listed(strangers)}")
+            raise ValueError(f"{path} has weights that are not of the network: {format_list(strangers)}")
         return Weights(
             network={name.removeprefix(NETWORK): tensor for name, tensor in state.items()},
             config=config,

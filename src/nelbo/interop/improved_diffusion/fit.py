@@ -9,9 +9,9 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from nelbo.interop.format_list import format_list
 from nelbo.interop.improved_diffusion.flags import Flags, GuidedFlags
 from nelbo.interop.improved_diffusion.numbers import plain_number
-from nelbo.interop.listed import listed
 
 
 def check_fit(weights: Mapping[str, Tensor], network: nn.Module, flags: Flags) -> None:
@@ -35,7 +35,7 @@ def check_fit(weights: Mapping[str, Tensor], network: nn.Module, flags: Flags) -
         "unexpected": given.keys() - needed.keys(),
         "of another shape": shapes,
     }
-    details = "; ".join(f"{how} {listed(names, 3)}" for how, names in differences.items() if names)
+    details = "; ".join(f"{how} {format_list(names, 3)}" for how, names in differences.items() if names)
     verdict = f"they have {'; '.join(suspects)}" if suspects else "no flag explains how they differ"
     raise ValueError(f"the weights do not fit the flags: {verdict} ({details})")
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from nelbo.interop.listed import listed
+from nelbo.interop.format_list import format_list
 
 _RESIDUAL = {
     "in_layers.0": "norm1",
@@ -44,7 +44,7 @@ def unet_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if missing or unexpected:
         raise ValueError(
             "not the weights of a U-Net of improved-diffusion or guided-diffusion: "
-            f"missing {listed(missing)}; unexpected {listed(unexpected)}"
+            f"missing {format_list(missing)}; unexpected {format_list(unexpected)}"
         )
     renamed = {}
     for key, tensor in state_dict.items():

@@ -1,6 +1,7 @@
 """Callbacks: one per file. They read what the training step returned and never compute it again."""
 
 from nelbo.training.callbacks.best_checkpoint import BestCheckpoint
+from nelbo.training.callbacks.corrupt_images import CorruptImages
 from nelbo.training.callbacks.ema import EMA
 from nelbo.training.callbacks.last_checkpoint import LastCheckpoint
 from nelbo.training.callbacks.live_bound import LiveBound
@@ -10,12 +11,12 @@ from nelbo.training.callbacks.sample_quality import SampleQuality
 from nelbo.training.callbacks.stop_on_non_finite import StopOnNonFinite
 from nelbo.training.callbacks.stop_on_signal import StopOnSignal
 from nelbo.training.callbacks.throughput import Throughput
-from nelbo.training.callbacks.unreadable import Unreadable
 from nelbo.training.callbacks.validation_bound import ValidationBound
 
 __all__ = [
     "EMA",
     "BestCheckpoint",
+    "CorruptImages",
     "LastCheckpoint",
     "LiveBound",
     "SampleGrid",
@@ -24,6 +25,5 @@ __all__ = [
     "StopOnNonFinite",
     "StopOnSignal",
     "Throughput",
-    "Unreadable",
     "ValidationBound",
 ]

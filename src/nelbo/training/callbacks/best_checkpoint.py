@@ -6,7 +6,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from nelbo.training.callbacks.checkpoint_file import write_checkpoint
+from nelbo.training.checkpoint_io import write_checkpoint
 from nelbo.training.module import DiffusionModule
 
 

@@ -8,9 +8,9 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from nelbo.option_types import PositiveInt
-from nelbo.training import history
-from nelbo.training.callbacks import position
-from nelbo.training.callbacks.checkpoint_file import write_checkpoint
+from nelbo.runs import history
+from nelbo.training import loop_state
+from nelbo.training.checkpoint_io import write_checkpoint
 from nelbo.training.errors import Interrupted, NonFiniteLossError
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
@@ -42,13 +42,13 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on from a checkpoint where it was, if there was one."""
         self._saved_at = trainer.global_step
-        position.take_up(trainer)
+        loop_state.restore(trainer)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Save when it is time."""
-        if not position.begins_window(trainer):
+        if not loop_state.begins_window(trainer):
             return  # gradients have been added up, which no checkpoint holds
         self._is_between_steps = True
         if trainer.global_step % self.every_n_steps == 0:
@@ -95,7 +95,7 @@ class LastCheckpoint(Checkpoint):
 
         Only in ``last.ckpt``: other checkpoints are saved when a step is not finished.
         """
-        position.note(trainer, checkpoint)
+        loop_state.save(trainer, checkpoint)
         if self._is_saving and trainer.is_global_zero:
             checkpoint[history.HISTORY] = history.describe(self.path.parents[1])
 
@@ -104,4 +104,4 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         """Settle the position in the data, where training goes on at all."""
         if trainer.max_steps < 0 or checkpoint["global_step"] < trainer.max_steps:
-            position.settle(checkpoint)
+            loop_state.normalize(checkpoint)

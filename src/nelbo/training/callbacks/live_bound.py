@@ -8,11 +8,11 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from nelbo.data.batch import Batch
-from nelbo.evaluation import table
-from nelbo.evaluation.tally import BoundTally, Draws
+from nelbo.evaluation.accumulator import BoundAccumulator, Draws
+from nelbo.runs import bound_table as table
 from nelbo.training.callbacks.due import Due
 from nelbo.training.module import DiffusionModule
-from nelbo.training.ranks import add_over_ranks
+from nelbo.training.ranks import all_reduce_sum
 
 LIVE_BOUND = "live_bound"  # in a checkpoint
 
@@ -29,8 +29,8 @@ class LiveBound(Callback):
 
     def __init__(self, run_dir: str) -> None:
         self.path = Path(run_dir) / "bound.parquet"
-        self._window: BoundTally | None = None  # since the last scalars
-        self._steps: BoundTally | None = None  # since the last rows of the table
+        self._window: BoundAccumulator | None = None  # since the last scalars
+        self._steps: BoundAccumulator | None = None  # since the last rows of the table
         self._due = Due(1)
         self._loss = torch.zeros(2, dtype=torch.float64)  # sum and number of losses since the last scalars
         self._kept: Tensor | None = None  # the three of every rank, from a checkpoint
@@ -39,8 +39,8 @@ class LiveBound(Callback):
         """Begin to count."""
         assert isinstance(pl_module, DiffusionModule)
         K = pl_module.bound.chain.num_steps
-        self._window = BoundTally(K, pl_module.device)
-        self._steps = BoundTally(K, pl_module.device)
+        self._window = BoundAccumulator(K, pl_module.device)
+        self._steps = BoundAccumulator(K, pl_module.device)
         self._loss = torch.zeros(2, dtype=torch.float64, device=pl_module.device)
         self._due = Due(trainer.log_every_n_steps, trainer.global_step)  # pyright: ignore
         if self._kept is not None:
@@ -84,7 +84,7 @@ class LiveBound(Callback):
             sums = torch.cat([self._window.sums, self._steps.sums, self._loss])
             every_rank = sums.new_zeros(trainer.world_size, len(sums))
             every_rank[trainer.global_rank] = sums
-            add_over_ranks(trainer, every_rank)
+            all_reduce_sum(trainer, every_rank)
             checkpoint[LIVE_BOUND] = every_rank.cpu()
 
     def on_load_checkpoint(
@@ -107,9 +107,11 @@ class LiveBound(Callback):
         ):
             sums.copy_(values)
 
-    def _log(self, trainer: Trainer, pl_module: DiffusionModule, window: BoundTally, loss: Tensor) -> None:
-        add_over_ranks(trainer, window.sums)
-        add_over_ranks(trainer, loss)
+    def _log(
+        self, trainer: Trainer, pl_module: DiffusionModule, window: BoundAccumulator, loss: Tensor
+    ) -> None:
+        all_reduce_sum(trainer, window.sums)
+        all_reduce_sum(trainer, loss)
         pl_module.log("train/loss", loss[0] / loss[1], prog_bar=True)
         unit = pl_module.unit
         metrics = unit.metrics("train", window.estimate())
@@ -123,7 +125,7 @@ class LiveBound(Callback):
         assert isinstance(pl_module, DiffusionModule)
         if self._steps is None:
             return
-        add_over_ranks(trainer, self._steps.sums)
+        all_reduce_sum(trainer, self._steps.sums)
         steps = self._steps.step_table()
         if trainer.is_global_zero and steps.count.sum() > 0:
             t = pl_module.bound.chain.timesteps()

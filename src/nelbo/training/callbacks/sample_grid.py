@@ -6,12 +6,13 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from nelbo.dashboard import pictures, wandb_charts
 from nelbo.data.spec import DataSpec
 from nelbo.diffusion.samplers import Sampler
 from nelbo.diffusion.spacings import Spacing
+from nelbo.evaluation.generation import generate, training_chain
 from nelbo.option_types import NonNegativeInt
-from nelbo.training.callbacks.draw import draw
+from nelbo.runs import images
+from nelbo.training.loggers import wandb_charts
 from nelbo.training.module import DiffusionModule
 
 
@@ -54,15 +55,24 @@ class SampleGrid(Callback):
         assert isinstance(pl_module, DiffusionModule)
         if not self.spec.is_image or self.num_samples == 0 or not trainer.is_global_zero:
             return
-        images = self.sample(pl_module)
+        pixels = self.sample(pl_module)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step_{trainer.global_step:08d}.png"
-        pictures.grid(images).save(path)
+        images.grid(pixels).save(path)
         wandb_charts.log_image(trainer, "samples", path)
 
     def sample(self, pl_module: DiffusionModule) -> Tensor:
         """Pictures of the samples, (num_samples, 1 or 3, H, W') uint8, on the CPU."""
         index = torch.arange(self.num_samples)
         label = None if self.num_classes is None else index % self.num_classes
-        x0 = draw(pl_module, self.sampler, self.spacing, self.spec.shape, index, label, self.seed)
+        x0 = generate(
+            self.sampler,
+            pl_module.denoiser,
+            training_chain(self.sampler, self.spacing, pl_module.bound.chain),
+            self.spec.shape,
+            index,
+            label,
+            self.seed,
+            pl_module.device,
+        )
         return self.spec.to_pixels(x0).cpu()

@@ -9,15 +9,15 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from nelbo.atomic_file import write_json
-from nelbo.dashboard.progress import counted
 from nelbo.data.base import DataModule, SplitName
 from nelbo.data.proportions import proportional_labels
 from nelbo.data.spec import DataSpec
 from nelbo.diffusion.samplers import Sampler
 from nelbo.diffusion.spacings import Spacing
+from nelbo.evaluation.generation import generate, training_chain
 from nelbo.evaluation.sample_metrics import (
+    FeatureAccumulator,
     Features,
-    FeatureTally,
     Reference,
     features_of,
     make_reference,
@@ -26,10 +26,10 @@ from nelbo.evaluation.sample_metrics import (
 )
 from nelbo.evaluation.sample_metrics.quality import FEWEST
 from nelbo.option_types import Folder, NonNegativeInt, PositiveInt
-from nelbo.training.callbacks.draw import draw
+from nelbo.progress import counted
 from nelbo.training.callbacks.ema import EMA
 from nelbo.training.module import DiffusionModule
-from nelbo.training.ranks import add_over_ranks
+from nelbo.training.ranks import all_reduce_sum
 
 FILE_NAME = "sample_quality.json"
 
@@ -141,7 +141,7 @@ class SampleQuality(Callback):
                 self.cache,
                 pl_module.device,
                 (trainer.global_rank, trainer.world_size),
-                partial(add_over_ranks, trainer),
+                partial(all_reduce_sum, trainer),
                 progress,
             )
 
@@ -157,16 +157,26 @@ class SampleQuality(Callback):
     def _measure(
         self, trainer: Trainer, pl_module: DiffusionModule, reference: Reference
     ) -> dict[str, float]:
-        tally = FeatureTally(self.dims, self.num_samples, self.pairwise, pl_module.device)
+        accumulator = FeatureAccumulator(self.dims, self.num_samples, self.pairwise, pl_module.device)
         labels = self._labels(trainer)
+        chain = training_chain(self.sampler, self.spacing, pl_module.bound.chain)
         mine = torch.arange(trainer.global_rank, self.num_samples, trainer.world_size)
         for index in mine.split(self.batch_size):
             label = None if labels is None else labels[index]
-            x0 = draw(pl_module, self.sampler, self.spacing, self.spec.shape, index, label, self.seed)
-            tally.add(features_of(x0, self.features, self.spec), index)
-        tally.add_over_ranks(partial(add_over_ranks, trainer))
+            x0 = generate(
+                self.sampler,
+                pl_module.denoiser,
+                chain,
+                self.spec.shape,
+                index,
+                label,
+                self.seed,
+                pl_module.device,
+            )
+            accumulator.add(features_of(x0, self.features, self.spec), index)
+        accumulator.all_reduce_sum(partial(all_reduce_sum, trainer))
         # one process is enough, and many at once would be in each other's way
-        metrics = quality(tally, reference, self.features) if trainer.is_global_zero else {}
+        metrics = quality(accumulator, reference, self.features) if trainer.is_global_zero else {}
         return trainer.strategy.broadcast(metrics)
 
     def _write(

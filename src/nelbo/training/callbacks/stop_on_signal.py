@@ -9,7 +9,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from nelbo.option_types import PositiveInt
-from nelbo.training.callbacks import position
+from nelbo.training import loop_state
 from nelbo.training.errors import Interrupted
 
 
@@ -43,7 +43,7 @@ class StopOnSignal(Callback):
     ) -> None:
         """Stop, if any rank was told to."""
         due = trainer.world_size == 1 or trainer.global_step % self.agree_every == 0
-        if due and position.begins_window(trainer):
+        if due and loop_state.begins_window(trainer):
             self._stop_if_told(trainer)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
-from nelbo.dashboard import wandb_charts
-from nelbo.evaluation import table
-from nelbo.evaluation.decades import share_below_half_bin, shares_by_decade
+from nelbo.evaluation.t_bins import share_below_half_bin, shares_by_t_bin
+from nelbo.runs import bound_table as table
+from nelbo.training.loggers import wandb_charts
 from nelbo.training.module import DiffusionModule
-from nelbo.training.ranks import add_over_ranks
+from nelbo.training.ranks import all_reduce_sum
 
 # a share of the bound that shows in the third digit of bits/dim
 VISIBLE_SHARE = 0.05
@@ -36,12 +36,12 @@ class ValidationBound(Callback):
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
         assert isinstance(pl_module, DiffusionModule)
-        add_over_ranks(trainer, pl_module.tally.sums)
-        estimate, steps = pl_module.tally.estimate(), pl_module.tally.step_table()
+        all_reduce_sum(trainer, pl_module.accumulator.sums)
+        estimate, steps = pl_module.accumulator.estimate(), pl_module.accumulator.step_table()
         chain = pl_module.bound.chain
         metrics = pl_module.unit.metrics(split, estimate)
         if pl_module.unit.is_code_length:  # the parts of a density's bound may be negative
-            shares = shares_by_decade(chain.timesteps(), steps.contribution, estimate.prior.mean)
+            shares = shares_by_t_bin(chain.timesteps(), steps.contribution, estimate.prior.mean)
             metrics |= {f"{split}/share/{name}": share for name, share in shares.items()}
         bar = f"{split}/{pl_module.unit.metric}"
         below = share_below_half_bin(chain, steps.contribution, estimate.total.mean)

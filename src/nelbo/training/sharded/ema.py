@@ -9,7 +9,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_
 
 from nelbo.option_types import Probability
 from nelbo.training.callbacks.ema import EMA
-from nelbo.training.sharded.weights import release
+from nelbo.training.sharded.weights import reshard
 
 
 class ShardedEMA(EMA):
@@ -68,7 +68,7 @@ class ShardedEMA(EMA):
 
     @torch.no_grad()
     def _swap(self, pl_module: LightningModule) -> None:
-        release(pl_module)  # what is gathered is not what is kept
+        reshard(pl_module)  # what is gathered is not what is kept
         for average, parameter in zip(self._average, pl_module.parameters(), strict=bool(self._average)):
             kept = average.clone()
             average.copy_(parameter)

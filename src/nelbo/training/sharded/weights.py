@@ -5,7 +5,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
 
-def share_out(network: nn.Module, mesh: DeviceMesh) -> None:
+def shard(network: nn.Module, mesh: DeviceMesh) -> None:
     """Leave to this process its part of the weights. A second time nothing happens.
 
     What is gathered at a time is one entry of a module list: a block of the network.
@@ -23,14 +23,14 @@ def share_out(network: nn.Module, mesh: DeviceMesh) -> None:
     fully_shard(network, mesh=mesh, reshard_after_forward=True)
 
 
-def gather(module: nn.Module) -> None:
+def unshard(module: nn.Module) -> None:
     """Bring all weights to every process, to stay there. On all processes."""
     for part in _shared_out(module):
         part.set_reshard_after_forward(False, recurse=False)
         part.unshard()
 
 
-def release(module: nn.Module) -> None:
+def reshard(module: nn.Module) -> None:
     """Keep this process's part alone."""
     for part in _shared_out(module):
         part.reshard()

@@ -2,7 +2,7 @@
 
 from lightning import Callback, LightningModule, Trainer
 
-from nelbo.training.sharded.weights import gather, release
+from nelbo.training.sharded.weights import reshard, unshard
 
 
 class WholeNetwork(Callback):
@@ -14,16 +14,16 @@ class WholeNetwork(Callback):
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """After the average was swapped in."""
-        gather(pl_module)
+        unshard(pl_module)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go back to training."""
-        release(pl_module)
+        reshard(pl_module)
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The same for the test."""
-        gather(pl_module)
+        unshard(pl_module)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The same for the test."""
-        release(pl_module)
+        reshard(pl_module)

@@ -54,7 +54,7 @@ def _load(weights_path: str | None) -> nn.Module:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     if weights_path is not None:
-        _refuse_other_files(weights_path)
+        _check_same_files(weights_path)
     try:
         return FeatureExtractorInceptionV3(
             "inception-v3-compat", [LAYER], feature_extractor_weights_path=weights_path, verbose=False
@@ -68,7 +68,7 @@ def _load(weights_path: str | None) -> nn.Module:
         raise ValueError(f"{weights_path} does not hold the weights of torch-fidelity's Inception") from error
 
 
-def _refuse_other_files(weights_path: str) -> None:
+def _check_same_files(weights_path: str) -> None:
     """Refuse what is no file of tensors, before the library unpickles whatever is in it."""
     if not Path(weights_path).is_file():
         raise ValueError(f"features.weights_path={weights_path}: there is no such file")

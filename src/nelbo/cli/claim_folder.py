@@ -1,0 +1,164 @@
+"""The folder that a command writes into: claimed before Hydra or anything else writes into it."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, read_write
+
+from nelbo.atomic_file import replacing
+from nelbo.cli.launcher import is_first_process
+from nelbo.cli.overrides import as_typed
+from nelbo.compose.stored_config import to_plain
+from nelbo.runs.folder_lock import check_not_in_use, locked
+
+# what a command must not find where it writes; samples are added to samples
+OF_OTHERS = {
+    "train": ("checkpoints", "bound.parquet"),
+    "evaluate": ("evaluation.json", "bound.parquet", "checkpoints"),
+    "sample": ("checkpoints", "bound.parquet", "evaluation.json"),
+}
+WITHOUT_FILES = "hydra.output_subdir=null"  # of a process that shares the run of another one, or resumes it
+
+claimed_folders = ExitStack()  # locks of this process, held until its command has ended
+
+
+class ClaimError(SystemExit):
+    """A folder cannot be claimed; the cause says why. Hydra turns an ``Exception`` here into a warning."""
+
+
+class ClaimFolder(Callback):
+    """Claim the folder of a run or of a sweep before Hydra creates it.
+
+    A folder with a default name gets a suffix if it exists, so that commands that start in the same second
+    have folders of their own. A folder that was chosen has to be free.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Called by Hydra when the configuration of a run is composed."""
+        _claim(config, "hydra.run.dir")
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Called by Hydra when the configuration of a sweep is composed."""
+        _claim(config, "hydra.sweep.dir")
+
+
+def check_unused_folder(run_dir: Path, command: str) -> None:
+    """Keep a command from mixing its files with those of another.
+
+    Raises:
+        ValueError: when the folder holds a run.
+    """
+    there = (run_dir / name for name in OF_OTHERS[command])
+    found = next((path.name for path in there if (path.is_file() if path.suffix else path.is_dir())), None)
+    if found is None:
+        return
+    if command == "train":
+        go_on = f", or go on with it: {as_typed('resume', str(run_dir))}"
+        raise ValueError(f"{run_dir} already holds a run: choose another hydra.run.dir{go_on}")
+    raise ValueError(f"{run_dir} already holds {found}: choose another hydra.run.dir")
+
+
+def write_hydra_files(config: DictConfig) -> None:
+    """Write what Hydra would write into ``.hydra``, but each file whole or not at all.
+
+    ``overrides.yaml`` is the last one: a sweep takes a job that has it for one that was begun.
+
+    Args:
+        config: of the job.
+
+    Raises:
+        OSError: if a file cannot be written.
+    """
+    hydra = HydraConfig.get()
+    if WITHOUT_FILES in hydra.overrides.hydra:
+        return
+    folder = Path(hydra.runtime.output_dir) / ".hydra"
+    folder.mkdir(exist_ok=True)
+    for name, content in (
+        ("config", to_plain(config)),
+        ("hydra", OmegaConf.create({"hydra": OmegaConf.to_container(hydra)})),
+        ("overrides", hydra.overrides.task),
+    ):
+        with replacing(folder / f"{name}.yaml") as unfinished:
+            OmegaConf.save(content, unfinished)
+
+
+def _claim(config: DictConfig, option: str) -> None:
+    try:
+        folder = _named_folder(config, option)
+        if not is_first_process():
+            return
+        if option in {override.partition("=")[0].lstrip("+") for override in config.hydra.overrides.hydra}:
+            _claim_chosen(folder, config, option)
+        else:
+            _claim_new(folder, config, option)
+    except Exception as error:
+        raise ClaimError from error
+
+
+def _named_folder(config: DictConfig, option: str) -> Path:
+    """The folder that an option names.
+
+    Raises:
+        ValueError: for one that names none, or that later interpolation would make another one of.
+    """
+    run_dir = OmegaConf.to_container(config, resolve=False)["run_dir"]  # pyright: ignore
+    if run_dir != "${hydra:runtime.output_dir}":
+        raise ValueError(f"run_dir={run_dir}: a run has one folder, which is set by hydra.run.dir")
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(config)  # for interpolations such as ${hydra:job.name}
+    try:
+        name = OmegaConf.select(config, option)
+    finally:
+        HydraConfig.instance().cfg = before
+    if not name:
+        raise ValueError(f"{option}=: expected the name of a folder")
+    if "${" in str(Path(name).absolute()):
+        raise ValueError(f"{option}={name}: the name of a folder must not contain ${{")
+    return Path(name)
+
+
+def _claim_chosen(folder: Path, config: DictConfig, option: str) -> None:
+    """Lock a folder that is chosen on the command line.
+
+    Raises:
+        ValueError: when it is in use, or holds another run.
+    """
+    check_not_in_use(folder)
+    if option == "hydra.run.dir" and not config.get("resume"):
+        check_unused_folder(folder, str(config.hydra.job.config_name))
+    if not folder.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        claimed_folders.callback(_remove_if_empty, folder)
+    claimed_folders.enter_context(locked(folder))
+
+
+def _claim_new(folder: Path, config: DictConfig, option: str) -> None:
+    """Create and lock a folder that is not there, by the given name or with a number after it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for name in _numbered(folder):
+        try:
+            name.mkdir()
+        except FileExistsError:
+            continue
+        break
+    with read_write(config.hydra):
+        OmegaConf.update(config, option, str(name))
+    claimed_folders.callback(_remove_if_empty, name)
+    claimed_folders.enter_context(locked(name))
+
+
+def _numbered(folder: Path) -> Iterator[Path]:
+    yield folder
+    for number in count(1):
+        yield folder.with_name(f"{folder.name}-{number}")
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if not any(folder.iterdir()):
+        folder.rmdir()

@@ -1,0 +1,218 @@
+"""Running a command: compose its configuration, run its job, say in one line what went wrong."""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from nelbo.cli.claim_folder import ClaimError, claimed_folders, write_hydra_files
+from nelbo.cli.launcher import launcher, say
+from nelbo.cli.logging import print_what_the_terminal_can
+from nelbo.cli.overrides import as_typed
+from nelbo.cli.rendezvous import options_of_the_first, tell_the_folder
+from nelbo.cli.resume import with_the_run_to_resume
+from nelbo.cli.sweep.resume_sweep import with_the_sweep_to_resume
+from nelbo.cli.sweep.run_job import attempt, is_sweep
+from nelbo.compose.stored_config import CONFIG_DIR
+
+TRACEBACK = "HYDRA_FULL_ERROR"
+_SHOWS_WHERE = f" ({TRACEBACK}=1 shows where)"
+# What a person types, and what it is in the configuration: in evaluate.yaml an experiment is only a name, in
+# sample.yaml a format is that of the images. Hydra would take both for choices of the groups of these names.
+SPOKEN = {
+    "train": {"sweep": "hydra/sweeper"},
+    "evaluate": {"experiment": "trained_as", "format": "format@checkpoint_format"},
+    "sample": {"experiment": "trained_as", "format": "image_format"},
+}
+MAX_LENGTH = 500  # of an error message, in characters
+
+WITHOUT_WORKERS = (
+    "data.num_workers=0 fetches in the main process; if workers are needed, give them more memory or shared "
+    "memory (/dev/shm), or use fewer"
+)
+
+
+def run(config_name: str, job: Callable[[DictConfig], float | None]) -> None:
+    """Compose ``conf/<config_name>.yaml`` with the command line and run the job on it.
+
+    A failure is one line on stderr and exit code 1; ``HYDRA_FULL_ERROR=1`` shows the traceback instead. In a
+    sweep the other jobs go on, and the exit code is 1 at the end.
+    """
+    wants_traceback = os.environ.get(TRACEBACK)
+
+    def task(config: DictConfig) -> None:
+        def checked() -> float | None:
+            return _checked(config, config_name, job)
+
+        with _traceback_as_asked_for(wants_traceback):
+            if is_sweep():
+                attempt(checked, lambda error: one_line(error, config_name))
+            else:
+                _or_one_line(checked, config_name, wants_traceback)
+
+    def main() -> None:
+        sys.argv[1:] = with_the_sweep_to_resume(sys.argv[1:], config_name)
+        if config_name == "train":
+            sys.argv[1:] = with_the_run_to_resume(sys.argv[1:])
+        sys.argv.extend(options_of_the_first())
+        hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(task)()
+
+    for word, option in SPOKEN.get(config_name, {}).items():
+        sys.argv[1:] = [re.sub(rf"^{word}=", f"{option}=", argument) for argument in sys.argv[1:]]
+    print_what_the_terminal_can()
+    os.environ[TRACEBACK] = "1"  # Hydra then raises what it would otherwise print over many lines
+    with claimed_folders:
+        _or_one_line(main, config_name, wants_traceback)
+
+
+def _checked(config: DictConfig, config_name: str, job: Callable[[DictConfig], float | None]) -> float | None:
+    """A function of this module, for a launcher that pickles a task pickles all that it names."""
+    from nelbo.compose.options import check_options
+
+    write_hydra_files(config)
+    if config_name != "train":
+        _check_no_training_choices(config, config_name)
+    check_options(config, config_name)
+    tell_the_folder()
+    with launcher:
+        return job(config)
+
+
+@contextmanager
+def _traceback_as_asked_for(wants_traceback: str | None) -> Iterator[None]:
+    """What a job starts in turn (other ranks) shall find the user's own setting."""
+    if wants_traceback is None:
+        os.environ.pop(TRACEBACK, None)
+    try:
+        yield
+    finally:
+        os.environ[TRACEBACK] = "1"
+
+
+def _or_one_line(action: Callable[[], object], config_name: str, wants_traceback: str | None) -> None:
+    try:
+        action()
+    except KeyboardInterrupt:
+        if wants_traceback:
+            raise
+        say("interrupted")
+        sys.exit(130)
+    except (Exception, ClaimError) as error:
+        if wants_traceback:
+            raise
+        cause = error.__cause__ if isinstance(error, ClaimError) else error
+        assert cause is not None
+        say(f"error: {one_line(cause, config_name)}")
+        sys.exit(1)
+
+
+def one_line(error: BaseException, config_name: str) -> str:
+    """What went wrong and what would be right, without the wrapping of the libraries in between.
+
+    The start and the end of what is too long to read, such as the output of a compiler.
+    """
+    line = _one_line(error, config_name)
+    if len(line) <= MAX_LENGTH:
+        return line
+    hint = f" ({TRACEBACK}=1 shows all of it)"
+    return f"{line[: MAX_LENGTH // 2]} ... {line.removesuffix(_SHOWS_WHERE)[-MAX_LENGTH // 4 :]}{hint}"
+
+
+def _one_line(error: BaseException, config_name: str) -> str:
+    component = ""
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        key = re.search(r"^full_key: (.+)$", str(error), re.MULTILINE)
+        component = key[1] if key else component
+        error = error.__cause__
+    message = " ".join(str(error).split())
+    if component and not message.startswith(component.partition(".")[0]):
+        message = f"{component}: {message}"
+    if message.startswith("DataLoader worker (pid"):
+        return f"a process that fetches data died ({message}): {WITHOUT_WORKERS}"
+    if isinstance(error, OverrideParseException):
+        return _unreadable_option(error.override)
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        message = re.sub(r"^In '.*?': | Config search path: .*$", "", message)
+        group = re.match(r"Could not override '([\w/]+)'. No match in the defaults list", message)
+        if group is not None and config_name != "train":
+            return _no_such_choice(group[1], config_name)
+        return _misspelt_option(message, config_name) or message
+    is_ours = type(error).__module__.startswith("nelbo.")
+    if is_ours or isinstance(error, ValueError | OSError | ImportError):
+        return message
+    # not written for a user: name it, and say how to see more
+    return f"{type(error).__name__}: {message}{_SHOWS_WHERE}"
+
+
+def _unreadable_option(override: str) -> str:
+    name, equals, value = override.partition("=")
+    if not equals:
+        return f"{override}: expected name=value, such as checkpoint=FILE"
+    example = as_typed(name, value)
+    return f"{override}: Hydra does not read this value as it stands; as a string it is {example}"
+
+
+def _misspelt_option(message: str, config_name: str) -> str | None:
+    found = re.search(r"Could not override '([^']+)'", message)
+    if found is None:
+        return None
+    *parents, name = found[1].replace("/", ".").split(".")
+    try:
+        node = composed_without_options(config_name)
+    except HydraException:  # the choices of groups are what is wrong, and the message is about them
+        return None
+    for parent in parents:
+        node = node.get(parent) if isinstance(node, DictConfig) else None
+    choices = (
+        sorted(str(key) for key in node if not str(key).startswith("_"))
+        if isinstance(node, DictConfig)
+        else []
+    )
+    close = difflib.get_close_matches(name, choices, n=1)
+    where = f" in {'.'.join(parents)}" if parents else ""
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    return f"there is no option {name}{where}{hint}; there are: {', '.join(choices) or 'none'}"
+
+
+def _check_no_training_choices(given: DictConfig, config_name: str) -> None:
+    """Check that nothing was appended to a configuration that has no use for it.
+
+    Raises:
+        ValueError: naming it.
+    """
+    written = OmegaConf.load(CONFIG_DIR / f"{config_name}.yaml")
+    groups = (str(key) for entry in written.defaults if isinstance(entry, DictConfig) for key in entry)
+    known = {group.rpartition("@")[2] for group in groups} | set(
+        map(str, composed_without_options(config_name))
+    )
+    for key in map(str, given):
+        if key not in known:
+            raise ValueError(_no_such_choice(key, config_name))
+
+
+def _no_such_choice(name: str, config_name: str) -> str:
+    return f"{config_name}.py has no choice of {name}: what it does not ask for comes from the checkpoint"
+
+
+def composed_without_options(config_name: str) -> DictConfig:
+    """The configuration with the command line's choices of groups alone: they decide what options exist."""
+    groups = {entry.name for entry in CONFIG_DIR.iterdir() if entry.is_dir()}
+    # a job of a sweep has options of its own, and may run in a process with another command line
+    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else sys.argv[1:]
+    chosen = [a for a in given if re.split("[@=]", a)[0] in groups and "," not in a]
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            return hydra.compose(config_name, overrides=chosen)
+    finally:
+        GlobalHydra.instance().hydra = running

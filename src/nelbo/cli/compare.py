@@ -1,0 +1,47 @@
+"""Compare the bounds of runs: by how much they differ, with errors, and where on the chain."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """What can be said after ``python -m nelbo compare``."""
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="+", type=Path, help="folder of a run, an evaluation or a sweep"
+    )
+    parser.add_argument(
+        "--baseline",
+        type=int,
+        metavar="N",
+        default=1,
+        help="number of the run that the others are compared with; default: 1, the first",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there as JSON, too")
+
+
+def run(arguments: Namespace) -> None:
+    """Print the comparison.
+
+    Raises:
+        ValueError: for fewer than two runs, or a baseline that is none of them.
+    """
+    import json
+
+    from nelbo.reports.comparison.as_json import as_json
+    from nelbo.reports.comparison.compare import compare
+    from nelbo.reports.comparison.tables import print_comparison
+    from nelbo.reports.terminal import make_console
+    from nelbo.runs.run_folder import read_run, run_folders
+    from nelbo.text import printable
+
+    paths = run_folders(arguments.runs)
+    if len(paths) < 2:
+        raise ValueError("a comparison takes at least two runs")
+    if not 1 <= arguments.baseline <= len(paths):
+        raise ValueError(f"--baseline {arguments.baseline}: there are {len(paths)} runs")
+    paths.insert(0, paths.pop(arguments.baseline - 1))
+    comparison = compare([read_run(path) for path in paths])
+    print_comparison(comparison, make_console())
+    if arguments.json:
+        arguments.json.write_text(json.dumps(as_json(comparison), indent=2) + "\n")
+        print(printable(arguments.json))

@@ -1,0 +1,198 @@
+"""The evaluation job: measure the bound of a trained model and write it down."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from nelbo.compose.trained import TrainedModel
+    from nelbo.data import Batch, DataModule
+    from nelbo.data.base import SplitName
+    from nelbo.diffusion.bound import VariationalBound
+
+
+def evaluate(config: DictConfig) -> None:
+    """Measure one model on one split.
+
+    Raises:
+        ValueError: for a checkpoint that cannot be read, data that the model is not for, or options that
+            cannot work.
+        OSError: for data that cannot be read, or a folder that cannot be written.
+    """
+    import torch
+    from hydra.utils import instantiate
+
+    from nelbo.cli.claim_folder import check_unused_folder
+    from nelbo.cli.logging import quieten_libraries
+    from nelbo.cli.processes import start_processes
+    from nelbo.compose.measurements import split_to_measure
+    from nelbo.compose.reverse_variance import choose_variance
+    from nelbo.compose.shorter_chain import shorter_chain
+    from nelbo.compose.trained import read_model
+    from nelbo.evaluation.bound_variant import BoundVariant
+    from nelbo.evaluation.ledger import arithmetic, make_ledger
+    from nelbo.evaluation.measure import measure
+    from nelbo.reports.evaluation import Evaluation, print_evaluation, write_evaluation
+    from nelbo.reports.evaluation_progress import EvaluationProgress
+    from nelbo.reports.html import ReportError
+
+    quieten_libraries()
+    torch.set_float32_matmul_precision("high")
+    run_dir = Path(config.run_dir)
+    check_unused_folder(run_dir, "evaluate")
+    model = read_model(config)
+    data = choose_data(config, model)
+    bound = choose_bound(config, model, data)
+    estimator = instantiate(config.estimator)
+    check_even_batches(data, config.devices)
+    data.prepare_data()
+    if config.max_examples is not None:
+        data.limit(config.split, config.max_examples)
+    examples, fingerprint = data.split(config.split), data.fingerprint(config.split)
+    if config.by_class and examples.label is None:
+        raise ValueError(f"by_class=true, but {type(data).__name__} has no classes")
+    processes = start_processes(config.device, config.devices)
+    module = model.module.to(processes.device)
+
+    # either may have to be measured first, on other examples
+    learn_from = split_to_measure(config.split)
+    others = choose_variance(config, model, bound, lambda: data, learn_from, processes)
+    bound = shorter_chain(config, model, bound, data, processes)
+
+    with EvaluationProgress(estimator, module.unit, shown=processes.rank == 0) as progress:
+        measurements = measure(
+            estimator,
+            [BoundVariant(bound), *(BoundVariant(bound, variance) for variance in others)],
+            module.denoiser,
+            Batches(data, config.split, processes.device, (processes.rank, processes.count)),
+            len(examples),
+            module.unit,
+            processes.device,
+            module.conditional,
+            progress.show,
+            processes.add,
+        )
+    mean = measurements[0].estimate.total.mean
+    if not math.isfinite(mean):
+        raise ValueError(
+            f"the bound of {model.path} on the {config.split} split is {mean}: the model has diverged"
+        )
+    ledgers = [
+        make_ledger(
+            data=type(data).__name__,
+            fingerprint=fingerprint,
+            conditional=module.conditional,
+            dims=data.spec.dims,
+            levels=data.spec.levels,
+            split=config.split,
+            weights=model.weights.kind,
+            precision=arithmetic("32-true", processes.device),
+            bound=bound,
+            variance=variance,
+            estimator=estimator,
+            estimate=measured.estimate,
+        )
+        for variance, measured in zip((module.denoiser.variance, *others), measurements, strict=True)
+    ]
+    if processes.rank == 0:
+        evaluation = Evaluation(
+            split=config.split,
+            unit=module.unit,
+            chain=bound.chain,
+            is_quantised=data.spec.levels is not None,
+            measurements=measurements,
+            ledgers=ledgers,
+            checkpoint=model.path.resolve(),
+            step=model.weights.step,
+            config=module.config,
+            label=examples.label,
+            class_names=data.class_names,
+            shortfall=estimator.shortfall(measurements[0].estimate, module.unit),
+        )
+        try:
+            write_evaluation(evaluation, run_dir)
+        except ReportError:  # all else is written
+            print_evaluation(evaluation, run_dir, by_class=config.by_class)
+            raise
+        print_evaluation(evaluation, run_dir, by_class=config.by_class)
+    processes.end()
+
+
+class Batches:
+    """A split of a data set, batch by batch, on a device and in values; one process's part of it."""
+
+    def __init__(
+        self, data: "DataModule", split: "SplitName", device: "torch.device", position: tuple[int, int]
+    ) -> None:
+        self.data = data
+        self.device = device
+        self.loader = data.eval_dataloader(split, position)  # one for all rounds: its workers live on
+
+    def __iter__(self) -> "Iterator[Batch]":
+        for batch in self.loader:
+            yield self.data.on_after_batch_transfer(batch.to(self.device))
+
+
+def choose_data(config: DictConfig, model: "TrainedModel") -> "DataModule":
+    """The data set that was asked for, or the model's own.
+
+    Raises:
+        ValueError: for data of another kind than the model was trained on.
+    """
+    from hydra.utils import instantiate
+
+    from nelbo.compose.trained import match_classes
+
+    if config.get("data") is None:
+        if config.get("model") is not None:
+            raise ValueError("model=...: the network is the checkpoint's; there is nothing to choose")
+        data = instantiate(model.config.data)
+        match_classes(data, model)
+        return data
+    if config.root is not None:
+        config.data.root = config.root
+    data: DataModule = instantiate(config.data)
+    match_classes(data, model)
+    if (data.spec.shape, data.spec.levels) != (model.spec.shape, model.spec.levels):
+        raise ValueError(
+            f"the model is for data of shape {model.spec.shape} with {model.spec.levels or 'continuous'} "
+            f"levels, and {type(data).__name__} has shape {data.spec.shape} with "
+            f"{data.spec.levels or 'continuous'} levels"
+        )
+    return data
+
+
+def choose_bound(config: DictConfig, model: "TrainedModel", data: "DataModule") -> "VariationalBound":
+    """The bound over all of the model's timesteps, with the decoder and clipping that were asked for.
+
+    Raises:
+        ValueError: for clipping of data that has no range.
+    """
+    from hydra.utils import instantiate
+
+    from nelbo.diffusion.bound import VariationalBound
+
+    if config.clip and data.spec.range is None:
+        raise ValueError("clip=true needs data with a range, and this data is continuous")
+    own = model.module.bound
+    # a data set names its decoder, which is the model's own unless it was overruled
+    decoder = instantiate(config.decoder, levels=data.spec.levels) if config.get("decoder") else own.decoder
+    return VariationalBound(own.chain, decoder, data.spec.range if config.clip else None)
+
+
+def check_even_batches(data: "DataModule", devices: int) -> None:
+    """Say before anything is measured that a batch cannot be shared out.
+
+    Raises:
+        ValueError: for a number of processes that does not divide the batch.
+    """
+    if devices > 1 and data.eval_batch_size % devices:
+        raise ValueError(
+            f"devices={devices} do not share a batch of {data.eval_batch_size} evenly: use a number that "
+            "divides it"
+        )

@@ -1,0 +1,32 @@
+"""Keeping the terminal for what matters."""
+
+import io
+import logging
+import sys
+import warnings
+
+from nelbo.text import printable_lines
+
+
+def quieten_libraries() -> None:
+    """Keep advertisements, and warnings about what is meant to be so, out of the terminal."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*exists and is not empty.*",
+        ".*smaller than the logging interval.*",
+        ".*treespec, LeafSpec.*",
+        ".*WeightAveraging callback with a model that overrides.*",
+        ".*FSDP2-wrapped module .* returned a view.*",  # which nobody writes to
+        ".*distributed.nn.functional.all_gather is deprecated.*",
+    ):
+        warnings.filterwarnings("ignore", message)
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {printable_lines(message)}\n"
+
+
+def print_what_the_terminal_can() -> None:
+    """Print ``?`` for characters that the encoding of the terminal lacks, in place of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")

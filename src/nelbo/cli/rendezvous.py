@@ -1,0 +1,81 @@
+"""Processes that torchrun or srun started agree on one run folder before any of them makes one.
+
+The first one's configuration says where it is, time stamp and all. Under torchrun it tells the others through
+the store that the agent keeps for them. srun keeps none, so there the folder has to be given.
+"""
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from hydra.core.hydra_config import HydraConfig
+
+from nelbo.cli.overrides import quoted
+from nelbo.compose.environment import rank, started_by
+
+if TYPE_CHECKING:
+    from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
+
+KEY = "nelbo/run_dir"
+
+
+def options_of_the_first() -> list[str]:
+    """What the command line of this process lacks to be in the run of the first one.
+
+    Raises:
+        ValueError: for several processes and a multirun, or under srun for a folder that is not given.
+    """
+    agent, count = started_by()
+    if count == 1:
+        return []
+    if {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv[1:]):
+        raise ValueError(
+            f"{agent} started {count} processes, which cannot share a multirun: leave {agent} out"
+        )
+    if agent == "srun" and not any(argument.startswith("hydra.run.dir=") for argument in sys.argv[1:]):
+        raise ValueError(
+            f"srun started {count} processes: say where their run goes, hydra.run.dir=outputs/$SLURM_JOB_ID"
+        )
+    if rank() == 0:
+        return []
+    written_by_the_first = ["hydra.output_subdir=null"]  # .hydra
+    if agent == "srun":
+        return written_by_the_first
+    folder = _store().get(KEY).decode()
+    return [f"hydra.run.dir={folder}", *written_by_the_first]
+
+
+def check_process_count(devices: int, nodes: int = 1) -> None:
+    """Say that a job is configured for other processes than those that were started.
+
+    Args:
+        devices: of each machine.
+        nodes: machines.
+
+    Raises:
+        ValueError: naming both counts.
+    """
+    agent, count = started_by()
+    if count == 1 and nodes > 1:
+        raise ValueError(f"{nodes} machines: start the command on each of them, by torchrun or srun")
+    if count > 1 and count != devices * nodes:
+        raise ValueError(
+            f"{agent} started {count} processes, and the options are for {devices * nodes}: set the number "
+            "of devices (train.py: trainer=ddp trainer.devices=... trainer.num_nodes=...; else devices=...)"
+        )
+
+
+def tell_the_folder() -> None:
+    """From the first process that torchrun started to the others. In a job of Hydra's."""
+    agent, count = started_by()
+    if agent != "torchrun" or count == 1 or rank() != 0:
+        return
+    _store().set(KEY, quoted(HydraConfig.get().runtime.output_dir))
+
+
+def _store() -> "Store":
+    """What the agent keeps for one attempt of its processes."""
+    from torch.distributed import PrefixStore, TCPStore  # pyright: ignore[reportPrivateImportUsage]
+
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    return PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)

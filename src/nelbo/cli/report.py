@@ -1,0 +1,35 @@
+"""Write a self-contained HTML report of one run, or of several beside each other."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """What can be said after ``python -m nelbo report``."""
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="+", type=Path, help="folder of a run, an evaluation or a sweep"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="default: report.html in the run's folder, or in the current folder for several runs",
+    )
+
+
+def run(arguments: Namespace) -> None:
+    """Write the report and say where it is.
+
+    Raises:
+        ValueError: where no folder is named.
+    """
+    from nelbo.reports.html import FILE_NAME, write_report
+    from nelbo.runs.run_folder import run_folders
+    from nelbo.text import printable
+
+    runs = run_folders(arguments.runs)
+    if not runs:
+        raise ValueError("no folder of a run is among these")
+    output = arguments.output or (runs[0] if len(runs) == 1 else Path.cwd()) / FILE_NAME
+    write_report(runs, output)
+    print(printable(output))

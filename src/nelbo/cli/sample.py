@@ -1,0 +1,247 @@
+"""The sampling job: draw samples of a trained model into a folder."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from nelbo.atomic_file import write_json
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from nelbo.compose.trained import TrainedModel
+    from nelbo.diffusion.bound import Denoise
+    from nelbo.diffusion.chain import Chain
+    from nelbo.diffusion.samplers import Sampler
+    from nelbo.diffusion.samplers.base import Watch
+    from nelbo.diffusion.spacings import Spacing
+    from nelbo.evaluation.processes import Processes
+    from nelbo.evaluation.sample_metrics.features import Features
+    from nelbo.runs.sample_folder import SampleFolder
+
+STRIP_ROWS = 8
+
+
+def sample(config: DictConfig) -> None:
+    """Draw samples; those that are there already are not drawn again.
+
+    Raises:
+        ValueError: for a checkpoint that cannot be read, options that cannot work, or a folder that holds
+            other samples.
+        OSError: for a folder that cannot be written.
+    """
+    import torch
+    from hydra.utils import instantiate
+
+    from nelbo.cli.claim_folder import check_unused_folder
+    from nelbo.cli.logging import quieten_libraries
+    from nelbo.cli.overrides import as_typed
+    from nelbo.cli.processes import start_processes
+    from nelbo.compose.build import build_sampler
+    from nelbo.compose.labels import choose_denoise, choose_labels
+    from nelbo.compose.reverse_variance import choose_variance
+    from nelbo.compose.trained import read_data, read_model
+    from nelbo.evaluation.fingerprint import fingerprint
+    from nelbo.progress import counted
+    from nelbo.runs.sample_folder import SampleFolder
+
+    quieten_libraries()
+    torch.set_float32_matmul_precision("high")
+    check_unused_folder(Path(config.run_dir), "sample")
+    model = read_model(config)
+    sampler = build_sampler(config, model.spec)
+    spacing: Spacing = instantiate(config.spacing)
+    features: Features | None = instantiate(config.features) if config.get("features") else None
+    image_format = config.image_format
+    if image_format == "auto":
+        image_format = "png" if model.spec.fits_png else "npz"
+    if image_format == "none" and config.devices > 1:
+        raise ValueError("format=none needs devices=1: the samples of other processes would not be kept")
+    labels = choose_labels(config, model)
+    denoise = choose_denoise(config, model)
+    processes = start_processes(config.device, config.devices)
+    model.module.to(processes.device)
+    choose_variance(config, model, model.module.bound, lambda: read_data(model), "val", processes)
+    chain = sampling_chain(config, model, sampler, spacing, processes)
+    in_proportion = labels is not None and config.label is None and features is not None
+    about = {
+        "weights": fingerprint(model.weights.network),
+        "sampler": {**config.sampler, "clip": sampler.clip and list(sampler.clip)},
+        "variance": type(model.module.denoiser.variance).__name__,
+        "timesteps": chain.timesteps().tolist(),
+        "label": "proportions of the data" if in_proportion else config.label,
+        "guidance": config.guidance,
+        "seed": config.seed,
+        "levels": model.spec.levels,
+        "format": image_format,
+    }
+
+    def open_folder() -> SampleFolder:
+        return SampleFolder(Path(config.run_dir), about, image_format, model.spec)
+
+    # told by one process: the others might look when some of the files are there already
+    missing = processes.share(lambda: open_folder().missing(config.n))
+    folder, mine = open_folder(), missing[processes.rank :: processes.count]
+    shown = min(config.grid, config.n) if model.spec.is_image else 0
+    wanted = config.n if features is not None else shown
+    generator = SampleGenerator(model, sampler, denoise, chain, labels, config.seed, processes.device)
+    kept: dict[int, Tensor] = {}
+    with counted("drawing samples", shown=processes.rank == 0) as progress:
+        try:
+            for begin in range(0, len(mine), config.batch_size):
+                numbers = mine[begin : begin + config.batch_size]
+                x0 = generator(numbers)
+                folder.add(numbers, x0)
+                if image_format == "none":
+                    stored = folder.to_stored(x0)
+                    kept |= {i: image for i, image in zip(numbers, stored, strict=True) if i < wanted}
+                progress(begin + len(numbers), len(mine))
+        except KeyboardInterrupt:
+            if processes.rank == 0 and image_format != "none":
+                again = as_typed("hydra.run.dir", str(folder.path))
+                print(f"what was drawn is kept; go on with the same command and {again}", file=sys.stderr)
+            raise
+    processes.wait()
+    if processes.rank == 0:
+        numbers = list(range(wanted))
+        images = torch.stack([kept[i] for i in numbers]) if kept else folder.read(numbers)
+        make_pictures(config, folder, generator, images[:shown])
+        quality: dict[str, float] = {}
+        if features is not None:
+            quality = measure_quality(config, model, features, images, processes.device, about)
+        folder.finish(config.n, labels)
+        _say(folder, config.n, sampler.evaluations(chain), quality, config.reference_split)
+    processes.end()
+
+
+@dataclass(frozen=True)
+class SampleGenerator:
+    """Generates the samples of a command by their numbers.
+
+    Attributes:
+        model: the trained model.
+        sampler: takes the steps of the chain.
+        denoise: the predictions of the model, with guidance where it is requested.
+        chain: the levels of the steps.
+        labels: (n,) class of each sample; None for an unconditional model.
+        seed: of all samples.
+        device: where they are generated.
+    """
+
+    model: "TrainedModel"
+    sampler: "Sampler"
+    denoise: "Denoise"
+    chain: "Chain"
+    labels: "Tensor | None"
+    seed: int
+    device: "torch.device"
+
+    def __call__(self, numbers: list[int], watch: "Watch" = lambda step, xt, prediction: None) -> "Tensor":
+        """Samples (B, ...) in the values of the data.
+
+        Raises:
+            ValueError: for samples that are not finite.
+        """
+        import torch
+
+        from nelbo.evaluation.generation import generate
+
+        label = None if self.labels is None else self.labels[numbers]
+        shape, index = self.model.spec.shape, torch.tensor(numbers)
+        x0 = generate(
+            self.sampler, self.denoise, self.chain, shape, index, label, self.seed, self.device, watch
+        )
+        finite = x0.isfinite().flatten(1).all(1).tolist()
+        if not all(finite):
+            raise ValueError(f"sample {numbers[finite.index(False)]} is not finite: the model has diverged")
+        return x0
+
+
+def sampling_chain(
+    config: DictConfig,
+    model: "TrainedModel",
+    sampler: "Sampler",
+    spacing: "Spacing",
+    processes: "Processes",
+) -> "Chain":
+    """The chain of the sampler's steps.
+
+    Raises:
+        ValueError: for more steps than the schedule has.
+    """
+    from nelbo.compose.shorter_chain import step_costs
+    from nelbo.compose.trained import read_data
+    from nelbo.diffusion.spacings.base import check_steps
+
+    schedule = model.module.bound.chain.schedule
+    if sampler.steps is not None:
+        check_steps(schedule, sampler.steps)
+        if spacing.needs_costs:
+            spacing.costs = step_costs(model, model.module.bound, read_data(model), "val", processes)
+    return spacing.chain(schedule, sampler.steps)
+
+
+def make_pictures(
+    config: DictConfig, folder: "SampleFolder", generator: SampleGenerator, images: "Tensor"
+) -> None:
+    """grid.png of the first samples, and the way there as an animation or a strip."""
+    from nelbo.runs import images as grids
+
+    if len(images) == 0:
+        return
+    numbers = list(range(len(images)))
+    values = folder.spec.from_levels(images)
+    grids.grid(folder.spec.to_pixels(values)).save(folder.path / "grid.png")
+    if config.trajectory == "none":
+        return
+    frames: list[Tensor] = []
+    numbers = numbers if config.trajectory == "gif" else numbers[:STRIP_ROWS]
+
+    def keep(x: "Tensor") -> None:
+        frames.append(folder.spec.to_pixels(x).cpu())
+
+    keep(generator(numbers, lambda step, xt, prediction: keep(xt)))
+    if config.trajectory == "gif":
+        grids.save_gif(folder.path / "trajectory.gif", frames)
+    else:
+        grids.strip(frames).save(folder.path / "trajectory.png")
+
+
+def measure_quality(
+    config: DictConfig,
+    model: "TrainedModel",
+    features: "Features",
+    images: "Tensor",
+    device: "torch.device",
+    about: dict[str, object],
+) -> dict[str, float]:
+    """How far samples are from the model's data, and quality.json about it."""
+    from nelbo.compose.trained import read_data
+    from nelbo.evaluation.sample_metrics.quality import quality_ledger, sample_quality
+    from nelbo.evaluation.sample_metrics.reference import make_reference
+
+    reference = make_reference(read_data(model), config.reference_split, features, device=device)
+    quality = sample_quality(images, reference, features)
+    ledger = quality_ledger(reference, len(images), **about)
+    write_json(Path(config.run_dir) / "quality.json", {**quality, "ledger": ledger})
+    return quality
+
+
+def _say(
+    folder: "SampleFolder", n: int, evaluations: int, quality: dict[str, float], reference_split: str
+) -> None:
+    """What was drawn, and where it is."""
+    from nelbo.reports.terminal import make_console, print_fact
+
+    console = make_console()
+    console.print(f"{n:,} samples, {evaluations} network evaluations each")
+    for name, value in quality.items():
+        print_fact(console, f"{name:<17}", f"{value:.4f} against the {reference_split} split")
+    print_fact(console, "samples", folder.path)
+    for name in ("grid.png", "trajectory.gif", "trajectory.png"):
+        if (folder.path / name).exists():
+            print_fact(console, "look", folder.path / name)

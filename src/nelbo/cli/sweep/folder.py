@@ -1,0 +1,63 @@
+"""The folder of a sweep: what it was, to go on with it, and the table of its jobs."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from nelbo.atomic_file import replacing
+from nelbo.cli.sweep.job import Job
+
+FILE_NAME, TABLE = "multirun.yaml", "sweep.csv"
+
+
+class SweepFailedError(ValueError):
+    """A sweep has ended, and not all of its jobs well."""
+
+
+@contextmanager
+def sweep_folder(config: DictConfig, tries_again: bool = True) -> Iterator[list[Job]]:
+    """Keep the configuration of a sweep in its folder; at its end, however it comes, make the table.
+
+    Args:
+        config: of the sweep.
+        tries_again: whether jobs that failed are, when the sweep goes on.
+
+    Yields:
+        A list to which the jobs are to be added as they become known.
+
+    Raises:
+        SweepFailedError: at the end, when some jobs did not end well.
+    """
+    folder = Path(config.hydra.sweep.dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / FILE_NAME) as unfinished:
+        OmegaConf.save(config, unfinished)
+    jobs: list[Job] = []
+    try:
+        yield jobs
+    finally:
+        if jobs:
+            _show(folder, jobs, tries_again)
+    unwell = sum(not job.is_done for job in jobs)
+    if unwell:
+        raise SweepFailedError(f"{unwell} of {len(jobs)} jobs did not end well: {folder / TABLE}")
+
+
+def say_what_is_done(jobs: Sequence[Job]) -> None:
+    """A line for each job that is skipped."""
+    for job in jobs:
+        if job.is_done:
+            print(f"job {job.name} ({job.title}) was finished before, and is skipped", flush=True)
+
+
+def _show(folder: Path, jobs: Sequence[Job], tries_again: bool) -> None:
+    from nelbo.reports.sweep import SweptRun, show_sweep
+
+    rows = [
+        SweptRun(job.name, job.folder, job.choices, job.status, job.outcome and job.outcome.seconds)
+        for job in jobs
+    ]
+    left = any(not job.is_done and (tries_again or job.outcome is None) for job in jobs)
+    show_sweep(folder, rows, f"python {jobs[0].command}.py resume={folder}" if left else None)

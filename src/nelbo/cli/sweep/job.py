@@ -1,0 +1,149 @@
+"""A job of a sweep: its options, its folder, and the overrides with which Hydra launches it."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hydra.core.config_loader import ConfigLoader
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from nelbo.atomic_file import read_json
+from nelbo.cli.overrides import quoted
+from nelbo.cli.resume import is_finished
+from nelbo.compose.stored_config import read_yaml
+from nelbo.runs.job_status import FILE_NAME, Outcome, read_outcome
+
+OVERRIDES = ".hydra/overrides.yaml"
+WANDB = {"name": "logger.wandb.name=", "group": "logger.wandb.group="}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One combination of options.
+
+    Attributes:
+        command: ``train``, ``evaluate`` or ``sample``.
+        overrides: its options, as on a command line.
+        choices: those of them that the sweep is about.
+        name: of its folder in that of the sweep.
+        folder: where it runs.
+        wandb: overrides that name its W&B run and group it with the others, where it is not named otherwise.
+    """
+
+    command: str
+    overrides: tuple[str, ...]
+    choices: Mapping[str, str]
+    name: str
+    folder: Path
+    wandb: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The choices in a line."""
+        return " ".join(f"{option}={value}" for option, value in self.choices.items())
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended, None if it did not. A training that was killed behind its summary ended well."""
+        found = read_outcome(self.folder)
+        if found is None and self.command == "train" and self.is_begun and is_finished(self.folder):
+            summary = read_json(self.folder / "summary.json")
+            value = next(summary[name] for name in ("val/bpd", "val/nelbo") if name in summary)
+            return Outcome(None, value, summary["train_seconds"])
+        return found
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether its folder is there, with what was to be run."""
+        return (self.folder / OVERRIDES).is_file()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it ended well."""
+        return self.outcome is not None and self.outcome.failure is None
+
+    @property
+    def status(self) -> str:
+        """``finished``, ``failed: why``, ``interrupted`` or ``not begun``."""
+        outcome = self.outcome
+        if outcome is None:
+            return "interrupted" if self.is_begun else "not begun"
+        return "finished" if outcome.failure is None else f"failed: {outcome.failure}"
+
+    def check_same_options(self) -> None:
+        """Keep a sweep out of the folder of another.
+
+        Raises:
+            ValueError: when the job's folder holds one of other options.
+        """
+        if not self.is_begun:
+            return
+        content = read_yaml(self.folder / OVERRIDES)
+        found = _without_names([str(option) for option in content] if isinstance(content, list) else [])
+        if found != _without_names(self.overrides):
+            raise ValueError(
+                f"{self.folder} holds a job of other options ({' '.join(found)}): "
+                "choose another hydra.sweep.dir"
+            )
+
+    def arguments(self) -> list[str]:
+        """What Hydra's launcher is given. What was begun keeps its configuration as it was, and goes on."""
+        given = [*self.overrides, *self.wandb, f"hydra.sweep.subdir={quoted(self.name)}"]
+        if self.title:
+            given.append(f"hydra.job.name={quoted(self.title)}")
+        if self.is_begun:
+            given.append("hydra.output_subdir=null")
+            if self.command == "train":
+                given.append(f"resume={quoted(str(self.folder))}")
+        return given
+
+    def clear(self) -> None:
+        """Before another attempt. A training and samples go on; an evaluation is made again."""
+        (self.folder / FILE_NAME).unlink(missing_ok=True)
+        if self.command == "evaluate":
+            for name in ("evaluation.json", "bound.parquet"):
+                (self.folder / name).unlink(missing_ok=True)
+
+
+def plan(
+    number: int, overrides: Sequence[str], choices: Mapping[str, str], sweep: DictConfig, loader: ConfigLoader
+) -> Job:
+    """The job of these options.
+
+    Args:
+        number: among the jobs, which its folder is named by unless the configuration says otherwise.
+        overrides: all options.
+        choices: those that the sweep is about.
+        sweep: configuration of the sweep.
+        loader: Hydra's.
+
+    Raises:
+        HydraException: for options that cannot be composed.
+    """
+    config = loader.load_sweep_config(sweep, list(overrides))
+    with open_dict(config):
+        config.hydra.job.num = number
+        config.hydra.job.id = number
+    folder = Path(sweep.hydra.sweep.dir) / str(config.hydra.sweep.subdir)
+    job = Job(
+        sweep.hydra.job.config_name, tuple(overrides), dict(choices), str(config.hydra.sweep.subdir), folder
+    )
+    return replace(job, wandb=_wandb(config, job))
+
+
+def _without_names(overrides: Sequence[str]) -> list[str]:
+    """Without those of the W&B run, which depend on where the sweep's folder is."""
+    return [override for override in overrides if not override.startswith(tuple(WANDB.values()))]
+
+
+def _wandb(config: DictConfig, job: Job) -> tuple[str, ...]:
+    logger = (config.get("logger") or {}).get("wandb")
+    if logger is None:
+        return ()
+    meant = {"name": job.title or job.name, "group": "_".join(job.folder.absolute().parent.parts[-2:])}
+    # an interpolation can be of what only the job will know
+    free = [key for key in meant if not OmegaConf.is_interpolation(logger, key) and logger[key] is None]
+    if os.environ.get("WANDB_RUN_GROUP"):  # which W&B reads where no option is given
+        free = [key for key in free if key != "group"]
+    return tuple(f"{WANDB[key]}{quoted(meant[key])}" for key in free)

@@ -1,0 +1,79 @@
+"""Launching jobs: those that are not done, the others after one that died, and the end of all by Ctrl-C."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra.plugins.launcher import Launcher
+
+from nelbo.cli.sweep.job import Job
+from nelbo.runs.job_status import Outcome
+
+SECONDS_TO_SAVE = 60.0  # that workers have after Ctrl-C
+
+
+def launch(launcher: Launcher, jobs: Sequence[Job]) -> None:
+    """Run the jobs that are not done; each leaves its outcome in its folder.
+
+    A worker that is killed, as for want of memory, brings the launcher down with all its workers. The jobs
+    that were begun then go on one at a time, so that the one at fault is found, and the rest as before.
+    """
+    waiting = [job for job in jobs if not job.is_done]
+    if not waiting:
+        return
+    for job in waiting:
+        job.clear()
+    arguments = [job.arguments() for job in waiting]
+    try:
+        with nullcontext() if isinstance(launcher, BasicLauncher) else _workers_save_first():
+            launcher.launch(arguments, initial_job_idx=0)
+    except Exception as error:  # whatever a launcher has to say when it loses a worker
+        if len(waiting) == 1:
+            _died(waiting[0], error)
+            return
+        lost = [job for job in waiting if job.is_begun and job.outcome is None]
+        if not lost:
+            raise
+        for job in lost:
+            launch(launcher, [job])
+        launch(launcher, [job for job in waiting if not job.is_begun])
+
+
+def _died(job: Job, error: Exception) -> None:
+    reason = f"its process died: {type(error).__name__}: {' '.join(str(error).split())}"
+    job.folder.mkdir(parents=True, exist_ok=True)
+    Outcome(reason, None, 0.0).write(job.folder)
+    print(f"job {job.name} ({job.title}) failed: {reason}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _workers_save_first() -> Iterator[None]:
+    """A signal interrupts the workers, and when they have saved the launcher, which would kill them.
+
+    A second Ctrl-C does not wait.
+    """
+
+    def interrupt(number: int, _: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        workers = multiprocessing.active_children()
+        for worker in workers:
+            assert worker.pid is not None
+            os.kill(worker.pid, signal.SIGINT)
+        until = time.monotonic() + SECONDS_TO_SAVE
+        for worker in workers:
+            worker.join(max(until - time.monotonic(), 0.0))
+        if number == signal.SIGTERM:
+            sys.exit(128 + number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,118 @@
+"""A job of a sweep, from the inside: in the process where a launcher runs it."""
+
+import multiprocessing
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TextIO
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+from nelbo.runs.folder_lock import FolderInUseError, locked
+from nelbo.runs.job_status import Outcome
+
+ONE_BY_ONE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+OUTPUT = "output.txt"  # of a job among several at a time
+TRACEBACK = "traceback.txt"
+INTERRUPTED = 130
+OF_ONE_WANDB_RUN = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_NAME")
+
+
+def is_sweep() -> bool:
+    """Whether this is a job of a sweep."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def attempt(action: Callable[[], float | None], one_line: Callable[[Exception], str]) -> None:
+    """Run a job. Its failure is said in one line and kept in its folder, and the other jobs go on.
+
+    Jobs side by side would draw over each other in one terminal: there, what a job prints goes into a file
+    of its folder, and the terminal gets one line when it has ended.
+
+    Args:
+        action: the job.
+        one_line: what an error means.
+    """
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    alone = hydra.launcher._target_ == ONE_BY_ONE
+    named = f"job {hydra.sweep.subdir} ({hydra.job.name})"
+    with ExitStack() as lock:
+        try:
+            lock.enter_context(locked(folder))
+        except FolderInUseError as error:  # its files are not touched: the job stays as it is
+            print(f"{named}: {error}", file=sys.stderr, flush=True)
+            return
+        _attempt(action, one_line, folder, alone, named)
+
+
+def _attempt(
+    action: Callable[[], float | None],
+    one_line: Callable[[Exception], str],
+    folder: Path,
+    alone: bool,
+    named: str,
+) -> None:
+    if alone:
+        print(f"\n{named}", flush=True)
+    started = time.perf_counter()
+    failure = objective = None
+    terminal = sys.stdout
+    separate_wandb_run()
+    with _interruption(alone), _output(folder, alone):
+        try:
+            objective = action()
+        except Exception as error:
+            failure = one_line(error)
+            (folder / TRACEBACK).write_text(traceback.format_exc())
+    outcome = Outcome(failure, objective, round(time.perf_counter() - started, 1))
+    outcome.write(folder)
+    if failure is not None:
+        print(f"{named} failed: {failure}", file=sys.stderr, flush=True)
+    elif not alone:
+        _say_end(named, outcome, terminal)
+
+
+def separate_wandb_run() -> None:
+    """Drop what names one W&B run from the environment: every job of a sweep has its own run."""
+    for name in OF_ONE_WANDB_RUN:
+        os.environ.pop(name, None)
+
+
+def _say_end(named: str, outcome: Outcome, terminal: TextIO) -> None:
+    from nelbo.reports.numbers import duration
+
+    value = "" if outcome.objective is None else f", val {outcome.objective:.4f}"
+    print(f"{named} finished in {duration(outcome.seconds)}{value}", file=terminal, flush=True)
+
+
+@contextmanager
+def _output(folder: Path, alone: bool) -> Iterator[None]:
+    if alone:
+        yield
+        return
+    with (folder / OUTPUT).open("a", buffering=1, encoding="utf-8") as file, redirect_stdout(file):
+        yield
+
+
+@contextmanager
+def _interruption(alone: bool) -> Iterator[None]:
+    """An interrupted job among others ends its process: a worker that lived on would take up the next job.
+
+    The terminal sends its signal to the sweep alone, which interrupts its workers, once, and waits for them.
+    """
+    if alone:
+        yield
+        return
+    if multiprocessing.parent_process() is not None:
+        os.setpgid(0, 0)
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)

@@ -1,0 +1,204 @@
+"""A search among choices and intervals, by Optuna.
+
+A study is a list of trials in a storage, which a second command goes on with. Trial n is job n of the sweep;
+a trial that was interrupted is still running as far as the storage knows, and goes on in its folder.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from nelbo.cli.sweep.folder import say_what_is_done, sweep_folder
+from nelbo.cli.sweep.job import Job, plan
+from nelbo.cli.sweep.launch import launch
+from nelbo.compose.stored_config import excerpt
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.distributions import BaseDistribution
+    from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial, Trial
+
+FOLDER = "folder"  # of a trial's sweep, in the storage: several sweeps may share a study
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is searched: the distribution of each option, and the options that all trials share."""
+
+    distributions: "dict[str, BaseDistribution]"
+    fixed: list[str]
+
+
+class OptunaSweeper(Sweeper):
+    """Ask for trials, run them, tell their bounds.
+
+    Args:
+        n_trials: in the study, with those of earlier commands.
+        n_jobs: trials at a time, -1 for as many as there are cores.
+        study_name: in the storage.
+        storage: a URL of SQLAlchemy's.
+        direction: ``minimize`` or ``maximize``.
+        seed: of the sampler.
+        sampler: makes the sampler of a trial, from a seed.
+        params: the space, as on the command line, which overrules it.
+    """
+
+    def __init__(
+        self,
+        n_trials: int,
+        n_jobs: int,
+        study_name: str,
+        storage: str,
+        direction: Literal["minimize", "maximize"],
+        seed: int,
+        sampler: "Callable[..., BaseSampler]",
+        params: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.n_trials = n_trials
+        self.n_jobs = n_jobs if n_jobs > 0 else os.cpu_count() or 1
+        self.study_name = study_name
+        self.storage = storage
+        self.direction: Literal["minimize", "maximize"] = direction
+        self.seed = seed
+        self.sampler = sampler
+        self.params = params or {}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra before the sweep."""
+        self.master = config
+        self.loader = hydra_context.config_loader
+        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
+            hydra_context, task_function, config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run trials until the study has as many as it should.
+
+        Raises:
+            ValueError: for a space that Optuna cannot search, or a folder with jobs of other options.
+            SweepFailedError: when some jobs did not end well.
+        """
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        space = self._space(arguments)
+        Path(self.master.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)  # where the storage may be
+        study = optuna.create_study(
+            study_name=self.study_name, storage=self.storage, direction=self.direction, load_if_exists=True
+        )
+        begun = {trial.number: self._job(trial, space) for trial in self._own_trials(study)}
+        for job in begun.values():
+            job.check_same_options()
+        with sweep_folder(self.master, tries_again=False) as known:
+            known += begun.values()
+            say_what_is_done(known)
+            for trials in self._batches(study, space):
+                batch = {trial.number: begun.get(trial.number) or self._job(trial, space) for trial in trials}
+                known += [job for number, job in batch.items() if number not in begun]
+                launch(self.launcher, list(batch.values()))
+                for number, job in batch.items():
+                    _tell(study, number, job)
+
+    def _batches(self, study: "Study", space: Space) -> "Iterator[list[FrozenTrial] | list[Trial]]":
+        """Trials that were interrupted, then new ones."""
+        running = [trial for trial in self._own_trials(study) if not trial.state.is_finished()]
+        for start in range(0, len(running), self.n_jobs):
+            yield running[start : start + self.n_jobs]
+        while (missing := self.n_trials - len(study.get_trials(deepcopy=False))) > 0:
+            yield [self._ask(study, space) for _ in range(min(missing, self.n_jobs))]
+
+    def _ask(self, study: "Study", space: Space) -> "Trial":
+        """A new trial. Its sampler is seeded by its number: a continued search does not repeat itself."""
+        study.sampler = self.sampler(seed=self.seed + len(study.get_trials(deepcopy=False)))
+        trial = study.ask(space.distributions)
+        trial.set_user_attr(FOLDER, self._folder)
+        return trial
+
+    def _own_trials(self, study: "Study") -> "list[FrozenTrial]":
+        trials = study.get_trials(deepcopy=False)
+        return [trial for trial in trials if trial.user_attrs.get(FOLDER) == self._folder]
+
+    @property
+    def _folder(self) -> str:
+        return str(Path(self.master.hydra.sweep.dir).resolve())
+
+    def _job(self, trial: "FrozenTrial | Trial", space: Space) -> Job:
+        self._check_options(trial, space)
+        choices = {option: str(value) for option, value in trial.params.items()}
+        overrides = [*space.fixed, *(f"{option}={value}" for option, value in choices.items())]
+        return plan(trial.number, overrides, choices, self.master, self.loader)
+
+    def _check_options(self, trial: "FrozenTrial | Trial", space: Space) -> None:
+        """Compare the options of a trial with the space: the storage may come from elsewhere.
+
+        Raises:
+            ValueError: for an option that is not in the space, or has another distribution there.
+        """
+        from optuna.distributions import check_distribution_compatibility
+
+        for option, stored in trial.distributions.items():
+            try:
+                check_distribution_compatibility(stored, space.distributions[option])
+            except (KeyError, ValueError) as error:
+                raise ValueError(
+                    f"trial {trial.number} of the study {self.study_name} has other options than this search "
+                    f"({excerpt(option)}): choose another hydra.sweep.dir or hydra.sweeper.study_name"
+                ) from error
+
+    def _space(self, arguments: list[str]) -> Space:
+        parser = OverridesParser.create(config_loader=self.loader)
+        given = [*(f"{option}={values}" for option, values in self.params.items()), *arguments]
+        last = {override.get_key_element(): override for override in parser.parse_overrides(given)}
+        return Space(
+            distributions={
+                option: _distribution(override)
+                for option, override in last.items()
+                if override.is_sweep_override()
+            },
+            fixed=[str(o.input_line) for o in last.values() if not o.is_sweep_override()],
+        )
+
+
+def _distribution(override: Override) -> "BaseDistribution":
+    """``interval(a,b)``, ``int(interval(a,b))``, ``range(a,b,step)``, ``tag(log,...)`` of these, or a list.
+
+    Raises:
+        ValueError: for an interval that is empty, or not positive and logarithmic.
+    """
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    values = override.value()
+    if isinstance(values, IntervalSweep):
+        assert values.start is not None
+        assert values.end is not None
+        kind = IntDistribution if isinstance(values.start, int) else FloatDistribution
+        return kind(values.start, values.end, log="log" in values.tags)  # pyright: ignore[reportArgumentType]
+    if isinstance(values, RangeSweep):
+        numbers = list(values.range())
+        if all(isinstance(number, int) for number in numbers):
+            return IntDistribution(numbers[0], numbers[-1], log="log" in values.tags, step=int(values.step))
+        return FloatDistribution(float(numbers[0]), float(numbers[-1]), step=float(values.step))
+    return CategoricalDistribution(list(override.sweep_string_iterator()))
+
+
+def _tell(study: "Study", number: int, job: Job) -> None:
+    """The value of a trial, or that it has none; a trial that failed does not steer the search."""
+    from optuna.trial import TrialState
+
+    value = job.outcome.objective if job.outcome is not None and job.is_done else None
+    if value is None or not math.isfinite(value):
+        study.tell(number, state=TrialState.FAIL)
+    else:
+        study.tell(number, value)

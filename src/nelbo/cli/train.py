@@ -1,0 +1,182 @@
+"""The training job: fit, validate, test, and leave a run folder behind."""
+
+import errno
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from nelbo.atomic_file import sha256_of, write_json
+
+if TYPE_CHECKING:
+    from lightning import Trainer
+
+    from nelbo.data import DataModule
+    from nelbo.training.module import DiffusionModule
+
+
+def train(config: DictConfig) -> float | None:
+    """Train, validate and test one model; or go on with a run, if ``config.resume`` says so.
+
+    A signal that asks the run to stop ends the process with exit code 128 + its number.
+
+    Returns:
+        The validation bound at the end, for searches; None for a run that was finished before.
+
+    Raises:
+        ValueError: for a configuration that cannot work.
+        OSError: for data that cannot be read, or a run folder that cannot be written.
+        NonFiniteLossError: when the loss becomes NaN or infinite.
+    """
+    import torch
+    from hydra.utils import instantiate
+    from lightning import seed_everything
+
+    from nelbo.cli import resume
+    from nelbo.cli.claim_folder import check_unused_folder
+    from nelbo.cli.launcher import launcher
+    from nelbo.cli.logging import quieten_libraries
+    from nelbo.cli.rendezvous import check_process_count
+    from nelbo.compose import build
+    from nelbo.compose.options import check_options
+    from nelbo.reports.html import FILE_NAME as REPORT
+    from nelbo.reports.html import report_finished_run
+    from nelbo.reports.terminal import print_bound
+    from nelbo.training.errors import Interrupted
+    from nelbo.training.loggers.wandb_run import finish
+    from nelbo.training.stopwatch import Stopwatch
+
+    quieten_libraries()
+    run_dir, checkpoint, resumes = Path(config.run_dir), None, bool(config.resume)
+    if resumes:
+        if config.resume != resume.AUTO:
+            config = resume.continued_config(config, run_dir)
+            check_options(config, "train")
+        if resume.has_nothing_to_do(config, run_dir):
+            if not (run_dir / REPORT).exists():  # the last thing that a run does
+                report_finished_run(run_dir)
+            step = resume.finished_step(run_dir)
+            missing = "" if (run_dir / resume.CHECKPOINTS[0]).exists() else "; its last.ckpt is missing"
+            print(f"{run_dir} is finished, after {step} steps: more with trainer.max_steps=...{missing}")
+            return None
+        checkpoint = resume.newest_checkpoint(run_dir)
+    else:
+        check_unused_folder(run_dir, "train")
+    # of this command alone, so not stored
+    allow_changed_data, config.allow_changed_data = config.get("allow_changed_data", False), False
+    config.trust = None
+    if config.data.get("root") is not None:  # a relative one would depend on the folder of a later command
+        config.data.root = str(Path(config.data.root).expanduser().absolute())
+    seed_everything(config.seed, workers=True, verbose=False)
+    torch.set_float32_matmul_precision("high")  # TF32 in the network; the bound is not made of matmuls
+
+    data: DataModule = instantiate(config.data)
+    module = build.build_module(config, data.spec)
+    stopwatch = Stopwatch()
+    callbacks = [*build.build_callbacks(config, data.spec), stopwatch]
+    data.prepare_data()
+    data.setup()  # missing or broken data shows now, and not at the end of the training that needs it
+    subsets = {split: most for split, most in config.get("max_examples", {}).items() if most is not None}
+    for split, most in subsets.items():
+        data.limit(split, most)
+    build.check_network(module, data.spec)
+    if resumes:  # files are changed last, when nothing is left to refuse
+        resume.check_data(run_dir, checkpoint, data.record(), module.conditional, allow_changed_data)
+        resume.check_learning_rate(config, checkpoint)
+        resume.prepare(config, run_dir, checkpoint)
+    else:
+        resume.save_config(config, run_dir)
+    loggers = build.build_loggers(config, run_dir)
+    try:  # from here on a W&B run is open, and must be ended whatever happens
+        trainer = build.build_trainer(config, callbacks, loggers)
+        check_process_count(trainer.num_devices, trainer.num_nodes)
+        launcher.start(trainer.num_devices, "train.py", partial(_where, trainer, run_dir))
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
+        metrics = module.reported | _metrics(trainer)
+        if module.validated_at != trainer.global_step:
+            trainer.validate(module, datamodule=data, verbose=False)
+        metrics |= _metrics(trainer) | {"train_seconds": round(stopwatch.seconds, 1)}
+        trainer.test(module, datamodule=data, verbose=False)
+        metrics |= _metrics(trainer)
+        build.check_bound_is_finite(metrics, module.unit)
+        if trainer.is_global_zero:
+            _write_summary(run_dir, metrics, data, module, trainer, subsets)
+    except Interrupted as stop:
+        if trainer.is_global_zero:
+            print(f"stopped at step {stop.step}{resume.how_to_go_on(run_dir)}", file=sys.stderr)
+            if stop.signal == signal.SIGUSR1:
+                resume.requeue_slurm_job()
+        # one of several processes that fails would have the others killed
+        sys.exit(128 + stop.signal if trainer.is_global_zero else 0)
+    except SystemExit as ended:  # Lightning's answer to a second Ctrl-C
+        raise KeyboardInterrupt from ended
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise OSError(f"cannot write to {run_dir}: the disk is full") from error
+    finally:
+        finish(loggers)
+    if trainer.is_global_zero:
+        try:
+            report_finished_run(run_dir)
+        finally:
+            print_bound(metrics, ("val", "test"), module.unit, run_dir)
+    return metrics[f"val/{module.unit.metric}"]
+
+
+def _where(trainer: "Trainer", run_dir: Path) -> str:
+    """The end of a sentence about what ended the training."""
+    last = run_dir / "checkpoints" / "last.ckpt"
+    return f" at step {trainer.global_step}; last checkpoint: {last if last.exists() else 'none'}"
+
+
+def _metrics(trainer: "Trainer") -> dict[str, float]:
+    """Metrics by name, without the step and the epoch that they are logged at."""
+    return {name: float(value) for name, value in sorted(trainer.callback_metrics.items()) if "/" in name}
+
+
+def _write_summary(
+    run_dir: Path,
+    metrics: dict[str, float],
+    data: "DataModule",
+    module: "DiffusionModule",
+    trainer: "Trainer",
+    max_examples: dict[str, int],
+) -> None:
+    from nelbo.evaluation.ledger import arithmetic, make_ledger
+    from nelbo.runs import example_table, history
+    from nelbo.runs.metrics_file import METRICS_FILE
+    from nelbo.runs.run_folder import FILES
+    from nelbo.training.callbacks import EMA, BestCheckpoint
+
+    averaged = any(isinstance(callback, EMA) for callback in trainer.callbacks)  # pyright: ignore
+    ledger = make_ledger(
+        data=type(data).__name__,
+        fingerprint=data.fingerprint("test"),
+        conditional=module.conditional,
+        dims=data.spec.dims,
+        levels=data.spec.levels,
+        split="test",
+        weights="ema" if averaged else "raw",
+        precision=arithmetic(str(trainer.precision), module.device),
+        bound=module.bound,
+        variance=module.denoiser.variance,
+        estimator=module.test_estimator,
+        estimate=module.accumulator.estimate(),
+    )
+    summary: dict[str, Any] = {**metrics, "step": trainer.global_step, "ledger": ledger.to_dict()}
+    if max_examples:
+        summary["max_examples"] = max_examples  # the bounds are those of subsets
+    for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(callback, BestCheckpoint) and callback.step is not None:
+            summary["best"] = {"step": callback.step, f"val/{module.unit.metric}": callback.best}
+    accumulator = module.accumulator
+    example_table.write(
+        run_dir / example_table.FILE_NAME, accumulator.groups.columns, accumulator.example_table()
+    )
+    names = (METRICS_FILE, history.BOUND, example_table.FILE_NAME)
+    summary[FILES] = {name: sha256_of(run_dir / name) for name in names if (run_dir / name).exists()}
+    write_json(run_dir / "summary.json", summary)

@@ -1,0 +1,270 @@
+"""From configuration nodes to objects: who is made first, and who is told what.
+
+The data comes first, for it declares shape, levels and classes, from which schedule, decoder and network
+follow. Each node of the configuration is instantiated once, here.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import get_object, instantiate
+from lightning import Callback, Trainer
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig
+
+from nelbo.compose.environment import environment
+from nelbo.compose.stored_config import to_plain
+from nelbo.data import DataSpec
+from nelbo.diffusion.bound import VariationalBound
+from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.denoiser import Denoiser
+from nelbo.diffusion.losses import Loss
+from nelbo.diffusion.samplers import Sampler
+from nelbo.diffusion.schedules import NoiseSchedule
+from nelbo.diffusion.spacings import Spacing
+from nelbo.diffusion.variances import ReverseVariance
+from nelbo.evaluation.estimators import BoundEstimator
+from nelbo.evaluation.units import Unit, unit_of
+from nelbo.runs.metrics_file import METRICS_FILE, MetricsFile
+from nelbo.training.accumulation import AccumulatingLoop
+from nelbo.training.checkpoint_io import DurableCheckpointIO
+from nelbo.training.errors import NonFiniteLossError
+from nelbo.training.module import DiffusionModule
+
+# of the network alone; as Lightning spells them. Others would round timesteps and the bound itself
+PRECISIONS = {32: "32-true", "32": "32-true", "bf16": "bf16-mixed", 16: "16-mixed", "16": "16-mixed"}
+
+
+def build_module(config: DictConfig, spec: DataSpec) -> DiffusionModule:
+    """The diffusion model of a configuration, for data of the given kind.
+
+    Raises:
+        ValueError: for options that are out of range, or that cannot work together.
+    """
+    schedule: NoiseSchedule = instantiate(config.schedule, half_bin=spec.half_bin)
+    variance: ReverseVariance = instantiate(config.variance)
+    loss: Loss = instantiate(config.loss)
+    check_variance_is_trained(loss, variance)
+    chain = Chain(schedule)
+    decoder = instantiate(config.decoder, levels=spec.levels)
+    num_classes, no_label = class_count(config, spec), extra_class(config, spec)
+    network = instantiate(
+        config.model,
+        shape=spec.shape,
+        out_channels=spec.shape[0] * variance.channels,
+        num_classes=num_classes if no_label is None else no_label + 1,
+    )
+    if config.compile:
+        network.compile()
+    denoiser = Denoiser(
+        network=network,
+        parameterization=instantiate(config.parameterization),
+        variance=variance,
+        time_scale=1000.0 / schedule.num_steps,
+    )
+    return DiffusionModule(
+        denoiser=denoiser,
+        bound=VariationalBound(chain, decoder),
+        loss=loss,
+        timesteps=instantiate(config.timesteps, num_steps=chain.num_steps),
+        optimizer=instantiate(config.optimizer),
+        lr_schedule=instantiate(config.lr_schedule),
+        val_estimator=build_estimator(config, "val_estimator"),
+        test_estimator=build_estimator(config, "test_estimator"),
+        unit=unit_of(spec.dims, spec.levels),
+        conditional=config.conditional,
+        label_dropout=config.get("label_dropout", 0.0),
+        no_label=no_label,
+        seed=config.seed,
+        config=to_plain(config),
+    )
+
+
+def check_network(module: DiffusionModule, spec: DataSpec) -> None:
+    """Evaluate the network once, on two examples of zeros, before anything is trained.
+
+    Raises:
+        ValueError: for a network that fails, or whose output has another shape than it should.
+    """
+    network, variance = module.denoiser.network, module.denoiser.variance
+    expected = (2, spec.shape[0] * variance.channels, *spec.shape[1:])
+    label = torch.zeros(2, dtype=torch.long) if module.conditional else None
+    name = f"model._target_={type(network).__module__}.{type(network).__qualname__}"
+    network.eval()
+    try:
+        with torch.no_grad():
+            # forward, because a call would compile the network where compile=true
+            output = network.forward(torch.zeros(2, *spec.shape), torch.full((2,), 500.0), label)
+    except Exception as error:  # a network may raise anything
+        raise ValueError(
+            f"{name}: the network fails on examples of shape {spec.shape} ({type(error).__name__}: {error})"
+        ) from error
+    finally:
+        network.train()
+    found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+    if found != expected:
+        raise ValueError(
+            f"{name}: the network returns {found} for two examples of shape {spec.shape}; expected "
+            f"{expected}, where the second number is the argument out_channels"
+        )
+
+
+def check_bound_is_finite(metrics: Mapping[str, float], unit: Unit) -> None:
+    """Refuse to report a bound that is NaN or infinite.
+
+    Raises:
+        NonFiniteLossError: naming the metric.
+    """
+    for split in ("val", "test"):
+        for part in (unit.metric, "L_0", "L_t", "L_T"):
+            value = metrics.get(f"{split}/{part}", 0.0)
+            if not math.isfinite(value):
+                raise NonFiniteLossError(
+                    f"{split}/{part} is {value}: the model has diverged; try a lower optimizer.lr or "
+                    "trainer.gradient_clip_val"
+                )
+
+
+def build_estimator(config: DictConfig, name: str) -> BoundEstimator:
+    """An estimator for use in training, where the data is walked through once.
+
+    Raises:
+        ValueError: for one that needs several rounds.
+    """
+    estimator: BoundEstimator = instantiate(config[name])
+    if estimator.needs_rounds:
+        raise ValueError(
+            f"{name}: {type(estimator).__name__} goes through the data several times, and training does so "
+            "once per validation: use stratified or full here, and importance in evaluate.py"
+        )
+    return estimator
+
+
+def check_variance_is_trained(loss: Loss, variance: ReverseVariance) -> None:
+    """Refuse a learned variance that the loss does not train, and a loss with nothing to train.
+
+    Raises:
+        ValueError: naming what would work.
+    """
+    learned = variance.channels == 2
+    loss_name, variance_name = type(loss).__name__, type(variance).__name__
+    if variance.needs_moments:
+        raise ValueError(
+            f"the variance {variance_name} is measured on a trained network: use variance=fixed_large to "
+            f"train, and then python evaluate.py checkpoint=... variance={variance_name.lower()}"
+        )
+    if learned and not loss.trains_variance:
+        raise ValueError(
+            f"the loss {loss_name} does not train a learned variance ({variance_name}): "
+            "use loss=hybrid or loss=vlb, or variance=fixed_small or fixed_large"
+        )
+    if loss.needs_learned_variance and not learned:
+        raise ValueError(
+            f"the loss {loss_name} trains nothing but the variance by its bound, and {variance_name} is "
+            "fixed: use variance=learned_range, or loss=simple"
+        )
+
+
+def class_count(config: DictConfig, spec: DataSpec) -> int | None:
+    """Number of classes that the network is told about, None for an unconditional one.
+
+    Raises:
+        ValueError: for a conditional model of data without labels.
+    """
+    if not config.conditional:
+        return None
+    if spec.num_classes is None:
+        raise ValueError("conditional=true needs data with class labels, and this data has none")
+    return spec.num_classes
+
+
+def extra_class(config: DictConfig, spec: DataSpec) -> int | None:
+    """The class that stands for none, beyond those of the data; None where no labels are dropped.
+
+    Raises:
+        ValueError: for a share outside [0, 1), or labels to be dropped of a model that is told none.
+    """
+    dropout = config.get("label_dropout", 0.0)  # older checkpoints do not say
+    if not 0.0 <= dropout < 1.0:
+        raise ValueError(f"label_dropout={dropout} must be inside [0, 1)")
+    if dropout == 0.0:
+        return None
+    if not config.conditional:
+        raise ValueError(f"label_dropout={dropout} needs labels to drop: use conditional=true")
+    return class_count(config, spec)
+
+
+def build_sampler(config: DictConfig, spec: DataSpec) -> Sampler:
+    """The sampler of a configuration, which by default clips x0_hat to the range of the data.
+
+    Raises:
+        ValueError: for options that are out of range.
+    """
+    return instantiate(config.sampler, data_range=spec.range)
+
+
+def build_callbacks(config: DictConfig, spec: DataSpec) -> list[Callback]:
+    """The callbacks, in the order of the configuration; an entry set to null is left out.
+
+    One whose arguments have the names ``sampler``, ``spacing``, ``features``, ``spec`` or ``num_classes`` is
+    given them.
+
+    Raises:
+        ValueError: for a spacing that needs a trained model, or features that there are not of such data.
+        OSError: for features whose weights cannot be downloaded.
+    """
+    sampler = build_sampler(config, spec)
+    spacing: Spacing = instantiate(config.spacing)
+    spacing.check_costs()
+    offered: dict[str, Callable[[], Any]] = {
+        "sampler": lambda: sampler,
+        "spacing": lambda: spacing,
+        "features": lambda: instantiate(config.features),
+        "spec": lambda: spec,
+        "num_classes": lambda: class_count(config, spec),
+    }
+    callbacks: list[Callback] = []
+    for node in config.callbacks.values():
+        if node is None:
+            continue
+        wanted = inspect.signature(get_object(node._target_)).parameters
+        supplied = {name: make() for name, make in offered.items() if name in wanted}
+        # not as arguments of instantiate, which would make a configuration of the spec
+        callbacks.append(instantiate(node, _partial_=True)(**supplied))
+    return callbacks
+
+
+def build_loggers(config: DictConfig, run_dir: Path) -> list[Logger]:
+    """The loggers of the configuration, and metrics.csv, which every run leaves behind."""
+    loggers = [instantiate(node) for node in (config.logger or {}).values()]
+    for logger in loggers:
+        logger.log_hyperparams(to_plain(config))
+    return [MetricsFile(run_dir / METRICS_FILE), *loggers]
+
+
+def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
+    """The Trainer. A run shorter than the validation interval is validated once, at its end.
+
+    Raises:
+        ValueError: for options that cannot work, or a GPU that is not there.
+    """
+    precision = PRECISIONS.get(config.trainer.precision, config.trainer.precision)
+    if precision == "16-mixed" and config.trainer.gradient_clip_val and config.optimizer.get("fused"):
+        raise ValueError(
+            "trainer.precision=16-mixed scales gradients, which a fused optimizer undoes after they were "
+            "clipped: use optimizer.fused=false, or bf16-mixed"
+        )
+    if config.trainer.accelerator == "cuda" and not torch.cuda.is_available():
+        raise ValueError("trainer.accelerator=cuda, but there is no GPU: use trainer=cpu")
+    options: dict[str, Any] = {}
+    batches = config.trainer.max_steps * config.trainer.accumulate_grad_batches
+    if 0 < batches < config.trainer.val_check_interval:
+        options["val_check_interval"] = batches
+    plugins = [DurableCheckpointIO(), *environment()]
+    trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers, plugins=plugins, **options)
+    trainer.fit_loop.epoch_loop = AccumulatingLoop(trainer)
+    return trainer

@@ -1,0 +1,57 @@
+"""Measurements of a trained model that a bound is computed with."""
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+from nelbo.compose.trained import TrainedModel
+from nelbo.data import DataModule
+from nelbo.data.base import SplitName
+from nelbo.diffusion.bound import VariationalBound
+from nelbo.evaluation.fingerprint import fingerprint
+from nelbo.evaluation.processes import Processes
+from nelbo.runs.measurement_cache import cached
+
+VERSION = "1"  # of what is measured, and how
+DENOISER = ("model", "parameterization", "conditional")  # options that say what the weights mean
+
+
+def measure_once(
+    model: TrainedModel,
+    kind: str,
+    about: Mapping[str, str],
+    measure: Callable[[], dict[str, Tensor]],
+    processes: Processes,
+) -> dict[str, Tensor]:
+    """The arrays that ``measure`` returns, from the file next to the checkpoint where there is one.
+
+    Args:
+        model: that is measured.
+        kind: in the name of the file: ``<checkpoint>.<weights>.<kind>.npz``.
+        about: everything that the result depends on.
+        measure: makes the arrays.
+        processes: the first one reads, measures and writes, and sends the result to the others.
+    """
+    path = model.path.with_name(f"{model.path.stem}.{model.weights.kind}.{kind}.npz")
+    return processes.share(lambda: cached(path, about, measure))
+
+
+def split_to_measure(reported: SplitName) -> SplitName:
+    """The split for measurements that a bound depends on, never the one whose bound is reported."""
+    return "train" if reported == "val" else "val"
+
+
+def about_model(
+    model: TrainedModel, bound: VariationalBound, data: DataModule, split: SplitName
+) -> dict[str, str]:
+    """What every measurement of a model depends on."""
+    schedule = bound.chain.schedule
+    ends = schedule.table()[[0, -1]].tolist()
+    return {
+        "weights": fingerprint(model.weights.network),
+        "schedule": f"{type(schedule).__name__}, {schedule.num_steps} steps, logsnr {ends}",
+        "clip": str(bound.clip),
+        "data": f"{type(data).__name__}, {split}, {data.fingerprint(split)}",
+        "denoiser": repr({name: model.config.get(name) for name in DENOISER}),
+        "version": VERSION,
+    }

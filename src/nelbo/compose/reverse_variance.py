@@ -1,0 +1,72 @@
+"""Which reverse variance an evaluation scores with, and which others beside it."""
+
+from collections.abc import Callable
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import Tensor
+
+from nelbo.compose.measurements import about_model, measure_once
+from nelbo.compose.trained import TrainedModel
+from nelbo.data import DataModule
+from nelbo.data.base import SplitName
+from nelbo.diffusion.bound import VariationalBound
+from nelbo.diffusion.variances import FixedLarge, FixedSmall, ReverseVariance
+from nelbo.evaluation.moments import EXAMPLES, measure_log_mse
+from nelbo.evaluation.processes import Processes
+from nelbo.progress import counted
+
+
+def choose_variance(
+    config: DictConfig,
+    model: TrainedModel,
+    bound: VariationalBound,
+    data: Callable[[], DataModule],
+    split: SplitName,
+    processes: Processes,
+) -> list[ReverseVariance]:
+    """Give the denoiser the variance that was asked for, and say which others are worth a look beside it.
+
+    Args:
+        config: of the command.
+        model: its denoiser is given the variance.
+        bound: over all timesteps.
+        data: on which moments are measured, where they are not kept beside the checkpoint.
+        split: of the data, for that.
+        processes: this one among others.
+
+    Raises:
+        ValueError: for a learned variance that the network does not have.
+    """
+    denoiser = model.module.denoiser
+    own = denoiser.variance
+    if config.get("variance") is not None:
+        chosen: ReverseVariance = instantiate(config.variance)
+        if chosen.channels > own.channels:
+            raise ValueError(
+                f"the network was not trained with a learned variance, which {type(chosen).__name__} needs: "
+                "use variance=analytic, fixed_small or fixed_large"
+            )
+        if chosen.needs_moments:
+            chosen.log_mse = log_mse(model, bound, data(), split, processes)
+        denoiser.variance = chosen
+    kinds = {type(denoiser.variance): denoiser.variance}
+    for candidate in (own, FixedSmall(), FixedLarge()):
+        kinds.setdefault(type(candidate), candidate)
+    return list(kinds.values())[1:]
+
+
+def log_mse(
+    model: TrainedModel, bound: VariationalBound, data: DataModule, split: SplitName, processes: Processes
+) -> Tensor:
+    """Moments of the model, (T,): those kept beside the checkpoint, or measured on a split now and kept."""
+
+    def measure() -> dict[str, Tensor]:
+        batch = data.pick(split, EXAMPLES).to(processes.device)
+        module = model.module
+        with counted("measuring moments", shown=processes.rank == 0) as progress:
+            measured = measure_log_mse(bound, module.denoiser, batch, module.conditional, progress=progress)
+        return {"log_mse": measured}
+
+    about = about_model(model, bound, data, split)
+    return measure_once(model, "moments", about, measure, processes)["log_mse"]

@@ -1,0 +1,79 @@
+"""The chain that an evaluation visits: all timesteps, or K of them."""
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import Tensor
+
+from nelbo.compose.measurements import about_model, measure_once, split_to_measure
+from nelbo.compose.trained import TrainedModel
+from nelbo.data import DataModule
+from nelbo.data.base import SplitName
+from nelbo.diffusion.bound import VariationalBound
+from nelbo.diffusion.spacings import Even, Spacing
+from nelbo.diffusion.spacings.base import check_steps
+from nelbo.diffusion.step_cost_table import StepCostTable
+from nelbo.evaluation.measure_step_costs import measure_step_costs
+from nelbo.evaluation.processes import Processes
+from nelbo.progress import counted
+
+EXAMPLES = 32
+
+
+def shorter_chain(
+    config: DictConfig, model: TrainedModel, bound: VariationalBound, data: DataModule, processes: Processes
+) -> VariationalBound:
+    """The bound on the chain that was asked for.
+
+    Args:
+        config: of the evaluation.
+        model: with the reverse variance that is measured.
+        bound: over all timesteps.
+        data: the costs of steps are measured on another split of it, where they are not kept beside the
+            checkpoint.
+        processes: this one among others.
+
+    Raises:
+        ValueError: for more steps than there are timesteps.
+    """
+    schedule = bound.chain.schedule
+    if config.steps is None:
+        if config.get("spacing") is not None:
+            raise ValueError("spacing=...: of how many steps? steps=16")
+        return bound
+    spacing: Spacing = instantiate(config.spacing) if config.get("spacing") else Even()
+    check_steps(schedule, config.steps)
+    if spacing.needs_costs and config.steps < schedule.num_steps:  # all of them are one chain
+        spacing.costs = step_costs(model, bound, data, split_to_measure(config.split), processes)
+    return VariationalBound(spacing.chain(schedule, config.steps), bound.decoder, bound.clip)
+
+
+def step_costs(
+    model: TrainedModel, bound: VariationalBound, data: DataModule, split: SplitName, processes: Processes
+) -> StepCostTable:
+    """What steps cost this model: kept beside the checkpoint, or measured on a split now and kept."""
+
+    def measured() -> dict[str, Tensor]:
+        module = model.module
+        batch = data.pick(split, EXAMPLES).to(processes.device)
+        label = batch.label if module.conditional else None
+        with counted("measuring what steps cost", shown=processes.rank == 0) as progress:
+            costs = measure_step_costs(bound, module.denoiser, batch.x0, label, progress=progress)
+        # in the large tables the rounding of float32 is far below the scatter of a few examples
+        return {
+            "timesteps": costs.timesteps,
+            "first": costs.first.float(),
+            "step": costs.step.float(),
+            "prior": costs.prior,
+        }
+
+    variance = model.module.denoiser.variance
+    about = about_model(model, bound, data, split) | {
+        "variance": f"{type(variance).__name__}, first step {variance.first_step}",
+        "decoder": str(bound.decoder),
+        "examples": str(EXAMPLES),
+    }
+    kind = f"{type(variance).__name__.lower()}.step_costs"
+    tables = measure_once(model, kind, about, measured, processes)
+    return StepCostTable(
+        tables["timesteps"], tables["first"].double(), tables["step"].double(), tables["prior"]
+    )

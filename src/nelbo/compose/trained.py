@@ -1,0 +1,185 @@
+"""From a checkpoint back to a model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import hydra
+from hydra.utils import instantiate
+from lightning.pytorch.utilities import rank_zero_warn
+from omegaconf import DictConfig, OmegaConf
+
+from nelbo.compose.build import build_module
+from nelbo.compose.options import check_component
+from nelbo.compose.stored_config import CONFIG_DIR, MODEL, validate_stored
+from nelbo.data import DataModule, DataRecord, DataSpec
+from nelbo.data.record import format_names
+from nelbo.interop.format_list import format_list
+from nelbo.interop.formats import CheckpointFormat, Weights
+from nelbo.training.module import DiffusionModule
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model as a checkpoint holds it.
+
+    Attributes:
+        module: network, parameterization, variance, schedule and decoder, with the weights loaded.
+        spec: of the data that it was trained on.
+        config: that it was trained with.
+        weights: what the file says of itself.
+        path: of the checkpoint.
+        data: record of the data that it was trained on; None for checkpoints that have none.
+    """
+
+    module: DiffusionModule
+    spec: DataSpec
+    config: DictConfig
+    weights: Weights
+    path: Path
+    data: DataRecord | None = None
+
+
+def load_model(checkpoint: Path | str, *options: str) -> TrainedModel:
+    """The model of a checkpoint, for scripts and notebooks.
+
+    Args:
+        checkpoint: file or folder.
+        *options: of ``conf/evaluate.yaml``: ``weights=raw``, ``format@checkpoint_format=diffusers``.
+
+    Raises:
+        ValueError: for a checkpoint that is missing, damaged, of another format or for another network.
+    """
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        config = hydra.compose("evaluate", overrides=list(options))
+        config.checkpoint = str(checkpoint)  # not an option: a path may hold what Hydra would read otherwise
+        return read_model(config)
+
+
+def read_model(config: DictConfig) -> TrainedModel:
+    """The model that a command is about.
+
+    Args:
+        config: of the command: ``checkpoint``, ``checkpoint_format``, ``trained_as``, ``trained_with``,
+            ``weights``, ``root``.
+
+    Raises:
+        ValueError: for a checkpoint that is missing, damaged, of another format or for another network.
+    """
+    if OmegaConf.is_missing(config, "checkpoint"):
+        raise ValueError("which model? checkpoint=outputs/.../checkpoints/last.ckpt")
+    path = Path(config.checkpoint)
+    inside = path / "checkpoints" / "last.ckpt"
+    if inside.is_file():
+        raise ValueError(f"{path} is the folder of a run: checkpoint={inside}")
+    checkpoint_format: CheckpointFormat = instantiate(config.checkpoint_format)
+    weights = checkpoint_format.read(path, config.weights)
+    trained = training_config(config, weights, path)
+    record = read_record(weights, path)
+    if config.root is not None:
+        trained.data.root = config.root
+    elif record is not None and record.root is not None:  # a relative one depends on the current folder
+        trained.data.root = record.root
+    spec: DataSpec = instantiate(trained.data).spec if record is None else record.spec
+    module = build_module(trained, spec)
+    module.denoiser.time_shift = weights.time_shift
+    if weights.time_scale is not None:
+        module.denoiser.time_scale = weights.time_scale
+    load_weights(module, weights, path)
+    return TrainedModel(module.eval(), spec, trained, weights, path, record)
+
+
+def read_record(weights: Weights, path: Path) -> DataRecord | None:
+    """What the checkpoint says of the data that the model was trained on; None if it says nothing.
+
+    Raises:
+        ValueError: for a record that is damaged.
+    """
+    try:
+        return None if weights.data is None else DataRecord.from_dict(weights.data)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def read_data(model: TrainedModel) -> DataModule:
+    """The data that the model was trained on.
+
+    Raises:
+        OSError: when it is not there.
+        ValueError: when its classes are not those of the model.
+    """
+    data: DataModule = instantiate(model.config.data)
+    data.prepare_data()
+    match_classes(data, model)
+    return data
+
+
+def match_classes(data: DataModule, model: TrainedModel) -> None:
+    """Give the classes of the data the numbers that a conditional model knows them by.
+
+    Raises:
+        ValueError: for data with other classes than the model's.
+    """
+    if not model.module.conditional:
+        return
+    names, spec = model.spec.class_names, data.spec
+    if names is not None and model.data is not None:
+        data.map_classes(names)
+        return
+    if spec.num_classes != model.spec.num_classes:  # all that is known of classes without names
+        raise ValueError(
+            f"the model knows {model.spec.num_classes} classes, and {type(data).__name__} has "
+            f"{spec.num_classes or 'none'}"
+        )
+    if spec.class_names is not None:
+        rank_zero_warn(
+            f"{model.path} does not store class names: its classes 0 to {len(spec.class_names) - 1} are "
+            f"taken to be, in this order, {format_names(spec.class_names)}"
+        )
+
+
+def training_config(config: DictConfig, weights: Weights, path: Path) -> DictConfig:
+    """The configuration that the model was trained with: the file's own, or a named experiment.
+
+    Raises:
+        ValueError: when neither is there, or both are.
+    """
+    if weights.config is not None:
+        if config.trained_as is not None:
+            raise ValueError(
+                f"experiment={config.trained_as}, but {path} says itself how it was trained: leave it out"
+            )
+        stored = validate_stored(weights.config, path, config.trust, model_only=True)
+        for part in MODEL & stored.keys():
+            check_component(part, stored[part])
+        return OmegaConf.create(stored)
+    if config.trained_as is None:
+        raise ValueError(f"{path} does not say how it was trained: name it, such as experiment=ddpm_cifar10")
+    trained = hydra.compose("train", overrides=[f"experiment={config.trained_as}", *config.trained_with])
+    trained.run_dir = None  # of a training run; Hydra knows it only inside of a command
+    for name, node in weights.parts.items():  # what the file does say
+        trained[name] = node
+    return trained
+
+
+def load_weights(module: DiffusionModule, weights: Weights, path: Path) -> None:
+    """Put the weights into the network.
+
+    Raises:
+        ValueError: naming the first of those that are missing, left over, or of another shape.
+    """
+    network = module.denoiser.network
+    expected = network.state_dict()
+    misshaped = [
+        f"{name} {tuple(weights.network[name].shape)} for {tuple(expected[name].shape)}"
+        for name in expected
+        if name in weights.network and weights.network[name].shape != expected[name].shape
+    ]
+    problems = {
+        "missing": [name for name in expected if name not in weights.network],
+        "left over": [name for name in weights.network if name not in expected],
+        "of another shape": misshaped,
+    }
+    found = "; ".join(f"{what}: {format_list(names)}" for what, names in problems.items() if names)
+    if found:
+        raise ValueError(f"the weights in {path} do not fit the network of its configuration: {found}")
+    network.load_state_dict(weights.network)

@@ -1,0 +1,23 @@
+"""L_t against t as one chart."""
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from nelbo.evaluation.accumulator import StepTable
+from nelbo.evaluation.units import Unit
+from nelbo.runs.step_terms import SUMS, Terms
+
+
+def bound_figure(split: str, timesteps: Tensor, table: StepTable, unit: Unit) -> Any:
+    """The chart of L_t against t that the report has, a plotly figure."""
+    from nelbo.reports.html.bins import binned, log_bins
+    from nelbo.reports.html.charts.chain import add_each
+    from nelbo.reports.html.style import SPLIT_COLOURS, SPLIT_NAMES, figure, log_t, log_y
+
+    sums = {name: getattr(table, name).double().cpu().numpy() for name in SUMS}
+    terms = Terms(t=timesteps.cpu().numpy().astype(np.int64), **sums)
+    drawn = figure("t, from data to noise", f"{unit.label}, per step")
+    add_each(drawn, binned(terms, log_bins([terms])), unit.per_nat, SPLIT_NAMES[split], SPLIT_COLOURS[split])
+    return log_t(log_y(drawn), int(terms.t[-1]))

@@ -1,0 +1,130 @@
+"""What sets runs apart: the options of their configurations, and what their ledgers say was measured."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nelbo.reports.numbers import cell
+from nelbo.runs.run_folder import Run
+from nelbo.text import printable
+
+CLASS = "._target_"
+# where a run's files are and what a logger calls it, which differ always
+IGNORED = re.compile(r"run_dir|trainer\.default_root_dir|logger\..*")
+REFERENCE = re.compile(r"\$\{([\w.]+)\}")
+WAYS = ("variance", "first_step", "steps", "weights", "precision")  # of measuring
+ENDS_SHOWN = 2  # timesteps at either end of a list
+
+
+def differing(runs: Sequence[Run]) -> list[dict[str, str]]:
+    """For each run, the options and the ways of measuring that are not the same in all."""
+    measured = [_measured(run.ledger) for run in runs]
+    known = {name: {ways[name] for ways in measured if name in ways} for name in WAYS}
+    options = differing_choices([run.config for run in runs])
+    return [
+        # the variance that was trained with is not always the one that was measured with
+        {name: value for name, value in chosen.items() if not (known["variance"] and _is_variance(name))}
+        | {name: value for name, value in ways.items() if len(known[name]) > 1}
+        for chosen, ways in zip(options, measured, strict=True)
+    ]
+
+
+def differing_choices(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """For each configuration, the options whose values are not the same in all.
+
+    A node that makes another class is named by its class alone: the options of different classes are not
+    held against each other. Nor are options that say where a run's files are, or that refer to what is not
+    in the configuration; and what refers to another option is not named beside it.
+    """
+    written = [_flat(config) for config in configs]
+    flat = [_resolved(options) for options in written]
+    unknown = {key for options in flat for key, value in options.items() if _is_elsewhere(value, options)}
+    copies = {
+        key
+        for key, origin in _references(written).items()
+        if all(options.get(key) == options.get(origin) for options in flat)
+    }
+    keys = dict.fromkeys(key for options in flat for key in options)
+    differ = [
+        key
+        for key in keys
+        if not IGNORED.fullmatch(key)
+        and key not in unknown | copies
+        and any(options.get(key) != flat[0].get(key) for options in flat)
+    ]
+    classes = [key for key in differ if key.endswith(CLASS)]
+    nodes = tuple(key.removesuffix("_target_") for key in classes)
+    rest = [key for key in differ if not key.startswith(nodes)] if nodes else differ
+    return [
+        {
+            printable(key.removesuffix(CLASS)): _value(key, options)
+            for key in (*classes, *rest)
+            if key in options
+        }
+        for options in flat
+    ]
+
+
+def _measured(ledger: Mapping[str, Any]) -> dict[str, str]:
+    """Ways of measuring, as far as the ledger knows them."""
+    found = {name: printable(ledger[name]) for name in WAYS if name in ledger}
+    if "timesteps" in ledger:
+        found["steps"] = steps_in_words(ledger)
+    return found
+
+
+def _is_variance(name: str) -> bool:
+    return name.partition(".")[0] == "variance"
+
+
+def steps_in_words(ledger: Mapping[str, Any]) -> str:
+    """Which timesteps a ledger's chain visits: ``16 of 1000 (1 68 … 933 1000)``."""
+    t = printable(ledger["timesteps"]).split()
+    if ledger["K"] == ledger["T"]:
+        return f"all {ledger['T']}"
+    if len(t) > 2 * ENDS_SHOWN:
+        t[ENDS_SHOWN:-ENDS_SHOWN] = "…"
+    return f"{ledger['K']} of {ledger['T']} ({' '.join(t)})"
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(node, Mapping):
+        return {prefix: node}
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _references(written: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The options that refer to another one, and which."""
+    found = {
+        key: REFERENCE.fullmatch(value)
+        for options in written
+        for key, value in options.items()
+        if isinstance(value, str)
+    }
+    return {key: match[1] for key, match in found.items() if match is not None}
+
+
+def _resolved(options: dict[str, Any]) -> dict[str, Any]:
+    """A run's own configuration refers from one option to another; an evaluation has what they came to."""
+    origins = _references([options])
+
+    def value_of(key: str, seen: tuple[str, ...] = ()) -> Any:
+        origin = origins.get(key)
+        if origin is None or origin not in options or origin in seen:
+            return options[key]
+        return value_of(origin, (*seen, origin))
+
+    return {key: value_of(key) for key in options}
+
+
+def _is_elsewhere(value: Any, options: Mapping[str, Any]) -> bool:
+    folder = str(options.get("run_dir"))
+    return isinstance(value, str) and ("${" in value or f"{value}/".startswith(f"{folder}/"))
+
+
+def _value(key: str, options: Mapping[str, Any]) -> str:
+    value = options[key]
+    return printable(value).rpartition(".")[2] if key.endswith(CLASS) else cell(value)

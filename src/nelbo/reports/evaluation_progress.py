@@ -1,0 +1,72 @@
+"""Progress of an evaluation."""
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from nelbo.evaluation.accumulator import BoundAccumulator
+from nelbo.evaluation.estimators import BoundEstimator
+from nelbo.evaluation.units import Unit
+from nelbo.progress import PlainProgress
+
+
+class EvaluationProgress:
+    """Shows the evaluations so far and a running estimate.
+
+    Args:
+        estimator: whose rounds are followed.
+        unit: of the estimate.
+        shown: whether this process shows it.
+    """
+
+    def __init__(self, estimator: BoundEstimator, unit: Unit, shown: bool = True) -> None:
+        self.estimator = estimator
+        self.unit = unit
+        console = Console()
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not (shown and console.is_terminal),
+        )
+        self._task = self._progress.add_task("measuring the bound")
+        self._plain = PlainProgress("measuring the bound", shown and not console.is_terminal)
+
+    def __enter__(self) -> "EvaluationProgress":
+        self._progress.start()
+        self._plain.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._plain.__exit__(kind, error, traceback)
+        self._progress.stop()
+
+    def show(self, total: BoundAccumulator, fresh: BoundAccumulator) -> None:
+        """Update the line after a batch.
+
+        Args:
+            total: the rounds before this one.
+            fresh: what this round has measured so far.
+        """
+        if self._progress.disable and not self._plain.shown:
+            return
+        rounds = self.estimator.rounds
+        measured = fresh.estimate()
+        estimate = (total.estimate(rounds - 1) if rounds > 1 else measured).total
+        name = f"round {rounds}" if rounds else "pilot"
+        text = (
+            f"{name}   {estimate.mean * self.unit.per_nat:.4f} "
+            f"± {estimate.stderr * self.unit.per_nat:.4f} {self.unit.label}   "
+            f"{total.num_evaluations + fresh.num_evaluations:,} network evaluations"
+        )
+        self._progress.update(self._task, description=text)
+        share = measured.num_examples / fresh.num_examples
+        self._plain.text = f"measuring the bound: {text}, {share:.0%} of this round"

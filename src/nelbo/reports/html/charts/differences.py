@@ -1,0 +1,66 @@
+"""Where on the chain the bits were won or lost: every run against the first."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nelbo.reports.comparison.compare import from_first
+from nelbo.reports.comparison.examples import t_bins
+from nelbo.reports.comparison.named import shared_label
+from nelbo.reports.html.card import Card
+from nelbo.reports.html.entry import Entry
+from nelbo.reports.html.style import error_texts, figure, has_traces
+
+
+def differences(entries: Sequence[Entry]) -> Card:
+    """The difference of each part of the bound from that of the first run, with its error."""
+    first = entries[0]
+    drawn = figure(f"{shared_label(entries)} more than {first.label}", "")
+    found = [
+        (entry, difference)
+        for entry, difference in zip(entries, from_first(entries)[0], strict=True)
+        if difference is not None
+    ]
+    names = ["L_0", *t_bins({name for _, difference in found for name in difference.parts}), "L_T", "total"]
+    for number, (entry, difference) in enumerate(found):
+        shown = [(row, difference.parts[name]) for row, name in enumerate(names) if name in difference.parts]
+        error = np.nan_to_num([part.stderr for _, part in shown])
+        drawn.add_scatter(
+            # beside each other, so that error bars do not hide one another
+            y=[row + 0.5 * ((number + 1) / (len(found) + 1) - 0.5) for row, _ in shown],
+            x=[part.mean for _, part in shown],
+            error_x={"array": error, "thickness": 1.5, "width": 0},
+            customdata=[
+                [_label(names[row]), text]
+                for (row, _), text in zip(shown, error_texts(part.stderr for _, part in shown), strict=True)
+            ],
+            mode="markers",
+            marker={"size": 8, "color": entry.colour},
+            name=entry.label,
+            hovertemplate="<b>%{fullData.name}</b>, %{customdata[0]}<br>"
+            "%{x:+.4f}%{customdata[1]}<extra></extra>",
+        )
+    if has_traces(drawn):
+        drawn.add_vline(x=0, line={"color": "#8b95a5", "width": 1})
+    rows = list(range(len(names)))
+    drawn.update_yaxes(
+        tickvals=rows, ticktext=[_label(name) for name in names], range=[len(names) - 0.5, -0.5]
+    )
+    drawn.update_xaxes(tickformat="+.3~g")
+    return Card(
+        key="differences",
+        title=f"Difference from {first.name}",
+        caption="Left of zero, the bound of a run is lower than that of the first. Where both have "
+        "examples.parquet the difference is taken example by example, and its error is far below those of "
+        "the totals; else the errors of both are added in squares. Bars are one standard error; where it is "
+        "not known there is none.",
+        views={"differences": drawn},
+        needs=None,  # a single run, or runs that cannot be compared, which is said elsewhere
+    )
+
+
+def _label(name: str) -> str:
+    if name.startswith("t_"):
+        _, low, high = name.split("_")
+        return f"t = {low}–{high}"
+    return name if name == "total" else f"L<sub>{name[2:]}</sub>"

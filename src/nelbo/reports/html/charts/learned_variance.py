@@ -1,0 +1,63 @@
+"""Where between its limits a learned variance lies, along the chain."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from markupsafe import Markup
+
+from nelbo.reports.html.bins import binned, log_bins
+from nelbo.reports.html.card import Card
+from nelbo.reports.html.entry import Entry
+from nelbo.reports.html.lines import lines
+from nelbo.reports.html.style import add_line, figure, has_traces, log_t
+from nelbo.runs.step_terms import Terms
+
+LIMITS = {0.0: "β̃, the lower limit", 1.0: "β, the upper limit"}
+
+
+def learned_variance(entries: Sequence[Entry]) -> Card:
+    """Whether the network uses the room that it is given."""
+    drawn = figure("t, from data to noise", "fraction v")
+    longest, lowest, highest = 1, 0.0, 1.0
+    for line in lines(entries, _is_known):
+        table, name, colour = binned(line.terms, log_bins([line.terms])), line.name, line.colour
+        longest = max(longest, int(line.terms.t[-1]))
+        lowest, highest = min(lowest, np.nanmin(table.fraction)), max(highest, np.nanmax(table.fraction))
+        markers = {"mode": "lines+markers", "marker": {"size": 4, "color": colour}}
+        add_line(drawn, table.bins.centre[1:], table.fraction[1:], name, colour, **markers)
+        drawn.add_scatter(
+            x=table.bins.first_t[:1],
+            y=table.fraction[:1],
+            mode="markers",
+            marker={"size": 7, "symbol": "diamond", "color": colour},
+            name=name,
+            legendgroup=f"of {name}",
+            showlegend=False,
+            hovertemplate="<b>%{fullData.name}</b><br>first step: %{y:.3f}<extra></extra>",
+        )
+    for limit, name in LIMITS.items() if has_traces(drawn) else ():
+        drawn.add_hline(
+            y=limit,
+            line={"color": "#8b95a5", "width": 1, "dash": "dash"},
+            annotation={"text": name, "font": {"size": 11}},
+            annotation_position="bottom right" if limit else "top right",
+        )
+    room = 0.05 * (highest - lowest)
+    drawn.update_yaxes(range=[lowest - room, highest + room])
+    return Card(
+        key="learned_variance",
+        title="Learned variance",
+        caption=Markup(
+            "The mean of v, where log variance = v log β + (1 − v) log β̃ (Improved DDPM, equation 15). "
+            "v = 0 suits steps at which the network removes all of the noise, v = 1 steps at which it "
+            "removes none. The shorter a step, and the noisier, the closer the limits, and the less depends "
+            "on v. The diamond is the step to the data, L<sub>0</sub>, whose lower limit is "
+            "variance.first_step."
+        ),
+        views={"fraction": log_t(drawn, longest)},
+        needs=None,  # a variance that is fixed has no place between limits
+    )
+
+
+def _is_known(terms: Terms) -> bool:
+    return bool(np.isfinite(terms.sum_of_fractions).all())

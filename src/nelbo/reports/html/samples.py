@@ -1,0 +1,54 @@
+"""Grids of samples over training, inside the page."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nelbo.reports.html.entry import Entry
+
+MOST_IMAGES = 24  # of all runs together
+
+
+@dataclass(frozen=True)
+class Image:
+    """A PNG file as a data URI."""
+
+    step: int
+    uri: str
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The grids of one run, spread evenly over training."""
+
+    entry: Entry
+    images: tuple[Image, ...]
+    of: int
+
+
+def strips(entries: Sequence[Entry]) -> list[Strip]:
+    """The grids of every run that has any."""
+    each = max(2, MOST_IMAGES // len(entries))
+    return [
+        Strip(
+            entry,
+            tuple(
+                Image(step, _uri(entry.run.samples[step])) for step in spread(list(entry.run.samples), each)
+            ),
+            len(entry.run.samples),
+        )
+        for entry in entries
+        if entry.run.samples
+    ]
+
+
+def spread(steps: list[int], most: int) -> list[int]:
+    """At most so many of the steps, evenly spaced, the first and the last among them."""
+    if len(steps) <= most:
+        return steps
+    return [steps[round(i * (len(steps) - 1) / (most - 1))] for i in range(most)]
+
+
+def _uri(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()

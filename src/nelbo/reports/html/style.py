@@ -1,0 +1,131 @@
+"""Colours and the bare figure. Text, grid and background take their colours from the page, light or dark."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+# middle tones, which stand out from white and from black alike
+PART_COLOURS = {"L_0": "#e2953b", "L_t": "#4b87d9", "L_T": "#9b7cd1"}
+SPLIT_COLOURS = {"train": "#8b95a5", "val": "#27a08f", "test": "#d4587c"}
+RUN_COLOURS = ("#4b87d9", "#e2953b", "#27a08f", "#d4587c", "#9b7cd1", "#84a23c", "#b0773f", "#55a9c4")
+DECADE_COLOURS = ("#a9cdf0", "#78acdf", "#4b87d9", "#345fa8", "#243f73")
+SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
+
+
+FEW_DECADES = 100.0  # a range in which powers of ten alone are too few ticks
+
+
+def figure(x_title: str, y_title: str, **layout: Any) -> go.Figure:
+    """An empty figure."""
+    drawn = go.Figure()
+    drawn.update_layout(
+        template=go.layout.Template(),
+        xaxis={"title": {"text": x_title, "standoff": 10}, "zeroline": False, "automargin": True},
+        yaxis={"title": {"text": y_title, "standoff": 8}, "zeroline": False, "automargin": True},
+        legend={"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom"},
+        margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        hovermode="closest",
+        hoverlabel={"namelength": -1},
+        dragmode=False,
+    )
+    drawn.update_layout(**layout)
+    return drawn
+
+
+def log_t(drawn: go.Figure, T: int) -> go.Figure:
+    """Make x an axis of log t, with powers of ten."""
+    ticks = _few_ticks(drawn, "x") or [10**k for k in range(len(str(T)))]
+    drawn.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{tick:.4g}" for tick in ticks])
+    return drawn
+
+
+def log_y(drawn: go.Figure) -> go.Figure:
+    """Make y logarithmic, with powers of ten."""
+    drawn.update_yaxes(type="log", dtick=1, exponentformat="power")
+    ticks = _few_ticks(drawn, "y")
+    if ticks:
+        drawn.update_yaxes(tickvals=ticks, ticktext=[f"{tick:.4g}" for tick in ticks])
+    return drawn
+
+
+def _few_ticks(drawn: go.Figure, axis: str) -> list[float]:
+    """1, 2, 5, 10, ... where what is drawn spans less than two t_bins; none where powers of ten will do."""
+    lines: list[Any] = [trace for trace in drawn.data if trace.type == "scatter" and trace.fill is None]  # pyright: ignore
+    values = np.concatenate([np.asarray(trace[axis], dtype=float) for trace in lines] or [np.ones(0)])
+    values = values[np.isfinite(values) & (values > 0)]
+    if not len(values) or values.max() > FEW_DECADES * values.min():
+        return []
+    t_bins = range(int(np.floor(np.log10(values.min()))), int(np.ceil(np.log10(values.max()))) + 1)
+    return [digit * 10.0**power for power in t_bins for digit in (1, 2, 5)]
+
+
+def add_line(
+    drawn: go.Figure,
+    x: np.ndarray,
+    y: np.ndarray,
+    name: str,
+    colour: str,
+    *,
+    error: np.ndarray | None = None,
+    positive: bool = False,
+    **trace: Any,
+) -> None:
+    """A line, with a band of one standard error where there is one.
+
+    Args:
+        drawn: receives it.
+        x: where.
+        y: how high.
+        name: in the legend; a name from outside is a ``plotly_text``.
+        colour: of line and band.
+        error: standard error of ``y``.
+        positive: keep the band above 0, for a logarithmic axis.
+        **trace: passed on to the line.
+    """
+    shown = np.isfinite(y) & ((y > 0) if positive else True)
+    x, y = x[shown], y[shown]
+    hover = "%{y:.4g}"
+    if error is not None:
+        trace |= {"customdata": error_texts(error[shown])}
+        error = np.nan_to_num(error[shown])
+        low = np.maximum(y - error, y / 10) if positive else y - error
+        _add_band(drawn, x, low, y + error, colour, f"of {name}")
+        hover += "%{customdata}"
+    mode = "lines" if len(x) > 1 else "markers"  # of a single point there is no line
+    options = {"mode": mode, "line": {"color": colour, "width": 2}, "legendgroup": f"of {name}"} | trace
+    hovertemplate = f"<b>%{{fullData.name}}</b><br>%{{x:.6~g}}: {hover}<extra></extra>"
+    drawn.add_scatter(x=x, y=y, name=name, hovertemplate=hovertemplate, **options)
+
+
+def error_texts(errors: Iterable[float | None]) -> list[str]:
+    """`` ± 0.012`` for hover labels; empty where the error is not known, as of a single draw."""
+    return [f" ± {error:.2g}" if error is not None and np.isfinite(error) else "" for error in errors]
+
+
+def _add_band(
+    drawn: go.Figure, x: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str, group: str
+) -> None:
+    drawn.add_scatter(
+        x=np.concatenate([x, x[::-1]]),
+        y=np.concatenate([high, low[::-1]]),
+        fill="toself",
+        fillcolor=faded(colour, 0.18),
+        line={"width": 0},
+        mode="lines",
+        hoverinfo="skip",
+        showlegend=False,
+        legendgroup=group,
+    )
+
+
+def faded(colour: str, opacity: float) -> str:
+    """A colour that lets the page through."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
+
+
+def has_traces(drawn: go.Figure) -> bool:
+    """Whether anything was drawn."""
+    return len(drawn.data) > 0  # pyright: ignore[reportArgumentType]

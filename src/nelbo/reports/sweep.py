@@ -1,0 +1,203 @@
+"""The table at the end of a sweep, in the terminal and as ``sweep.csv``, and the report of its runs."""
+
+import csv
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from nelbo.atomic_file import replacing
+from nelbo.reports.comparison.ledgers import incomparable
+from nelbo.reports.comparison.named import NamedRun, shared_label
+from nelbo.reports.html import FILE_NAME, write_report
+from nelbo.reports.numbers import duration, plus_minus
+from nelbo.reports.terminal import make_console, print_fact
+from nelbo.runs.run_folder import Run, RunFolderError, read_run
+from nelbo.text import printable
+
+TABLE = "sweep.csv"
+FINISHED = "finished"
+PARTS = ("L_0", "L_t", "L_T")
+FRECHET = re.compile(r"val/(fid|fd_\w+)")
+WIDTH_OF_A_FILE = 160  # characters, where there is no terminal
+
+
+@dataclass(frozen=True)
+class SweptRun:
+    """A run of a sweep.
+
+    Attributes:
+        name: of its folder in that of the sweep.
+        folder: the run's.
+        choices: that set it apart.
+        status: ``finished``, or what became of it.
+        seconds: of the job, where it has ended.
+    """
+
+    name: str
+    folder: Path
+    choices: Mapping[str, str]
+    status: str
+    seconds: float | None
+
+    @cached_property
+    def run(self) -> Run | None:
+        """What it left behind, None where that is no run, or not to be read."""
+        try:
+            return read_run(self.folder)
+        except RunFolderError:
+            return None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it ended well."""
+        return self.status == FINISHED
+
+    @property
+    def time(self) -> float | None:
+        """Seconds of training, or of the job."""
+        trained = None if self.run is None else self.run.summary.get("train_seconds")
+        return self.seconds if trained is None else trained
+
+    def figures(self) -> dict[str, float]:
+        """What was measured, by the names of the metrics; ``best_val`` is the lowest of all validations."""
+        run = self.run
+        if run is None:
+            return {}
+        metric = run.unit.metric
+        found: dict[str, float | None] = {}
+        if (best := run.best_validation()) is not None:
+            found[f"best_val/{metric}"], found[f"best_val/{metric}_stderr"] = best
+        for split in ("val", "test"):
+            for name in (metric, *PARTS):
+                found |= {
+                    f"{split}/{name}{end}": run.final(f"{split}/{name}{end}") for end in ("", "_stderr")
+                }
+        found |= {name: run.final(name) for name in run.metrics if FRECHET.fullmatch(name)}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def shown(self, split: str, name: str) -> str:
+        """A figure with its error."""
+        figures = self.figures()
+        return plus_minus(figures.get(f"{split}/{name}"), figures.get(f"{split}/{name}_stderr"))
+
+
+def show_sweep(folder: Path, runs: Sequence[SweptRun], how_to_go_on: str | None) -> None:
+    """Print the table, write it to ``sweep.csv``, and the report of all runs beside it.
+
+    Args:
+        folder: of the sweep.
+        runs: of the sweep, those that were not begun included.
+        how_to_go_on: a command, where there is something left to do.
+    """
+    ordered = sorted(runs, key=_place)
+    readable = [NamedRun(swept.run, printable(swept.name)) for swept in ordered if swept.run is not None]
+    console = make_console()
+    console = console if console.is_terminal else make_console(WIDTH_OF_A_FILE)
+    console.print()
+    console.print(sweep_table(ordered))
+    for swept in ordered:
+        if swept.status.startswith("failed"):
+            console.print(Text(printable(f"job {swept.name} {swept.status}")), soft_wrap=True)
+    measured = [named for named in readable if named.run.ledger]
+    for reason in incomparable(measured) if len(measured) > 1 else []:
+        console.print(Text(f"not comparable: {reason}", style="bold red"), soft_wrap=True)
+    try:
+        _write_table(ordered, folder / TABLE)
+        if readable:
+            write_report([named.run.path for named in readable], folder / FILE_NAME)
+    except (RunFolderError, OSError) as error:  # the runs themselves are not lost with it
+        warnings.warn(f"the table or the report is missing: {error}", stacklevel=2)
+    lines = {"table": folder / TABLE, "look": folder / FILE_NAME}
+    for what, path in lines.items():
+        if path.exists():
+            print_fact(console, what, path)
+    if how_to_go_on is not None:
+        print_fact(console, "go on", how_to_go_on)
+
+
+def sweep_table(runs: Sequence[SweptRun]) -> Table:
+    """A row for each run; a column only for what some run has."""
+    known = [
+        NamedRun(swept.run, printable(swept.name))
+        for swept in runs
+        if swept.run is not None and swept.run.held_out in ("val", "test")
+    ]
+    table = Table(
+        title=f"sweep, {shared_label(known)}" if known else "sweep",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    columns = {"job": [swept.name for swept in runs]}
+    for option in dict.fromkeys(option for swept in runs for option in swept.choices):
+        columns[option] = [_short(swept.choices.get(option, "–")) for swept in runs]
+    columns |= {"best val": [swept.shown("best_val", _metric(swept)) for swept in runs]}
+    columns |= {split: [swept.shown(split, _metric(swept)) for swept in runs] for split in ("val", "test")}
+    for part in PARTS:
+        columns[part] = [_part(swept, part) for swept in runs]
+    for name in sorted({name for swept in runs for name in swept.figures() if FRECHET.fullmatch(name)}):
+        columns[name.removeprefix("val/")] = [plus_minus(swept.figures().get(name), None) for swept in runs]
+    columns["time"] = [duration(swept.time) for swept in runs]
+    columns["status"] = [swept.status.partition(":")[0] for swept in runs]
+    if any(cell != "–" for cell in columns["best val"]):
+        del columns["val"]  # the last of them
+    columns = {name: cells for name, cells in columns.items() if any(cell != "–" for cell in cells)}
+    for name in columns:
+        numeric = name not in ("job", "status") and not any(name in swept.choices for swept in runs)
+        table.add_column(Text(printable(name)), justify="right" if numeric else "left", no_wrap=numeric)
+    for swept, cells in zip(runs, zip(*columns.values(), strict=True), strict=True):
+        table.add_row(*(Text(printable(cell)) for cell in cells), style="" if swept.is_finished else "dim")
+    return table
+
+
+def _short(choice: str) -> str:
+    """A choice as it was written, or a number that was drawn with as many digits as one reads."""
+    return f"{float(choice):.4g}" if re.fullmatch(r"\d+\.\d{5,}(e-?\d+)?", choice) else choice
+
+
+def _part(swept: SweptRun, part: str) -> str:
+    split = None if swept.run is None else swept.run.held_out
+    return plus_minus(swept.figures().get(f"{split}/{part}"), None)
+
+
+def _metric(swept: SweptRun) -> str:
+    return "bpd" if swept.run is None else swept.run.unit.metric
+
+
+def _place(swept: SweptRun) -> tuple[bool, float]:
+    """The lowest bound of the best split first; what did not end well last."""
+    run = swept.run
+    bound = None if run is None or run.held_out is None else run.final(f"{run.held_out}/{run.unit.metric}")
+    return not swept.is_finished, float("inf") if bound is None else bound
+
+
+def _write_table(runs: Sequence[SweptRun], path: Path) -> None:
+    rows = [
+        {
+            "job": swept.name,
+            **swept.choices,
+            "status": swept.status,
+            **swept.figures(),
+            "seconds": swept.time,
+            "folder": str(swept.folder),
+        }
+        for swept in runs
+    ]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with (
+        replacing(path) as unfinished,
+        # the name of a folder may be any bytes
+        unfinished.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)

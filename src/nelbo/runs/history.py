@@ -1,0 +1,65 @@
+"""The files that a run adds rows to, as they were at a checkpoint.
+
+A checkpoint has the number of rows of each file and a checksum of them. When a run is resumed, these rows are
+compared and those after them are dropped. A file that is missing or damaged does not stop a training: it is
+set aside under another name, and a new one begins.
+"""
+
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_warn
+
+from nelbo.atomic_file import DamagedFileError
+from nelbo.runs import bound_table as table
+from nelbo.runs import metrics_file
+
+HISTORY = "history"  # in a checkpoint
+BOUND = "bound.parquet"
+
+
+def describe(run_dir: Path) -> dict[str, dict[str, Any]]:
+    """Number and checksum of the rows of each file, for a checkpoint."""
+    return {
+        metrics_file.METRICS_FILE: metrics_file.describe(run_dir / metrics_file.METRICS_FILE),
+        BOUND: table.describe(run_dir / BOUND),
+    }
+
+
+def restore(run_dir: Path, checkpoint: dict[str, Any] | None) -> None:
+    """Make the files what they were at a checkpoint; one that cannot be restored is set aside, and named.
+
+    Args:
+        run_dir: the run's folder.
+        checkpoint: its content; None to begin again.
+
+    Raises:
+        OSError: for a file that cannot be written.
+    """
+    metrics, bound = run_dir / metrics_file.METRICS_FILE, run_dir / BOUND
+    step = 0 if checkpoint is None else checkpoint["global_step"]
+    validated = -1 if checkpoint is None else checkpoint["nelbo"]["validated_at"]
+    kept = {} if checkpoint is None else checkpoint.get(HISTORY, {})
+    actions = {
+        metrics: lambda: (
+            metrics_file.restore(metrics, **kept[metrics.name])
+            if kept
+            else metrics_file.rewind(metrics, step)
+        ),
+        bound: lambda: table.restore(bound, **kept[BOUND]) if kept else table.rewind(bound, step, validated),
+    }
+    for path, action in actions.items():
+        try:
+            action()
+        except DamagedFileError as error:
+            rank_zero_warn(f"{error}; {_set_aside(path)}a new {path.name} begins at step {step}")
+
+
+def _set_aside(path: Path) -> str:
+    if not path.exists():
+        return ""
+    names = (path.with_name(f"{path.name}.damaged{number or ''}") for number in count())
+    free = next(name for name in names if not name.exists())
+    path.replace(free)
+    return f"it is kept as {free.name}, and "

@@ -1,0 +1,41 @@
+"""Results that are measured once on a trained model and stored next to its checkpoint.
+
+``last.ckpt`` gets ``last.ema.moments.npz`` and ``last.ema.step_costs.npz``. A file that was measured on other
+weights, or in another way, is measured again.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from nelbo import array_file
+
+
+def cached(
+    path: Path, about: Mapping[str, str], measure: Callable[[], dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """Read the arrays of a file, or measure and store them.
+
+    A file that cannot be written costs a warning; the result is used all the same.
+
+    Args:
+        path: of the file.
+        about: everything that the result depends on. A file with another description is replaced.
+        measure: makes the arrays.
+    """
+    if path.is_file():
+        try:
+            arrays, stored = array_file.load(path)
+        except ValueError as error:
+            warnings.warn(f"{error}: it is measured again", stacklevel=2)
+        else:
+            if stored == dict(about):
+                return arrays
+    arrays = measure()
+    try:
+        array_file.save(path, arrays, about)
+    except OSError as error:
+        warnings.warn(f"{error}: it will be measured again next time", stacklevel=2)
+    return arrays

@@ -1,0 +1,226 @@
+"""Reading what a run left behind: a training, or an evaluation of a trained model."""
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from nelbo.atomic_file import CHECKSUM, read_json, sha256_of
+from nelbo.evaluation.units import Unit, unit_of
+from nelbo.runs.files import RunFolderError, read_if_there
+from nelbo.runs.step_terms import Terms, read_terms
+
+__all__ = ["Run", "RunFolderError", "Series", "Terms", "read_run", "run_folders"]
+
+CONFIG, SUMMARY, METRICS, TERMS = ".hydra/config.yaml", "summary.json", "metrics.csv", "bound.parquet"
+FILES = "files"  # in the summary: SHA-256 of the files that were there when the run was finished
+SWEEP = "multirun.yaml"  # of a sweep, whose jobs have folders of their own
+EVALUATION = "evaluation.json"  # in place of the summary, where a finished model was measured again
+SPLITS = ("test", "val", "train")  # the best to judge a run by first
+
+
+@dataclass(frozen=True)
+class Series:
+    """A metric against step."""
+
+    steps: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's files, read.
+
+    Attributes:
+        path: the folder.
+        is_evaluation: whether a model was measured here, and not trained.
+        config: that the model was trained with, as plain values; a run's own has interpolations as they
+            were written.
+        config_text: the same, as a person wrote it.
+        summary: ``summary.json`` or ``evaluation.json``; empty while the run is not finished.
+        metrics: every column of ``metrics.csv``.
+        terms: of ``bound.parquet``, by split and step, steps in order.
+        samples: grids by step, in order.
+    """
+
+    path: Path
+    is_evaluation: bool
+    config: dict[str, Any]
+    config_text: str
+    summary: dict[str, Any]
+    metrics: dict[str, Series]
+    terms: dict[str, dict[int, Terms]]
+    samples: dict[int, Path]
+
+    @property
+    def ledger(self) -> dict[str, Any]:
+        """What the bound measured; empty while it is not known."""
+        return self.summary.get("ledger", {})
+
+    @property
+    def is_discrete(self) -> bool:
+        """Whether the bound is a code length in bits/dim, and not that of a density, in nats."""
+        return not any(name.endswith("/nelbo") for name in (*self.metrics, *self.summary))
+
+    @property
+    def held_out(self) -> str | None:
+        """The best split there is to judge the run by: ``test``, else ``val``, else ``train``."""
+        total = self.unit.metric
+        return next((split for split in SPLITS if self.final(f"{split}/{total}") is not None), None)
+
+    @cached_property
+    def unit(self) -> Unit:
+        """In which the run is read: told by the ledger, else inferred from L_0, which is in both files."""
+        if "dims" in self.ledger:
+            return unit_of(self.ledger["dims"], self.ledger["levels"])
+        if not self.is_discrete:
+            return unit_of(1, None)
+        read, steps = self.final("val/L_0"), self.last_terms("val")
+        if read is None or steps is None or not steps.sum[0]:
+            return Unit(metric="bpd", label="nats", per_nat=1.0)  # nothing to convert by
+        return Unit(metric="bpd", label="bits/dim", per_nat=read * float(steps.count[0] / steps.sum[0]))
+
+    def final(self, metric: str) -> float | None:
+        """The last value of a metric, None if there is none."""
+        if metric in self.summary:
+            return float(self.summary[metric])
+        series = self.metrics.get(metric)
+        return None if series is None else float(series.values[-1])
+
+    def best_validation(self) -> tuple[float, float | None] | None:
+        """The lowest bound of the validation split and its error, None where it was never measured."""
+        series, errors = (self.metrics.get(f"val/{self.unit.metric}{end}") for end in ("", "_stderr"))
+        if series is None:
+            return None
+        best = int(series.values.argmin())
+        known = errors is not None and len(errors.values) == len(series.values)
+        return float(series.values[best]), float(
+            errors.values[best]
+        ) if known and errors is not None else None
+
+    def last_terms(self, split: str) -> Terms | None:
+        """The last measurement of a split."""
+        measured = self.terms.get(split)
+        return measured[max(measured)] if measured else None
+
+    def last_table(self) -> tuple[str, Terms] | None:
+        """The best split to judge the run by that has a table, and its last one."""
+        tables = ((split, self.last_terms(split)) for split in SPLITS)
+        return next(((split, table) for split, table in tables if table is not None), None)
+
+    def prior(self, split: str) -> float:
+        """L_T in nats; 0 where it is not known."""
+        return (self.final(f"{split}/L_T") or 0.0) / self.unit.per_nat
+
+
+def run_folders(paths: Iterable[Path]) -> list[Path]:
+    """Folders of runs, each once: those given, and in place of a sweep's the folders of its jobs.
+
+    Files are passed over: ``multirun/<date>/<time>/*`` names the sweep's own beside its jobs.
+    """
+    found: dict[Path, None] = {}
+    for path in (path.resolve() for path in paths if not path.is_file()):
+        jobs = sorted(path.glob(f"*/{CONFIG}"), key=lambda config: (len(str(config)), config))
+        is_sweep = (path / SWEEP).is_file() and jobs
+        found |= dict.fromkeys([config.parents[1] for config in jobs] if is_sweep else [path])
+    return list(found)
+
+
+def read_run(path: Path) -> Run:
+    """Read a run's folder.
+
+    Raises:
+        RunFolderError: when there is no run in it, or one of its files is broken.
+    """
+    if not path.is_dir():
+        raise RunFolderError(f"{path}: there is no such folder")
+    if not any((path / name).is_file() for name in (SUMMARY, EVALUATION, METRICS, TERMS)):
+        expected = f"{SUMMARY}, {EVALUATION}, {METRICS} or {TERMS}"
+        raise RunFolderError(f"{path}: not the folder of a run: there is no {expected} in it")
+    evaluation = read_if_there(path / EVALUATION, _json)
+    summary = read_if_there(path / SUMMARY, _json) or evaluation or {}
+    config = read_if_there(path / CONFIG, _yaml) or {}
+    text = read_if_there(path / CONFIG, _text) or ""
+    if "config" in summary:  # an evaluation's own says nothing of the model
+        config = _mapping(summary["config"])
+        text = yaml.safe_dump(config, sort_keys=False)
+    check_files(path, summary)
+    ledger = summary.get("ledger", {})
+    return Run(
+        path=path,
+        is_evaluation=evaluation is not None,
+        config=config,
+        config_text=text,
+        summary=summary,
+        metrics=read_if_there(path / METRICS, _metrics) or {},
+        terms=read_if_there(path / TERMS, lambda file: read_terms(file, ledger)) or {},
+        samples={int(p.stem.split("_")[-1]): p for p in sorted((path / "samples").glob("step_*.png"))},
+    )
+
+
+def check_files(path: Path, summary: Mapping[str, Any]) -> None:
+    """Compare the files of a finished run with the checksums in its summary.
+
+    Raises:
+        RunFolderError: naming a file that is missing, damaged or edited.
+    """
+    for name, expected in _mapping(summary.get(FILES, {})).items():
+        found = read_if_there(path / name, sha256_of)
+        if found != expected:
+            problem = "is missing" if found is None else "was damaged or edited after the run was finished"
+            raise RunFolderError(
+                f"{path / name} {problem} (SHA-256 in {SUMMARY}); if this is intended, remove {FILES} and "
+                f"{CHECKSUM} from {SUMMARY}"
+            )
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    return _mapping(yaml.safe_load(_text(path)))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    content = _without_unknown(read_json(path))
+    for part in ("ledger", "config", "variances"):
+        _mapping(content.get(part, {}))
+    if "variances" in content:
+        content["variances"] = {name: _without_unknown(f) for name, f in content["variances"].items()}
+    wrong = [name for name, value in content.items() if "/" in name and not isinstance(value, int | float)]
+    if wrong:
+        raise ValueError(f"{wrong[0]} is not a number")
+    return content
+
+
+def _without_unknown(content: dict[str, Any]) -> dict[str, Any]:
+    """Without figures that are null: an error of a single example, a mean that is not finite."""
+    return {key: value for key, value in content.items() if value is not None or "/" not in key}
+
+
+def _mapping(content: Any) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise ValueError("expected keys and values")
+    return content
+
+
+def _metrics(path: Path) -> dict[str, Series]:
+    """Columns of a sparse table; of several values at one step the last counts."""
+    columns: dict[str, dict[int, float]] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            step = int(row.pop("step"))
+            for name, cell in row.items():
+                if cell:
+                    columns.setdefault(name, {})[step] = float(cell)
+    return {
+        name: Series(np.array(sorted(column)), np.array([column[step] for step in sorted(column)]))
+        for name, column in columns.items()
+        if name != "epoch"
+    }

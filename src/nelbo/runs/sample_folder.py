@@ -1,0 +1,134 @@
+"""The folder that samples are drawn into: single files, so that an interrupted command goes on."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nelbo.atomic_file import read_json, replacing, write_json
+from nelbo.data.spec import DataSpec
+from nelbo.runs import images as grids
+
+ABOUT, TOGETHER = "sampling.json", "samples.npz"
+IMAGE_FORMATS = ("png", "npz", "none")
+
+
+class SampleFolder:
+    """Samples by number, on disk.
+
+    Args:
+        path: of the folder.
+        about: everything that a sample depends on besides its number.
+        image_format: ``png``: a file for each sample; ``npz``: ``samples.npz`` at the end, of parts that are
+            kept until then; ``none``: nothing but what is made of them.
+        spec: of the data, by which samples are stored.
+
+    Raises:
+        ValueError: for another format, or a folder with samples of another model or other options.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        about: Mapping[str, Any],
+        image_format: str,
+        spec: DataSpec,
+    ) -> None:
+        if image_format not in IMAGE_FORMATS:
+            raise ValueError(f"format={image_format}: expected one of auto, {', '.join(IMAGE_FORMATS)}")
+        if image_format == "png" and not spec.fits_png:
+            raise ValueError(
+                "format=png is for grey and RGB images of at most 256 levels, and this data has shape "
+                f"{spec.shape} and {spec.levels or 'continuous'} levels: use format=npz"
+            )
+        self.path = path
+        self.image_format = image_format
+        self.spec = spec
+        self.parts = path / ("images" if image_format == "png" else "parts")
+        self._claim(dict(about))
+
+    def missing(self, n: int) -> list[int]:
+        """Numbers out of 0..n-1 that were not drawn yet."""
+        if self.image_format == "none":
+            return list(range(n))
+        return [number for number in range(len(self._finished), n) if not self._file(number).is_file()]
+
+    def add(self, numbers: list[int], x0: Tensor) -> None:
+        """Write a batch; each file is there whole or not at all."""
+        if self.image_format == "none":
+            return
+        self.parts.mkdir(exist_ok=True)
+        values = self.to_stored(x0)
+        for number, value in zip(numbers, values, strict=True):
+            file = self._file(number)
+            # there are many: to wait for the disk each time could take longer than to draw them
+            with replacing(file, durable=False) as unfinished, unfinished.open("wb") as stream:
+                if self.image_format == "png":
+                    pixels = self.spec.to_pixels(self.spec.from_levels(value[None]))[0]
+                    grids.to_image(pixels).save(stream, format="PNG")
+                else:
+                    np.save(stream, value.numpy())
+
+    def to_stored(self, x0: Tensor) -> Tensor:
+        """Values (B, ...) as they are stored: level indices of quantised data, float32 of continuous data."""
+        return self.spec.to_levels(x0).cpu()
+
+    def finish(self, n: int, label: Tensor | None) -> None:
+        """Make one file of the parts, and of the samples that were in it before."""
+        before = len(self._finished)
+        if self.image_format != "npz" or n <= before:
+            return
+        parts = [np.load(self._file(number)) for number in range(before, n)]
+        target = self.path / TOGETHER
+        arrays = {"samples": np.stack([*self._finished, *parts])}
+        if label is not None:
+            arrays["label"] = label.numpy()
+        with replacing(target) as unfinished, unfinished.open("wb") as stream:
+            np.savez_compressed(stream, **arrays)  # pyright: ignore[reportArgumentType]
+        for number in range(before, n):
+            self._file(number).unlink()
+        if not any(self.parts.iterdir()):
+            self.parts.rmdir()
+
+    def read(self, numbers: list[int]) -> Tensor:
+        """Stored samples by number; an empty tensor for none."""
+        if not numbers:
+            return torch.empty(0)
+        if self.image_format == "npz":
+            finished = self._finished
+            return torch.stack(
+                [
+                    torch.from_numpy(finished[i] if i < len(finished) else np.load(self._file(i)))
+                    for i in numbers
+                ]
+            )
+        pixels = torch.stack([grids.from_file(self._file(number)) for number in numbers])
+        return self.spec.to_levels(pixels / 127.5 - 1.0)
+
+    @cached_property
+    def _finished(self) -> np.ndarray:
+        """Samples (n, ...) of ``samples.npz`` as this command found it; none where it did not."""
+        path = self.path / TOGETHER
+        if self.image_format != "npz" or not path.is_file():
+            return np.empty(0)
+        with np.load(path) as file:
+            return file["samples"]
+
+    def _file(self, number: int) -> Path:
+        suffix = "png" if self.image_format == "png" else "npy"
+        return self.parts / f"{number:06d}.{suffix}"
+
+    def _claim(self, about: dict[str, Any]) -> None:
+        file = self.path / ABOUT
+        if not file.is_file():
+            write_json(file, about)
+            return
+        kept = read_json(file)
+        differs = [name for name in about if kept.get(name) != about[name]]
+        if differs:
+            found = "; ".join(f"{name}: {kept.get(name)}, not {about[name]}" for name in differs)
+            raise ValueError(f"{self.path} holds other samples ({found}): choose another hydra.run.dir")

@@ -1,0 +1,174 @@
+"""A mistake is one line on stderr that names its cause and what would be right, and exit code 1."""
+
+import pytest
+from PIL import Image
+
+MISTAKES = {
+    "schedule.num_step=3": "there is no option num_step in schedule (did you mean num_steps?)",
+    "shedule=linear": "there is no option shedule (did you mean schedule?); there are: ",
+    "loss=vbl": "Available options in 'loss': hybrid min_snr p2 simple vlb",
+    "loss=hybrid loss.wait=1": "no option wait in loss (did you mean weight?); there are: ",
+    "callbacks.emma.decay=0": "no option decay in callbacks.emma",
+    "schedule.num_steps=0": "schedule.num_steps=0: expected 1 to 100000 steps",
+    "schedule.num_steps=-1": "schedule.num_steps=-1: expected 1 to 100000 steps",
+    "schedule=linear schedule.num_steps=20": "use more than 20 steps, or schedule=cosine",
+    "schedule.logsnr_max=papr": "schedule.logsnr_max=papr: expected a number or auto or paper",
+    "schedule.offset=-1": "schedule.offset=-1 must not be negative",
+    "variance.first_step=one": "variance.first_step=one: expected one of beta, beta_tilde",
+    "decoder=discretized_gaussian data=gaussian": "use decoder=gaussian",
+    "decoder=gaussian": "this data has 17 discrete levels: use decoder=discretized_gaussian",
+    "variance=learned_range loss=simple": "use loss=hybrid or loss=vlb, or variance=fixed_small",
+    "loss=hybrid variance=fixed_large": "use variance=learned_range, or loss=simple",
+    "model=unet_tiny data=gaussian": "the data has shape (2,): use model=mlp",
+    "conditional=true data=patches": "conditional=true needs data with class labels",
+    "timesteps=importance timesteps.floor=0": "timesteps.floor=0 must be inside (0, 1]",
+    "val_estimator.evaluations_per_example=1": "evaluations_per_example=1: at least",
+    "callbacks.ema.decay=1": "callbacks.ema.decay=1: expected a number >= 0 and < 1",
+    "checkpoint_every=0": "checkpoint_every=0: expected an integer >= 1",
+    "sampler.eta=2": "sampler.eta=2 must be inside [0, 1]",
+    "data=mnist data.root=/nonexistent data.download=false": "set data.root to the folder",
+    "data=image_folder data.root=/nonexistent": "no images in /nonexistent: set data.root to a folder",
+    "data.batch_size=100000": "batch_size=100000 is larger than the training set of 1437 examples",
+    "sampler.steps=0": "sampler.steps=0: at least 1 step is needed",
+    "spacing=optimal": "spacing=optimal needs the costs of steps measured on a trained model: evaluate.py",
+    "schedule.num_steps=abc": "schedule.num_steps=abc: expected an integer",
+    "trainer.max_steps=abc": "trainer.max_steps=abc: expected an integer >= 1 or -1",
+    "seed=x": "seed=x: expected an integer >= 0",
+    "schedule.num_steps=1e3": "schedule.num_steps=1000.0: expected an integer",
+    "trainer.log_every_n_steps=0": "trainer.log_every_n_steps=0: expected an integer >= 1",
+    "trainer.precision=bf16-true": "trainer.precision=bf16-true: expected one of 32-true, bf16-mixed",
+    "trainer.precision=64": "trainer.precision=64: expected one of 32-true, bf16-mixed, 16-mixed",
+    "trainer.precision=16-mixed optimizer.fused=true": "use optimizer.fused=false, or bf16-mixed",
+    "trainer.max_steps=-1": "lr_schedule=cosine must know where to end",
+    "compile=maybe": "compile=maybe: expected true or false",
+    "estimator@val_estimator=importance": "val_estimator: ImportanceEstimator goes through the data several",
+    "optimizer.lr=-1": "optimizer.lr=-1: expected a number > 0",
+}
+
+
+def is_refused(ended, expected: str) -> None:
+    assert ended.code == 1
+    assert expected in ended.err
+    assert ended.err.startswith("error: ")
+    assert ended.err.count("\n") == 1, "more than one line"
+    assert not (ended.folder / "metrics.csv").exists(), "training had begun"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        # types and ranges are tested without the command, in test_options.py
+        pytest.param(arguments, marks=[pytest.mark.slow] if ": expected" in said else [])
+        for arguments, said in MISTAKES.items()
+    ],
+)
+def test_a_mistake_in_the_configuration(arguments, command, tiny):
+    small = [option for option in tiny if not option.startswith(("model", "val_estimator"))]
+    is_refused(command("logger=none", *small, *arguments.split()), MISTAKES[arguments])
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_broken_image_is_named_before_training(in_memory, split, command, tmp_path):
+    for name in ("train", "val", "test"):
+        (tmp_path / name).mkdir()
+        for i in range(8):
+            Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / name / f"{i}.png")
+    broken = tmp_path / split / "5.png"
+    broken.write_bytes(b"not an image")
+    ended = command(
+        "logger=none",
+        "data=image_folder",
+        f"data.root={tmp_path}",
+        f"data.in_memory={in_memory}",
+        "data.size=8",
+        "data.batch_size=8",
+        "model=mlp",
+        "model.width=8",
+        "trainer.max_steps=1",
+    )
+    is_refused(ended, f"cannot read the image {broken}: ")
+
+
+def test_what_was_not_written_for_a_user_is_named(command):
+    def job(config):
+        raise KeyError("surprise")
+
+    ended = command(job=job)
+    assert ended.code == 1
+    assert ended.err == "error: KeyError: 'surprise' (HYDRA_FULL_ERROR=1 shows where)\n"
+
+
+def test_the_output_of_a_compiler_is_cut(command):
+    def job(config):
+        raise RuntimeError(
+            "CppCompileError: g++ failed\n" + "note: template argument\n" * 5000 + "use compile=false"
+        )
+
+    ended = command(job=job)
+    assert ended.err.startswith("error: RuntimeError: CppCompileError: g++ failed note: ")
+    assert ended.err.endswith("use compile=false (HYDRA_FULL_ERROR=1 shows all of it)\n")
+    assert len(ended.err) < 600
+    assert ended.err.count("\n") == 1
+
+
+def test_a_job_that_ends_well_says_nothing(command):
+    ended = command(job=lambda config: None)
+    assert (ended.code, ended.out, ended.err) == (0, "", "")
+
+
+def test_the_traceback_is_raised_when_it_is_asked_for(command, monkeypatch):
+    def job(config):
+        raise ValueError("here")
+
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(ValueError, match="here"):
+        command(job=job)
+
+
+def test_a_folder_that_holds_a_run_is_not_trained_into_again(finished_run, command):
+    before = contents(finished_run.folder)
+    ended = command("seed=5", "schedule=linear", folder=finished_run.folder)
+    assert ended.code == 1
+    assert "already holds a run: choose another hydra.run.dir" in ended.err
+    assert contents(finished_run.folder) == before
+
+
+@pytest.mark.parametrize("name", ["evaluate", "sample"])
+def test_no_other_command_writes_into_the_folder_of_a_run(name, finished_run, command):
+    """Nor does Hydra, whose own files say what the run was made with."""
+    before = contents(finished_run.folder)
+    checkpoint = finished_run.folder / "checkpoints/last.ckpt"
+    ended = command(f"checkpoint={checkpoint}", name=name, folder=finished_run.folder)
+    assert (ended.code, ended.err.count("\n")) == (1, 1)
+    assert "already holds " in ended.err
+    assert contents(finished_run.folder) == before
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("data.root=we(ir)d,[x]", "Hydra does not read this value as it stands"),
+        ("outputs/a/last.ckpt", "expected name=value, such as checkpoint=FILE"),
+    ],
+)
+def test_an_option_that_hydra_cannot_read(given, expected, command):
+    ended = command(given)
+    assert (ended.code, ended.err.count("\n")) == (1, 1)
+    assert ended.err.startswith(f"error: {given}: {expected}")
+
+
+def test_resume_of_nothing_begins_nothing(command):
+    ended = command("resume=")
+    assert ended.code == 1
+    assert ended.err.startswith("error: resume= names no run")
+
+
+def test_far_more_devices_than_cores(command, tiny):
+    ended = command(*tiny, "logger=none", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=4096")
+    assert ended.code == 1
+    assert "4096 devices are too many for a machine of" in ended.err

@@ -1,0 +1,14 @@
+"""What is printed to a terminal that cannot show it."""
+
+import io
+import sys
+
+from nelbo.cli.logging import print_what_the_terminal_can
+
+
+def test_an_ascii_terminal_ends_nothing(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    print_what_the_terminal_can()
+    print("1.25 ± 0.01", flush=True)
+    assert written.getvalue() == b"1.25 ? 0.01\n"

@@ -1,0 +1,60 @@
+"""Processes that others started find the folder of the first one."""
+
+import os
+import sys
+
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from torch.distributed import TCPStore
+
+from nelbo.cli.rendezvous import options_of_the_first, started_by, tell_the_folder
+
+
+@pytest.fixture
+def process(monkeypatch):
+    """Makes this process one that somebody started."""
+
+    def be(arguments=(), **environment) -> None:
+        for name in [n for n in os.environ if n.startswith("SLURM_") or n in ("RANK", "WORLD_SIZE")]:
+            monkeypatch.delenv(name)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, str(value))
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+
+    return be
+
+
+def test_a_process_of_its_own_needs_nothing(process):
+    process()
+    assert options_of_the_first() == []
+
+
+def test_under_torchrun_the_first_tells_the_others(process, command):
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    agent = {
+        "TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_RESTART_COUNT": 0, "WORLD_SIZE": 2,
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port,
+    }  # fmt: skip
+    process(RANK=0, **agent)
+    assert options_of_the_first() == []
+    found = []
+    command(job=lambda config: found.append(HydraConfig.get().runtime.output_dir))
+    quoted = found[0].replace("'", "\\'")
+    process(RANK=1, **agent)
+    assert options_of_the_first() == [f"hydra.run.dir='{quoted}'", "hydra.output_subdir=null"]
+    process(["-m", "seed=1,2"], RANK=1, **agent)
+    with pytest.raises(ValueError, match="torchrun started 2 processes, which cannot share a multirun"):
+        options_of_the_first()
+
+
+def test_under_srun_the_folder_is_given(process):
+    task = {"SLURM_NTASKS": 2, "SLURM_NTASKS_PER_NODE": 2, "SLURM_JOB_NAME": "train", "SLURM_JOB_ID": 7}
+    process(SLURM_PROCID=0, **task)
+    assert started_by() == ("srun", 2)
+    with pytest.raises(ValueError, match=r"hydra\.run\.dir=outputs/"):
+        options_of_the_first()
+    process(["hydra.run.dir=here"], SLURM_PROCID=0, **task)
+    assert options_of_the_first() == []
+    process(["hydra.run.dir=here"], SLURM_PROCID=1, **task)
+    assert options_of_the_first() == ["hydra.output_subdir=null"]
+    tell_the_folder()  # there is nobody to tell

@@ -1,0 +1,236 @@
+"""``python sample.py``: what it draws does not depend on how, goes on where it was, and is refused."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nelbo.cli.sample import SampleGenerator
+
+FAST = ("sampler.steps=3", "n=5")
+
+
+@pytest.fixture
+def checkpoint(finished_run, tmp_path):
+    copy = tmp_path / "model.ckpt"
+    copy.write_bytes((finished_run.folder / "checkpoints/last.ckpt").read_bytes())
+    return copy
+
+
+@pytest.fixture
+def draw(command, checkpoint, tmp_path):
+    """Runs ``python sample.py checkpoint=... <arguments>`` in this process, in a new folder each time."""
+
+    def run(*arguments, folder=None):
+        folder = folder or tmp_path / f"samples{len(list(tmp_path.glob('samples*')))}"
+        given = any(argument.startswith("checkpoint=") for argument in arguments)
+        mine = () if given else (f"checkpoint={checkpoint}",)
+        return command(*mine, *FAST, *arguments, name="sample", folder=folder)
+
+    return run
+
+
+def images_of(ended) -> np.ndarray:
+    assert ended.code == 0, ended.err
+    files = sorted((ended.folder / "images").glob("*.png"))
+    return np.stack([np.array(Image.open(file)) for file in files])
+
+
+def samples_of(ended) -> np.ndarray:
+    assert ended.code == 0, ended.err
+    with np.load(ended.folder / "samples.npz") as file:
+        return file["samples"]
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        "ancestral",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("ddim", "heun", "dpm_solver_pp")),
+    ],
+)
+def test_a_sample_depends_on_the_seed_and_its_number_alone(sampler, draw):
+    chosen = f"sampler={sampler}"
+    whole = images_of(draw(chosen))
+    assert whole.shape == (5, 8, 8)
+    pieces = images_of(draw(chosen, "batch_size=2"))
+    assert np.abs(whole.astype(int) - pieces).max() <= 1  # sums of floats in another order
+    fewer = images_of(draw(chosen, "n=2"))
+    assert np.abs(fewer.astype(int) - whole[:2]).max() <= 1
+    assert (images_of(draw(chosen, "seed=1")) != whole).any()
+
+
+def test_single_images_and_one_file_hold_the_same(draw):
+    single, one = images_of(draw()), draw("format=npz")
+    levels = samples_of(one)[:, 0]
+    assert (levels.dtype, levels.max() <= 16) == (np.uint8, True)
+    assert np.array_equal(np.round(255 / 16 * levels.astype(float)), single)
+    left = {path.name for path in one.folder.iterdir()} - {".hydra", ".lock"}
+    assert left == {"grid.png", "sampling.json", "samples.npz"}
+
+
+@pytest.mark.slow
+def test_a_finished_file_is_not_drawn_again_and_grows(draw, tmp_path, monkeypatch):
+    whole = samples_of(draw("format=npz", "n=7"))
+    folder = tmp_path / "grows"
+    drawn = []
+    before = SampleGenerator.__call__
+
+    def counts(self, numbers, *watch):
+        drawn.extend(numbers)
+        return before(self, numbers, *watch)
+
+    monkeypatch.setattr(SampleGenerator, "__call__", counts)
+    for n, new in ((4, [0, 1, 2, 3]), (4, []), (7, [4, 5, 6]), (3, [])):
+        drawn.clear()
+        ended = draw("format=npz", f"n={n}", folder=folder)
+        assert (ended.code, drawn) == (0, new), ended.err
+    assert (samples_of(ended) == whole).all()
+    left = {path.name for path in folder.iterdir()} - {".hydra", ".lock"}
+    assert left == {"grid.png", "sampling.json", "samples.npz"}
+
+
+def test_a_model_that_has_diverged_draws_nothing(checkpoint, draw):
+    content = torch.load(checkpoint, weights_only=True)
+    for tensor in content["state_dict"].values():
+        tensor.fill_(torch.nan)
+    torch.save(content, checkpoint)
+    ended = draw()
+    is_refused(ended, "sample 0 is not finite: the model has diverged")
+    assert not list(ended.folder.glob("images/*"))
+
+
+def test_without_files_there_is_still_the_grid(draw):
+    ended = draw("format=none")
+    assert ended.code == 0
+    assert not (ended.folder / "images").exists()
+    assert (ended.folder / "grid.png").is_file()
+    assert np.array_equal(np.array(Image.open(ended.folder / "grid.png")),
+                          np.array(Image.open(draw().folder / "grid.png")))  # fmt: skip
+
+
+@pytest.mark.parametrize(("trajectory", "file"), [("gif", "trajectory.gif"), ("strip", "trajectory.png")])
+def test_the_way_from_noise_to_data(trajectory, file, draw):
+    ended = draw(f"trajectory={trajectory}")
+    with Image.open(ended.folder / file) as picture:
+        if trajectory == "gif":
+            assert picture.n_frames == 4
+        else:  # five rows of four images
+            assert picture.size == (4 * 36 + 4, 5 * 36 + 4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("image_format", ["png", "npz"])
+def test_what_was_interrupted_goes_on(image_format, draw, tmp_path, monkeypatch):
+    options, drawn = (f"format={image_format}", "batch_size=1"), []
+    original = SampleGenerator.__call__
+
+    def dies(self, numbers, *watch):
+        if len(drawn) == 3:
+            raise KeyboardInterrupt
+        drawn.extend(numbers)
+        return original(self, numbers, *watch)
+
+    folder = tmp_path / "samples_again"
+    with monkeypatch.context() as patch:
+        patch.setattr(SampleGenerator, "__call__", dies)
+        ended = draw(*options, folder=folder)
+    assert ended.code == 130
+    assert ended.err == (
+        f"what was drawn is kept; go on with the same command and hydra.run.dir={folder}\ninterrupted\n"
+    )
+    assert drawn == [0, 1, 2]
+    seen = []
+
+    def counts(self, numbers, *watch):
+        seen.extend(numbers)
+        return original(self, numbers, *watch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SampleGenerator, "__call__", counts)
+        again = draw(*options, folder=folder)
+    assert seen == [3, 4]
+    read = images_of if image_format == "png" else samples_of
+    assert np.array_equal(read(again), read(draw(*options)))
+
+
+def test_the_folder_says_what_was_drawn(draw):
+    about = json.loads((draw("sampler=heun").folder / "sampling.json").read_text())
+    assert about["sampler"]["_target_"].endswith("Heun")
+    assert (about["sampler"]["clip"], about["levels"], about["format"]) == ([-1.0, 1.0], 17, "png")
+    assert about["timesteps"] == [333, 667, 1000]
+
+
+@pytest.fixture(scope="module")
+def conditional_run(tmp_path_factory, tiny, run_in_process):
+    folder = tmp_path_factory.mktemp("conditional")
+    options = ("logger=none", "conditional=true", "label_dropout=0.5")
+    assert run_in_process("train", *tiny, *options, folder=folder) == 0
+    return folder / "checkpoints/last.ckpt"
+
+
+def test_classes_go_in_turn_or_are_chosen_and_guidance_pulls_towards_them(draw, conditional_run):
+    of = f"checkpoint={conditional_run}"
+    ended = draw(of, "format=npz", "n=12")
+    with np.load(ended.folder / "samples.npz") as file:
+        assert file["label"].tolist() == [*range(10), 0, 1]
+    third = samples_of(draw(of, "format=npz", "n=4", "label=3"))
+    assert np.array_equal(third[3], samples_of(ended)[3])
+    same = samples_of(draw(of, "format=npz", "n=4", "label=3", "guidance=1"))
+    assert np.abs(same.astype(int) - third).max() <= 1
+    assert (samples_of(draw(of, "format=npz", "n=4", "label=3", "guidance=4")) != third).any()
+
+
+MISTAKES = {
+    "sampler.steps=1001": "steps=1001: the schedule has only 1000 timesteps",
+    "n=0": "n=0: expected an integer >= 1",
+    "batch_size=0": "batch_size=0: expected an integer >= 1",
+    "format=jpg": "format=jpg: expected one of auto, png, npz, none",
+    "trajectory=film": "trajectory=film: expected one of none, gif, strip",
+    "label=3": "label=3, but the model was trained without classes",
+    "guidance=2": "guidance=2, but the model was trained without classes",
+    "sampler.clip=[1,-1]": "expected [low, high] with low < high",
+    "checkpoint=/nonexistent.ckpt": "there is no checkpoint file /nonexistent.ckpt",
+    "format=none devices=2": "format=none needs devices=1",
+    "sampler=dimm": "Available options in 'sampler'",
+}
+
+
+def is_refused(ended, expected: str) -> None:
+    assert ended.code == 1
+    assert expected in ended.err
+    assert ended.err.startswith("error: ")
+    assert ended.err.count("\n") == 1, "more than one line"
+    assert not (ended.folder / "images").exists()
+
+
+@pytest.mark.parametrize("arguments", MISTAKES)
+def test_a_mistake_is_one_line_and_nothing_is_drawn(arguments, draw):
+    is_refused(draw(*arguments.split()), MISTAKES[arguments])
+
+
+@pytest.mark.slow
+def test_an_unknown_class_and_guidance_without_its_training(draw, conditional_run, command, tiny, tmp_path):
+    is_refused(
+        draw(f"checkpoint={conditional_run}", "label=10"),
+        "label=10: the model knows the classes 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
+    )
+    command(*tiny, "logger=none", "conditional=true", folder=tmp_path / "plain")
+    plain = f"checkpoint={tmp_path / 'plain/checkpoints/last.ckpt'}"
+    is_refused(draw(plain, "guidance=2"), "the model was trained without label_dropout")
+
+
+@pytest.mark.slow
+def test_a_folder_with_other_samples_is_left_alone(draw):
+    first = draw()
+    before = images_of(first)
+    for change in ("seed=1", "weights=raw", "sampler=heun"):
+        again = draw(change, folder=first.folder)
+        assert again.code == 1
+        assert "holds other samples" in again.err
+        assert again.err.count("\n") == 1
+    assert np.array_equal(images_of(first), before)
+    assert draw("n=7", folder=first.folder).code == 0  # more of the same is no other
+    assert len(images_of(first)) == 7

@@ -1,0 +1,123 @@
+"""Every schedule, parameterization, variance, loss and timestep sampler, with every other.
+
+A combination takes a training step in which the loss is finite and a gradient reaches every parameter, or
+it is refused in a line that says what would work.
+"""
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import get_class
+from omegaconf import OmegaConf
+
+from nelbo.compose import build
+from nelbo.data.batch import Batch
+from nelbo.data.digits import Digits
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def names(group):
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def combine(compose, tiny):
+    """Composed once for each option, for composing is slower than everything else here."""
+    nodes = {}
+
+    def node(group, option):
+        if (group, option) not in nodes:
+            nodes[group, option] = compose(*tiny, f"{group}={option}")[group]
+        return nodes[group, option]
+
+    base = compose(*tiny)
+
+    def combined(**choices):
+        changes = {group: node(group, option) for group, option in choices.items()}
+        return OmegaConf.merge({key: value for key, value in base.items() if key not in changes}, changes)
+
+    return combined
+
+
+def cannot_work(module_config) -> bool:
+    loss, variance = get_class(module_config.loss._target_), get_class(module_config.variance._target_)
+    learned = variance.channels == 2
+    if variance.needs_moments:  # which are measured on a trained network
+        return True
+    return (learned and not loss.trains_variance) or (loss.needs_learned_variance and not learned)
+
+
+def batch() -> Batch:
+    data = Digits()
+    return data.on_after_batch_transfer(data.split("train").fetch(torch.arange(16), 0))
+
+
+def take_a_step(module, stub_trainer) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    for parameter in module.parameters():  # away from the start, where the last layer is 0
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    stub_trainer(module)
+    outputs = module.training_step(batch(), 0)
+    outputs["loss"].backward()
+    return outputs
+
+
+def check(config, stub_trainer):
+    spec = Digits().spec
+    if cannot_work(config):
+        with pytest.raises(ValueError, match=r"use (loss|variance)="):
+            build.build_module(config, spec)
+        return
+    module = build.build_module(config, spec)
+    outputs = take_a_step(module, stub_trainer)
+    for name in ("loss", "bound", "prior", "weight"):
+        assert outputs[name].isfinite().all(), name
+    assert outputs["bound"].shape == outputs["prior"].shape == outputs["weight"].shape == (16,)
+    for name, parameter in module.named_parameters():
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.any(), name
+    # the mean's half of the output, and the variance's where it is learned
+    for half in module.denoiser.network.out.weight.grad.chunk(module.denoiser.variance.channels):
+        assert half.any()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "parameterization", "variance", "loss"),
+    list(product(names("schedule"), names("parameterization"), names("variance"), names("loss"))),
+)
+def test_a_training_step(schedule, parameterization, variance, loss, combine, stub_trainer):
+    choices = {
+        "schedule": schedule,
+        "parameterization": parameterization,
+        "variance": variance,
+        "loss": loss,
+    }
+    check(combine(**choices), stub_trainer)
+
+
+@pytest.mark.parametrize(("timesteps", "loss"), list(product(names("timesteps"), names("loss"))))
+def test_a_training_step_at_other_timesteps(timesteps, loss, combine, stub_trainer):
+    variance = "learned_range" if loss == "hybrid" else "fixed_large"
+    check(combine(timesteps=timesteps, loss=loss, variance=variance), stub_trainer)
+
+
+def test_a_conditional_network_is_told_the_labels(combine, stub_trainer):
+    config = combine()
+    config.conditional = True
+    module = build.build_module(config, Digits().spec)
+    take_a_step(module, stub_trainer)
+    seen = module.denoiser.network.embedding.label.weight.grad.abs().sum(1) > 0
+    assert seen.nonzero().flatten().tolist() == batch().label.unique().tolist()
+
+
+def test_the_network_sees_the_same_range_of_times_for_every_number_of_steps(combine):
+    seen = []
+    for T in (10, 1000):
+        config = combine()
+        config.schedule.num_steps = T
+        denoiser = build.build_module(config, Digits().spec).denoiser
+        seen.append(denoiser.time_scale * T)
+    assert seen == [1000.0, 1000.0]

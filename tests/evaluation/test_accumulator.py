@@ -1,0 +1,168 @@
+"""Accumulators: sums from which means and errors are read."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from nelbo.evaluation.accumulator import BoundAccumulator, Draws, Estimate
+from nelbo.evaluation.t_bins import t_bins
+
+K, R = 5, 3
+
+
+def draws(n, seed=0, **more) -> Draws:
+    """R draws of each of n examples, the first of them L_0."""
+    generator = torch.Generator().manual_seed(seed)
+    steps = torch.randint(2, K + 1, (n, R), generator=generator)
+    steps[:, 0] = 1
+    weights = torch.rand(n, R, generator=generator, dtype=torch.float64)
+    nats = torch.randn(n, R, generator=generator, dtype=torch.float64).exp()
+    prior = torch.rand(n, generator=generator, dtype=torch.float64)
+    return Draws(steps, weights, nats, prior, **more)
+
+
+def rows(d: Draws, which) -> Draws:
+    return Draws(d.steps[which], d.weights[which], d.nats[which], d.prior[which])
+
+
+def single(values, steps=None) -> Draws:
+    """One draw of weight 1 for each example, with no prior."""
+    nats = torch.tensor(values, dtype=torch.float64)[:, None]
+    steps = torch.ones_like(nats).long() if steps is None else torch.tensor(steps)[:, None]
+    return Draws(steps, torch.ones_like(nats), nats, torch.zeros(len(nats)))
+
+
+def accumulator_of(d: Draws) -> BoundAccumulator:
+    accumulator = BoundAccumulator(K)
+    accumulator.add(d)
+    return accumulator
+
+
+def test_means_and_errors_are_those_of_numpy():
+    d = draws(50)
+    estimate = accumulator_of(d).estimate()
+    weighted = (d.weights * d.nats).numpy()
+    columns = {
+        "reconstruction": weighted[:, 0],
+        "denoising": weighted[:, 1:].sum(1),
+        "prior": d.prior.numpy(),
+        "total": weighted.sum(1) + d.prior.numpy(),
+    }
+    for name, values in columns.items():
+        part = getattr(estimate, name)
+        assert part.mean == pytest.approx(values.mean(), rel=1e-12)
+        assert part.stderr == pytest.approx(values.std(ddof=1) / np.sqrt(50), rel=1e-9)
+    assert estimate.num_examples == 50
+    assert estimate.num_evaluations == 50 * R
+
+
+def test_the_table_is_that_of_numpy():
+    d = draws(50)
+    table = accumulator_of(d).step_table()
+    for i in range(1, K + 1):
+        mine = d.nats[d.steps == i].numpy()
+        assert table.count[i - 1] == len(mine)
+        assert table.mean[i - 1] == pytest.approx(mine.mean(), rel=1e-12)
+        assert table.stderr[i - 1] == pytest.approx(mine.std(ddof=1) / np.sqrt(len(mine)), rel=1e-9)
+        weighted = (d.weights * d.nats)[d.steps == i].sum() / 50
+        assert table.contribution[i - 1] == pytest.approx(weighted.item(), rel=1e-12)
+    assert table.rmse.isnan().all()
+
+
+def test_errors_and_fractions_are_averaged_over_the_draws_of_a_step():
+    d = single([1.0, 1.0, 1.0], [2, 2, 4])
+    column = torch.tensor([[1.0], [7.0], [9.0]])
+    table = accumulator_of(
+        Draws(d.steps, d.weights, d.nats, d.prior, errors=column, fractions=column)
+    ).step_table()
+    assert table.rmse[[1, 3]].tolist() == [2.0, 3.0]
+    assert (table.sum_of_fractions / table.count)[[1, 3]].tolist() == [4.0, 9.0]
+
+
+def test_a_step_drawn_twice_in_a_batch_counts_twice():
+    table = accumulator_of(single([1.0, 3.0, 5.0], [2, 2, 4])).step_table()
+    assert table.count.tolist() == [0, 2, 0, 1, 0]
+    assert table.sum.tolist() == [0, 4, 0, 5, 0]
+    assert table.stderr[1] == pytest.approx(1.0)
+    assert table.mean[0].isnan()
+    assert table.stderr[3].isnan()
+
+
+def test_tallies_of_several_ranks_are_added():
+    d, index = draws(60), torch.arange(60)
+    parts = [BoundAccumulator(K, num_examples=60) for _ in range(3)]
+    for accumulator, which in zip(parts, (index, index[::2], index[1::2]), strict=True):
+        accumulator.add(rows(d, which), which)
+    whole, first, second = parts
+    together = first.empty()
+    together.merge(first)
+    together.sums.add_(second.sums)
+    torch.testing.assert_close(together.sums, whole.sums, rtol=1e-13, atol=1e-13, equal_nan=True)
+    assert together.estimate().total.mean == pytest.approx(whole.estimate().total.mean, rel=1e-13)
+    assert torch.equal(together.example_table(), whole.example_table())
+
+
+def test_an_example_is_kept_apart_by_groups_of_steps():
+    groups = t_bins(torch.tensor([1, 5, 10, 11, 200]))
+    assert groups.columns == ("L_0", "t_2_10", "t_11_100", "t_101_1000", "L_T")
+    accumulator = BoundAccumulator(K, num_examples=2, groups=groups)
+    steps = torch.tensor([[1, 2, 3, 4], [5, 5, 1, 2]])
+    nats = torch.arange(8.0).view(2, 4)
+    accumulator.add(
+        Draws(steps, torch.full((2, 4), 2.0), nats, torch.tensor([0.5, 0.25])), torch.tensor([1, 0])
+    )
+    assert accumulator.example_table().tolist() == [[12.0, 14.0, 0.0, 18.0, 0.25], [0.0, 6.0, 6.0, 0.0, 0.5]]
+
+
+def test_an_error_of_one_example_is_not_known():
+    d = draws(1)
+    estimate = accumulator_of(d).estimate()
+    assert estimate.total.mean == pytest.approx(float((d.weights * d.nats).sum() + d.prior.sum()))
+    assert math.isnan(estimate.total.stderr)
+
+
+def test_an_empty_accumulator_says_so():
+    accumulator = BoundAccumulator(K)
+    with pytest.raises(AssertionError, match="nothing was added"):
+        accumulator.estimate()
+    accumulator.add(draws(3))
+    accumulator.reset()
+    with pytest.raises(AssertionError, match="nothing was added"):
+        accumulator.estimate()
+
+
+def test_forgetting_the_estimates_keeps_what_they_cost():
+    accumulator = BoundAccumulator(K, num_examples=3)
+    accumulator.add(draws(3), torch.arange(3))
+    accumulator.forget_estimates()
+    assert accumulator.num_evaluations == 3 * R
+    assert accumulator.example_table().abs().sum() == 0
+    assert accumulator.step_table().count.sum() == 0
+
+
+def test_equal_values_have_no_error_and_not_a_negative_variance():
+    accumulator = accumulator_of(single([1 / 3] * 1000))
+    assert accumulator.estimate().total.stderr == pytest.approx(0.0, abs=1e-8)
+
+
+def test_with_several_rounds_the_error_is_that_of_each_examples_average():
+    """However large the chance in single rounds is said to be, it does not hide the spread of examples."""
+    n, rounds = 50, 4
+    values = torch.randn(rounds, n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    accumulator = BoundAccumulator(1, num_examples=n)
+    for row in values:
+        d, chance = single(row.tolist()), (torch.full((n,), 100.0), torch.zeros(n))
+        accumulator.add(Draws(d.steps, d.weights, d.nats, d.prior, monte_carlo=chance), torch.arange(n))
+    total = accumulator.estimate(rounds).total
+    assert total.mean == pytest.approx(values.mean().item())
+    assert total.stderr == pytest.approx(values.mean(0).std().item() / n**0.5)
+    assert total.monte_carlo == pytest.approx((100.0 / (rounds * n)) ** 0.5)
+
+
+def test_the_part_of_the_error_that_is_the_data_sets_is_what_chance_leaves():
+    known, unknown = Estimate(1.0, 0.5, 0.3), Estimate(1.0, 0.5)
+    assert known.data_set == pytest.approx(0.4)
+    assert math.isnan(unknown.data_set)
+    assert Estimate(1.0, 0.3, 0.5).data_set == 0.0

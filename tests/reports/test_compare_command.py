@@ -1,0 +1,129 @@
+"""What ``python -m nelbo compare`` prints and writes."""
+
+import json
+
+import pytest
+import torch
+
+from nelbo.__main__ import main
+from nelbo.reports.comparison.bars import bar
+
+
+@pytest.fixture
+def folders(make_evaluation, tmp_path):
+    return [
+        str(make_evaluation(tmp_path / name, seed=seed, **options))
+        for seed, (name, options) in enumerate(
+            {"one": {}, "two": {"better": 0.9}, "three": {"timesteps": torch.tensor([4, 30, 200])}}.items()
+        )
+    ]
+
+
+def printed(capsys, *arguments):
+    assert main(["compare", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def row(shown, begin):
+    return [line for line in shown.splitlines() if line.strip().startswith(begin)]
+
+
+def test_differences_are_printed_with_marks_that_need_no_colour(folders, capsys):
+    shown = printed(capsys, *folders[:2])
+    assert "variational bound, bits/dim" in shown
+    assert "difference from A, bits/dim" in shown
+    (legend, first), (_, second) = row(shown, "A "), row(shown, "B ")
+    assert legend.split() == ["A", "one"]
+    assert first.split()[-1] == "36,180"
+    assert "▼ -0.1" in second
+    assert "▼ -0." in row(shown, "L_0")[0]
+    assert "█│" in row(shown, "L_0")[0]
+    assert "t 101–1000" in shown
+    assert "▼ better, ▲ worse than A" in shown
+    assert "\x1b" not in shown
+
+
+def test_everything_fits_80_columns(folders, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for some in (folders, folders[:2]):
+        shown = printed(capsys, *some)
+        assert max(map(len, shown.splitlines())) <= 80
+        assert "…" not in shown.partition("variational bound")[2]
+
+
+def test_many_runs_take_several_tables(folders, capsys, make_evaluation, tmp_path):
+    more = [str(make_evaluation(tmp_path / f"more{i}", seed=i)) for i in range(4)]
+    assert printed(capsys, *folders, *more).count("difference from A") == 2
+
+
+def test_a_name_is_text_and_not_markup(folders, capsys, make_evaluation, tmp_path):
+    other = make_evaluation(tmp_path / "[red]four[/red]", seed=4)
+    assert "B  [red]four[/red]" in printed(capsys, folders[0], str(other))
+
+
+def test_another_baseline(folders, capsys):
+    assert row(printed(capsys, *folders[:2], "--baseline", "2"), "A ")[0].split() == ["A", "two"]
+
+
+def test_incomparable_runs_are_told_first_and_have_no_differences(folders, capsys, make_evaluation, tmp_path):
+    other = make_evaluation(tmp_path / "val", split="val", data="Patches")
+    shown = printed(capsys, folders[0], str(other))
+    assert shown.strip().startswith("These figures cannot be compared:")
+    assert "data: A Digits, B Patches" in shown
+    assert "split: A test, B val" in shown
+    assert "variational bound, bits/dim" in shown
+    assert "difference" not in shown
+
+
+def test_everything_is_written_as_json(folders, capsys, tmp_path):
+    path = tmp_path / "comparison.json"
+    shown = printed(capsys, *folders, "--json", str(path))
+    assert shown.endswith(f"{path}\n")
+    content = json.loads(path.read_text())
+    assert [run["name"] for run in content["runs"]] == ["A", "B", "C"]
+    assert content["runs"][0]["bound"].keys() == {"total", "L_0", "L_t", "L_T"}
+    assert content["runs"][2]["ledger"]["K"] == 3
+    assert content["incomparable"] == []
+    assert len(content["remarks"]) == 2
+    first, second = content["differences"]
+    assert (first["run"], first["from"], first["paired"]) == ("B", "A", True)
+    assert first["parts"]["total"]["beyond_two_standard_errors"] is True
+    assert second["parts"]["t_2_10"]["mean"] < 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["one"], "a comparison takes at least two runs"),
+        (["one", "one"], "a comparison takes at least two runs"),
+        (["one", "nowhere"], "nowhere: there is no such folder"),
+        (["one", "."], "not the folder of a run"),
+        (["one", "two", "--baseline", "3"], "--baseline 3: there are 2 runs"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_exit_code_1(
+    folders, capsys, tmp_path, monkeypatch, arguments, said
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", *arguments]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("error: ")
+    assert said in shown.err
+    assert shown.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "drawn"),
+    [
+        (0.0, "    │    "),
+        (1.0, "    │████"),
+        (-1.0, "████│    "),
+        (0.4, "    │█▌  "),
+        (-0.4, "  ▐█│    "),
+        (float("nan"), "    │    "),
+        (9.0, "    │████"),
+    ],
+)
+def test_a_bar_grows_from_the_middle(value, drawn):
+    assert bar(value, largest=1.0, half=4) == drawn

@@ -1,0 +1,153 @@
+"""Reading a run's folder: what is there, what is missing, what is broken."""
+
+import json
+import math
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from nelbo.evaluation.accumulator import StepTable
+from nelbo.runs import bound_table as table
+from nelbo.runs.run_folder import RunFolderError, read_run
+
+
+def step_table(*rows):
+    columns = torch.tensor(rows, dtype=torch.float64).T
+    nothing = torch.full_like(columns[0], math.nan)
+    return StepTable(*columns, sum_of_fractions=nothing, contribution=nothing)
+
+
+def test_a_finished_run(finished_run):
+    run = read_run(finished_run)
+    assert run.unit.label == "bits/dim"
+    assert run.unit.per_nat == pytest.approx(1 / (64 * math.log(2)))
+    assert list(run.terms) == ["train", "val", "test"]
+    assert list(run.terms["val"]) == list(range(50, 401, 50))
+    assert list(run.samples) == list(range(50, 401, 50))
+    assert run.metrics["val/bpd"].steps.tolist() == list(range(49, 400, 50))
+    assert run.final("test/bpd") == run.summary["test/bpd"]
+    assert run.final("val/bpd") == run.metrics["val/bpd"].values[-1]
+    assert run.final("test/fid") is None
+
+
+def test_without_a_ledger_the_unit_is_read_off_the_two_files(make_run, tmp_path):
+    folder = make_run(tmp_path / "run")
+    (folder / "summary.json").unlink()
+    run = read_run(folder)
+    assert run.unit.label == "bits/dim"
+    # the made-up table scatters around the made-up metrics; those of a run agree to rounding
+    assert run.unit.per_nat == pytest.approx(1 / (64 * math.log(2)), rel=0.5)
+    terms = run.last_terms("val")
+    assert run.final("val/L_0") == pytest.approx(run.unit.per_nat * terms.sum[0] / terms.count[0])
+
+
+def test_continuous_data_is_read_in_nats(make_run, tmp_path):
+    run = read_run(make_run(tmp_path / "run", discrete=False))
+    assert (run.unit.metric, run.unit.label, run.unit.per_nat) == ("nelbo", "nats", 1.0)
+
+
+def test_the_last_measurement_of_a_step_counts(tmp_path):
+    """Adding the same draws up twice would make errors look smaller by the square root of two."""
+    path = tmp_path / "bound.parquet"
+    rows = [(2.0, 3.0, 5.0, 0.1), (0.0, 0.0, 0.0, 0.0), (4.0, 1.0, 2.0, 0.2)]
+    for _ in range(2):
+        table.append(path, 10, "val", torch.tensor([1, 2, 3]), step_table(*rows))
+    again = [(1.0, 7.0, 49.0, math.nan), (0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0)]
+    table.append(path, 20, "val", torch.tensor([1, 2, 3]), step_table(*rows))
+    table.append(path, 20, "val", torch.tensor([1, 2, 3]), step_table(*again))
+    run = read_run(tmp_path)
+    first, second = run.terms["val"].values()
+    assert first.count.tolist() == [2, 0, 4]
+    assert first.sum.tolist() == [3, 0, 1]
+    assert first.sum_of_squares.tolist() == [5, 0, 2]
+    assert first.sum_of_errors.tolist() == [0.1, 0, 0.2]
+    assert second.count.tolist() == [1, 0, 0]
+    assert np.isnan(second.sum_of_errors[0])
+
+
+def test_an_evaluation(make_evaluation, tmp_path):
+    run = read_run(make_evaluation(tmp_path / "run", split="train"))
+    assert run.is_evaluation
+    assert run.held_out == "train"
+    assert run.config["model"]["channels"] == 32
+    split, terms = run.last_table()
+    assert (split, len(terms.t)) == ("train", 200)
+    assert run.prior("train") == pytest.approx(1e-6, rel=0.1)
+
+
+def test_a_shorter_chain_has_its_own_steps_drawn_or_not(tmp_path):
+    path = tmp_path / "bound.parquet"
+    rows = [(2.0, 3.0, 5.0, 0.1), (0.0, 0.0, 0.0, 0.0), (4.0, 1.0, 2.0, 0.2)]
+    table.append(path, 0, "test", torch.tensor([12, 50, 900]), step_table(*rows))
+    summary = {"test/bpd": 1.0, "ledger": {"K": 3, "T": 1000, "timesteps": "12 50 900"}}
+    (tmp_path / "evaluation.json").write_text(json.dumps(summary))
+    terms = read_run(tmp_path).last_terms("test")
+    assert terms.t.tolist() == [12, 50, 900]
+    assert terms.count.tolist() == [2, 0, 4]
+    summary["ledger"]["timesteps"] = "12 50"
+    (tmp_path / "evaluation.json").write_text(json.dumps(summary))
+    with pytest.raises(RunFolderError, match="t = 900 is not a step of the chain"):
+        read_run(tmp_path)
+
+
+def test_a_full_chain_is_as_long_as_the_ledger_says(tmp_path):
+    """Importance sampling may never draw the noisiest timesteps."""
+    path = tmp_path / "bound.parquet"
+    table.append(
+        path, 0, "test", torch.tensor([1, 2]), step_table((2.0, 3.0, 5.0, 0.1), (1.0, 1.0, 1.0, 0.1))
+    )
+    summary = {"test/bpd": 1.0, "ledger": {"K": 50, "T": 50, "timesteps": "1..50"}}
+    (tmp_path / "evaluation.json").write_text(json.dumps(summary))
+    assert len(read_run(tmp_path).last_terms("test").t) == 50
+
+
+def test_a_table_of_an_older_version_lacks_columns(make_run, tmp_path):
+    folder = make_run(tmp_path / "run")
+    path = folder / "bound.parquet"
+    old = pq.read_table(path).drop_columns(["sum_of_fractions", "sum_of_errors"]).replace_schema_metadata()
+    pq.write_table(old, path)
+    terms = read_run(folder).last_terms("test")
+    assert np.isnan(terms.sum_of_fractions[terms.count > 0]).all()
+    assert terms.sum.sum() > 0
+    pq.write_table(old.drop_columns(["count"]), path)
+    with pytest.raises(RunFolderError, match=r"bound\.parquet: cannot be read \(it has no column count\)"):
+        read_run(folder)
+
+
+def test_metrics_are_sparse_and_the_last_value_of_a_step_counts(tmp_path):
+    (tmp_path / "metrics.csv").write_text("epoch,step,a,b\n0,5,,1\n0,2,3,\n0,5,4,2\n")
+    run = read_run(tmp_path)
+    assert set(run.metrics) == {"a", "b"}
+    assert run.metrics["a"].steps.tolist() == [2, 5]
+    assert run.metrics["a"].values.tolist() == [3, 4]
+    assert run.metrics["b"].values.tolist() == [2]
+
+
+def test_a_folder_that_is_no_run(tmp_path):
+    with pytest.raises(RunFolderError, match="nowhere: there is no such folder"):
+        read_run(tmp_path / "nowhere")
+    with pytest.raises(RunFolderError, match="not the folder of a run"):
+        read_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("summary.json", "{"),
+        ("summary.json", "[1]"),
+        ("summary.json", '{"test/bpd": "one"}'),
+        ("summary.json", '{"ledger": 3}'),
+        ("metrics.csv", "step,a\nx,1\n"),
+        ("metrics.csv", "epoch,a\n0,1\n"),
+        ("bound.parquet", "no parquet"),
+        (".hydra/config.yaml", "a: [1"),
+    ],
+)
+def test_a_broken_file_is_named(make_run, tmp_path, name, content):
+    folder = make_run(tmp_path / "run")
+    (folder / name).write_text(content)
+    with pytest.raises(RunFolderError, match=f"{name}: cannot be read") as caught:
+        read_run(folder)
+    assert "\n" not in str(caught.value)
