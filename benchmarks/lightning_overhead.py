@@ -60,7 +60,7 @@ def main() -> None:
     clock = set_up_clock(device, arguments.threads)
 
     config = configure(
-        "loss=simple",
+        "objective=simple",
         f"trainer.max_steps={arguments.steps}",
         "trainer.gradient_clip_val=null",
         "+trainer.limit_val_batches=0",

@@ -72,7 +72,7 @@ def main() -> None:
     device = torch.device(arguments.device)
     clock = set_up_clock(device, arguments.threads)
 
-    config = configure("loss=simple", *arguments.overrides)
+    config = configure("objective=simple", *arguments.overrides)
     batches = repeat(next(endless_batches(instantiate(config.data), device)))
     measured, unmeasured = (TrainingStep(config, batches, device) for _ in range(2))
     unmeasured.module.bound = NoBound(measured.module.bound.chain, measured.module.bound.decoder)

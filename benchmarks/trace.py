@@ -39,19 +39,19 @@ SHORT = (
 SMALL_UNET = ("model.channels=16",)
 CONFIGURATIONS: dict[str, tuple[str, ...]] = {
     "default": SMALL_UNET,
-    "simple": (*SMALL_UNET, "loss=simple"),
-    "hybrid": (*SMALL_UNET, "loss=hybrid"),
+    "simple": (*SMALL_UNET, "objective=simple"),
+    "hybrid": (*SMALL_UNET, "objective=hybrid"),
     "eps_linear": (
         *SMALL_UNET,
         "parameterization=eps",
         "schedule=linear",
-        "loss=simple",
+        "objective=simple",
         "variance=fixed_large",
     ),
     "x0_sigmoid": (*SMALL_UNET, "parameterization=x0", "schedule=sigmoid", "schedule.num_steps=100"),
     "linear_logsnr": (*SMALL_UNET, "schedule=linear_logsnr", "variance=fixed_small"),
     "importance": (*SMALL_UNET, "timesteps=importance", "loss=vlb"),
-    "min_snr": (*SMALL_UNET, "loss=min_snr", "timesteps=uniform"),
+    "min_snr": (*SMALL_UNET, "objective=min_snr", "timesteps=uniform"),
     "conditional": (*SMALL_UNET, "conditional=true", "label_dropout=0.1"),
     "accumulating": (*SMALL_UNET, "trainer.accumulate_grad_batches=2", "trainer.max_steps=6"),
     "gaussian": ("data=gaussian", "data.n_train=512", "data.n_val=64", "data.n_test=64", "model.width=32"),

@@ -27,7 +27,7 @@ from benchmarks.interleave import interleave, ratio, set_up_clock
 from benchmarks.training_step import TrainingStep, configure, endless_batches
 
 OURS = [
-    "loss=simple",
+    "objective=simple",
     "data=patches",
     "model=unet_small",
     "model.num_heads=1",

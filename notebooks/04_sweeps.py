@@ -54,7 +54,7 @@ run(
     "train.py",
     "-m",
     "schedule=linear,cosine",
-    "loss=hybrid,vlb",
+    "objective=hybrid,vlb",
     "variance=learned_range",
     "timesteps=importance",
     *options.split(),

@@ -161,10 +161,12 @@ def test_every_choice_works_with_some_data_and_is_refused_in_one_line_by_the_res
     group, option, compose, arguments_of, tmp_path
 ):
     Image.new("RGB", (32, 32)).save(tmp_path / "image.png")
-    chosen_data = [()] if group in ("data", "experiment") else [(f"data={name}",) for name in DATA]
+    companions = [()] if group in ("data", "experiment") else [(f"data={name}",) for name in DATA]
+    if group == "loss":  # most losses need a fixed variance
+        companions += [(*data, "variance=fixed_large") for data in companions]
     refusals = []
-    for data in chosen_data:
-        config = compose(*data, f"{group}={option}", run_dir=tmp_path)
+    for options in companions:
+        config = compose(*options, f"{group}={option}", run_dir=tmp_path)
         if config.data._target_.endswith("ImageFolder"):
             config.data.root = str(tmp_path)
         assert_no_unknown_arguments(OmegaConf.to_container(config, resolve=True), arguments_of)
@@ -180,7 +182,7 @@ def test_every_choice_works_with_some_data_and_is_refused_in_one_line_by_the_res
             break
     else:
         pytest.fail(f"it works with no data: {refusals}")
-    assert all("use " in line or "attention_resolutions=" in line for line in refusals)
+    assert all("use " in line or "attention_resolutions=" in line for line in refusals), refusals
 
 
 def assert_no_unknown_arguments(node: object, arguments_of: Callable) -> None:

@@ -28,7 +28,7 @@ TRAINED = (
     "model=unet_tiny",
     "schedule.num_steps=40",
     "variance=learned_range",
-    "loss=hybrid",
+    "objective=hybrid",
     "timesteps=uniform",
     "logger=none",
 )

@@ -111,7 +111,7 @@ class Perturb(Callback):
 @pytest.mark.parametrize(
     "choices",
     [
-        pytest.param(["loss=simple"], marks=pytest.mark.slow),
+        pytest.param(["objective=simple"], marks=pytest.mark.slow),
         ["loss=vlb", "timesteps=importance"],
         pytest.param(["loss=hybrid", "timesteps=importance"], marks=pytest.mark.slow),
         ["loss=vlb", "variance=learned_range", "timesteps=uniform"],

@@ -159,13 +159,13 @@ def check_variance_is_trained(loss: Loss, variance: ReverseVariance) -> None:
         )
     if learned and not loss.trains_variance:
         raise ValueError(
-            f"the loss {loss_name} does not train a learned variance ({variance_name}): "
-            "use loss=hybrid or loss=vlb, or variance=fixed_small or fixed_large"
+            f"the loss {loss_name} does not train the variance {variance_name}: add variance=fixed_large, or use "
+            "objective=..., which sets loss, variance and timesteps together"
         )
     if loss.needs_learned_variance and not learned:
         raise ValueError(
-            f"the loss {loss_name} trains nothing but the variance by its bound, and {variance_name} is "
-            "fixed: use variance=learned_range, or loss=simple"
+            f"the loss {loss_name} trains a learned variance, and {variance_name} is fixed: add "
+            "variance=learned_range, or use objective=..., which sets loss, variance and timesteps together"
         )
 
 

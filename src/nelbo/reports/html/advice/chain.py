@@ -49,7 +49,7 @@ def reconstruction_dominates(run: Run) -> Advice | None:
     else:
         change = (
             "Start the chain cleaner (a higher schedule.logsnr_max, or more timesteps), "
-            "or let the variance be learned: variance=learned_range loss=hybrid."
+            "or let the variance be learned: objective=hybrid."
         )
     return Advice(
         f"{share:.0%} of the bound is L_0 (DDPM's on CIFAR-10: 53%), which the decoder decides, "
