@@ -159,8 +159,8 @@ def check_variance_is_trained(loss: Loss, variance: ReverseVariance) -> None:
         )
     if learned and not loss.trains_variance:
         raise ValueError(
-            f"the loss {loss_name} does not train the variance {variance_name}: add variance=fixed_large, or use "
-            "objective=..., which sets loss, variance and timesteps together"
+            f"the loss {loss_name} does not train the variance {variance_name}: add variance=fixed_large, or "
+            "use objective=..., which sets loss, variance and timesteps together"
         )
     if loss.needs_learned_variance and not learned:
         raise ValueError(
