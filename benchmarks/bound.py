@@ -89,7 +89,7 @@ class Case:
             module.conditional,
         )
         total = result.estimate.total
-        figures = (total.mean * self.per_nat, total.stderr * self.per_nat, total.monte_carlo * self.per_nat)
+        figures = (total.mean * self.per_nat, total.stderr * self.per_nat, total.mc_stderr * self.per_nat)
         return *figures, result.estimate.num_evaluations, time.perf_counter() - begun
 
     def table_row(self, name: str, make: Callable[[int], BoundEstimator], seeds: int) -> tuple[float, float]:

@@ -117,16 +117,22 @@ found = {
         for seed in seeds
     ],
 }
+
+
+def known(error):
+    return float("nan") if error is None else error
+
+
 print(
     f"{'estimator':12}{'evaluations':>13}{'mean':>9}{'error':>9}{'chance':>9}{'seeds apart':>13}{'data set':>10}   bits/dim"
 )
 for name, estimates in found.items():
     totals = torch.tensor([e.total.mean for e in estimates]) * unit.per_nat
     error, chance = (
-        torch.tensor([getattr(e.total, part) for e in estimates]).square().mean().sqrt() * unit.per_nat
-        for part in ("stderr", "monte_carlo")
+        torch.tensor([known(getattr(e.total, part)) for e in estimates]).square().mean().sqrt() * unit.per_nat
+        for part in ("stderr", "mc_stderr")
     )
-    rest = torch.tensor([e.total.data_set for e in estimates]).mean() * unit.per_nat
+    rest = torch.tensor([known(e.total.data_stderr) for e in estimates]).mean() * unit.per_nat
     figures = f"{error:9.4f}{chance:9.4f}{totals.std():13.4f}{rest:10.4f}".replace("nan", "  -")
     print(f"{name:12}{estimates[0].num_evaluations:13,}{totals.mean():9.4f}{figures}")
 
@@ -237,8 +243,7 @@ plt.show()
 # variance of this network, measured on the validation split.
 
 # %%
-analytic = Analytic()
-analytic.log_mse = measure_log_mse(bound, denoiser, data.pick("val", 180), evaluations=6000)
+analytic = Analytic(measure_log_mse(bound, denoiser, data.pick("val", 180), evaluations=6000))
 variances = {
     "learned": None,
     "analytic": analytic,

@@ -102,14 +102,12 @@ plt.show()
 # Each row is a chain of $K$ levels, drawn over logsnr: data on the left.
 
 # %%
-optimal = Optimal()
-optimal.costs = costs
 spacings = {
     "even": Even(),
     "trailing": Trailing(),
     "quadratic": Quadratic(),
     "uniform logsnr": UniformLogSNR(),
-    "optimal": optimal,
+    "optimal": Optimal(costs),
 }
 lengths = (4, 8, 16, 32, 64)
 

@@ -20,6 +20,7 @@ from torch import nn
 
 from nelbo.cli.command import one_line
 from nelbo.compose import build
+from nelbo.evaluation.estimators import MultiRoundEstimator
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
@@ -37,7 +38,12 @@ SUPPLIED = {
     "lr_schedule": {"optimizer"},
     "trainer": {"callbacks", "logger"},
 }
-OFFERED_TO_CALLBACKS = {"sampler", "spacing", "features", "spec", "num_classes"}  # by these names
+# what it adds to the arguments of those that have them
+OFFERED = {
+    "callbacks": {"sampler", "spacing", "features", "spec", "num_classes"},
+    "variance": {"log_mse"},
+    "spacing": {"costs"},
+}
 # where the components of a group live, and what they have in common
 HOMES = {
     "schedule": ("nelbo.diffusion.schedules", "NoiseSchedule"),
@@ -80,7 +86,7 @@ def test_a_file_says_every_argument_and_no_other(name, arguments_of):
     group, node = COMPONENTS[name]
     target = get_object(node["_target_"])
     arguments = set(arguments_of(target)) - {"args"}
-    supplied = SUPPLIED.get(group, OFFERED_TO_CALLBACKS & arguments if "callbacks." in group else set())
+    supplied = SUPPLIED.get(group, OFFERED.get(group.split(".")[0], set()) & arguments)
     assert supplied <= arguments
     assert options(node) <= arguments - supplied
     if node["_target_"].startswith("nelbo."):
@@ -138,14 +144,17 @@ def test_every_class_can_be_imported_from_its_package():
 # ----------------------------------------------------------------------------------------------------------
 
 GROUPS = {next(iter(entry)).split("@")[0]: next(iter(entry)) for entry in DEFAULTS if isinstance(entry, dict)}
-# what goes through the data several times or looks at a trained model is refused by train.py
-ONLY_IN_EVALUATION = ("needs_rounds", "needs_costs", "needs_moments")
 
 
 def is_for_training(path: Path) -> bool:
+    """train.py refuses what needs several rounds, or something measured on a trained model."""
     content = yaml.safe_load(path.read_text()) or {}
-    target = get_object(content["_target_"]) if "_target_" in content else None
-    return not any(getattr(target, name, False) for name in ONLY_IN_EVALUATION)
+    if "_target_" not in content:
+        return True
+    target = get_object(content["_target_"])
+    if inspect.isclass(target) and issubclass(target, MultiRoundEstimator):
+        return False
+    return not (path.parent.name in ("variance", "spacing") and content.get("_partial_"))
 
 
 CHOICES = [

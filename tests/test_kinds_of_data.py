@@ -125,8 +125,7 @@ def assert_samples_have_the_std_of_the_data(config, kind: str, steps: int) -> No
     """Samples of the exact denoiser; the last step to E[x_0 | x_1] takes away what x_1 does not tell."""
     spec, std = spec_of(kind), KINDS[kind][2]
     schedule = CosineSchedule(1000, half_bin=spec.half_bin)
-    variance = Analytic()
-    variance.log_mse = posterior_variance(schedule.level(torch.arange(1, 1001)), std).log()
+    variance = Analytic(posterior_variance(schedule.level(torch.arange(1, 1001)), std).log())
     noise = torch.randn(
         steps + 1, 5000 // spec.dims, *spec.shape, generator=torch.Generator().manual_seed(0)
     ).double()
@@ -185,8 +184,7 @@ def test_the_bound_of_the_exact_denoiser_is_the_entropy(kind):
     data, (_, levels, std, *_) = Normal(kind, n=max(100, 1000 // math.prod(KINDS[kind][0]))), KINDS[kind]
     spec, schedule = data.spec, CosineSchedule(100, half_bin=data.spec.half_bin)
     decoder = GaussianDecoder() if levels is None else DiscretizedGaussian(levels)
-    variance = Analytic()
-    variance.log_mse = posterior_variance(schedule.level(torch.arange(1, 101)), std).log()
+    variance = Analytic(posterior_variance(schedule.level(torch.arange(1, 101)), std).log())
     bound = VariationalBound(Chain(schedule), decoder)
     x0 = spec.from_levels(data.split("test").x).double()  # pyright: ignore[reportAttributeAccessIssue]
     unit = unit_of(spec.dims, levels)

@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import inspect
 from pathlib import Path
 
 import hypothesis
@@ -26,6 +27,7 @@ def components(group):
     for path in sorted((CONF / group).glob("*.yaml")):
         config = OmegaConf.to_container(OmegaConf.load(path))  # as Hydra reads it
         config.pop("defaults", None)
+        config.pop("_partial_", None)
         target = config.pop("_target_")
         module, _, name = target.rpartition(".")
         cls = getattr(importlib.import_module(module), name, None)
@@ -46,15 +48,10 @@ def make_parameterization(request):
 
 @pytest.fixture(scope="session", params=components("variance"))
 def make_variance(request):
-    """Makes the variance, and gives one that has to be measured what it needs."""
-
-    def make(**options):
-        variance = request.param(**options)
-        if variance.needs_moments:
-            variance.log_mse = torch.linspace(-6.0, 0.0, 5000, dtype=torch.float64)
-        return variance
-
-    return make
+    """Makes the variance; one that is measured gets moments for up to 5000 timesteps."""
+    if "log_mse" in inspect.signature(request.param).parameters:
+        return functools.partial(request.param, torch.linspace(-6.0, 0.0, 5000, dtype=torch.float64))
+    return request.param
 
 
 @pytest.fixture(scope="session", params=components("loss"))
@@ -74,7 +71,10 @@ def make_sampler(request):
 
 @pytest.fixture(scope="session", params=components("spacing"))
 def make_spacing(request):
-    return request.param
+    """(costs) -> the spacing, with the costs of steps where it depends on them."""
+    if "costs" in inspect.signature(request.param).parameters:
+        return request.param
+    return lambda costs: request.param()
 
 
 @pytest.fixture(scope="session")

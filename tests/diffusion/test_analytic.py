@@ -17,9 +17,7 @@ CHAINS = [None, torch.tensor([3, 4, 20, 50]), torch.tensor([50])]
 
 
 def analytic(schedule, std, **options) -> Analytic:
-    variance = Analytic(**options)
-    variance.log_mse = posterior_variance(schedule.level(torch.arange(1, T + 1)), std).log()
-    return variance
+    return Analytic(posterior_variance(schedule.level(torch.arange(1, T + 1)), std).log(), **options)
 
 
 def expected_terms(chain, log_var, std) -> torch.Tensor:

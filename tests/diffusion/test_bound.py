@@ -177,7 +177,7 @@ VARIANCES = {
     "fixed_large": (FixedLarge(), lambda first, beta, beta_tilde: beta.log()),
     "learned_range": (
         LearnedRange("beta"),
-        lambda first, beta, beta_tilde: 0.8 * beta.log() + 0.2 * beta_tilde.log(),  # raw 0.6
+        lambda first, beta, beta_tilde: 0.8 * beta.log() + 0.2 * beta_tilde.log(),  # var_output 0.6
     ),
 }
 
@@ -193,7 +193,7 @@ def test_terms_add_up_to_the_bound(name, timesteps):
 
     def denoise(xt, level, label):
         exact = gaussian_denoiser((2,), 0.8, variance)(xt, level)
-        return replace(exact, raw=torch.full_like(xt, 0.6))
+        return replace(exact, var_output=torch.full_like(xt, 0.6))
 
     terms = VariationalBound(chain, GaussianDecoder()).terms(
         denoise, x0, lambda i: torch.randn(x0.shape, generator=generator, dtype=torch.float64)
@@ -217,7 +217,7 @@ def test_every_chain_has_a_finite_bound(make_variance, decoder, timesteps):
     x0 = torch.tensor([[-1.0, 0.0, 0.5], [1.0, 0.25, -0.5]])
     denoise = gaussian_denoiser((3,), 0.5, make_variance())
     terms = VariationalBound(chain, decoder).terms(
-        lambda xt, level, label: replace(denoise(xt, level), raw=torch.zeros_like(xt)),
+        lambda xt, level, label: replace(denoise(xt, level), var_output=torch.zeros_like(xt)),
         x0,
         lambda i: torch.full_like(x0, 0.1 * i - 0.5),
     )
@@ -247,8 +247,8 @@ def test_one_term_at_a_time_is_all_of_them():
 def test_each_kind_of_term_by_itself_is_the_same(variance, decoder):
     chain = Chain(CosineSchedule(10))
     bound = VariationalBound(chain, decoder, clip=(-1, 1))
-    x0, x0_hat, raw = torch.rand(3, 9, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    prediction = Prediction(2 * x0_hat, x0_hat, variance, raw)
+    x0, x0_hat, var_output = torch.rand(3, 9, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    prediction = Prediction(2 * x0_hat, x0_hat, variance, var_output)
     first, later = chain.step(torch.ones(9, dtype=torch.int64)), chain.step(torch.arange(2, 11))
     assert torch.equal(bound.reconstruction(first, x0, prediction), bound.term(first, x0, prediction))
     assert torch.equal(bound.denoising(later, x0, prediction), bound.term(later, x0, prediction))

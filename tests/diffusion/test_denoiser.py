@@ -50,16 +50,16 @@ def test_the_second_half_of_the_channels_is_the_variance():
     denoiser = Denoiser(Recorder(2), Eps(), LearnedRange())
     prediction = denoiser(torch.randn(2, 3, 4), level)
     assert torch.equal(prediction.eps_hat, torch.ones(2, 3, 4))
-    assert torch.equal(prediction.raw, torch.full((2, 3, 4), 2.0))
+    assert torch.equal(prediction.var_output, torch.full((2, 3, 4), 2.0))
     step = CHAIN.step(torch.tensor([30, 70]))
-    assert torch.equal(prediction.log_var(step), LearnedRange().log_var(step, prediction.raw))
+    assert torch.equal(prediction.log_var(step), LearnedRange().log_var(step, prediction.var_output))
 
 
 def test_a_fixed_variance_broadcasts():
     prediction = Denoiser(Recorder(1), Eps(), FixedLarge())(
         torch.randn(2, 3, 4), CHAIN.level(torch.tensor([3, 4]))
     )
-    assert prediction.raw is None
+    assert prediction.var_output is None
     assert prediction.log_var(CHAIN.step(torch.tensor([3, 4]))).shape == (2, 1, 1)
 
 
@@ -83,5 +83,5 @@ def test_gradients_can_be_left_in_the_variance_alone():
     detached = prediction.detach_mean()
     assert not detached.x0_hat.requires_grad
     assert not detached.eps_hat.requires_grad
-    assert detached.raw is prediction.raw
+    assert detached.var_output is prediction.var_output
     assert torch.equal(detached.x0_hat, prediction.x0_hat)

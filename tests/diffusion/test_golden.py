@@ -56,8 +56,8 @@ def predictions(golden):
             p = golden.denoiser(xt, level)
         for row, i in enumerate(index.tolist()):
             rows = slice(row * len(x0), (row + 1) * len(x0))
-            raw = None if p.raw is None else p.raw[rows]
-            result[i] = Prediction(p.x0_hat[rows], p.eps_hat[rows], p.variance, raw)
+            var_output = None if p.var_output is None else p.var_output[rows]
+            result[i] = Prediction(p.x0_hat[rows], p.eps_hat[rows], p.variance, var_output)
     return result
 
 

@@ -1,4 +1,5 @@
 import math
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -28,10 +29,10 @@ class Affine(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.mean = torch.nn.Parameter(torch.tensor(0.9, dtype=torch.float64))
-        self.raw = torch.nn.Parameter(torch.tensor(0.2, dtype=torch.float64))
+        self.var_output = torch.nn.Parameter(torch.tensor(0.2, dtype=torch.float64))
 
     def forward(self, xt, c, label):
-        return torch.cat([self.mean * xt, self.raw + 0.1 * xt], dim=1)
+        return torch.cat([self.mean * xt, self.var_output + 0.1 * xt], dim=1)
 
 
 def example():
@@ -45,7 +46,9 @@ def example():
 
 
 def gradients(value, network):
-    grads = torch.autograd.grad(value, (network.mean, network.raw), allow_unused=True, retain_graph=True)
+    grads = torch.autograd.grad(
+        value, (network.mean, network.var_output), allow_unused=True, retain_graph=True
+    )
     return [0.0 if grad is None else grad.item() for grad in grads]
 
 
@@ -67,30 +70,43 @@ def test_a_loss_reports_the_term_of_the_bound_beside_it(make_loss):
 def test_gradients_reach_what_the_loss_says_it_trains(make_loss):
     network, noisy, prediction = example()
     loss = make_loss()
-    mean, raw = gradients(loss(noisy, prediction, BOUND).loss.sum(), network)
+    mean, var_output = gradients(loss(noisy, prediction, BOUND).loss.sum(), network)
     assert mean != 0
-    assert (raw != 0) == loss.trains_variance
-    assert loss.trains_variance or not loss.needs_learned_variance
+    try:
+        loss.check_variance(LearnedRange())
+    except ValueError:
+        assert var_output == 0
+    else:
+        assert var_output != 0
+
+
+def test_every_loss_accepts_some_variance(make_loss):
+    accepted = []
+    for variance in (FixedLarge(), LearnedRange()):
+        with suppress(ValueError):
+            make_loss().check_variance(variance)
+            accepted.append(variance)
+    assert accepted
 
 
 def test_a_perfect_prediction_has_finite_gradients(make_loss):
     """At a gap of 0, at the first step and at all others in one batch."""
     _, noisy, _ = example()
-    raw = torch.zeros_like(noisy.x0).requires_grad_()
+    var_output = torch.zeros_like(noisy.x0).requires_grad_()
     x0_hat, eps_hat = noisy.x0.clone().requires_grad_(), noisy.eps.clone().requires_grad_()
-    prediction = Prediction(x0_hat, eps_hat, LearnedRange("beta_tilde"), raw)
+    prediction = Prediction(x0_hat, eps_hat, LearnedRange("beta_tilde"), var_output)
     make_loss()(noisy, prediction, BOUND).loss.sum().backward()
-    for leaf in (raw, x0_hat, eps_hat):
+    for leaf in (var_output, x0_hat, eps_hat):
         assert leaf.grad is None or leaf.grad.isfinite().all()
 
 
 def test_losses_stay_in_the_dtype_of_the_data(make_loss):
     _, noisy, prediction = example()
     noisy = replace(noisy, x0=noisy.x0.float(), eps=noisy.eps.float())
-    x0_hat, eps_hat, raw = (
-        x.detach().float() for x in (prediction.x0_hat, prediction.eps_hat, prediction.raw)
+    x0_hat, eps_hat, var_output = (
+        x.detach().float() for x in (prediction.x0_hat, prediction.eps_hat, prediction.var_output)
     )
-    terms = make_loss()(noisy, Prediction(x0_hat, eps_hat, LearnedRange(), raw), BOUND)
+    terms = make_loss()(noisy, Prediction(x0_hat, eps_hat, LearnedRange(), var_output), BOUND)
     assert terms.loss.dtype == terms.bound.dtype == torch.float32
 
 
@@ -177,12 +193,14 @@ def test_the_factor_is_the_length_of_the_chain(size):
 def test_a_mixed_batch_has_the_gradients_of_its_rows():
     """Neither branch of the bound leaks into the other, not even as NaN."""
     _, noisy, prediction = example()
-    leaves = [x.detach().clone().requires_grad_() for x in (prediction.x0_hat, prediction.raw)]
+    leaves = [x.detach().clone().requires_grad_() for x in (prediction.x0_hat, prediction.var_output)]
     variance = LearnedRange("beta_tilde")
 
     def grads(rows):
-        x0_hat, raw = (leaf[rows] for leaf in leaves)
-        term = BOUND.term(CHAIN.step(rows + 1), noisy.x0[rows], Prediction(x0_hat, x0_hat, variance, raw))
+        x0_hat, var_output = (leaf[rows] for leaf in leaves)
+        term = BOUND.term(
+            CHAIN.step(rows + 1), noisy.x0[rows], Prediction(x0_hat, x0_hat, variance, var_output)
+        )
         return torch.autograd.grad(term.sum(), leaves)
 
     together = grads(torch.arange(K))
@@ -197,17 +215,17 @@ def test_a_prediction_far_off_poisons_no_gradient():
     bound = VariationalBound(CHAIN, DiscretizedGaussian(17, "tanh"))  # cubes what it sees
     x0 = torch.zeros(1, 3)
     x0_hat = torch.full_like(x0, 3e19).requires_grad_()
-    raw = torch.zeros_like(x0).requires_grad_()
-    term = bound.term(CHAIN.step(torch.tensor([K])), x0, Prediction(x0_hat, x0, LearnedRange(), raw))
+    var_output = torch.zeros_like(x0).requires_grad_()
+    term = bound.term(CHAIN.step(torch.tensor([K])), x0, Prediction(x0_hat, x0, LearnedRange(), var_output))
     term.sum().backward()
     assert x0_hat.grad.isfinite().all()
-    assert raw.grad.isfinite().all()
+    assert var_output.grad.isfinite().all()
 
 
 def test_a_correct_mean_is_worth_more_than_a_wrong_one(make_loss):
     """Halfway to the truth is better, for every loss and at every step."""
     _, noisy, prediction = example()
-    prediction = replace(prediction, raw=prediction.raw.detach())
+    prediction = replace(prediction, var_output=prediction.var_output.detach())
     better_x0 = (prediction.x0_hat + noisy.x0) / 2
     better_eps = (prediction.eps_hat + noisy.eps) / 2
     better = replace(prediction, x0_hat=better_x0, eps_hat=better_eps)

@@ -10,7 +10,7 @@ from nelbo.diffusion.denoiser import Denoiser, Prediction
 from nelbo.diffusion.exact import GaussianMixtureDenoiser, gaussian_denoiser, posterior_variance
 from nelbo.diffusion.samplers import DDIM, Ancestral, DPMSolverPP
 from nelbo.diffusion.schedules import CosineSchedule, LinearSchedule
-from nelbo.diffusion.spacings import Optimal, Trailing
+from nelbo.diffusion.spacings import Trailing
 from nelbo.diffusion.variances import FixedLarge, FixedSmall
 
 
@@ -154,10 +154,7 @@ def test_the_number_of_evaluations_is_known_before(make_sampler, steps):
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 12])
 def test_every_spacing_can_be_walked(make_sampler, make_spacing, random_costs, steps):
-    spacing = make_spacing()
-    if isinstance(spacing, Optimal):
-        spacing.costs = random_costs(12)
-    chain, noise = spacing.chain(CosineSchedule(12), steps), normal(steps + 1, 4, 3)
+    chain, noise = make_spacing(random_costs(12)).chain(CosineSchedule(12), steps), normal(steps + 1, 4, 3)
     denoise = gaussian_denoiser((3,), 0.5, FixedSmall())
     x = make_sampler(steps=steps, data_range=(-1.0, 1.0)).sample(denoise, chain, noise[0], lambda i: noise[i])
     assert x.isfinite().all()

@@ -17,9 +17,7 @@ def timesteps(make_spacing, random_costs):
     """(schedule, K) -> the timesteps of each spacing in turn, as a list."""
 
     def choose(schedule, steps):
-        spacing = make_spacing()
-        if spacing.needs_costs:
-            spacing.costs = random_costs(schedule.num_steps, seed=7)
+        spacing = make_spacing(random_costs(schedule.num_steps, seed=7))
         return spacing.chain(schedule, steps).timesteps().tolist()
 
     return choose
@@ -31,16 +29,14 @@ def timesteps(make_spacing, random_costs):
 @given(T=st.integers(1, 60), data=st.data(), curve=st.sampled_from(EVERY_CURVE))
 def test_k_different_timesteps_in_order(make_spacing, random_costs, T, data, curve):
     K = data.draw(st.integers(1, T))
-    spacing = make_spacing()
-    if spacing.needs_costs:
-        spacing.costs = random_costs(T, seed=K)
+    spacing = make_spacing(random_costs(T, seed=K))
     t = spacing.timesteps(curve(T), K)
     assert t.dtype == torch.int64
     assert len(t) == K
     assert (t.diff() > 0).all()
     assert t[0] >= 1
     assert t[-1] <= T
-    assert spacing.needs_costs or t[-1] == T
+    assert isinstance(spacing, Optimal) or t[-1] == T
 
 
 @pytest.mark.parametrize("T", [1, 2, 3, 30])
@@ -49,8 +45,8 @@ def test_all_of_them(timesteps, T):
     assert timesteps(CosineSchedule(T), None) == list(range(1, T + 1))
 
 
-def test_no_number_means_all_even_before_costs_are_known(make_spacing):
-    assert make_spacing().chain(CosineSchedule(9), None).num_steps == 9
+def test_no_number_means_all(make_spacing, random_costs):
+    assert make_spacing(random_costs(9)).chain(CosineSchedule(9), None).num_steps == 9
 
 
 @pytest.mark.parametrize(
@@ -61,9 +57,9 @@ def test_no_number_means_all_even_before_costs_are_known(make_spacing):
         (2000, "steps=2000: the schedule has only 1000 timesteps"),
     ],
 )
-def test_other_numbers_are_refused(make_spacing, steps, reason):
+def test_other_numbers_are_refused(make_spacing, random_costs, steps, reason):
     with pytest.raises(ValueError, match=f"^{reason}$"):
-        make_spacing().chain(CosineSchedule(1000), steps)
+        make_spacing(random_costs(3)).chain(CosineSchedule(1000), steps)
 
 
 # ------------------------------------------------------------------ each of them
@@ -135,19 +131,9 @@ def test_uniform_logsnr_takes_the_nearest():
 
 
 def test_optimal_needs_costs_of_this_schedule(random_costs):
-    spacing = Optimal()
-    message = (
-        "^spacing=optimal needs the costs of steps measured on a trained model: evaluate.py measures them$"
-    )
-    with pytest.raises(ValueError, match=message):
-        spacing.check_costs()
-    with pytest.raises(ValueError, match=message):
-        spacing.chain(CosineSchedule(20), 3)
-    spacing.costs = random_costs(10)
-    spacing.check_costs()
+    spacing = Optimal(random_costs(10))
     with pytest.raises(ValueError, match=r"measured for 10 timesteps, but the schedule has 20$"):
         spacing.chain(CosineSchedule(20), 3)
-    assert Optimal().costs is None, "costs belong to one spacing"
 
 
 # ------------------------------------------------------------------ rounding

@@ -127,8 +127,8 @@ def test_the_second_level_is_chosen_with_the_first():
 @pytest.mark.parametrize("make", [CosineSchedule, LinearSchedule])
 def test_is_never_worse_than_another_spacing(make, name, make_spacing):
     schedule = make(30)
-    other, optimal = make_spacing(), Optimal()
-    other.costs = optimal.costs = exact_costs(make, 30, name)
+    costs = exact_costs(make, 30, name)
+    other, optimal = make_spacing(costs), Optimal(costs)
     for K in (1, 2, 3, 8, 20, 29, 30):
-        ours, theirs = (optimal.costs.total(s.chain(schedule, K).timesteps()) for s in (optimal, other))
+        ours, theirs = (costs.total(s.chain(schedule, K).timesteps()) for s in (optimal, other))
         assert ours <= theirs + 1e-12

@@ -5,7 +5,13 @@ import pytest
 import torch
 from hypothesis import given
 
-from nelbo.diffusion.timesteps import Importance, Stratified, Uniform, stratified_uniforms
+from nelbo.diffusion.timesteps import (
+    AdaptiveTimestepSampler,
+    Importance,
+    Stratified,
+    Uniform,
+    stratified_uniforms,
+)
 
 
 def generator(seed=0):
@@ -66,11 +72,12 @@ def test_every_step_is_equally_likely_at_first_where_none_has_a_weight(make_time
 
 def test_the_state_survives_a_checkpoint(make_timesteps):
     first, second = make_timesteps(num_steps=4), make_timesteps(num_steps=4)
-    g = generator()
-    for _ in range(30):
-        index = torch.randint(1, 5, (8,), generator=g)
-        first.update(index, index.double() ** 2)
-    second.load_state_dict({key: value.clone() for key, value in first.state_dict().items()})
+    if isinstance(first, AdaptiveTimestepSampler):
+        g = generator()
+        for _ in range(30):
+            index = torch.randint(1, 5, (8,), generator=g)
+            first.update(index, index.double() ** 2)
+        second.load_state_dict({key: value.clone() for key, value in first.state_dict().items()})
     for seed in range(3):
         a, b = first.sample(64, generator(seed)), second.sample(64, generator(seed))
         assert torch.equal(a.index, b.index)

@@ -3,7 +3,7 @@ import torch
 
 from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.schedules import CosineSchedule
-from nelbo.diffusion.variances import FixedLarge, FixedSmall, LearnedRange
+from nelbo.diffusion.variances import FixedLarge, FixedSmall, LearnedRange, LearnedVariance
 
 T = 10
 CHAIN = Chain(CosineSchedule(T, logsnr_max="paper"))
@@ -12,7 +12,7 @@ BETA_1 = STEP.t.log_noise_var[0]
 BETA_TILDE_2 = STEP.log_beta_tilde[1]
 
 
-def raw(value, size=T):
+def var_output(value, size=T):
     return torch.full((size, 2, 3), value, dtype=torch.float64)
 
 
@@ -22,7 +22,9 @@ def test_every_step_of_every_chain_has_a_variance(make_variance, first_step, tim
     chain = Chain(CHAIN.schedule, torch.tensor(timesteps))
     variance = make_variance(first_step=first_step)
     step = chain.step(torch.arange(1, chain.num_steps + 1))
-    log_var = variance.log_var(step, raw(0.3, chain.num_steps) if variance.channels == 2 else None)
+    log_var = variance.log_var(
+        step, var_output(0.3, chain.num_steps) if isinstance(variance, LearnedVariance) else None
+    )
     assert log_var.dtype == torch.float64
     assert log_var.isfinite().all()
     assert len(log_var) == chain.num_steps
@@ -41,16 +43,16 @@ def test_learned_range_interpolates_the_logarithms(first_step, low):
     variance = LearnedRange(first_step)
     low = torch.cat([low[None], STEP.log_beta_tilde[1:]])[:, None, None].expand(T, 2, 3)
     high = STEP.log_beta[:, None, None].expand(T, 2, 3)
-    torch.testing.assert_close(variance.log_var(STEP, raw(-1.0)), low)
-    torch.testing.assert_close(variance.log_var(STEP, raw(1.0)), high)
-    torch.testing.assert_close(variance.log_var(STEP, raw(0.0)), (low + high) / 2)
+    torch.testing.assert_close(variance.log_var(STEP, var_output(-1.0)), low)
+    torch.testing.assert_close(variance.log_var(STEP, var_output(1.0)), high)
+    torch.testing.assert_close(variance.log_var(STEP, var_output(0.0)), (low + high) / 2)
 
 
 def test_a_single_step_has_no_second_to_borrow_from():
     step = Chain(CHAIN.schedule, torch.tensor([6])).step(torch.tensor([1]))
     for cls in (FixedLarge, FixedSmall):
         assert torch.equal(cls("beta_tilde").log_var(step, None), step.t.log_noise_var)
-    learned = LearnedRange("beta_tilde").log_var(step, raw(0.3, 1))
+    learned = LearnedRange("beta_tilde").log_var(step, var_output(0.3, 1))
     torch.testing.assert_close(learned, step.t.log_noise_var.expand(1, 2, 3))
 
 

@@ -142,15 +142,15 @@ def test_a_reported_monte_carlo_error_is_the_scatter_over_seeds_of_the_same_exam
     options = {"target_stderr": 1e3, "evaluations_per_round": 8} if name == "importance" else options
     results = [measured(make(name, seed=seed, **options), FixedSmall(), n=60, T=40)[0] for seed in range(24)]
     totals = torch.tensor([result.estimate.total.mean for result in results])
-    reported = torch.tensor([result.estimate.total.monte_carlo for result in results]).mean().item()
+    reported = [result.estimate.total.mc_stderr for result in results]
     metrics = unit_of(DIMS, None).metrics("test", results[0].estimate)
     if name == "stratified":
-        assert math.isnan(reported)
+        assert set(reported) == {None}
         assert [key for key in metrics if "monte_carlo" in key or "data_set" in key] == []
         assert metrics["test/nelbo_stderr"] > totals.std().item()
     else:
-        assert 0.6 < totals.std().item() / reported < 1.5
-        assert metrics["test/nelbo_stderr_monte_carlo"] == results[0].estimate.total.monte_carlo
+        assert 0.6 < totals.std().item() / torch.tensor(reported).mean().item() < 1.5
+        assert metrics["test/nelbo_stderr_monte_carlo"] == reported[0]
 
 
 def assert_same(first: Measurement, second: Measurement) -> None:
@@ -159,7 +159,8 @@ def assert_same(first: Measurement, second: Measurement) -> None:
     assert torch.equal(first.steps.count, second.steps.count)
     for part in ("total", "reconstruction", "denoising", "prior"):
         one, other = getattr(first.estimate, part), getattr(second.estimate, part)
-        assert vars(one) == pytest.approx(vars(other), rel=1e-9, nan_ok=True)
+        assert (one.mean, one.stderr) == pytest.approx((other.mean, other.stderr), rel=1e-9)
+        assert one.mc_stderr == (other.mc_stderr and pytest.approx(other.mc_stderr, rel=1e-9))
 
 
 @pytest.mark.slow
@@ -174,11 +175,9 @@ def test_chance_is_how_far_estimates_of_one_example_lie_apart(name, T):
         one_round = {"target_stderr": 1e3} if name == "importance" else {}
         [result] = measured(make(name, seed=seed, **one_round), FixedSmall(), n=n, T=T)
         totals.append(result.examples.sum(1))
-        chances.append(result.estimate.total.monte_carlo)
+        chances.append(result.estimate.total.mc_stderr)
     apart = torch.stack(totals).var(0).mean().item() / n
     said = (torch.tensor(chances) ** 2).mean().item()
-    if math.isnan(said):  # of a single draw of L_t it cannot be told
-        assert (name, T) == ("full", 1)
     assert said == pytest.approx(apart, rel=0.2)
 
 
@@ -243,11 +242,11 @@ def test_evaluations_are_as_many_as_were_asked_for():
 def test_stratified_timesteps_cover_the_chain_evenly(evaluations):
     K, n = 31, 100
     assignment = StratifiedEstimator(evaluations).assign(torch.arange(n), n, Chain(CosineSchedule(K)))
-    drawn = assignment.steps[assignment.steps > 1]
+    drawn = assignment.steps.flatten()
     counts = torch.bincount(drawn, minlength=K + 1)[2:]
     expected = len(drawn) / (K - 1)
     # a range of the chain and a step may overlap in part, hence a little slack on both sides
     assert (counts - expected).abs().max() <= 2
-    # the weights of one example's draws stand for the K - 1 terms and for L_0
+    # the weights of one example's draws add up to the number of terms
     weights = assignment.weights.sum(1)
-    assert weights.tolist() == pytest.approx([float(K)] * n)
+    assert weights.tolist() == pytest.approx([float(K - 1)] * n)

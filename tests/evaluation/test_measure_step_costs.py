@@ -106,7 +106,7 @@ CHAINS = {
 
 def network(variance, num_classes=None):
     torch.manual_seed(0)
-    channels = variance.channels * SHAPE[0]
+    channels = variance.output_channels(SHAPE[0])
     net = MLP(SHAPE, channels, num_classes, width=16, depth=1, dropout=0.0)
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, std=0.3)

@@ -78,7 +78,7 @@ def test_there_are_as_many_decades_as_the_chain_needs(last, names):
 def test_an_error_that_is_split_is_reported_split():
     d = Draws(
         torch.ones(4, 1).long(), torch.ones(4, 1), torch.tensor([[1.0], [2], [3], [4]]), torch.zeros(4),
-        monte_carlo=(torch.full((4,), 0.5), torch.zeros(4)),
+        reconstruction_mc_variance=torch.full((4,), 0.5), denoising_mc_variance=torch.zeros(4),
     )  # fmt: skip
     accumulator = BoundAccumulator(1)
     accumulator.add(d)

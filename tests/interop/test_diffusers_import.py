@@ -184,7 +184,7 @@ def test_chains(chain, tmp_path):
     ],
 )
 def test_parameterization_and_variance(fields, parameterization, variance, tmp_path):
-    saved(tmp_path, SMALL | {"out_channels": variance.channels}, fields)
+    saved(tmp_path, SMALL | {"out_channels": variance().output_channels(1)}, fields)
     denoiser = from_diffusers(tmp_path).denoiser
     assert (type(denoiser.parameterization), type(denoiser.variance)) == (parameterization, variance)
 

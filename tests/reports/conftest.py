@@ -57,11 +57,12 @@ def draw_table(
             n,
             x.sum(),
             (x**2).sum(),
-            error.sum() if with_error else math.nan,
-            n * fraction if with_error else math.nan,
             mean[i],
+            error.sum(),
+            n * fraction,
         )
-    return StepTable(*torch.from_numpy(sums))
+    *terms, errors, fractions = torch.from_numpy(sums)
+    return StepTable(*terms, *((errors, fractions) if with_error else ()))
 
 
 def part_metrics(split: str, mean: np.ndarray, error: float, discrete: bool) -> dict[str, float]:

@@ -15,8 +15,8 @@ from nelbo.runs.run_folder import RunFolderError, read_run
 
 def step_table(*rows):
     columns = torch.tensor(rows, dtype=torch.float64).T
-    nothing = torch.full_like(columns[0], math.nan)
-    return StepTable(*columns, sum_of_fractions=nothing, contribution=nothing)
+    count, total, squares, errors = columns
+    return StepTable(count, total, squares, torch.full_like(count, math.nan), sum_of_errors=errors)
 
 
 def test_a_finished_run(finished_run):

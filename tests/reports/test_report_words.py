@@ -103,8 +103,8 @@ def test_the_best_fraction_is_the_error_of_x0_hat_in_units_of_the_noise():
         step = Step(s=s, t=now, next=now)
         noise = 1.0 - now.alpha_bar.item()
         for share in (0.0, 0.3, 1.0):
-            variance = Analytic()
-            variance.log_mse = torch.full((1000,), math.log(max(share * noise, 1e-300)), dtype=torch.float64)
+            log_mse = torch.full((1000,), math.log(max(share * noise, 1e-300)), dtype=torch.float64)
+            variance = Analytic(log_mse)
             span = step.log_beta - step.log_beta_tilde
             v = ((variance.log_var(step, None) - step.log_beta_tilde) / span).item()
             assert v == pytest.approx(share, abs=0.01)

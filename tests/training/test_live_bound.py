@@ -1,5 +1,6 @@
 """The bound of the training batches: by hand on known draws, and against a full evaluation."""
 
+import math
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -97,6 +98,33 @@ def test_in_the_table_draws_have_no_weight(tiny_run, tmp_path, monkeypatch):
         assert row["sum"] == pytest.approx(float(mine.sum()), rel=1e-12)
         assert row["sum_of_squares"] == pytest.approx(float(mine.square().sum()), rel=1e-12)
     assert {(row["step"], row["split"]) for row in rows} == {(3, "train")}
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_a_checkpoint_of_an_earlier_version_is_restored(world_size, tiny_run, tmp_path, monkeypatch):
+    """One vector per rank: twice 2 counts, 3 x 4 sums of parts, 6 x K sums of steps; 2 of the loss."""
+    parts = torch.arange(12.0, dtype=torch.float64)
+    parts[8:] = math.nan
+    rows = torch.arange(6.0 * K, dtype=torch.float64).view(6, K)
+    rows[3:5] = math.nan
+    table = torch.cat([torch.tensor([32.0, 16.0], dtype=torch.float64), parts, rows.flatten()])
+    flat = torch.cat([table, 10 * table, torch.tensor([3.0, 4.0], dtype=torch.float64)]).repeat(2, 1)
+    callback, trainer, module, _ = watched(tiny_run, tmp_path, monkeypatch)
+    trainer.world_size, trainer.global_rank = world_size, 0
+    callback.on_load_checkpoint(trainer, module, {"live_bound": flat})
+    callback.on_train_start(trainer, module)
+    ranks = 2 // world_size  # one rank receives the sums of both
+    window, steps = callback._window.step_table(), callback._steps.step_table()
+    assert torch.equal(window.count, ranks * rows[0])
+    assert torch.equal(steps.sum, 10 * ranks * rows[1])
+    assert torch.equal(steps.sum_of_squares, 10 * ranks * rows[2])
+    assert torch.equal(window.contribution, rows[5] / 16)
+    assert window.sum_of_errors is None
+    assert window.sum_of_interpolations is None
+    assert callback._window.num_evaluations == 32 * ranks
+    assert callback._window.estimate().prior.mean == pytest.approx(3.0 / 16)
+    assert callback._window.estimate().total.mc_stderr is None
+    assert callback._loss.tolist() == [3.0 * ranks, 4.0 * ranks]
 
 
 class Perturb(Callback):

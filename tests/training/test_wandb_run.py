@@ -237,7 +237,7 @@ def test_names_and_tags_of_the_user_are_kept(
 
 def test_the_table_has_no_error_for_a_single_draw():
     sums = torch.tensor([[2.0, 1.0, 0.0], [6.0, 3.0, 0.0], [20.0, 9.0, 0.0]], dtype=torch.float64)
-    table = StepTable(*sums, *torch.full((3, 3), math.nan, dtype=torch.float64))
+    table = StepTable(*sums, torch.full((3,), math.nan, dtype=torch.float64))
     rows = wandb_charts.table_rows(torch.tensor([1, 10, 100]), table, unit_of(1, None))
     assert rows == [[1, 0.0, 3.0, 1.0, 2.0, 4.0], [10, 1.0, 3.0, None, None, None]]
 
@@ -246,8 +246,7 @@ def test_the_figure_has_logarithmic_axes_and_a_band():
     T = 200
     count = torch.full((T,), 20.0, dtype=torch.float64)
     mean = torch.linspace(3, 0.001, T, dtype=torch.float64)
-    unknown = torch.full((2, T), math.nan, dtype=torch.float64)
-    table = StepTable(count, count * mean, count * mean.square() * 2, *unknown, mean)
+    table = StepTable(count, count * mean, count * mean.square() * 2, mean)
     figure = bound_figure("val", torch.arange(1, T + 1), table, unit_of(1, None))
     assert (figure.layout.xaxis.type, figure.layout.yaxis.type) == ("log", "log")
     band, line = (trace for trace in figure.data if trace.mode != "markers")

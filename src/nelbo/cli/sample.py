@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from nelbo.diffusion.samplers import Sampler
     from nelbo.diffusion.samplers.base import Watch
     from nelbo.diffusion.spacings import Spacing
-    from nelbo.evaluation.processes import Processes
     from nelbo.evaluation.sample_metrics.features import Features
     from nelbo.runs.sample_folder import SampleFolder
 
@@ -44,6 +44,7 @@ def sample(config: DictConfig) -> None:
     from nelbo.compose.build import build_sampler
     from nelbo.compose.labels import choose_denoise, choose_labels
     from nelbo.compose.reverse_variance import choose_variance
+    from nelbo.compose.shorter_chain import spaced_chain, step_costs
     from nelbo.compose.trained import read_data, read_model
     from nelbo.evaluation.fingerprint import fingerprint
     from nelbo.progress import counted
@@ -54,7 +55,7 @@ def sample(config: DictConfig) -> None:
     check_unused_folder(Path(config.run_dir), "sample")
     model = read_model(config)
     sampler = build_sampler(config, model.spec)
-    spacing: Spacing = instantiate(config.spacing)
+    spacing: Spacing | partial[Spacing] = instantiate(config.spacing)
     features: Features | None = instantiate(config.features) if config.get("features") else None
     image_format = config.image_format
     if image_format == "auto":
@@ -66,7 +67,12 @@ def sample(config: DictConfig) -> None:
     processes = start_processes(config.device, config.devices)
     model.module.to(processes.device)
     choose_variance(config, model, model.module.bound, lambda: read_data(model), "val", processes)
-    chain = sampling_chain(config, model, sampler, spacing, processes)
+    chain = spaced_chain(
+        spacing,
+        model.module.bound.chain.schedule,
+        sampler.steps,
+        lambda: step_costs(model, model.module.bound, read_data(model), "val", processes),
+    )
     in_proportion = labels is not None and config.label is None and features is not None
     about = {
         "weights": fingerprint(model.weights.network),
@@ -159,30 +165,6 @@ class SampleGenerator:
         if not all(finite):
             raise ValueError(f"sample {numbers[finite.index(False)]} is not finite: the model has diverged")
         return x0
-
-
-def sampling_chain(
-    config: DictConfig,
-    model: "TrainedModel",
-    sampler: "Sampler",
-    spacing: "Spacing",
-    processes: "Processes",
-) -> "Chain":
-    """The chain of the sampler's steps.
-
-    Raises:
-        ValueError: for more steps than the schedule has.
-    """
-    from nelbo.compose.shorter_chain import step_costs
-    from nelbo.compose.trained import read_data
-    from nelbo.diffusion.spacings.base import check_steps
-
-    schedule = model.module.bound.chain.schedule
-    if sampler.steps is not None:
-        check_steps(schedule, sampler.steps)
-        if spacing.needs_costs:
-            spacing.costs = step_costs(model, model.module.bound, read_data(model), "val", processes)
-    return spacing.chain(schedule, sampler.steps)
 
 
 def make_pictures(

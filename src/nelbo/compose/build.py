@@ -7,6 +7,7 @@ follow. Each node of the configuration is instantiated once, here.
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from nelbo.diffusion.samplers import Sampler
 from nelbo.diffusion.schedules import NoiseSchedule
 from nelbo.diffusion.spacings import Spacing
 from nelbo.diffusion.variances import ReverseVariance
-from nelbo.evaluation.estimators import BoundEstimator
+from nelbo.evaluation.estimators import BoundEstimator, MultiRoundEstimator
 from nelbo.evaluation.units import Unit, unit_of
 from nelbo.runs.metrics_file import METRICS_FILE, MetricsFile
 from nelbo.training.accumulation import AccumulatingLoop
@@ -46,16 +47,22 @@ def build_module(config: DictConfig, spec: DataSpec) -> DiffusionModule:
         ValueError: for options that are out of range, or that cannot work together.
     """
     schedule: NoiseSchedule = instantiate(config.schedule, half_bin=spec.half_bin)
-    variance: ReverseVariance = instantiate(config.variance)
+    variance: ReverseVariance | partial[ReverseVariance] = instantiate(config.variance)
+    if isinstance(variance, partial):
+        name = variance.func.__name__
+        raise ValueError(
+            f"the variance {name} is measured on a trained network: use variance=fixed_large to "
+            f"train, and then python evaluate.py checkpoint=... variance={name.lower()}"
+        )
     loss: Loss = instantiate(config.loss)
-    check_variance_is_trained(loss, variance)
+    loss.check_variance(variance)
     chain = Chain(schedule)
     decoder = instantiate(config.decoder, levels=spec.levels)
     num_classes, no_label = class_count(config, spec), extra_class(config, spec)
     network = instantiate(
         config.model,
         shape=spec.shape,
-        out_channels=spec.shape[0] * variance.channels,
+        out_channels=variance.output_channels(spec.shape[0]),
         num_classes=num_classes if no_label is None else no_label + 1,
     )
     if config.compile:
@@ -91,7 +98,7 @@ def check_network(module: DiffusionModule, spec: DataSpec) -> None:
         ValueError: for a network that fails, or whose output has another shape than it should.
     """
     network, variance = module.denoiser.network, module.denoiser.variance
-    expected = (2, spec.shape[0] * variance.channels, *spec.shape[1:])
+    expected = (2, variance.output_channels(spec.shape[0]), *spec.shape[1:])
     label = torch.zeros(2, dtype=torch.long) if module.conditional else None
     name = f"model._target_={type(network).__module__}.{type(network).__qualname__}"
     network.eval()
@@ -136,37 +143,12 @@ def build_estimator(config: DictConfig, name: str) -> BoundEstimator:
         ValueError: for one that needs several rounds.
     """
     estimator: BoundEstimator = instantiate(config[name])
-    if estimator.needs_rounds:
+    if isinstance(estimator, MultiRoundEstimator):
         raise ValueError(
             f"{name}: {type(estimator).__name__} goes through the data several times, and training does so "
             "once per validation: use stratified or full here, and importance in evaluate.py"
         )
     return estimator
-
-
-def check_variance_is_trained(loss: Loss, variance: ReverseVariance) -> None:
-    """Refuse a learned variance that the loss does not train, and a loss with nothing to train.
-
-    Raises:
-        ValueError: naming what would work.
-    """
-    learned = variance.channels == 2
-    loss_name, variance_name = type(loss).__name__, type(variance).__name__
-    if variance.needs_moments:
-        raise ValueError(
-            f"the variance {variance_name} is measured on a trained network: use variance=fixed_large to "
-            f"train, and then python evaluate.py checkpoint=... variance={variance_name.lower()}"
-        )
-    if learned and not loss.trains_variance:
-        raise ValueError(
-            f"the loss {loss_name} does not train the variance {variance_name}: add variance=fixed_large, or "
-            "use objective=..., which sets loss, variance and timesteps together"
-        )
-    if loss.needs_learned_variance and not learned:
-        raise ValueError(
-            f"the loss {loss_name} trains a learned variance, and {variance_name} is fixed: add "
-            "variance=learned_range, or use objective=..., which sets loss, variance and timesteps together"
-        )
 
 
 def class_count(config: DictConfig, spec: DataSpec) -> int | None:
@@ -218,8 +200,12 @@ def build_callbacks(config: DictConfig, spec: DataSpec) -> list[Callback]:
         OSError: for features whose weights cannot be downloaded.
     """
     sampler = build_sampler(config, spec)
-    spacing: Spacing = instantiate(config.spacing)
-    spacing.check_costs()
+    spacing: Spacing | partial[Spacing] = instantiate(config.spacing)
+    if isinstance(spacing, partial):
+        raise ValueError(
+            f"spacing={spacing.func.__name__.lower()} needs the costs of steps measured on a trained model: "
+            "evaluate.py measures them"
+        )
     offered: dict[str, Callable[[], Any]] = {
         "sampler": lambda: sampler,
         "spacing": lambda: spacing,

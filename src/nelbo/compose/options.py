@@ -210,6 +210,8 @@ SUPPLIED: dict[str, set[str]] = {
     "sampler": {"data_range"},
     "decoder": {"levels"},
     "timesteps": {"num_steps"},
+    "variance": {"log_mse"},  # to those that have it, as below
+    "spacing": {"costs"},
     "model": {"shape", "out_channels", "num_classes"},
     "optimizer": {"params"},
     "lr_schedule": {"optimizer"},

@@ -1,6 +1,7 @@
 """Which reverse variance an evaluation scores with, and which others beside it."""
 
 from collections.abc import Callable
+from functools import partial
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -11,7 +12,7 @@ from nelbo.compose.trained import TrainedModel
 from nelbo.data import DataModule
 from nelbo.data.base import SplitName
 from nelbo.diffusion.bound import VariationalBound
-from nelbo.diffusion.variances import FixedLarge, FixedSmall, ReverseVariance
+from nelbo.diffusion.variances import FixedLarge, FixedSmall, LearnedVariance, ReverseVariance
 from nelbo.evaluation.moments import EXAMPLES, measure_log_mse
 from nelbo.evaluation.processes import Processes
 from nelbo.progress import counted
@@ -41,14 +42,14 @@ def choose_variance(
     denoiser = model.module.denoiser
     own = denoiser.variance
     if config.get("variance") is not None:
-        chosen: ReverseVariance = instantiate(config.variance)
-        if chosen.channels > own.channels:
+        chosen: ReverseVariance | partial[ReverseVariance] = instantiate(config.variance)
+        if isinstance(chosen, partial):
+            chosen = chosen(log_mse=log_mse(model, bound, data(), split, processes))
+        if isinstance(chosen, LearnedVariance) and not isinstance(own, LearnedVariance):
             raise ValueError(
                 f"the network was not trained with a learned variance, which {type(chosen).__name__} needs: "
                 "use variance=analytic, fixed_small or fixed_large"
             )
-        if chosen.needs_moments:
-            chosen.log_mse = log_mse(model, bound, data(), split, processes)
         denoiser.variance = chosen
     kinds = {type(denoiser.variance): denoiser.variance}
     for candidate in (own, FixedSmall(), FixedLarge()):

@@ -1,5 +1,8 @@
 """The chain that an evaluation visits: all timesteps, or K of them."""
 
+from collections.abc import Callable
+from functools import partial
+
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
@@ -9,6 +12,8 @@ from nelbo.compose.trained import TrainedModel
 from nelbo.data import DataModule
 from nelbo.data.base import SplitName
 from nelbo.diffusion.bound import VariationalBound
+from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.schedules import NoiseSchedule
 from nelbo.diffusion.spacings import Even, Spacing
 from nelbo.diffusion.spacings.base import check_steps
 from nelbo.diffusion.step_cost_table import StepCostTable
@@ -40,11 +45,41 @@ def shorter_chain(
         if config.get("spacing") is not None:
             raise ValueError("spacing=...: of how many steps? steps=16")
         return bound
-    spacing: Spacing = instantiate(config.spacing) if config.get("spacing") else Even()
-    check_steps(schedule, config.steps)
-    if spacing.needs_costs and config.steps < schedule.num_steps:  # all of them are one chain
-        spacing.costs = step_costs(model, bound, data, split_to_measure(config.split), processes)
-    return VariationalBound(spacing.chain(schedule, config.steps), bound.decoder, bound.clip)
+    spacing: Spacing | partial[Spacing] = instantiate(config.spacing) if config.get("spacing") else Even()
+    chain = spaced_chain(
+        spacing,
+        schedule,
+        config.steps,
+        lambda: step_costs(model, bound, data, split_to_measure(config.split), processes),
+    )
+    return VariationalBound(chain, bound.decoder, bound.clip)
+
+
+def spaced_chain(
+    spacing: Spacing | partial[Spacing],
+    schedule: NoiseSchedule,
+    steps: int | None,
+    costs: Callable[[], StepCostTable],
+) -> Chain:
+    """The chain of a spacing.
+
+    Args:
+        spacing: a partial one is completed with ``costs``.
+        schedule: of the model.
+        steps: length of the chain; None for all timesteps.
+        costs: measures the costs of steps. Called only where the chain depends on them.
+
+    Raises:
+        ValueError: for more steps than there are timesteps.
+    """
+    if steps is None:
+        return Chain(schedule)
+    check_steps(schedule, steps)
+    if steps == schedule.num_steps:
+        return Chain(schedule)
+    if isinstance(spacing, partial):
+        spacing = spacing(costs=costs())
+    return spacing.chain(schedule, steps)
 
 
 def step_costs(

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from nelbo.diffusion.level import NoiseLevel, Step, per_example, scale
 from nelbo.diffusion.parameterizations import Parameterization
-from nelbo.diffusion.variances import ReverseVariance
+from nelbo.diffusion.variances import LearnedVariance, ReverseVariance
 
 
 @dataclass(frozen=True)
@@ -18,22 +18,26 @@ class Prediction:
         x0_hat: (B, ...) predicted data.
         eps_hat: (B, ...) predicted noise, x_t = signal x0_hat + noise eps_hat.
         variance: of the reverse steps.
-        raw: (B, ...) what the network says about the variance; None when the variance is fixed.
+        var_output: (B, ...) the network's output for the variance; None if it has none.
     """
 
     x0_hat: Tensor
     eps_hat: Tensor
     variance: ReverseVariance
-    raw: Tensor | None = None
+    var_output: Tensor | None = None
 
     def log_var(self, step: Step) -> Tensor:
         """Log variance of p(x_s | x_t), (B, 1, ..., 1) or (B, ...), broadcasting against ``x0_hat``."""
-        return per_example(self.variance.log_var(step, self.raw), self.x0_hat)
+        return per_example(self.variance.log_var(step, self.var_output), self.x0_hat)
 
     @property
-    def fraction(self) -> Tensor | None:
-        """Where between its limits a learned variance lies, (B, ...); None where it is fixed."""
-        return self.variance.fraction(self.raw)
+    def interpolation(self) -> Tensor | None:
+        """Position of a learned variance between its limits 0 and 1, (B, ...); None for a fixed variance."""
+        return (
+            self.variance.interpolation(self.var_output)
+            if isinstance(self.variance, LearnedVariance)
+            else None
+        )
 
     def detach_mean(self) -> "Prediction":
         """The same prediction, with gradients left only in the variance (Improved DDPM, section 3.1)."""
@@ -56,7 +60,7 @@ class Denoiser(nn.Module):
     float32, so that networks need not know how many timesteps there are.
 
     Args:
-        network: maps (B, C, ...), (B,), label to (B, C * variance.channels, ...).
+        network: maps (B, C, ...), (B,), label to (B, variance.output_channels(C), ...).
         parameterization: the meaning of the first C channels of the output.
         variance: of the reverse steps; a learned one reads the second half of the output's channels. A
             fixed one leaves it alone, so that it may stand in for the one the network was trained with.
@@ -80,7 +84,7 @@ class Denoiser(nn.Module):
         self.time_shift = time_shift
 
     def forward(self, xt: Tensor, level: NoiseLevel, label: Tensor | None = None) -> Prediction:
-        """Predict x_0, the noise and the variance's raw value.
+        """Predict x_0, the noise and the variance, (B, ...) each.
 
         Args:
             xt: (B, ...).
@@ -90,14 +94,14 @@ class Denoiser(nn.Module):
         c = ((level.t + self.time_shift) * self.time_scale).to(torch.float32)
         # the output may come in bfloat16 from autocast; from here on it is arithmetic in x_t's dtype
         output = self.network(xt, c, label).to(xt.dtype)
-        raw = None
+        var_output = None
         if output.shape[1] == 2 * xt.shape[1]:
-            output, raw = output.chunk(2, dim=1)
+            output, var_output = output.chunk(2, dim=1)
         x0_skip, x0_out = self.parameterization.coefficients(level)
         eps_skip, eps_out = self.parameterization.eps_coefficients(level)
         return Prediction(
             x0_hat=scale(x0_skip, xt) + scale(x0_out, output),
             eps_hat=scale(eps_skip, xt) + scale(eps_out, output),
             variance=self.variance,
-            raw=raw,
+            var_output=var_output,
         )

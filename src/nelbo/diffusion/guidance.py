@@ -43,5 +43,5 @@ class Guided:
             both,
             x0_hat=torch.lerp(x0_hat_alone, x0_hat, self.weight),
             eps_hat=torch.lerp(eps_hat_alone, eps_hat, self.weight),
-            raw=None if both.raw is None else both.raw.chunk(2)[0],
+            var_output=None if both.var_output is None else both.var_output.chunk(2)[0],
         )

@@ -1,10 +1,11 @@
-"""Sums and counts from which a bound, its parts and its error bars are read.
+"""Sums and counts from which a bound, its parts and its error bars are computed.
 
-Only sums are kept, so accumulators of several batches, rounds or ranks are added, never averaged.
+Only sums are stored, so accumulators of several batches, rounds or ranks are added, never averaged.
 """
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,21 +20,21 @@ class Estimate:
     """A mean and its standard error.
 
     Attributes:
-        mean: of the examples.
-        stderr: of the mean, as an estimate for the distribution that the data set is a sample of.
-        monte_carlo: the part of it that more noise and timesteps would remove; NaN where it is not known.
+        mean: over the examples.
+        stderr: of the mean, for the distribution that the data set is a sample of; NaN for a single example.
+        mc_stderr: the part of ``stderr`` that more noise and timesteps would remove; None if not known.
     """
 
     mean: float
     stderr: float
-    monte_carlo: float = math.nan
+    mc_stderr: float | None = None
 
     @property
-    def data_set(self) -> float:
-        """The part of the error that only more examples would remove; NaN where it is not known."""
-        if math.isnan(self.monte_carlo):
-            return math.nan
-        return math.sqrt(max(self.stderr**2 - self.monte_carlo**2, 0.0))
+    def data_stderr(self) -> float | None:
+        """The part of ``stderr`` that only more examples would remove; None if not known."""
+        if self.mc_stderr is None:
+            return None
+        return math.sqrt(max(self.stderr**2 - self.mc_stderr**2, 0.0))
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class BoundEstimate:
         reconstruction: L_0.
         denoising: the sum of L_t over the chain.
         prior: L_T.
-        num_examples: how many examples were measured.
-        num_evaluations: network evaluations behind it.
+        num_examples: number of examples.
+        num_evaluations: number of network evaluations.
     """
 
     total: Estimate
@@ -63,39 +64,36 @@ class StepTable:
 
     Attributes:
         count: draws of the step.
-        sum: of the term L_0 or L_t.
-        sum_of_squares: of the term.
-        sum_of_errors: of the mean squared error of x0_hat per dimension; NaN where it was not measured.
-        sum_of_fractions: of where between its limits a learned variance lies; NaN where it is not known.
-        contribution: what the step adds to the bound: an unbiased estimate of L_0 or L_t, however unevenly
-            steps were drawn; the sum over the chain is the bound less the prior.
+        sum: of L_0 or L_t.
+        sum_of_squares: of L_0 or L_t, nats^2.
+        contribution: of the step to the bound: an unbiased estimate of L_0 or L_t, however unevenly steps
+            were drawn. The sum over the chain is the bound minus the prior.
+        sum_of_errors: of the mean squared error of x0_hat per dimension; None if it was not measured.
+        sum_of_interpolations: of the position of a learned variance between its limits; None if it is fixed.
     """
 
     count: Tensor
     sum: Tensor
     sum_of_squares: Tensor
-    sum_of_errors: Tensor
-    sum_of_fractions: Tensor
     contribution: Tensor
+    sum_of_errors: Tensor | None = None
+    sum_of_interpolations: Tensor | None = None
 
     @property
     def mean(self) -> Tensor:
-        """(K,) nats; NaN where a step was never drawn."""
+        """(K,) nats; NaN for a step that was never drawn."""
         return self.sum / self.count
 
     @property
     def stderr(self) -> Tensor:
-        """Standard error of :attr:`mean`, (K,) nats; NaN below two draws."""
+        """Standard error of :attr:`mean`, (K,) nats; NaN for fewer than two draws."""
         variance = (self.sum_of_squares / self.count - self.mean.square()).clamp(min=0.0)
         return (variance / (self.count - 1)).sqrt().where(self.count > 1, torch.nan)
 
     @property
-    def rmse(self) -> Tensor:
-        """Root mean squared error of x0_hat, (K,) in the units of the data; NaN where it is not known."""
-        return (self.sum_of_errors / self.count).sqrt()
-
-
-ROWS = len(fields(StepTable))
+    def rmse(self) -> Tensor | None:
+        """Root mean squared error of x0_hat, (K,) in the units of the data; None if it was not measured."""
+        return None if self.sum_of_errors is None else (self.sum_of_errors / self.count).sqrt()
 
 
 @dataclass(frozen=True)
@@ -104,13 +102,15 @@ class Draws:
 
     Attributes:
         steps: (B, R) int64 in 1..K.
-        weights: (B, R), with which the sum of weight * nats over a row is an unbiased estimate of the
-            example's L_0 + sum of L_t.
+        weights: (B, R). The sum of weight * nats over a row is an unbiased estimate of the example's
+            L_0 + sum of L_t.
         nats: (B, R) L_0 or L_t.
-        prior: (B,) L_T.
-        errors: (B, R) mean squared error of x0_hat per dimension, where it was measured.
-        fractions: (B, R) where a learned variance lies between its limits, where there is one.
-        monte_carlo: the variance that chance gave the sums of L_0 and of L_t, each (B,), where it is known.
+        prior: (B,) L_T, nats.
+        errors: (B, R) mean squared error of x0_hat per dimension; None if not measured.
+        interpolations: (B, R) position of a learned variance between its limits; None for a fixed variance.
+        reconstruction_mc_variance: (B,) Monte Carlo variance of the estimate of L_0, nats^2; None if not
+            known.
+        denoising_mc_variance: (B,) the same of the estimate of the sum of L_t.
     """
 
     steps: Tensor
@@ -118,18 +118,29 @@ class Draws:
     nats: Tensor
     prior: Tensor
     errors: Tensor | None = None
-    fractions: Tensor | None = None
-    monte_carlo: tuple[Tensor, Tensor] | None = None
+    interpolations: Tensor | None = None
+    reconstruction_mc_variance: Tensor | None = None
+    denoising_mc_variance: Tensor | None = None
 
 
 class BoundAccumulator:
-    """Adds up draws of the bound's terms, on the device where they are made.
+    """Adds up draws of the bound's terms, on the device where they are computed.
+
+    Attributes:
+        num_steps: K.
+        num_examples: N, size of the data set; 0 if the estimates of single examples are not stored.
+        groups: the G columns of an example's estimate.
+        sums: all that is stored, float64 tensors by name: ``evaluations`` (), ``examples`` (), ``parts`` and
+            ``squared_parts`` (4,) in the order of PARTS, ``mc_variances`` (4,) and the examples ``mc_known``
+            () for which they are known, ``count``, ``nats``, ``squared_nats`` and ``weighted_nats`` (K,),
+            ``errors`` and ``interpolations`` (K,) and the draws ``errors_known`` and
+            ``interpolations_known`` () that have them, ``by_example`` (N, G).
 
     Args:
         num_steps: K, the length of the chain.
-        device: where the sums are kept.
-        num_examples: size of the data set, where the estimate of each example is kept.
-        groups: of steps, by which an example's estimate is kept apart; L_0 and all of L_t by default.
+        device: of the sums.
+        num_examples: size of the data set, to store the estimate of each example.
+        groups: of steps, the columns of an example's estimate; L_0 and all of L_t by default.
     """
 
     def __init__(
@@ -143,125 +154,164 @@ class BoundAccumulator:
         self.num_examples = num_examples
         self.groups = two_groups(num_steps) if groups is None else groups
         self._group_of_step = self.groups.of_step.to(device)
-        # one flat vector, so that ranks meet in a single reduction
-        sizes = (2, 3 * len(PARTS), ROWS * num_steps, num_examples * len(self.groups.columns))
-        self._sums = torch.zeros(sum(sizes), dtype=torch.float64, device=device)
-        counts, parts, steps, examples = self._sums.split(sizes)
-        self._evaluations, self._added = counts[:1], counts[1:]
-        self._parts = parts.view(3, len(PARTS))
-        self._steps = steps.view(ROWS, num_steps)
-        self._examples = examples.view(num_examples, len(self.groups.columns))
+        K, parts = (num_steps,), (len(PARTS),)
+        shapes: dict[str, tuple[int, ...]] = {
+            "evaluations": (),
+            "examples": (),
+            "parts": parts,
+            "squared_parts": parts,
+            "mc_variances": parts,
+            "mc_known": (),
+            "count": K,
+            "nats": K,
+            "squared_nats": K,
+            "weighted_nats": K,
+            "errors": K,
+            "errors_known": (),
+            "interpolations": K,
+            "interpolations_known": (),
+            "by_example": (num_examples, len(self.groups.columns)),
+        }
+        self.sums = {
+            name: torch.zeros(shape, dtype=torch.float64, device=device) for name, shape in shapes.items()
+        }
 
     def add(self, draws: Draws, index: Tensor | None = None) -> None:
         """Add the draws of a batch.
 
         Args:
             draws: of B examples.
-            index: (B,) positions of the examples in the data set, where ``num_examples`` was given.
+            index: (B,) positions of the examples in the data set, required if ``num_examples`` is given.
         """
-        steps, nats = draws.steps, draws.nats.detach().double()
+        sums, (B, R) = self.sums, draws.steps.shape
+        nats, prior = draws.nats.detach().double(), draws.prior.detach().double()
         weighted = draws.weights.double() * nats
-        is_first = steps == 1
-        reconstruction = weighted.masked_fill(~is_first, 0.0)
-        denoising, prior = (weighted - reconstruction).sum(1), draws.prior.detach().double()
-        self._add_parts(torch.stack([reconstruction.sum(1), denoising, prior]), draws.monte_carlo)
-        rows = torch.stack(
-            [
-                torch.ones_like(nats),
-                nats,
-                nats.square(),
-                _or_nan(draws.errors, nats),
-                _or_nan(draws.fractions, nats),
-                weighted,
-            ]
-        )
-        self._steps.index_add_(1, steps.flatten() - 1, rows.flatten(1))
-        self._evaluations += steps.numel()
+        first = weighted.masked_fill(draws.steps != 1, 0.0)
+        self._add_parts("parts", "squared_parts", first.sum(1), (weighted - first).sum(1), prior)
+        if draws.reconstruction_mc_variance is not None and draws.denoising_mc_variance is not None:
+            reconstruction = draws.reconstruction_mc_variance.detach().double()
+            denoising = draws.denoising_mc_variance.detach().double()
+            exact = torch.zeros_like(prior)  # L_T has no Monte Carlo error
+            self._add_parts("mc_variances", None, reconstruction, denoising, exact)
+            sums["mc_known"] += B
+        by_step = {
+            "count": torch.ones_like(nats),
+            "nats": nats,
+            "squared_nats": nats.square(),
+            "weighted_nats": weighted,
+        }
+        for name, values in (("errors", draws.errors), ("interpolations", draws.interpolations)):
+            if values is not None:
+                by_step[name] = values.detach().double()
+                sums[f"{name}_known"] += B * R
+        for name, values in by_step.items():
+            sums[name].index_add_(0, draws.steps.flatten() - 1, values.flatten())
+        sums["evaluations"] += B * R
+        sums["examples"] += B
         if self.num_examples:
-            assert index is not None, "which examples these are must be told"
-            group = self._group_of_step[steps - 1]
-            by_group = weighted.new_zeros(len(steps), self._examples.shape[1])
-            by_group.scatter_add_(1, group, weighted)
+            assert index is not None, "an accumulator of single examples needs their index"
+            by_group = weighted.new_zeros(B, len(self.groups.columns))
+            by_group.scatter_add_(1, self._group_of_step[draws.steps - 1], weighted)
             by_group[:, -1] = prior
-            self._examples.index_add_(0, index, by_group)
+            sums["by_example"].index_add_(0, index, by_group)
 
-    def _add_parts(self, parts: Tensor, monte_carlo: tuple[Tensor, Tensor] | None) -> None:
-        """parts (3, B): L_0, the sum of L_t, L_T of each example."""
-        if monte_carlo is None:
-            chance = torch.full_like(parts, torch.nan)
-        else:  # the prior has none
-            chance = torch.stack([*monte_carlo, torch.zeros_like(parts[0])]).detach().double()
-        parts, chance = (torch.cat([rows.sum(0, keepdim=True), rows]) for rows in (parts, chance))
-        self._parts += torch.stack([parts.sum(1), parts.square().sum(1), chance.sum(1)])
-        self._added += parts.shape[1]
-
-    @property
-    def sums(self) -> Tensor:
-        """All sums as one float64 vector (S,), to be added over ranks in place."""
-        return self._sums
+    def _add_parts(
+        self, name: str, squared: str | None, reconstruction: Tensor, denoising: Tensor, prior: Tensor
+    ) -> None:
+        """Add the parts of each example, each (B,), and their total; with their squares where named."""
+        parts = torch.stack([reconstruction, denoising, prior])
+        parts = torch.cat([parts.sum(0, keepdim=True), parts])
+        self.sums[name] += parts.sum(1)
+        if squared is not None:
+            self.sums[squared] += parts.square().sum(1)
 
     @property
     def num_evaluations(self) -> int:
-        """Network evaluations so far."""
-        return int(self._evaluations)
+        """Number of network evaluations."""
+        return int(self.sums["evaluations"])
 
-    def empty(self) -> "BoundAccumulator":
-        """An accumulator of the same kind with nothing in it."""
-        return BoundAccumulator(self.num_steps, self._sums.device, self.num_examples, self.groups)
-
-    def merge(self, other: "BoundAccumulator") -> None:
-        """Add what another accumulator of the same kind holds."""
-        self._sums += other.sums
-
-    def reset(self) -> None:
-        """Start again from zero."""
-        self._sums.zero_()
-
-    def forget_estimates(self) -> None:
-        """Start again from zero, but keep the count of network evaluations: they were spent."""
-        self._sums[1:].zero_()
-
-    def estimate(self, rounds: int = 1) -> BoundEstimate:
-        """Read the bound and its parts.
+    def all_reduce(self, reduce: Callable[[Tensor], None]) -> None:
+        """Replace the sums by those of all ranks, in one reduction.
 
         Args:
-            rounds: how many times each example was added; more than once needs ``num_examples``.
+            reduce: replaces a vector (S,) float64 by its sum over the ranks, in place.
         """
-        n = float(self._added)
-        assert n > 0, "nothing was added to the accumulator"
-        sums = self._parts
+        flat = torch.cat([x.flatten() for x in self.sums.values()])
+        reduce(flat)
+        for x, total in zip(
+            self.sums.values(), flat.split([x.numel() for x in self.sums.values()]), strict=True
+        ):
+            x.copy_(total.view_as(x))
+
+    def empty(self) -> "BoundAccumulator":
+        """A new accumulator with the same arguments and no draws."""
+        return BoundAccumulator(self.num_steps, self.sums["parts"].device, self.num_examples, self.groups)
+
+    def merge(self, other: "BoundAccumulator") -> None:
+        """Add the sums of an accumulator with the same arguments."""
+        for name, x in other.sums.items():
+            self.sums[name] += x
+
+    def reset(self, keep_evaluations: bool = False) -> None:
+        """Set the sums to zero; optionally all but the number of network evaluations."""
+        for name, x in self.sums.items():
+            if not (keep_evaluations and name == "evaluations"):
+                x.zero_()
+
+    def load_sums(self, sums: Mapping[str, Tensor]) -> None:
+        """Replace sums by those of an accumulator with the same arguments, each of the same shape."""
+        for name, x in sums.items():
+            self.sums[name].copy_(x)
+
+    def estimate(self, rounds: int = 1) -> BoundEstimate:
+        """The bound and its parts.
+
+        Args:
+            rounds: number of times each example was added; more than one needs ``num_examples``.
+        """
+        sums, added = self.sums, float(self.sums["examples"])
+        assert added > 0, "nothing was added to the accumulator"
+        parts, squares = sums["parts"], sums["squared_parts"]
         if rounds > 1:
-            assert self.num_examples, "repeated examples need an accumulator of each of them"
-            # the spread that matters is that between examples, each averaged over its rounds
-            means = self._examples / rounds
-            parts = torch.stack([means.sum(1), means[:, 0], means[:, 1:-1].sum(1), means[:, -1]])
-            sums = torch.stack([parts.sum(1), parts.square().sum(1), sums[2] / rounds**2])
-        columns = sums.T.tolist()
+            assert self.num_examples, "several rounds need an accumulator of single examples"
+            # the standard error follows from the examples' means over their rounds
+            means = sums["by_example"] / rounds
+            by_part = torch.stack([means.sum(1), means[:, 0], means[:, 1:-1].sum(1), means[:, -1]])
+            parts, squares = by_part.sum(1), by_part.square().sum(1)
+        n = added / rounds
+        mc_stderrs: list[float] | list[None] = [None] * len(PARTS)
+        if float(sums["mc_known"]) == added:
+            mc_stderrs = [math.sqrt(x) / n for x in (sums["mc_variances"] / rounds**2).tolist()]
         estimates = {
-            name: _estimate(n / rounds, *column) for name, column in zip(PARTS, columns, strict=True)
+            name: Estimate(total / n, _stderr(n, total, square), mc_stderr)
+            for name, total, square, mc_stderr in zip(
+                PARTS, parts.tolist(), squares.tolist(), mc_stderrs, strict=True
+            )
         }
-        return BoundEstimate(
-            num_examples=round(n / rounds), num_evaluations=self.num_evaluations, **estimates
-        )
+        return BoundEstimate(num_examples=round(n), num_evaluations=self.num_evaluations, **estimates)
 
     def step_table(self) -> StepTable:
-        """The sums of each step."""
-        *sums, weighted = self._steps.cpu().clone()
-        return StepTable(*sums, contribution=weighted / float(self._added))
+        """The sums of each step, copied to the CPU."""
+        sums = {name: x.cpu().clone() for name, x in self.sums.items() if name != "by_example"}
+        draws = sums["count"].sum()
+        return StepTable(
+            count=sums["count"],
+            sum=sums["nats"],
+            sum_of_squares=sums["squared_nats"],
+            contribution=sums["weighted_nats"] / float(sums["examples"]),
+            sum_of_errors=sums["errors"] if sums["errors_known"] == draws else None,
+            sum_of_interpolations=sums["interpolations"] if sums["interpolations_known"] == draws else None,
+        )
 
     def example_table(self, rounds: int = 1) -> Tensor:
         """The estimate of each example, (N, G) nats on the CPU, in the G columns of ``groups``."""
-        return (self._examples / rounds).cpu()
+        return (self.sums["by_example"] / rounds).cpu()
 
 
-def _or_nan(values: Tensor | None, like: Tensor) -> Tensor:
-    return torch.full_like(like, torch.nan) if values is None else values.detach().double()
-
-
-def _estimate(n: float, total: float, squares: float, chance: float) -> Estimate:
-    """Mean and errors from sums over n examples: of their estimates, the squares, the variances by chance."""
-    mean = total / n
+def _stderr(n: float, total: float, squares: float) -> float:
+    """Standard error of the mean of n values, from their sum and the sum of their squares."""
     if n < 2:
-        return Estimate(mean, math.nan, math.sqrt(chance))
+        return math.nan
+    mean = total / n
     variance = max(squares / n - mean * mean, 0.0) * n / (n - 1)
-    return Estimate(mean, math.sqrt(variance / n), math.sqrt(chance) / n)
+    return math.sqrt(variance / n)

@@ -10,7 +10,7 @@ from nelbo.data.batch import Batch
 from nelbo.diffusion.bound import Denoise
 from nelbo.evaluation.accumulator import BoundAccumulator, BoundEstimate, StepTable
 from nelbo.evaluation.bound_variant import BoundVariant
-from nelbo.evaluation.estimators import BoundEstimator
+from nelbo.evaluation.estimators import BoundEstimator, MultiRoundEstimator
 from nelbo.evaluation.t_bins import t_bins
 from nelbo.evaluation.units import Unit
 
@@ -24,7 +24,7 @@ class Measurement:
     Attributes:
         estimate: the bound and its parts.
         steps: the terms of every step of the chain.
-        examples: (N, columns) L_0, the sums of L_t by decade, and L_T of each example, nats.
+        examples: (N, columns) L_0, the sums of L_t per bin of t, and L_T of each example, nats.
         columns: names of these columns.
     """
 
@@ -35,7 +35,7 @@ class Measurement:
 
     @classmethod
     def of(cls, accumulator: BoundAccumulator, rounds: int) -> "Measurement":
-        """What an accumulator of so many rounds through the data holds."""
+        """The measurement of an accumulator after a number of rounds through the data."""
         return cls(
             accumulator.estimate(rounds),
             accumulator.step_table(),
@@ -57,24 +57,23 @@ def measure(
     progress: Progress = lambda total, fresh: None,
     all_reduce_sum: Callable[[Tensor], None] = lambda _: None,
 ) -> list[Measurement]:
-    """Go through the data until the estimator is content with the first variant.
+    """Measure the bound of a data set, in as many rounds as the estimator needs for the first variant.
 
     Args:
         estimator: chooses the terms.
-        variants: what is measured; all of them from the same network evaluations.
+        variants: bounds to compute, all from the same network evaluations.
         denoise: maps (x_t, level, label) to a prediction.
-        batches: this process's part of the data set, on ``device`` and in values; walked through once per
-            round.
+        batches: this process's part of the data set, on ``device`` and in values; iterated once per round.
         num_examples: size of the whole data set.
-        unit: in which the estimator's target is given.
-        device: where the sums are kept.
-        conditional: whether the denoiser is told the labels.
-        progress: is shown the rounds before and what this process has measured of this one, after every
-            batch.
-        all_reduce_sum: replaces sums by those of all processes together, in place.
+        unit: of the estimator's target.
+        device: of the sums.
+        conditional: whether the denoiser receives the labels.
+        progress: called after every batch with the sums of the previous rounds and this process's sums of the
+            current one.
+        all_reduce_sum: replaces a vector by its sum over all processes, in place.
 
     Returns:
-        A measurement for each variant.
+        One measurement per variant.
     """
     chain = variants[0].bound.chain
     groups = t_bins(chain.timesteps())
@@ -85,13 +84,16 @@ def measure(
             label = batch.label if conditional else None
             estimator.measure(fresh, variants, denoise, batch.x0, batch.index, label, num_examples)
             progress(totals[0], fresh[0])
-        is_pilot = estimator.rounds == 0
         for total, part in zip(totals, fresh, strict=True):
-            all_reduce_sum(part.sums)
+            part.all_reduce(all_reduce_sum)
             total.merge(part)
-        more = estimator.again(totals[0], unit)
-        if is_pilot:
+        if not isinstance(estimator, MultiRoundEstimator):
+            break
+        was_pilot = estimator.in_pilot
+        needs_another = estimator.finish_round(totals[0], unit)
+        if was_pilot:
             for total in totals:
-                total.forget_estimates()
-        if not more:
-            return [Measurement.of(total, estimator.rounds) for total in totals]
+                total.reset(keep_evaluations=True)
+        if not needs_another:
+            break
+    return [Measurement.of(total, estimator.rounds) for total in totals]

@@ -149,8 +149,10 @@ def _scored(score: Score, step: Step, x0: Tensor, prediction: Prediction) -> Ten
 
 def _rows(prediction: Prediction, rows: Tensor | slice) -> Prediction:
     """The predictions of some of the examples."""
-    raw = None if prediction.raw is None else prediction.raw[rows]
-    return replace(prediction, x0_hat=prediction.x0_hat[rows], eps_hat=prediction.eps_hat[rows], raw=raw)
+    var_output = None if prediction.var_output is None else prediction.var_output[rows]
+    return replace(
+        prediction, x0_hat=prediction.x0_hat[rows], eps_hat=prediction.eps_hat[rows], var_output=var_output
+    )
 
 
 def _everywhere(chain: Chain, i: int, like: NoiseLevel) -> NoiseLevel:

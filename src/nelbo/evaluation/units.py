@@ -39,10 +39,10 @@ class Unit:
         }
         values = {f"{split}/{name}": part.mean * self.per_nat for name, part in names.items()}
         errors = {f"{split}/{name}_stderr": part.stderr * self.per_nat for name, part in names.items()}
-        if not math.isnan(estimate.total.monte_carlo):
-            for name, part in names.items():
-                errors[f"{split}/{name}_stderr_monte_carlo"] = part.monte_carlo * self.per_nat
-                errors[f"{split}/{name}_stderr_data_set"] = part.data_set * self.per_nat
+        for name, part in names.items():
+            if part.mc_stderr is not None and part.data_stderr is not None:
+                errors[f"{split}/{name}_stderr_monte_carlo"] = part.mc_stderr * self.per_nat
+                errors[f"{split}/{name}_stderr_data_set"] = part.data_stderr * self.per_nat
         return values | errors
 
 

@@ -1,11 +1,11 @@
 """What ``evaluate.py`` leaves behind and shows: evaluation.json, tables, and the page about them."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.table import Table
 from torch import Tensor
 
@@ -128,12 +128,12 @@ def print_evaluation(evaluation: Evaluation, run_dir: Path, by_class: bool = Fal
 
 def _error_lines(total: Estimate, unit: Unit) -> dict[str, str]:
     """Where the error of the total comes from, as far as the estimator knows."""
-    if math.isnan(total.monte_carlo):
+    if total.mc_stderr is None or total.data_stderr is None:
         return {"error": "of data set and Monte Carlo together; this estimator cannot tell them apart"}
     return {
-        "chance": f"{terminal.short(total.monte_carlo * unit.per_nat)}, Monte Carlo: the part of the error "
+        "chance": f"{terminal.short(total.mc_stderr * unit.per_nat)}, Monte Carlo: the part of the error "
         "that more network evaluations would remove",
-        "data set": f"{terminal.short(total.data_set * unit.per_nat)}, sampling: the part that only more "
+        "data set": f"{terminal.short(total.data_stderr * unit.per_nat)}, sampling: the part that only more "
         "examples would",
     }
 
@@ -157,7 +157,7 @@ def step_rows(evaluation: Evaluation) -> Iterator[dict[str, float]]:
         "count": steps.count,
         "contribution": steps.contribution * per_nat,
         "rate": (prior + above) * per_nat,
-        "rmse": steps.rmse * scale,
+        "rmse": torch.full_like(steps.count, torch.nan) if steps.rmse is None else steps.rmse * scale,
     }
     drawn = steps.count > 0
     for values in zip(*(column[drawn].tolist() for column in columns.values()), strict=True):

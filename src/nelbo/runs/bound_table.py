@@ -55,13 +55,19 @@ def append(path: Path, step: int, split: str, timesteps: Tensor, table: StepTabl
             "sum": table.sum[drawn].numpy(),
             "sum_of_squares": table.sum_of_squares[drawn].numpy(),
             "count": table.count[drawn].long().numpy(),
-            "sum_of_errors": pa.array(table.sum_of_errors[drawn].numpy(), from_pandas=True),
-            "sum_of_fractions": pa.array(table.sum_of_fractions[drawn].numpy(), from_pandas=True),
+            "sum_of_errors": _rows(table.sum_of_errors, drawn),
+            "sum_of_fractions": _rows(table.sum_of_interpolations, drawn),
         },
         schema=SCHEMA,
     )
     old = [_read(path)] if path.exists() else []
     parquet_file.write(path, pa.concat_tables([*old, new]))
+
+
+def _rows(sums: Tensor | None, drawn: Tensor) -> pa.Array:
+    if sums is None:
+        return pa.nulls(int(drawn.sum()), pa.float64())
+    return pa.array(sums[drawn].numpy(), from_pandas=True)  # NaN becomes null
 
 
 def describe(path: Path) -> dict[str, Any]:

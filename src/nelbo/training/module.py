@@ -16,7 +16,7 @@ from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.denoiser import Denoiser
 from nelbo.diffusion.losses import Loss, NoisyBatch
 from nelbo.diffusion.process import diffuse
-from nelbo.diffusion.timesteps import TimestepSample, TimestepSampler
+from nelbo.diffusion.timesteps import AdaptiveTimestepSampler, TimestepSample, TimestepSampler
 from nelbo.evaluation.accumulator import BoundAccumulator
 from nelbo.evaluation.bound_variant import BoundVariant
 from nelbo.evaluation.estimators import BoundEstimator
@@ -148,11 +148,11 @@ class DiffusionModule(LightningModule):
         ), noise[mine]
 
     def on_after_backward(self) -> None:
-        """Show the global batch's losses to a timestep sampler that learns from them.
+        """Update an adaptive timestep sampler with the losses of the global batch.
 
-        It looks at them on the host, so not before the device has the backward pass to work on.
+        This reads them on the host, so it waits until the backward pass is queued on the device.
         """
-        if not self.timesteps.learns:
+        if not isinstance(self.timesteps, AdaptiveTimestepSampler):
             return
         index, loss = self._seen
         pair = torch.stack([index.to(torch.float64), loss.to(torch.float64)])
@@ -250,11 +250,11 @@ class DiffusionModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what a run needs to go on, as plain values and tensors."""
-        metrics = self.trainer.callback_metrics
+        metrics, adaptive = self.trainer.callback_metrics, self.timesteps
         checkpoint["nelbo"] = {
             "config": self.config,
             "data": self.trainer.datamodule.record().to_dict(),  # pyright: ignore[reportAttributeAccessIssue]
-            "timesteps": self.timesteps.state_dict(),
+            "timesteps": adaptive.state_dict() if isinstance(adaptive, AdaptiveTimestepSampler) else {},
             "validated_at": self.validated_at,
             "reported": self.reported
             | {name: float(value) for name, value in metrics.items() if "/" in name},
@@ -263,6 +263,7 @@ class DiffusionModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it up."""
         kept = checkpoint["nelbo"]
-        self.timesteps.load_state_dict(kept["timesteps"])
+        if isinstance(self.timesteps, AdaptiveTimestepSampler):
+            self.timesteps.load_state_dict(kept["timesteps"])
         self.validated_at = kept["validated_at"]
         self.reported = kept["reported"]

@@ -13,6 +13,7 @@ from torch import Tensor
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.denoiser import Prediction
 from nelbo.diffusion.level import NoiseLevel, Step, mean_per_example
+from nelbo.diffusion.variances import LearnedVariance, ReverseVariance
 
 
 @dataclass(frozen=True)
@@ -44,19 +45,25 @@ class LossTerms:
 
 
 class Loss(ABC):
-    """A per-example training loss.
-
-    Attributes:
-        trains_variance: whether gradients reach a learned variance.
-        needs_learned_variance: whether part of the loss trains nothing else.
-    """
-
-    trains_variance: bool = False
-    needs_learned_variance: bool = False
+    """A per-example training loss."""
 
     @abstractmethod
     def __call__(self, noisy: NoisyBatch, prediction: Prediction, bound: VariationalBound) -> LossTerms:
-        """Score a prediction at the steps of ``noisy``."""
+        """The loss and the bound's term at the steps of ``noisy``, each (B,)."""
+
+    def check_variance(self, variance: ReverseVariance) -> None:
+        """Check that the loss trains every output of the network.
+
+        A loss through which a learned variance receives gradients overrides this.
+
+        Raises:
+            ValueError: for a variance that this loss cannot be combined with.
+        """
+        if isinstance(variance, LearnedVariance):
+            raise ValueError(
+                f"the loss {type(self).__name__} does not train the variance {type(variance).__name__}: add "
+                "variance=fixed_large, or use objective=..., which sets loss, variance and timesteps together"
+            )
 
 
 class WeightedMSE(Loss):

@@ -11,6 +11,7 @@ import math
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.denoiser import Prediction
 from nelbo.diffusion.losses.base import Loss, LossTerms, NoisyBatch, eps_mse
+from nelbo.diffusion.variances import LearnedVariance, ReverseVariance
 
 
 class Hybrid(Loss):
@@ -23,9 +24,6 @@ class Hybrid(Loss):
         ValueError: when ``weight`` is not positive.
     """
 
-    trains_variance = True
-    needs_learned_variance = True
-
     def __init__(self, weight: float = 0.001) -> None:
         if weight <= 0.0:
             raise ValueError(f"loss.weight={weight} must be positive")
@@ -37,3 +35,16 @@ class Hybrid(Loss):
         bits_per_dim = term / (noisy.x0[0].numel() * math.log(2))
         loss = eps_mse(noisy, prediction) + self.weight * bound.chain.num_steps * bits_per_dim
         return LossTerms(loss=loss, bound=term.detach())
+
+    def check_variance(self, variance: ReverseVariance) -> None:
+        """Check that the variance is learned: the bound's part trains nothing else.
+
+        Raises:
+            ValueError: for a fixed variance.
+        """
+        if not isinstance(variance, LearnedVariance):
+            raise ValueError(
+                f"the loss {type(self).__name__} trains a learned variance, and {type(variance).__name__} is "
+                "fixed: add variance=learned_range, or use objective=..., which sets loss, variance and "
+                "timesteps together"
+            )

@@ -11,19 +11,10 @@ from torch import Tensor
 
 from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.schedules import NoiseSchedule
-from nelbo.diffusion.step_cost_table import StepCostTable
 
 
 class Spacing(ABC):
-    """Chooses the timesteps of a chain.
-
-    Attributes:
-        needs_costs: whether it chooses by what steps cost.
-        costs: of steps under a trained model, for a spacing that needs them: set by whoever measured them.
-    """
-
-    needs_costs: bool = False
-    costs: StepCostTable | None = None
+    """Chooses the timesteps of a chain."""
 
     @abstractmethod
     def timesteps(self, schedule: NoiseSchedule, steps: int) -> Tensor:
@@ -46,18 +37,6 @@ class Spacing(ABC):
         if steps == schedule.num_steps:
             return Chain(schedule)
         return Chain(schedule, self.timesteps(schedule, steps))
-
-    def check_costs(self) -> None:
-        """Say early that this spacing cannot be used yet.
-
-        Raises:
-            ValueError: when it needs costs and nobody has measured them.
-        """
-        if self.needs_costs and self.costs is None:
-            raise ValueError(
-                f"spacing={type(self).__name__.lower()} needs the costs of steps measured on a trained "
-                "model: evaluate.py measures them"
-            )
 
 
 def check_steps(schedule: NoiseSchedule, steps: int) -> None:

@@ -23,20 +23,22 @@ from nelbo.diffusion.step_cost_table import StepCostTable
 class Optimal(Spacing):
     """The K timesteps whose expected bound is the lowest, under the measured costs of steps.
 
-    It is the best for the examples that the costs were measured on; measure those on other examples than
-    the ones whose bound is reported.
+    It is optimal for the examples on which the costs were measured. Measure them on other examples than
+    those whose bound is reported.
+
+    Args:
+        costs: of all steps of the schedule's full chain.
     """
 
-    needs_costs = True
+    def __init__(self, costs: StepCostTable) -> None:
+        self.costs = costs
 
     def timesteps(self, schedule: NoiseSchedule, steps: int) -> Tensor:
         """The best chain of K levels, (K,) int64.
 
         Raises:
-            ValueError: without costs, or with those of a schedule of another length.
+            ValueError: for a schedule of another length than that of the costs.
         """
-        self.check_costs()
-        assert self.costs is not None
         measured = len(self.costs.timesteps)
         if measured != schedule.num_steps:
             raise ValueError(

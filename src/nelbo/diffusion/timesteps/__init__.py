@@ -1,6 +1,7 @@
 """Timestep samplers: one per file."""
 
 from nelbo.diffusion.timesteps.base import (
+    AdaptiveTimestepSampler,
     TimestepSample,
     TimestepSampler,
     stratified_uniforms,
@@ -10,6 +11,7 @@ from nelbo.diffusion.timesteps.stratified import Stratified
 from nelbo.diffusion.timesteps.uniform import Uniform
 
 __all__ = [
+    "AdaptiveTimestepSampler",
     "Importance",
     "Stratified",
     "TimestepSample",

@@ -28,14 +28,9 @@ class TimestepSample:
 class TimestepSampler(ABC):
     """Draws steps 1..num_steps.
 
-    Attributes:
-        learns: whether :meth:`update` wants the losses of every batch.
-
     Args:
         num_steps: K, the number of steps of the chain.
     """
-
-    learns: bool = False
 
     def __init__(self, num_steps: int) -> None:
         self.num_steps = num_steps
@@ -49,20 +44,30 @@ class TimestepSampler(ABC):
             generator: a CPU generator, in the same state on every rank.
         """
 
-    def update(self, index: Tensor, loss: Tensor) -> None:  # noqa: B027 - most samplers learn nothing
-        """Learn from the losses of a global batch.
+
+class AdaptiveTimestepSampler(TimestepSampler):
+    """A sampler whose probabilities depend on the losses so far."""
+
+    @abstractmethod
+    def update(self, index: Tensor, loss: Tensor) -> None:
+        """Record the losses of a global batch.
 
         Args:
-            index: (B,) steps, all ranks together.
+            index: (B,) steps, of all ranks.
             loss: (B,) the per-example loss at these steps, before weighting.
         """
 
+    @abstractmethod
     def state_dict(self) -> dict[str, Tensor]:
-        """What a checkpoint must hold."""
-        return {}
+        """The state to save in a checkpoint, a copy."""
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:  # noqa: B027 - see update
-        """Take up the history of a checkpoint."""
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore the state of a checkpoint.
+
+        Raises:
+            ValueError: when the state is that of a sampler with other arguments.
+        """
 
 
 def stratified_uniforms(batch_size: int, generator: torch.Generator) -> Tensor:

@@ -9,10 +9,10 @@ step whose loss rises is noticed.
 import torch
 from torch import Tensor
 
-from nelbo.diffusion.timesteps.base import TimestepSample, TimestepSampler, stratified_uniforms
+from nelbo.diffusion.timesteps.base import AdaptiveTimestepSampler, TimestepSample, stratified_uniforms
 
 
-class Importance(TimestepSampler):
+class Importance(AdaptiveTimestepSampler):
     """p proportional to sqrt(E[loss^2]), stratified over the batch, with a uniform floor.
 
     Args:
@@ -23,8 +23,6 @@ class Importance(TimestepSampler):
     Raises:
         ValueError: when ``history`` is below 1 or ``floor`` is not inside (0, 1].
     """
-
-    learns = True
 
     def __init__(self, num_steps: int, history: int = 10, floor: float = 0.01) -> None:
         if history < 1:
@@ -71,11 +69,11 @@ class Importance(TimestepSampler):
         self._counts += occurrences
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The history."""
+        """Losses (K, history) and their counts (K,)."""
         return {"losses": self._losses.clone(), "counts": self._counts.clone()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take up the history of a checkpoint.
+        """Restore the losses of a checkpoint.
 
         Raises:
             ValueError: when it was kept for another number of steps or of losses per step.

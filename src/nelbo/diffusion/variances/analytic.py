@@ -10,6 +10,8 @@ with from_x0 the weight of x_0 in the posterior mean. For the exact denoiser MSE
 error as well. MSE_t does not depend on s, so moments measured once serve every chain.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -22,20 +24,25 @@ class Analytic(ReverseVariance):
     """Variance beta-tilde + from_x0^2 MSE_t, from measured moments.
 
     Args:
+        log_mse: (T,) float64, log MSE_t at t = 1..T, measured on the network.
         first_step: ``analytic``: the same formula at the step that ends in data, where beta-tilde is 0 and it
-            is MSE_t of the chain's first t. That is the best for a density; for bins of data it is near the
-            best. Or ``beta``, ``beta_tilde``.
+            is MSE_t of the chain's first t. That is optimal for a density, and nearly so for quantised data.
+            Or ``beta``, ``beta_tilde``.
+
+    Raises:
+        ValueError: for any other ``first_step``.
     """
 
     first_steps = ("analytic", "beta", "beta_tilde")
-    needs_moments = True
 
-    def __init__(self, first_step: str = "analytic") -> None:
+    def __init__(
+        self, log_mse: Tensor, first_step: Literal["analytic", "beta", "beta_tilde"] = "analytic"
+    ) -> None:
         super().__init__(first_step)
+        self.log_mse = log_mse
 
-    def log_var(self, step: Step, raw: Tensor | None) -> Tensor:
+    def log_var(self, step: Step, var_output: Tensor | None) -> Tensor:
         """Log variance, (B,) float64."""
-        assert self.log_mse is not None, "the moments are measured first"
         _, from_x0 = posterior_coefficients(step)
         error = 2.0 * from_x0.log() + self.log_mse.to(step.t.t.device)[step.t.t - 1]
         measured = torch.logaddexp(step.log_beta_tilde, error)

@@ -20,23 +20,16 @@ class ReverseVariance(ABC):
     """Log variance of the reverse steps.
 
     Attributes:
-        channels: how many outputs the network needs per data channel: 1, or 2 when it learns the variance.
-        first_steps: what ``first_step`` may be.
-        needs_moments: whether it is made of errors of a trained network.
-        log_mse: (T,) float64, log E |x_0 - x0_hat|^2 / D at t = 1..T, for a variance that needs moments: set
-            by whoever measured them.
+        first_steps: the valid values of ``first_step``.
 
     Args:
-        first_step: ``beta`` or ``beta_tilde``, see the module's text.
+        first_step: ``beta`` or ``beta_tilde``, see the module docstring.
 
     Raises:
-        ValueError: for another ``first_step``.
+        ValueError: for any other ``first_step``.
     """
 
-    channels: int = 1
     first_steps: tuple[str, ...] = ("beta", "beta_tilde")
-    needs_moments: bool = False
-    log_mse: Tensor | None = None
 
     def __init__(self, first_step: str = "beta") -> None:
         if first_step not in self.first_steps:
@@ -45,22 +38,42 @@ class ReverseVariance(ABC):
         self.first_step = first_step
 
     @abstractmethod
-    def log_var(self, step: Step, raw: Tensor | None) -> Tensor:
-        """Log variance of p(x_s | x_t), broadcasting against the data.
+    def log_var(self, step: Step, var_output: Tensor | None) -> Tensor:
+        """Log variance of p(x_s | x_t), (B,) float64 or (B, C, ...) in the dtype of ``var_output``.
 
         Args:
-            step: the transition, levels of shape (B,) or ().
-            raw: (B, C, ...) the network's second half of channels, where ``channels`` is 2.
+            step: the transitions, levels of shape (B,) or ().
+            var_output: (B, C, ...) second half of the network's output channels, which only a
+                :class:`LearnedVariance` reads; None if there is none.
         """
 
-    def fraction(self, raw: Tensor | None) -> Tensor | None:
-        """Where between its limits a learned variance lies, (B, C, ...): 0 lower, 1 upper; None if fixed."""
-        return None
+    def output_channels(self, data_channels: int) -> int:
+        """Number of output channels that the network needs."""
+        return data_channels
 
     def first_log_var(self, step: Step) -> Tensor:
-        """What stands in for log beta-tilde at the first step, (B,) float64."""
+        """Replacement for log beta-tilde at the first step, (B,) float64."""
         return step.log_beta if self.first_step == "beta" else step.log_beta_tilde_next
 
     def small_log_var(self, step: Step) -> Tensor:
-        """log beta-tilde, with the first step's replacement, (B,) float64."""
+        """log beta-tilde, with the replacement at the first step, (B,) float64."""
         return self.first_log_var(step).where(step.is_first, step.log_beta_tilde)
+
+
+class LearnedVariance(ReverseVariance):
+    """A variance between two limits, at a position that the network predicts.
+
+    The network has a second output of the shape of the data for it.
+    """
+
+    @abstractmethod
+    def interpolation(self, var_output: Tensor | None) -> Tensor:
+        """Position between the lower (0) and the upper limit (1), (B, C, ...).
+
+        Args:
+            var_output: (B, C, ...) second half of the network's output channels.
+        """
+
+    def output_channels(self, data_channels: int) -> int:
+        """Two outputs for each data channel."""
+        return 2 * data_channels

@@ -9,6 +9,6 @@ from nelbo.diffusion.variances.base import ReverseVariance
 class FixedLarge(ReverseVariance):
     """Variance (1 - alpha_bar_t) c of the forward step q(x_t | x_s)."""
 
-    def log_var(self, step: Step, raw: Tensor | None) -> Tensor:
+    def log_var(self, step: Step, var_output: Tensor | None) -> Tensor:
         """Log variance, (B,) float64."""
         return self.first_log_var(step).where(step.is_first, step.log_beta)

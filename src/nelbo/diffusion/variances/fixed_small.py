@@ -9,6 +9,6 @@ from nelbo.diffusion.variances.base import ReverseVariance
 class FixedSmall(ReverseVariance):
     """Variance (1 - alpha_bar_s) c of the posterior q(x_s | x_t, x_0)."""
 
-    def log_var(self, step: Step, raw: Tensor | None) -> Tensor:
+    def log_var(self, step: Step, var_output: Tensor | None) -> Tensor:
         """Log variance, (B,) float64."""
         return self.small_log_var(step)

@@ -3,26 +3,24 @@
 from torch import Tensor
 
 from nelbo.diffusion.level import Step, per_example
-from nelbo.diffusion.variances.base import ReverseVariance
+from nelbo.diffusion.variances.base import LearnedVariance
 
 
-class LearnedRange(ReverseVariance):
-    """log variance = v log beta + (1 - v) log beta-tilde, v = (raw + 1) / 2 from the network.
+class LearnedRange(LearnedVariance):
+    """log variance = v log beta + (1 - v) log beta-tilde, v = (var_output + 1) / 2 from the network.
 
     ``first_step`` is the lower end at the first step. With ``beta`` both ends are beta_1 there, and the
     network has no say in it; Improved DDPM has ``beta_tilde``.
     """
 
-    channels = 2
-
-    def log_var(self, step: Step, raw: Tensor | None) -> Tensor:
-        """Log variance, (B, C, ...) in the dtype of ``raw``."""
-        v = self.fraction(raw)
+    def log_var(self, step: Step, var_output: Tensor | None) -> Tensor:
+        """Log variance, (B, C, ...) in the dtype of ``var_output``."""
+        v = self.interpolation(var_output)
         low = self.small_log_var(step)
         span = step.log_beta - low
         return per_example(low, v).to(v.dtype) + v * per_example(span, v).to(v.dtype)
 
-    def fraction(self, raw: Tensor | None) -> Tensor:
+    def interpolation(self, var_output: Tensor | None) -> Tensor:
         """v, (B, C, ...)."""
-        assert raw is not None, "a learned variance needs the network's second half of channels"
-        return 0.5 * (raw + 1.0)
+        assert var_output is not None, "a learned variance needs the network's second half of channels"
+        return 0.5 * (var_output + 1.0)

@@ -17,17 +17,17 @@ from nelbo.evaluation.noise import ExampleNoise
 from nelbo.evaluation.units import Unit
 from nelbo.option_types import NonNegativeInt, PositiveInt
 
+RECONSTRUCTION_DRAWS = 2  # of L_0 for each example: two show its Monte Carlo variance
+
 
 @dataclass(frozen=True)
 class Assignment:
-    """Which steps of the chain are evaluated for each example of a batch.
-
-    The first two columns are two draws of L_0; the others cover the chain.
+    """The steps 2..K at which each example of a batch is evaluated. Draws of L_0 are not part of it.
 
     Attributes:
-        steps: (B, R) int64 in 1..K.
-        weights: (B, R) float64, with which the sum of weight * term over an example's row is an unbiased
-            estimate of its L_0 + sum of L_t.
+        steps: (B, R) int64 in 2..K.
+        weights: (B, R) float64. The sum of weight * L_t over an example's row is an unbiased estimate of its
+            sum of L_t over the chain.
     """
 
     steps: Tensor
@@ -35,21 +35,16 @@ class Assignment:
 
 
 class BoundEstimator(ABC):
-    """Measures the bound of a data set, batch by batch, in one or more rounds through it.
+    """Measures the bound of a data set, batch by batch, in one pass through it.
 
-    Attributes:
-        needs_rounds: whether a single round is not yet a measurement.
-
-    Noise and timesteps are functions of the seed and of the example's position in its data set, so a
-    result depends neither on the batch size nor on the number of processes.
+    L_0 is evaluated twice for every example; :meth:`assign` chooses where L_t is evaluated. Noise and
+    timesteps are functions of the seed and of the example's position in its data set, so a result depends
+    neither on the batch size nor on the number of processes.
 
     Args:
         seed: of the draws.
-        pairs_per_call: how many pairs of example and timestep one call of the network takes, which is a
-            batch at least.
+        pairs_per_call: pairs of example and timestep in one call of the network; at least one batch.
     """
-
-    needs_rounds: bool = False
 
     def __init__(self, seed: NonNegativeInt = 0, pairs_per_call: PositiveInt = 512) -> None:
         self.seed = seed
@@ -58,11 +53,11 @@ class BoundEstimator(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """What the ledger calls it."""
+        """Name in the ledger."""
 
     @abstractmethod
     def assign(self, index: Tensor, num_examples: int, chain: Chain) -> Assignment:
-        """The steps of this round.
+        """The steps at which L_t is evaluated, R for each of B examples.
 
         Args:
             index: (B,) positions of a batch in the data set, on the CPU.
@@ -70,18 +65,9 @@ class BoundEstimator(ABC):
             chain: the chain that is measured.
         """
 
-    def again(self, accumulator: BoundAccumulator, unit: Unit) -> bool:
-        """Learn from the round that ended, and say whether another one is wanted.
-
-        Args:
-            accumulator: all rounds so far, of all ranks.
-            unit: in which the target is given.
-        """
-        return False
-
     @property
     def rounds(self) -> int:
-        """Rounds of the measurement so far, this one included; 0 during a pilot, which is forgotten."""
+        """Number of passes through the data, including the current one; 0 during a pilot."""
         return 1
 
     def measure(
@@ -94,11 +80,11 @@ class BoundEstimator(ABC):
         label: Tensor | None,
         num_examples: int,
     ) -> None:
-        """Evaluate a batch once, and add what each variant makes of it to its accumulator.
+        """Evaluate the network on a batch, and add the terms of each variant to its accumulator.
 
         Args:
             accumulators: receive the terms, one for each variant.
-            variants: what is measured, on one and the same chain.
+            variants: bounds to compute, all on the same chain.
             denoise: maps (x_t, level, label) to a prediction.
             x0: (B, ...) data.
             index: (B,) position of each example in the data set.
@@ -107,72 +93,89 @@ class BoundEstimator(ABC):
         """
         chain = variants[0].bound.chain
         assignment = self.assign(index.cpu(), num_examples, chain)
-        steps, weights = assignment.steps.to(x0.device), assignment.weights.to(x0.device)
+        first = torch.ones(len(index), RECONSTRUCTION_DRAWS, dtype=torch.int64)
+        steps = torch.cat([first, assignment.steps], dim=1).to(x0.device)
+        weights = torch.cat([first.double() / RECONSTRUCTION_DRAWS, assignment.weights], dim=1).to(x0.device)
         noise = ExampleNoise(self.seed, f"bound, round {self.rounds}", index, x0)
         at_once = max(1, self.pairs_per_call // len(x0))
         columns = [score(variants, denoise, x0, label, noise, part) for part in steps.split(at_once, dim=1)]
         for i, (accumulator, variant) in enumerate(zip(accumulators, variants, strict=True)):
             nats = torch.cat([column.nats[i] for column in columns], dim=1)
-            weighted = weights * nats.double()
+            R = RECONSTRUCTION_DRAWS
+            L_0, L_t = nats[:, :R].double(), nats[:, R:].double()
             draws = Draws(
                 steps=steps,
                 weights=weights,
                 nats=nats,
                 prior=variant.bound.prior(x0),
                 errors=torch.cat([column.errors[i] for column in columns], dim=1),
-                fractions=_joined([column.fractions for column in columns]),
-                monte_carlo=(
-                    variance_of_sum(weighted[:, :2]),
-                    self.chance(steps[:, 2:], nats[:, 2:].double(), weighted[:, 2:]),
-                ),
+                interpolations=_joined([column.interpolations for column in columns]),
+                reconstruction_mc_variance=variance_of_sum(weights[:, :R] * L_0),
+                denoising_mc_variance=self.mc_variance(steps[:, R:], L_t, weights[:, R:] * L_t),
             )
             accumulator.add(draws, index)
 
     @abstractmethod
-    def chance(self, steps: Tensor, nats: Tensor, weighted: Tensor) -> Tensor:
-        """How much of an example's sum of L_t is chance: its variance, (B,); NaN where it is not known.
+    def mc_variance(self, steps: Tensor, nats: Tensor, weighted: Tensor) -> Tensor | None:
+        """Monte Carlo variance of each example's sum of L_t, (B,) nats^2; None where it is not known.
 
         Args:
-            steps: (B, R - 2), the steps after the draws of L_0.
-            nats: (B, R - 2) their terms, float64.
-            weighted: (B, R - 2), which add up to the estimate.
+            steps: (B, R) int64, as assigned.
+            nats: (B, R) L_t at these steps, float64.
+            weighted: (B, R) weight * L_t, which add up to the estimate.
         """
 
     def shortfall(self, estimate: BoundEstimate, unit: Unit) -> str | None:
-        """What was wanted of the estimate and not reached, in one sentence; None if all was."""
+        """One sentence that says which target the estimate missed; None if it reached all."""
         return None
 
 
-def variance_of_sum(parts: Tensor) -> Tensor:
-    """How much of the sum of independent, equally distributed parts (B, R) is chance: its variance, (B,)."""
+class MultiRoundEstimator(BoundEstimator):
+    """An estimator that decides after each pass through the data whether it needs another one.
+
+    The first pass may be a pilot, which only informs the draws of the following rounds; its estimates are
+    discarded. An instance makes one measurement.
+    """
+
+    @property
+    @abstractmethod
+    def in_pilot(self) -> bool:
+        """Whether the current pass is the pilot."""
+
+    @abstractmethod
+    def finish_round(self, accumulator: BoundAccumulator, unit: Unit) -> bool:
+        """End the current pass; returns whether another one is needed.
+
+        Args:
+            accumulator: the pilot alone, or all rounds after it; of all ranks.
+            unit: of the target.
+        """
+
+
+def variance_of_sum(parts: Tensor) -> Tensor | None:
+    """Variance of the sum of R independent, equally distributed parts (B, R), (B,).
+
+    None for a single part, whose variance is not known.
+    """
     R = parts.shape[1]
-    if R < 2:  # nothing to add up has no variance; of a single part it cannot be told
-        return parts.new_full((len(parts),), 0.0 if R == 0 else torch.nan)
-    return R * parts.var(dim=1)
-
-
-def first_two(steps: Tensor, weights: Tensor) -> Assignment:
-    """Put two draws of L_0, weight 1/2 each, before draws of L_t, steps and weights (B, R)."""
-    ones = torch.ones(len(steps), 2)
-    return Assignment(
-        steps=torch.cat([ones.long(), steps], dim=1),
-        weights=torch.cat([0.5 * ones.double(), weights], dim=1),
-    )
+    if R == 0:
+        return parts.new_zeros(len(parts))
+    return R * parts.var(dim=1) if R > 1 else None
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What came of R evaluations of each of B examples, under S variants.
+    """Results of R evaluations of each of B examples, under S variants.
 
     Attributes:
-        nats: (S, B, R) the bound's terms.
-        errors: (S, B, R) mean squared error of x0_hat, as it is scored, per dimension.
-        fractions: (B, R) where a learned variance lies between its limits; None for a fixed one.
+        nats: (S, B, R) L_0 or L_t.
+        errors: (S, B, R) mean squared error of x0_hat, after clipping, per dimension.
+        interpolations: (B, R) position of a learned variance between its limits; None for a fixed one.
     """
 
     nats: Tensor
     errors: Tensor
-    fractions: Tensor | None
+    interpolations: Tensor | None
 
 
 def score(
@@ -192,11 +195,11 @@ def score(
     prediction = denoise(diffuse(x0, eps, step.t), step.t, label)
     nats = [variant.term(step, x0, prediction) for variant in variants]
     errors = [mean_per_example((x0 - variant.bound.x0_hat(prediction)).square()) for variant in variants]
-    fraction = prediction.fraction
+    interpolation = prediction.interpolation
     return Scores(
         nats=torch.stack(nats).view(len(variants), -1, rows),
         errors=torch.stack(errors).view(len(variants), -1, rows),
-        fractions=None if fraction is None else mean_per_example(fraction).view(-1, rows),
+        interpolations=None if interpolation is None else mean_per_example(interpolation).view(-1, rows),
     )
 
 

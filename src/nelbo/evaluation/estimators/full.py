@@ -7,44 +7,45 @@ import torch
 from torch import Tensor
 
 from nelbo.diffusion.chain import Chain
-from nelbo.evaluation.estimators.base import Assignment, BoundEstimator, first_two
+from nelbo.evaluation.estimators.base import Assignment, BoundEstimator
 from nelbo.evaluation.estimators.stratified import spread
 
-REPEATED = 8  # steps of each example, from which chance is told
+REPEATED = 8  # steps of each example that are drawn twice, for the Monte Carlo variance
 
 
 class FullEstimator(BoundEstimator):
     """Every L_t of every example, L_0 twice, and L_t twice at up to eight steps.
 
-    A term that was drawn twice shows how much of it is chance. One step in each of eight equal ranges of the
-    chain is repeated, another one for each example, and its terms count half.
+    The difference of two draws of a term estimates its Monte Carlo variance. One step in each of eight equal
+    ranges of the chain is repeated, a different one for each example; each of its two draws has weight 1/2.
 
     Args:
         seed: of the draws.
-        pairs_per_call: pairs of example and timestep in one call of the network; a batch at least.
+        pairs_per_call: pairs of example and timestep in one call of the network; at least one batch.
     """
 
     @property
     def name(self) -> str:
-        """What the ledger calls it."""
+        """Name in the ledger."""
         return "full chain"
 
     def assign(self, index: Tensor, num_examples: int, chain: Chain) -> Assignment:
-        """Steps 2..K for every example, and then those that are repeated."""
+        """Steps 2..K for every example, followed by the repeated ones; (B, R)."""
         terms = chain.num_steps - 1
         every = torch.arange(2, chain.num_steps + 1).expand(len(index), -1)
         first, size = ranges(terms)
         u = spread(num_examples, len(size), self.seed, "repeated steps")[index]
-        within = u * len(size) - torch.arange(len(size))  # where in its range, in [0, 1)
+        within = u * len(size) - torch.arange(len(size))  # position in its range, in [0, 1)
         repeated = 2 + first + (within * size).long().clamp(max=size - 1)
         weights = torch.ones(every.shape, dtype=torch.float64).scatter(1, repeated - 2, 0.5)
         halves = torch.full(repeated.shape, 0.5, dtype=torch.float64)
-        return first_two(torch.cat([every, repeated], dim=1), torch.cat([weights, halves], dim=1))
+        return Assignment(torch.cat([every, repeated], dim=1), torch.cat([weights, halves], dim=1))
 
-    def chance(self, steps: Tensor, nats: Tensor, weighted: Tensor) -> Tensor:
-        """Half the squared difference of two draws is the variance of one, unbiased; (B,).
+    def mc_variance(self, steps: Tensor, nats: Tensor, weighted: Tensor) -> Tensor:
+        """Monte Carlo variance of the sum of L_t, (B,) nats^2, from the steps that are drawn twice.
 
-        Each pair stands for its range of the chain, in which it counts half itself.
+        Half the squared difference of two draws is an unbiased estimate of the variance of one. It is taken
+        for every term of the range, where the mean of the pair itself has half of it.
         """
         terms = steps.shape[1] - min(REPEATED, steps.shape[1] // 2)
         _, size = ranges(terms)
@@ -54,7 +55,7 @@ class FullEstimator(BoundEstimator):
 
 
 def ranges(terms: int) -> tuple[Tensor, Tensor]:
-    """Where each of R <= 8 ranges of so many terms begins, and how many terms it has; each (R,) int64."""
+    """Starts and sizes of R <= 8 equal ranges of the terms, each (R,) int64."""
     number = min(REPEATED, terms)
     edges = torch.arange(number + 1) * terms // max(number, 1)
     return edges[:-1], edges.diff()

@@ -1,9 +1,10 @@
 """A few terms of each example, at timesteps spread evenly over the chain and over the data set.
 
-The chain is cut into equal ranges, and each range is drawn from twice, independently, for every example (the
-last one three times, if the number is odd). Over the data set draws have low discrepancy, as those of VDM
-have over a batch (Kingma et al. 2021, appendix I.1), so the estimates of two examples are not independent.
-Their spread gives the standard error of the total, an upper estimate; its Monte Carlo part is not known.
+The chain is divided into equal ranges. Each range is drawn from twice, independently, for every example (the
+last one three times, if the number of draws is odd). Over the data set the draws have low discrepancy, as
+those of VDM have over a batch (Kingma et al. 2021, appendix I.1), so the estimates of two examples are not
+independent. Their spread gives an upper estimate of the standard error of the total. Its Monte Carlo part is
+not known.
 """
 
 from functools import lru_cache
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nelbo.diffusion.chain import Chain
-from nelbo.evaluation.estimators.base import Assignment, BoundEstimator, first_two, variance_of_sum
+from nelbo.evaluation.estimators.base import Assignment, BoundEstimator, variance_of_sum
 from nelbo.option_types import NonNegativeInt, PositiveInt
 from nelbo.randomness import generator
 
@@ -23,7 +24,7 @@ class StratifiedEstimator(BoundEstimator):
     Args:
         evaluations_per_example: network evaluations per example, two of them for L_0.
         seed: of the draws.
-        pairs_per_call: pairs of example and timestep in one call of the network; a batch at least.
+        pairs_per_call: pairs of example and timestep in one call of the network; at least one batch.
 
     Raises:
         ValueError: for fewer than 3 evaluations, which leave none for L_t.
@@ -42,41 +43,47 @@ class StratifiedEstimator(BoundEstimator):
 
     @property
     def name(self) -> str:
-        """What the ledger calls it."""
+        """Name in the ledger."""
         return f"stratified, {self.evaluations_per_example} evaluations per example"
 
     def assign(self, index: Tensor, num_examples: int, chain: Chain) -> Assignment:
-        """Draws in 2..K that share the K - 1 denoising terms among them."""
+        """Draws in 2..K for every example, (B, R)."""
         K = chain.num_steps
         draws = self.evaluations_per_example - 2 if K > 1 else 0  # a chain of one step has no L_t
         u, shares = paired_spread(num_examples, draws, self.seed, "steps")
         steps = 2 + (u[index] * (K - 1)).long()
-        return first_two(steps, (K - 1) * shares.expand(steps.shape))
+        return Assignment(steps, (K - 1) * shares.expand(steps.shape))
 
-    def chance(self, steps: Tensor, nats: Tensor, weighted: Tensor) -> Tensor:
-        """NaN, (B,): the Monte Carlo part of the error is not known.
+    def mc_variance(self, steps: Tensor, nats: Tensor, weighted: Tensor) -> None:
+        """None, where (B,) nats^2 would be expected: the Monte Carlo part of the error is not known.
 
         Two draws of one range differ in their noise, and in L_t, which varies over the range. The second
         part cancels in the mean over the data set, whose draws cover each range evenly, but not in the
         difference of two draws: it overstated the Monte Carlo error 2.5 times (24 seeds).
         """
-        return weighted.new_full((len(weighted),), torch.nan)
+        return
 
 
-def variance_over_ranges(weighted: Tensor) -> Tensor:
-    """Variance of the sum of draws (B, R) that were made by :func:`paired_spread`, (B,)."""
+def variance_over_ranges(weighted: Tensor) -> Tensor | None:
+    """Variance of the sum of draws (B, R) that were made by :func:`paired_spread`, (B,).
+
+    None for a single draw, whose variance is not known.
+    """
     size = torch.bincount(ranges_of(weighted.shape[1])).tolist()
-    parts = [variance_of_sum(part) for part in weighted.split(size, dim=1)]
-    return torch.stack(parts).sum(0) if parts else weighted.new_zeros(len(weighted))
+    variances = [variance_of_sum(part) for part in weighted.split(size, dim=1)]
+    known = [variance for variance in variances if variance is not None]
+    if len(known) < len(variances):
+        return None
+    return torch.stack(known).sum(0) if known else weighted.new_zeros(len(weighted))
 
 
 def ranges_of(draws: int) -> Tensor:
-    """Which range each of so many draws belongs to, (draws,) int64: two a range, three in the last if odd."""
+    """Range of each draw, (draws,) int64: two draws per range, three in the last if the number is odd."""
     return (torch.arange(draws) // 2).clamp(max=max(draws // 2 - 1, 0))
 
 
 def paired_spread(num_examples: int, draws: int, *key: int | str) -> tuple[Tensor, Tensor]:
-    """Draws for each example, and the share of [0, 1) that each stands for.
+    """Draws for each example, and the share of [0, 1) that each represents.
 
     Returns:
         (num_examples, draws) float64 in [0, 1), in the order of their ranges, the draws of one range

@@ -257,10 +257,10 @@ def read_chain(folder: Folder, network: ReadNetwork) -> ReadChain:
         raise ValueError(f"scheduler_config.json: prediction_type={prediction} is not supported")
     if variance not in VARIANCES:
         raise ValueError(f"scheduler_config.json: variance_type={variance} is not supported")
-    if out_channels != in_channels * VARIANCES[variance].channels:
+    needed = VARIANCES[variance]().output_channels(in_channels)
+    if out_channels != needed:
         raise ValueError(
-            f"the network has {out_channels} outputs, and variance_type={variance} needs "
-            f"{in_channels * VARIANCES[variance].channels}"
+            f"the network has {out_channels} outputs, and variance_type={variance} needs {needed}"
         )
     schedule = {name: scheduler.get(name, default) for name, default in SCHEDULE.items()}
     if DiffusersSchedule(**schedule).zero_terminal_snr and prediction == "epsilon":

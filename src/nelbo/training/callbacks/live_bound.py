@@ -1,5 +1,6 @@
 """The loss and the bound of the training batches, from their own predictions: no extra evaluation."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from nelbo.evaluation.accumulator import BoundAccumulator, Draws
 from nelbo.runs import bound_table as table
 from nelbo.training.callbacks.due import Due
 from nelbo.training.module import DiffusionModule
-from nelbo.training.ranks import all_reduce_sum
+from nelbo.training.ranks import all_reduce_sum, stack_ranks
 
 LIVE_BOUND = "live_bound"  # in a checkpoint
 
@@ -33,7 +34,7 @@ class LiveBound(Callback):
         self._steps: BoundAccumulator | None = None  # since the last rows of the table
         self._due = Due(1)
         self._loss = torch.zeros(2, dtype=torch.float64)  # sum and number of losses since the last scalars
-        self._kept: Tensor | None = None  # the three of every rank, from a checkpoint
+        self._saved: dict[str, Any] | None = None  # the sums of every rank, from a checkpoint
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count."""
@@ -43,9 +44,9 @@ class LiveBound(Callback):
         self._steps = BoundAccumulator(K, pl_module.device)
         self._loss = torch.zeros(2, dtype=torch.float64, device=pl_module.device)
         self._due = Due(trainer.log_every_n_steps, trainer.global_step)  # pyright: ignore
-        if self._kept is not None:
-            self._take_up(self._kept, trainer)
-            self._kept = None
+        if self._saved is not None:
+            self._restore(self._saved, trainer)
+            self._saved = None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -79,38 +80,39 @@ class LiveBound(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Save what was added up since the last scalars and rows, on each rank."""
+        """Save the sums since the last scalars and rows, stacked over the ranks."""
         if self._window is not None and self._steps is not None:
-            sums = torch.cat([self._window.sums, self._steps.sums, self._loss])
-            every_rank = sums.new_zeros(trainer.world_size, len(sums))
-            every_rank[trainer.global_rank] = sums
-            all_reduce_sum(trainer, every_rank)
-            checkpoint[LIVE_BOUND] = every_rank.cpu()
+            checkpoint[LIVE_BOUND] = {
+                "window": {name: stack_ranks(trainer, x) for name, x in self._window.sums.items()},
+                "steps": {name: stack_ranks(trainer, x) for name, x in self._steps.sums.items()},
+                "loss": stack_ranks(trainer, self._loss),
+            }
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep it until there is something to add to."""
-        self._kept = checkpoint[LIVE_BOUND]
+        """Store the sums until the accumulators exist."""
+        saved = checkpoint[LIVE_BOUND]
+        self._saved = from_flat(saved) if isinstance(saved, Tensor) else saved
 
-    def _take_up(self, kept: Tensor, trainer: Trainer) -> None:
-        """Each rank its own sums; if there were more or fewer ranks, the first one all of them."""
+    def _restore(self, saved: dict[str, Any], trainer: Trainer) -> None:
+        """The sums of this rank; if the number of ranks has changed, all of them on the first rank."""
         assert self._window is not None
         assert self._steps is not None
-        if len(kept) == trainer.world_size:
-            mine = kept[trainer.global_rank]
-        else:
-            mine = kept.sum(0) * (trainer.global_rank == 0)
-        window, steps = self._window.sums, self._steps.sums
-        for sums, values in zip(
-            (window, steps, self._loss), mine.split([len(window), len(steps), 2]), strict=True
-        ):
-            sums.copy_(values)
+
+        def mine(x: Tensor) -> Tensor:
+            if len(x) == trainer.world_size:
+                return x[trainer.global_rank]
+            return x.sum(0) * (trainer.global_rank == 0)
+
+        self._window.load_sums({name: mine(x) for name, x in saved["window"].items()})
+        self._steps.load_sums({name: mine(x) for name, x in saved["steps"].items()})
+        self._loss.copy_(mine(saved["loss"]))
 
     def _log(
         self, trainer: Trainer, pl_module: DiffusionModule, window: BoundAccumulator, loss: Tensor
     ) -> None:
-        all_reduce_sum(trainer, window.sums)
+        window.all_reduce(partial(all_reduce_sum, trainer))
         all_reduce_sum(trainer, loss)
         pl_module.log("train/loss", loss[0] / loss[1], prog_bar=True)
         unit = pl_module.unit
@@ -125,9 +127,36 @@ class LiveBound(Callback):
         assert isinstance(pl_module, DiffusionModule)
         if self._steps is None:
             return
-        all_reduce_sum(trainer, self._steps.sums)
+        self._steps.all_reduce(partial(all_reduce_sum, trainer))
         steps = self._steps.step_table()
         if trainer.is_global_zero and steps.count.sum() > 0:
             t = pl_module.bound.chain.timesteps()
             table.append(self.path, trainer.global_step, "train", t, steps)
         self._steps.reset()
+
+
+def from_flat(saved: Tensor) -> dict[str, Any]:
+    """The sums in a checkpoint of an earlier version, which has them as one vector (ranks, S) float64.
+
+    It holds, for the window and for the table: evaluations, examples, 4 parts, their squares, their Monte
+    Carlo variances (NaN), and (6, K) rows: count, nats, squared nats, errors (NaN), interpolations (NaN),
+    weighted nats; then the sum and the number of the losses.
+    """
+    ranks, size = len(saved), (saved.shape[1] - 2) // 2
+
+    def sums(flat: Tensor) -> dict[str, Tensor]:
+        evaluations, examples, parts, squares, _, rows = flat.split([1, 1, 4, 4, 4, size - 14], dim=1)
+        count, nats, squared, _, _, weighted = rows.view(ranks, 6, -1).unbind(1)
+        return {
+            "evaluations": evaluations[:, 0],
+            "examples": examples[:, 0],
+            "parts": parts,
+            "squared_parts": squares,
+            "count": count,
+            "nats": nats,
+            "squared_nats": squared,
+            "weighted_nats": weighted,
+        }
+
+    window, steps, loss = saved.split([size, size, 2], dim=1)
+    return {"window": sums(window), "steps": sums(steps), "loss": loss}

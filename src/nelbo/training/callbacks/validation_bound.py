@@ -1,5 +1,6 @@
 """The bound on held-out data: scalars, rows of ``bound.parquet``, and a warning about the chain's start."""
 
+from functools import partial
 from pathlib import Path
 
 from lightning import Callback, LightningModule, Trainer
@@ -36,7 +37,7 @@ class ValidationBound(Callback):
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
         assert isinstance(pl_module, DiffusionModule)
-        all_reduce_sum(trainer, pl_module.accumulator.sums)
+        pl_module.accumulator.all_reduce(partial(all_reduce_sum, trainer))
         estimate, steps = pl_module.accumulator.estimate(), pl_module.accumulator.step_table()
         chain = pl_module.bound.chain
         metrics = pl_module.unit.metrics(split, estimate)
