@@ -42,7 +42,7 @@ from nelbo.evaluation.estimators import (
     ImportanceEstimator,
     StratifiedEstimator,
 )
-from nelbo.evaluation.estimators.base import Assignment, first_two, variance_of_sum
+from nelbo.evaluation.estimators.base import Assignment, variance_of_sum
 from nelbo.evaluation.measure import measure
 from nelbo.randomness import generator
 
@@ -50,17 +50,17 @@ TIMED_EXAMPLES = 8
 
 
 class Uniform(StratifiedEstimator):
-    """Timesteps drawn one by one from 2..T: what one gets without any thought."""
+    """Independent uniform timesteps from 2..T: the baseline."""
 
     def assign(self, index: Tensor, num_examples: int, chain: Chain) -> Assignment:
         """Independent uniform draws."""
         draws = self.evaluations_per_example - 2
         source = generator(self.seed, "uniform", num_examples, draws)
         steps = torch.randint(2, chain.num_steps + 1, (num_examples, draws), generator=source)[index]
-        return first_two(steps, torch.full(steps.shape, (chain.num_steps - 1) / draws, dtype=torch.float64))
+        return Assignment(steps, torch.full(steps.shape, (chain.num_steps - 1) / draws, dtype=torch.float64))
 
-    def chance(self, steps: Tensor, nats: Tensor, weighted: Tensor) -> Tensor:
-        """Of independent draws their spread says it, (B,)."""
+    def mc_variance(self, steps: Tensor, nats: Tensor, weighted: Tensor) -> Tensor | None:
+        """Monte Carlo variance of the sum of L_t, (B,), from the spread of the independent draws."""
         return variance_of_sum(weighted)
 
 
