@@ -5,8 +5,8 @@
     L_i = KL(q(x_{i-1} | x_i, x_0) || p(x_{i-1} | x_i))  denoising
     L_T = KL(q(x_K | x_0) || N(0, I))                    prior
 
-Posterior and reverse step have the same weight on x_t in their means, so the KL sees only the gap between
-x_0 and x0_hat; x_t itself, and with it the cancellation of two large nearly equal means, drops out.
+The means of the posterior and of the reverse step have the same coefficient of x_t, so the KL depends only on
+x_0 - x0_hat. This avoids the cancellation of two large, nearly equal means.
 """
 
 from collections.abc import Callable
@@ -51,8 +51,8 @@ class VariationalBound:
     Args:
         chain: the noise levels.
         decoder: likelihood at the clean end.
-        clip: (low, high) to clamp x0_hat to before it is scored; None to score it as it is. A clipped
-            bound is another bound: say which one a figure is.
+        clip: (low, high), the range that x0_hat is clamped to; None for no clamping. A clipped bound and an
+            unclipped one are different quantities: report which one it is.
     """
 
     def __init__(
@@ -66,20 +66,20 @@ class VariationalBound:
         self.clip = clip
 
     def prior(self, x0: Tensor) -> Tensor:
-        """L_T of each example, (B,) nats; needs no network."""
+        """L_T of each example, (B,) nats, without the network."""
         noisiest = self.chain.level(torch.full((1,), self.chain.num_steps, device=x0.device))
         standard = DiagonalGaussian(torch.zeros_like(x0), torch.zeros_like(noisiest.logsnr))
         return sum_per_example(kl(marginal(x0, noisiest), standard))
 
     def x0_hat(self, prediction: Prediction) -> Tensor:
-        """The predicted data as it is scored, (B, ...), clamped where the bound clips."""
+        """The predicted data, (B, ...), clamped to ``clip``."""
         return prediction.x0_hat if self.clip is None else prediction.x0_hat.clamp(*self.clip)
 
     def term(self, step: Step, x0: Tensor, prediction: Prediction) -> Tensor:
-        """L_0 or L_i of each example at its own step, (B,) nats.
+        """L_0 or L_i of each example at its step, (B,) nats.
 
-        One draw of x_t gives one unbiased sample of the term. Summed over the K steps of the chain, or
-        averaged over random steps and multiplied by K, it is the bound less the prior.
+        One draw of x_t gives an unbiased sample of the term. The sum over the K steps of the chain, or K
+        times the mean over uniform random steps, is the bound minus the prior.
 
         Args:
             step: transitions of shape (B,).
@@ -89,8 +89,8 @@ class VariationalBound:
         x0_hat = self.x0_hat(prediction)
         log_var = prediction.log_var(step)
         is_first = per_example(step.is_first, x0)
-        # Each branch is given harmless numbers in the rows that are not its own, for a masked infinity
-        # would still turn gradients into NaN.
+        # Each branch gets finite numbers in the rows of the other one: a masked infinity would still make
+        # gradients NaN.
         nats = torch.where(
             is_first,
             self._reconstruction(x0, torch.where(is_first, x0_hat, x0), log_var.masked_fill(~is_first, 0.0)),
@@ -118,7 +118,7 @@ class VariationalBound:
         Args:
             denoise: maps (x_t, level, label) to a prediction.
             x0: (B, ...) data.
-            noise: gives the standard normal noise (B, ...) of step i in 1..K.
+            noise: returns the standard normal noise (B, ...) of step i in 1..K.
             label: (B,) class labels, for conditional denoisers.
         """
         terms: list[Tensor] = []

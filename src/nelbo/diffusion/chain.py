@@ -1,8 +1,8 @@
-"""Chains: the noise levels that a bound or a sampler visits, clean to noisy.
+"""Chains: the noise levels of a bound or a sampler, from clean to noisy.
 
-A chain of K levels has K steps: step 1 goes from level 1 to data, step i from level i to level i-1. The
-full DDPM chain has K = T; fewer levels ("respacing") is the same thing with a shorter list. The network
-still sees the timesteps it was trained with.
+A chain of K levels has K steps: step 1 goes from level 1 to data, step i from level i to level i-1. The full
+DDPM chain has K = T; a chain with fewer levels ("respacing") keeps the timesteps that the network was trained
+with.
 """
 
 import torch
@@ -17,10 +17,10 @@ class Chain:
 
     Args:
         schedule: the noise schedule.
-        timesteps: (K,) increasing timesteps in 1..T; all of them by default.
+        timesteps: (K,) int64, increasing in 1..T; all of them by default.
 
     Raises:
-        ValueError: when the timesteps are not increasing inside 1..T.
+        ValueError: for timesteps that are not increasing in 1..T.
     """
 
     def __init__(self, schedule: NoiseSchedule, timesteps: Tensor | None = None) -> None:
@@ -35,7 +35,7 @@ class Chain:
         self._timesteps = {torch.device("cpu"): timesteps}
 
     def timesteps(self, device: torch.device | str = "cpu") -> Tensor:
-        """(K,) int64, increasing; one copy is kept per device."""
+        """(K,) int64, increasing; cached per device."""
         device = torch.device(device)
         if device not in self._timesteps:
             self._timesteps[device] = self._timesteps[torch.device("cpu")].to(device)
@@ -46,7 +46,7 @@ class Chain:
         return self.schedule.level(self.timesteps(index.device)[index - 1])
 
     def step(self, index: Tensor) -> Step:
-        """The steps that leave levels ``index`` (B,) or () int64 in 1..K towards the data."""
+        """The steps from levels ``index`` (B,) or () int64 in 1..K to the next cleaner level."""
         cleaner = self.level((index - 1).clamp(min=1))
         is_first = index == 1
         s = NoiseLevel(
@@ -57,5 +57,5 @@ class Chain:
 
     @property
     def noisiest(self) -> NoiseLevel:
-        """The last level, where the prior takes over; scalar."""
+        """The last level, that of the prior; scalar ()."""
         return self.level(torch.tensor(self.num_steps))

@@ -1,4 +1,4 @@
-"""The denoiser: a network, a parameterization and a variance, seen as one function of (x_t, level)."""
+"""The denoiser combines a network, a parameterization and a variance into a function of (x_t, level)."""
 
 from dataclasses import dataclass, replace
 
@@ -12,7 +12,7 @@ from nelbo.diffusion.variances import LearnedVariance, ReverseVariance
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a denoiser says about x_t: the mean and the variance of every reverse step from it.
+    """The output of a denoiser at x_t: mean and variance of every reverse step from it.
 
     Attributes:
         x0_hat: (B, ...) predicted data.
@@ -27,7 +27,7 @@ class Prediction:
     var_output: Tensor | None = None
 
     def log_var(self, step: Step) -> Tensor:
-        """Log variance of p(x_s | x_t), (B, 1, ..., 1) or (B, ...), broadcasting against ``x0_hat``."""
+        """Log variance of p(x_s | x_t), (B, 1, ..., 1) or (B, ...), broadcast against ``x0_hat``."""
         return per_example(self.variance.log_var(step, self.var_output), self.x0_hat)
 
     @property
@@ -40,30 +40,30 @@ class Prediction:
         )
 
     def detach_mean(self) -> "Prediction":
-        """The same prediction, with gradients left only in the variance (Improved DDPM, section 3.1)."""
+        """The same prediction with gradients in the variance only (Improved DDPM, section 3.1)."""
         return replace(self, x0_hat=self.x0_hat.detach(), eps_hat=self.eps_hat.detach())
 
     def with_x0(self, x0_hat: Tensor, xt: Tensor, level: NoiseLevel) -> "Prediction":
-        """Another x0_hat (B, ...) in place of this one, and the eps_hat that goes with it."""
+        """The prediction with another x0_hat (B, ...), and eps_hat to match at x_t."""
         eps_hat = scale(1.0 / level.noise_scale, xt) - scale((0.5 * level.logsnr).exp(), x0_hat)
         return replace(self, x0_hat=x0_hat, eps_hat=eps_hat)
 
     def clip(self, xt: Tensor, level: NoiseLevel, low: float, high: float) -> "Prediction":
-        """x0_hat clamped to [low, high], and the eps_hat that goes with it at x_t, (B, ...)."""
+        """The prediction with x0_hat (B, ...) clamped to [low, high], and eps_hat to match."""
         return self.with_x0(self.x0_hat.clamp(low, high), xt, level)
 
 
 class Denoiser(nn.Module):
     """Turn a network's output into a :class:`Prediction`.
 
-    The network is called as ``network(x_t, c, label)`` with c = (t + time_shift) * time_scale, (B,)
-    float32, so that networks need not know how many timesteps there are.
+    The network is called as ``network(x_t, c, label)`` with c = (t + time_shift) * time_scale, (B,) float32,
+    which does not depend on the number of timesteps.
 
     Args:
         network: maps (B, C, ...), (B,), label to (B, variance.output_channels(C), ...).
         parameterization: the meaning of the first C channels of the output.
-        variance: of the reverse steps; a learned one reads the second half of the output's channels. A
-            fixed one leaves it alone, so that it may stand in for the one the network was trained with.
+        variance: of the reverse steps. A learned variance reads the second half of the output's channels; a
+            fixed one ignores it, so it can replace the one that the network was trained with.
         time_scale: 1000 / T keeps c on the scale 0..1000 for every T.
         time_shift: 0; -1 for networks trained with 0-based timesteps.
     """
@@ -92,7 +92,7 @@ class Denoiser(nn.Module):
             label: (B,) int64 class labels for conditional networks.
         """
         c = ((level.t + self.time_shift) * self.time_scale).to(torch.float32)
-        # the output may come in bfloat16 from autocast; from here on it is arithmetic in x_t's dtype
+        # autocast may return bfloat16; the arithmetic below is in x_t's dtype
         output = self.network(xt, c, label).to(xt.dtype)
         var_output = None
         if output.shape[1] == 2 * xt.shape[1]:

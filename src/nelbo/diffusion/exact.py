@@ -1,7 +1,7 @@
 """Exact denoisers: the posterior mean E[x_0 | x_t] of data distributions that have a closed form.
 
-They have the signature of a :class:`Denoiser` and stand in for a trained network where the truth must be
-known: tests, oracles, and the derivation's figures.
+They have the signature of a :class:`Denoiser` and replace a trained network where the exact answer is needed:
+in tests, as oracles, and in the figures of the derivation.
 """
 
 from dataclasses import dataclass

@@ -15,7 +15,7 @@ class DiagonalGaussian:
 
     Attributes:
         mean: (B, ...).
-        log_var: broadcasts against ``mean``, in float64 where it comes from a schedule.
+        log_var: broadcast against ``mean``; float64 if it comes from a schedule.
     """
 
     mean: Tensor
@@ -35,8 +35,8 @@ class DiagonalGaussian:
 def kl(q: DiagonalGaussian, p: DiagonalGaussian) -> Tensor:
     """KL(q || p) in nats, elementwise: (B, ...), in the dtype of the means.
 
-    Written in r = log var_p - log var_q, so that two nearly equal variances do not cancel:
-    r + expm1(-r) is r^2/2 + O(r^3), while r + exp(-r) - 1 is rounding noise for small r.
+    Written in r = log var_p - log var_q to avoid cancellation for nearly equal variances: r + expm1(-r) is
+    r^2/2 + O(r^3), whereas r + exp(-r) - 1 is dominated by rounding for small r.
     """
     gap = q.mean - p.mean
     r = p.log_var - q.log_var

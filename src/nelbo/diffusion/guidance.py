@@ -2,9 +2,9 @@
 
     eps = eps_hat(x_t) + w (eps_hat(x_t, label) - eps_hat(x_t))
 
-with w = 1 the conditional model, w = 0 the unconditional one, and w > 1 further from it. (The paper's w is
-ours less 1.) x0_hat is linear in eps_hat, so the same holds for it; the reverse variance is the conditional
-model's. The unconditional prediction is that for a label which training put in place of some of the others.
+with w = 1 the conditional model, w = 0 the unconditional one, and w > 1 an extrapolation. (The paper's w is
+this w - 1.) x0_hat is linear in eps_hat, so the same holds for it; the reverse variance is that of the
+conditional model. The unconditional prediction uses the label that replaced dropped labels in training.
 """
 
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ class Guided:
     Attributes:
         denoise: of a model that was trained with label dropout.
         weight: w.
-        no_label: what the model is told where it is told no class.
+        no_label: the label of an unconditional prediction.
     """
 
     denoise: Denoise
@@ -32,7 +32,7 @@ class Guided:
     no_label: int
 
     def __call__(self, xt: Tensor, level: NoiseLevel, label: Tensor | None = None) -> Prediction:
-        """The guided prediction, (B, ...)."""
+        """The guided prediction, x0_hat and eps_hat (B, ...)."""
         assert label is not None, "guidance is towards a class"
         twice = NoiseLevel(torch.cat([level.t, level.t]), torch.cat([level.logsnr, level.logsnr]))
         labels = torch.cat([label, torch.full_like(label, self.no_label)])

@@ -1,14 +1,14 @@
-"""Noise levels: the one coordinate of a diffusion process.
+"""Noise levels, the coordinate of a diffusion process.
 
-A noise level is its log signal-to-noise ratio, ``lam = log(alpha_bar / (1 - alpha_bar))``; everything
-else is a function of it (VDM, Kingma et al. 2021, section 3.1):
+A noise level is given by its log signal-to-noise ratio, ``lam = log(alpha_bar / (1 - alpha_bar))``;
+everything else is a function of it (VDM, Kingma et al. 2021, section 3.1):
 
     alpha_bar    = sigmoid(lam)             signal_scale = sqrt(alpha_bar)
     1 - alpha_bar = sigmoid(-lam)           noise_scale  = sqrt(1 - alpha_bar)
 
-Clean data is the level ``lam = +inf``. All of it is computed in float64 on (B,) vectors by logsigmoid
-and expm1, never as ``log(1 - alpha_bar)``; images stay in their own dtype and meet the coefficients
-only in :func:`scale`.
+Clean data is the level ``lam = +inf``. Coefficients are computed in float64 on (B,) vectors with logsigmoid
+and expm1, never as ``log(1 - alpha_bar)``. Images keep their dtype; :func:`scale` multiplies them by
+coefficients.
 """
 
 import math
@@ -24,7 +24,7 @@ class NoiseLevel:
     """Noise levels of a batch.
 
     Attributes:
-        t: (B,) or (), the timestep 1..T that the network is told; 0 is data.
+        t: (B,) or (), the timestep 1..T, which the network receives; 0 is data.
         logsnr: (B,) or (), float64, log signal-to-noise ratio; +inf is data.
     """
 
@@ -69,8 +69,8 @@ class Step:
     Attributes:
         s: the cleaner level; data (logsnr +inf) for the first step of a chain.
         t: the noisier level.
-        next: the level that follows t in the chain; t itself for the chain's last step. Needed by
-            variances that borrow the second step's value for the first (see ``ReverseVariance``).
+        next: the next noisier level of the chain; t itself for the chain's last step. Needed by variances
+            that use the second step's value for the first (see ``ReverseVariance``).
     """
 
     s: NoiseLevel
@@ -79,12 +79,12 @@ class Step:
 
     @property
     def is_first(self) -> Tensor:
-        """(B,) bool: the step ends in data, so its term is the reconstruction L_0."""
+        """(B,) bool: whether the step ends in data, so that its term is L_0."""
         return self.s.logsnr.isposinf()
 
     @property
     def step_noise_fraction(self) -> Tensor:
-        """c = 1 - SNR_t / SNR_s, (B,): the share of the noise at t that this step added."""
+        """c = 1 - SNR_t / SNR_s, (B,): the fraction of the noise at t that this step adds."""
         return step_noise_fraction(self.s, self.t)
 
     @property
@@ -102,7 +102,7 @@ class Step:
 
     @property
     def log_beta_tilde_next(self) -> Tensor:
-        """Log posterior variance of the step that follows, (B,); log beta where none does."""
+        """Log posterior variance of the next noisier step, (B,); log beta for the last step."""
         follows = self.next.logsnr < self.t.logsnr
         share = step_noise_fraction(self.t, self.next).where(follows, torch.ones_like(self.t.logsnr))
         return (self.t.log_noise_var + share.log()).where(follows, self.log_beta)
@@ -121,7 +121,7 @@ def data_level(like: NoiseLevel) -> NoiseLevel:
 def per_example(coefficient: Tensor, like: Tensor) -> Tensor:
     """View (B,) coefficients as (B, 1, ..., 1), so that they broadcast against ``like`` (B, ...).
 
-    The dtype stays; scalars (), and what already has an axis for every one of ``like``, stay too.
+    The dtype is kept. Scalars () and tensors with as many axes as ``like`` are returned unchanged.
     """
     if coefficient.ndim in (0, like.ndim):
         return coefficient
@@ -129,7 +129,7 @@ def per_example(coefficient: Tensor, like: Tensor) -> Tensor:
 
 
 def scale(coefficient: Tensor, image: Tensor) -> Tensor:
-    """coefficient * image, for (B,) or () float64 coefficients; the image's dtype stays."""
+    """coefficient * image in the dtype of the image, for (B,) or () float64 coefficients."""
     return per_example(coefficient, image).to(image.dtype) * image
 
 

@@ -42,7 +42,7 @@ def forward(xs: Tensor, step: Step) -> DiagonalGaussian:
 
 
 def posterior(x0: Tensor, xt: Tensor, step: Step) -> DiagonalGaussian:
-    """q(x_s | x_t, x_0), (B, ...); with a prediction in place of x_0, the mean of the reverse step."""
+    """q(x_s | x_t, x_0), (B, ...); with x0_hat in place of x_0, its mean is that of the reverse step."""
     from_xt, from_x0 = posterior_coefficients(step)
     return DiagonalGaussian(
         mean=scale(from_xt, xt) + scale(from_x0, x0),
@@ -54,5 +54,5 @@ def posterior_coefficients(step: Step) -> tuple[Tensor, Tensor]:
     """Weights of x_t and x_0 in the posterior mean, each (B,) float64; (0, 1) for the first step."""
     ratio = (0.5 * (step.s.log_signal_var - step.t.log_signal_var)).exp()
     kept = torch.exp(step.t.logsnr - step.s.logsnr)  # 1 - c
-    from_xt = (ratio * kept).masked_fill(step.t.logsnr.isneginf(), 0.0)  # without signal, ratio is infinite
+    from_xt = (ratio * kept).masked_fill(step.t.logsnr.isneginf(), 0.0)  # ratio is infinite without signal
     return from_xt, step.s.signal_scale * step.step_noise_fraction

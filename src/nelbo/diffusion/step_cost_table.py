@@ -1,8 +1,9 @@
-"""What every possible step of a chain costs in bound, so that chains can be compared without a network.
+"""The cost of every possible step of a chain in nats, to compare chains without evaluating a network.
 
-The bound of a chain is a sum over neighbouring levels: an L_0 for the cleanest level, a KL for every pair
-of neighbours, and a prior for the noisiest level. A network predicts x_0 from x_t and is not told where the
-step goes, so one evaluation at t gives the cost of the steps from t to every cleaner level.
+The bound of a chain is a sum over neighbouring levels: L_0 for the cleanest level, a KL for every pair of
+neighbours, and L_T for the noisiest level. The network's prediction at x_t does not depend on the other end
+of the step, so one evaluation at t gives the costs of the steps from t to every cleaner level (Watson et al.
+2021).
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ class StepCostTable:
     Attributes:
         timesteps: (T,) int64 1..T, the timestep of each level; row and column i belong to timesteps[i].
         first: (T, T + 1), L_0 of a chain whose cleanest level is i and whose second is j; in the last
-            column, of the chain that has level i alone. +inf where j <= i.
+            column, of the chain of level i only. +inf where j <= i.
         step: (T, T), KL of the step from level j to the cleaner level i; +inf where j <= i.
         prior: (T,), L_T of a chain whose noisiest level is j.
     """
@@ -32,7 +33,7 @@ class StepCostTable:
         """The expected bound of a chain, nats per example.
 
         Args:
-            timesteps: (K,) of the chain, strictly increasing, out of those that were measured.
+            timesteps: (K,) int64 of the chain, strictly increasing, from ``self.timesteps``.
         """
         level = torch.searchsorted(self.timesteps, timesteps)
         second = level[1] if len(level) > 1 else -1

@@ -1,8 +1,8 @@
-"""The networks: maps ``(x, conditioning[, label]) -> tensor``. They know no diffusion.
+"""Networks ``(x, c[, label]) -> tensor``, independent of the diffusion code.
 
 Every network takes ``x`` (B, *shape), a scalar noise conditioning ``c`` (B,) on the scale 0..1000
-(a timestep, as a float) and, when it was built with ``num_classes``, ``label`` (B,) int64.
-It returns (B, out_channels, *shape[1:]), and exactly 0 before the first optimiser step.
+(a timestep, as a float) and, if it has ``num_classes``, ``label`` (B,) int64. It returns
+(B, out_channels, *shape[1:]), which is exactly 0 before the first optimizer step.
 """
 
 from nelbo.models.mlp import MLP

@@ -10,7 +10,7 @@ class SelfAttention(nn.Module):
     """Residual multi-head self-attention of all pixels with all pixels.
 
     Ho et al. 2020 (DDPM), appendix B; heads as in Nichol & Dhariwal 2021 (Improved DDPM). The rows of
-    ``qkv`` are laid out [head][q, k, v][channel], as in the released weights.
+    ``qkv`` are ordered [head][q, k, v][channel], as in the released weights.
 
     Args:
         channels: Number of channels C.
@@ -31,7 +31,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
-        # Attention is fastest where the channels of a pixel lie together, above all with several heads.
+        # attention is fastest with the channels of a pixel contiguous, especially with several heads
         pixels = self.norm(x).flatten(2).transpose(1, 2)  # (B, H*W, C)
         qkv = _per_pixel(self.qkv, pixels).unflatten(2, (self.num_heads, 3, -1)).transpose(1, 2)
         query, key, value = qkv.unbind(3)  # (B, heads, H*W, C / heads)
@@ -41,5 +41,5 @@ class SelfAttention(nn.Module):
 
 
 def _per_pixel(conv: nn.Conv2d, pixels: Tensor) -> Tensor:
-    """A 1x1 convolution of (B, H*W, C), as the matrix product that it is."""
+    """A 1x1 convolution of (B, H*W, C), computed as a matrix product."""
     return F.linear(pixels, conv.weight.flatten(1), conv.bias)

@@ -1,4 +1,4 @@
-"""The parts of the U-Net that repeat: residual block, resampling, and the levels made of them."""
+"""Parts of the U-Net: residual block, resampling, and the levels made of them."""
 
 from collections.abc import Sequence
 
@@ -11,12 +11,12 @@ from nelbo.models.layers import group_norm, zeroed
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions around a skip connection, told the noise level between them.
+    """Two 3x3 convolutions with a skip connection, conditioned on the embedding between them.
 
     Ho et al. 2020 (DDPM), appendix B: the embedding is added before the second norm. With
-    ``use_scale_shift_norm`` it scales and shifts after it: Nichol & Dhariwal 2021 (Improved DDPM),
-    appendix A. Prefer that for narrow networks: a norm whose groups are single channels (32 channels
-    or fewer) takes an added embedding straight out again.
+    ``use_scale_shift_norm`` it scales and shifts after the norm: Nichol & Dhariwal 2021 (Improved DDPM),
+    appendix A. Prefer this for narrow networks: a norm over single channels (32 channels or fewer) removes an
+    added embedding.
 
     Args:
         in_channels: Channels of the input.
@@ -67,7 +67,7 @@ class ResidualBlock(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block, followed by self-attention when ``num_heads`` is not 0."""
+    """A residual block, followed by self-attention if ``num_heads`` is not 0."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Upsample(nn.Conv2d):
 
 
 class DownLevel(nn.Module):
-    """The blocks at one resolution of the way down, then the step to the next, if there is one."""
+    """The blocks at one resolution of the encoder, then the downsampling, if any."""
 
     def __init__(self, blocks: Sequence[Block], downsample: Downsample | ResidualBlock | None):
         super().__init__()
@@ -117,7 +117,7 @@ class DownLevel(nn.Module):
         self.downsample = downsample
 
     def forward(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
-        """Return every intermediate feature map, each to be skip-connected; the last is the output."""
+        """Every intermediate feature map (B, C, H, W), for the skip connections; the last is the output."""
         maps = []
         for block in self.blocks:
             x = block(x, embedding)
@@ -128,7 +128,7 @@ class DownLevel(nn.Module):
 
 
 class UpLevel(nn.Module):
-    """The blocks at one resolution of the way up, then the step to the next, if there is one."""
+    """The blocks at one resolution of the decoder, then the upsampling, if any."""
 
     def __init__(self, blocks: Sequence[Block], upsample: Upsample | ResidualBlock | None):
         super().__init__()
@@ -136,7 +136,7 @@ class UpLevel(nn.Module):
         self.upsample = upsample
 
     def forward(self, x: Tensor, embedding: Tensor, skips: list[Tensor]) -> Tensor:
-        """Map (B, C, H, W) up; every block takes one feature map off the end of ``skips``."""
+        """Map (B, C, H, W) to (B, C', r H, r W); every block pops the last feature map of ``skips``."""
         for block in self.blocks:
             x = block(torch.cat([x, skips.pop()], dim=1), embedding)
         return x if self.upsample is None else _resampled(self.upsample, x, embedding)

@@ -1,4 +1,4 @@
-"""How a network is told the noise level, and the class."""
+"""Embeddings of the noise level and of the class."""
 
 import math
 
@@ -23,13 +23,13 @@ def sinusoidal_embedding(c: Tensor, dim: int, max_period: float = MAX_PERIOD) ->
 
     Vaswani et al. 2017, section 3.5, in the order of Improved DDPM's code: all cosines, then all sines.
 
-    The frequencies are made on ``c``'s device at every call: they cost nothing beside the network,
-    and a buffer would be rounded by ``module.half()``; at c = 1000 bfloat16 would be off by over a radian.
+    The frequencies are computed on the device of ``c`` at every call, at negligible cost. A buffer would be
+    rounded by ``module.half()``: at c = 1000 bfloat16 would be off by more than a radian.
 
     Args:
         c: (B,), on the scale 0..1000.
         dim: Number of features, even.
-        max_period: Period of the slowest pair is ``2 pi max_period``, to within one step.
+        max_period: The longest period is about ``2 pi max_period``.
 
     Returns:
         (B, dim), float32.
@@ -39,10 +39,10 @@ def sinusoidal_embedding(c: Tensor, dim: int, max_period: float = MAX_PERIOD) ->
 
 
 class ConditioningEmbedding(nn.Module):
-    """Embeds the noise conditioning, and the class when there is one, for the residual blocks.
+    """Embeds the noise conditioning, and the class if there is one, for the residual blocks.
 
     Linear, SiLU, Linear over the sinusoidal features; the class embedding is added (Improved DDPM's
-    code). All blocks begin with SiLU of this vector, so it is applied here, once.
+    code). All blocks apply SiLU to this vector first, so it is applied here once.
 
     Args:
         dim: Number of sinusoidal features.
@@ -58,7 +58,7 @@ class ConditioningEmbedding(nn.Module):
         if dim % 2:
             raise ValueError(f"the width of the noise embedding must be even, not {dim}")
         self.dim = dim
-        self.max_period = MAX_PERIOD  # another for networks that were trained with another
+        self.max_period = MAX_PERIOD  # imported networks may have another
         self.linear1 = nn.Linear(dim, width)
         self.linear2 = nn.Linear(width, width)
         self.label = None if num_classes is None else nn.Embedding(num_classes, width)
@@ -67,7 +67,7 @@ class ConditioningEmbedding(nn.Module):
         """Embed ``c`` (B,) and ``label`` (B,) int64 into (B, width).
 
         Raises:
-            ValueError: when a label is missing, or not expected.
+            ValueError: for a missing or an unexpected label.
         """
         features = sinusoidal_embedding(c, self.dim, self.max_period).to(self.linear1.weight.dtype)
         embedding = self.linear2(F.silu(self.linear1(features)))

@@ -1,4 +1,4 @@
-"""Two small conventions that all networks of the DDPM family share."""
+"""Conventions that all networks of the DDPM family share."""
 
 import math
 from typing import TypeVar
@@ -11,17 +11,17 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 def group_norm(channels: int) -> nn.GroupNorm:
     """Group normalisation over 32 groups, or the largest divisor of 32 that divides ``channels``.
 
-    All published widths are multiples of 32. With 32 channels or fewer every group is one channel:
-    an offset added just before the norm is then removed by it (see ``ResidualBlock``).
+    All published widths are multiples of 32. With 32 channels or fewer every group is one channel, so an
+    offset added just before the norm is removed by it (see ``ResidualBlock``).
 
-    PyTorch's kernels accumulate the statistics in float32 whatever the dtype of the input, and
-    CUDA's autocast runs the whole operation in float32.
+    PyTorch accumulates the statistics in float32 for every input dtype, and CUDA autocast runs the whole
+    operation in float32.
     """
     return nn.GroupNorm(math.gcd(32, channels), channels)
 
 
 def zeroed(module: ModuleT) -> ModuleT:
-    """Set all parameters of the last layer of a residual branch to 0: it starts as the identity.
+    """Set all parameters of the last layer of a residual branch to 0: the block starts as the identity.
 
     Ho et al. 2020 (DDPM), released code; Dhariwal & Nichol 2021.
     """

@@ -1,4 +1,4 @@
-"""A residual multi-layer perceptron, for data that are vectors."""
+"""A residual multi-layer perceptron, for vectors."""
 
 import math
 
@@ -59,12 +59,12 @@ class MLP(nn.Module):
         self.out = zeroed(nn.Linear(width, math.prod(self.out_shape)))
 
     def forward(self, x: Tensor, c: Tensor, label: Tensor | None = None) -> Tensor:
-        """Map noisy examples to whatever the parameterization calls them.
+        """Map noisy examples to the output that the parameterization defines.
 
         Args:
             x: (B, *shape).
             c: (B,), the noise conditioning on the scale 0..1000.
-            label: (B,) int64, needed exactly when the network was built with ``num_classes``.
+            label: (B,) int64, required if and only if the network has ``num_classes``.
 
         Returns:
             (B, out_channels, *shape[1:]).

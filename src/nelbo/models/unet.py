@@ -14,11 +14,11 @@ from nelbo.option_types import EvenInt, PositiveInt, Probability
 
 
 class UNet(nn.Module):
-    """Residual blocks and self-attention on the way down and up, joined by skip connections.
+    """Encoder and decoder of residual blocks and self-attention, joined by skip connections.
 
     Ho et al. 2020 (DDPM), appendix B; ``num_heads`` and ``use_scale_shift_norm`` from Nichol & Dhariwal
     2021 (Improved DDPM); ``num_head_channels`` and ``resblock_updown`` from Dhariwal & Nichol 2021
-    (guided-diffusion). The released weights of all three fit: see ``nelbo.interop``.
+    (guided-diffusion). The released weights of all three can be loaded, see ``nelbo.interop``.
 
     Args:
         shape: Shape of one example, (C, H, W).
@@ -27,20 +27,20 @@ class UNet(nn.Module):
         channels: Width at the full resolution.
         channel_mult: Width of every level, as a multiple of ``channels``; each level after the first
             halves the feature map.
-        num_res_blocks: Blocks per level on the way down; one more on the way up.
-        attention_resolutions: Sides of the feature maps with attention (16: where the map is 16x16,
-            whatever the size of the image). The middle always has attention.
+        num_res_blocks: Blocks per level of the encoder; the decoder has one more.
+        attention_resolutions: Sides of the feature maps with attention, for example 16 for 16x16 maps. The
+            middle always has attention.
         num_heads: Heads of every attention.
         dropout: Probability of dropout in the residual blocks.
-        use_scale_shift_norm: Let the noise level scale and shift the features instead of adding to
-            them.
+        use_scale_shift_norm: Scale and shift the features by the embedding instead of adding it.
         num_head_channels: Channels of every head, in place of ``num_heads``; None for ``num_heads``.
         resblock_updown: Halve and double the feature maps in residual blocks instead of convolutions.
         embedding_channels: Sinusoidal features of the noise embedding; None for ``channels``.
 
     Raises:
-        ValueError: ``shape`` is not that of an image, cannot be halved so often, or has no feature map
-            of ``attention_resolutions``; ``num_heads`` or ``num_head_channels`` does not divide the channels.
+        ValueError: for a ``shape`` that is not an image, is not divisible for all levels or has no feature
+            map of ``attention_resolutions``; for ``num_heads`` or ``num_head_channels`` that does not divide
+            the channels.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class UNet(nn.Module):
         self.stem = nn.Conv2d(shape[0], channels, 3, padding=1)
 
         width = channels
-        skips = [width]  # widths of the feature maps that the way up will concatenate
+        skips = [width]  # widths of the feature maps that the decoder concatenates
         self.down = nn.ModuleList()
         for level in levels:
             blocks = []
@@ -119,12 +119,12 @@ class UNet(nn.Module):
         )
 
     def forward(self, x: Tensor, c: Tensor, label: Tensor | None = None) -> Tensor:
-        """Map noisy images to whatever the parameterization calls them.
+        """Map noisy images to the output that the parameterization defines.
 
         Args:
             x: (B, C, H, W).
             c: (B,), the noise conditioning on the scale 0..1000.
-            label: (B,) int64, needed exactly when the network was built with ``num_classes``.
+            label: (B,) int64, required if and only if the network has ``num_classes``.
 
         Returns:
             (B, out_channels, H, W).

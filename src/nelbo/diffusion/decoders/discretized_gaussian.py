@@ -2,7 +2,7 @@
 
     P(k) = Phi((x + h - mean) / sigma) - Phi((x - h - mean) / sigma),   h = half a bin,
 
-where the outermost bins reach to infinity, so that the probabilities of all levels add up to 1.
+where the outermost bins extend to infinity, so the probabilities of all levels add up to 1.
 """
 
 import math
@@ -21,8 +21,8 @@ class DiscretizedGaussian(Decoder):
 
     Args:
         levels: number of levels, 256 for 8-bit images.
-        cdf: ``exact``, or ``tanh`` for the approximation in DDPM's and Improved DDPM's code, which also
-            clamps probabilities at 1e-12: for comparison with published figures, not a bound.
+        cdf: ``exact``, or ``tanh`` for the approximation in the code of DDPM and Improved DDPM, which also
+            clamps probabilities at 1e-12. It is not a bound; use it to compare with published numbers.
 
     Raises:
         ValueError: for continuous data, or an unknown ``cdf``.
@@ -46,15 +46,14 @@ class DiscretizedGaussian(Decoder):
     def log_prob(self, x0: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
         """Log probability in nats, elementwise, (B, ...), in the dtype of ``mean``.
 
-        Computed in float64: in float32 the difference of two neighbouring CDFs keeps three digits where
-        a bin is a thousandth of sigma. ``tanh`` stays in the dtype of ``mean`` to lose what the published
-        computation loses.
+        Computed in float64: in float32 the difference of two neighbouring CDFs has three digits when a bin is
+        a thousandth of sigma. ``tanh`` is computed in the dtype of ``mean``, as published.
         """
         dtype = mean.dtype if self.cdf == "tanh" else torch.float64
         precision = (-0.5 * log_var).to(dtype).exp()
         x0 = x0.to(dtype)
         if self.cdf == "exact":
-            # back onto the levels: x0's own rounding would let neighbouring bins overlap where sigma is small
+            # round to the levels exactly: float32 x0 would make neighbouring bins overlap for small sigma
             bin_width = 2.0 * self.half_bin
             x0 = bin_width * ((x0 + 1.0) / bin_width).round() - 1.0
         centred = x0 - mean.to(dtype)
@@ -67,8 +66,8 @@ class DiscretizedGaussian(Decoder):
 
 
 def _log_mass(lower: Tensor, upper: Tensor, is_lowest: Tensor, is_highest: Tensor) -> Tensor:
-    # Phi(upper) - Phi(lower) = Phi(-lower) - Phi(-upper): on the right of the mean the mirrored form
-    # works in the thin tail, where log_ndtr keeps its relative precision
+    # Phi(upper) - Phi(lower) = Phi(-lower) - Phi(-upper): right of the mean the mirrored form is in the lower
+    # tail, where log_ndtr has full relative precision
     mirrored = lower + upper > 0.0
     a = torch.where(mirrored, -upper, lower)
     b = torch.where(mirrored, -lower, upper)
@@ -79,14 +78,14 @@ def _log_mass(lower: Tensor, upper: Tensor, is_lowest: Tensor, is_highest: Tenso
 
 
 def _log_ndtr(x: Tensor) -> Tensor:
-    """log Phi(x); typed here because torch.special is not."""
+    """log Phi(x), with a type annotation."""
     return cast(Tensor, torch.special.log_ndtr(x))  # pyright: ignore
 
 
 def _log1mexp(x: Tensor) -> Tensor:
-    """log(1 - exp(x)) for x < 0, by the branch that does not cancel (Maechler 2012)."""
+    """log(1 - exp(x)) for x < 0 without cancellation (Maechler 2012)."""
     near_zero = x > -math.log(2.0)
-    # each branch sees only arguments that are safe for it: a masked inf would still poison gradients
+    # each branch gets finite arguments in the rows of the other: a masked inf would make gradients NaN
     by_expm1 = torch.log(-torch.expm1(x.where(near_zero, -torch.ones_like(x))))
     by_log1p = torch.log1p(-torch.exp(x.where(~near_zero, -torch.ones_like(x))))
     return torch.where(near_zero, by_expm1, by_log1p)

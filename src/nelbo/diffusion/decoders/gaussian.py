@@ -1,4 +1,4 @@
-"""The density of continuous data (Sohl-Dickstein et al. 2015): the last reverse step as it is."""
+"""The density of continuous data under the last reverse step (Sohl-Dickstein et al. 2015)."""
 
 from torch import Tensor
 
@@ -13,7 +13,7 @@ class GaussianDecoder(Decoder):
         levels: the data's number of levels, which must be None.
 
     Raises:
-        ValueError: for quantised data, on which a density is unbounded and bits/dim mean nothing.
+        ValueError: for quantised data, for which the density is unbounded.
     """
 
     def __init__(self, levels: int | None = None) -> None:

@@ -1,7 +1,7 @@
-"""Training losses: what is minimised at one noise level.
+"""Training losses at one noise level.
 
-Every loss also reports the bound's term at its step, computed from the same prediction, so that any
-training run shows a live bound at no extra network evaluation.
+Every loss also returns the bound's term at the same step, computed from the same prediction, so every
+training run can report its bound without extra network evaluations.
 """
 
 from abc import ABC, abstractmethod
@@ -18,11 +18,11 @@ from nelbo.diffusion.variances import LearnedVariance, ReverseVariance
 
 @dataclass(frozen=True)
 class NoisyBatch:
-    """Data on its way through one step of the chain.
+    """Data, noise and one step of the chain for each example.
 
     Attributes:
         x0: (B, ...) data.
-        eps: (B, ...) the noise in x_t.
+        eps: (B, ...) standard normal noise in x_t.
         step: the transitions, levels of shape (B,).
     """
 
@@ -33,10 +33,10 @@ class NoisyBatch:
 
 @dataclass(frozen=True)
 class LossTerms:
-    """A loss and the bound's term beside it, per example.
+    """The loss and the bound's term of each example.
 
     Attributes:
-        loss: (B,) what is minimised, per dimension.
+        loss: (B,) the loss, per dimension.
         bound: (B,) L_0 or L_t in nats, without gradient.
     """
 
@@ -69,8 +69,8 @@ class Loss(ABC):
 class WeightedMSE(Loss):
     """E weight(level) |eps - eps_hat|^2, the mean over dimensions.
 
-    Every regression loss of the field is this one with some weight, whatever the network predicts:
-    in terms of x_0 the weight is multiplied by the SNR, in terms of v by SNR / (SNR + 1).
+    Whatever the network predicts, regression losses differ only in this weight (Kingma & Gao 2023). A weight
+    w on the error of eps_hat is w SNR on that of x0_hat, and w SNR / (SNR + 1) on that of v.
     """
 
     @abstractmethod
@@ -78,7 +78,7 @@ class WeightedMSE(Loss):
         """Weight of the eps error, (B,) float64."""
 
     def __call__(self, noisy: NoisyBatch, prediction: Prediction, bound: VariationalBound) -> LossTerms:
-        """Score a prediction at the steps of ``noisy``."""
+        """The weighted error and the bound's term at the steps of ``noisy``, each (B,)."""
         error = eps_mse(noisy, prediction)
         weight = self.weight(noisy.step.t).to(error.dtype)
         assert weight.shape == error.shape, f"weights of shape {tuple(weight.shape)}, not (B,)"

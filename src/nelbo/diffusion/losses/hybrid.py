@@ -1,9 +1,8 @@
 """L_hybrid = L_simple + lambda L_vlb (Improved DDPM, Nichol & Dhariwal 2021, equation 16).
 
-The mean is trained by L_simple alone: in the bound's part it is detached, which leaves the learned
-variance. L_vlb is the whole bound, hence the factor K on the one term that was drawn; without it the
-weight is a thousand times smaller than the paper's. The paper's code measures it in bits per dimension,
-and lambda = 0.001 refers to that.
+The mean is trained by L_simple alone: it is detached in L_vlb, which trains the learned variance. L_vlb is
+the whole bound, hence the factor K on the term that is drawn; without it the weight would be K times smaller
+than in the paper. lambda = 0.001 refers to bits per dimension, as in the paper's code.
 """
 
 import math
@@ -30,7 +29,7 @@ class Hybrid(Loss):
         self.weight = weight
 
     def __call__(self, noisy: NoisyBatch, prediction: Prediction, bound: VariationalBound) -> LossTerms:
-        """Score a prediction at the steps of ``noisy``."""
+        """The loss and the bound's term at the steps of ``noisy``, each (B,)."""
         term = bound.term(noisy.step, noisy.x0, prediction.detach_mean())
         bits_per_dim = term / (noisy.x0[0].numel() * math.log(2))
         loss = eps_mse(noisy, prediction) + self.weight * bound.chain.num_steps * bits_per_dim

@@ -10,7 +10,7 @@ class MinSNR(WeightedMSE):
     """Weight min(SNR, gamma) / SNR on the eps error, min(SNR, gamma) on the x_0 error.
 
     Args:
-        gamma: where the weight of clean levels is cut.
+        gamma: the SNR above which the weight on the x_0 error is constant.
 
     Raises:
         ValueError: when ``gamma`` is not positive.

@@ -11,7 +11,7 @@ class P2(WeightedMSE):
 
     Args:
         k: keeps the weight of noisy levels finite.
-        gamma: how strongly clean levels are played down; 0 is L_simple.
+        gamma: exponent; larger values reduce the weight of clean levels more, 0 is L_simple.
 
     Raises:
         ValueError: when ``k`` is not positive or ``gamma`` is negative.

@@ -7,10 +7,10 @@ from nelbo.diffusion.variances import ReverseVariance
 
 
 class VLB(Loss):
-    """K L_t / dims at a random step: its expectation is the bound less the prior, in nats per dimension."""
+    """K L_t / dims at a random step. Its expectation is the bound minus the prior, in nats per dimension."""
 
     def __call__(self, noisy: NoisyBatch, prediction: Prediction, bound: VariationalBound) -> LossTerms:
-        """Score a prediction at the steps of ``noisy``."""
+        """The loss and the bound's term at the steps of ``noisy``, each (B,)."""
         term = bound.term(noisy.step, noisy.x0, prediction)
         dims = noisy.x0[0].numel()
         return LossTerms(loss=bound.chain.num_steps / dims * term, bound=term.detach())

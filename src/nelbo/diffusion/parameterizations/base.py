@@ -1,10 +1,10 @@
-"""Parameterizations: what the network's output means.
+"""Parameterizations: the meaning of the network's output.
 
-A parameterization is two coefficients,
+A parameterization has two coefficients (as in EDM, Karras et al. 2022, equation 7),
 
     x0_hat = c_skip x_t + c_out net(x_t),
 
-and the noise that goes with this x0_hat follows from x_t = signal x0_hat + noise eps_hat:
+and eps_hat follows from x_t = signal x0_hat + noise eps_hat:
 
     eps_hat = (1 - signal c_skip)/noise x_t - signal c_out/noise net(x_t).
 """
@@ -27,10 +27,10 @@ class Parameterization(ABC):
     def eps_coefficients(self, level: NoiseLevel) -> tuple[Tensor, Tensor]:
         """(c_skip, c_out) of eps_hat = c_skip x_t + c_out net(x_t), each (B,) float64.
 
-        They follow from :meth:`coefficients`; each parameterization writes them without the difference
-        1 - signal^2, which loses its digits at clean levels.
+        They follow from :meth:`coefficients`; each parameterization writes them without 1 - signal^2, which
+        loses precision at clean levels.
         """
 
     @abstractmethod
     def target(self, x0: Tensor, eps: Tensor, level: NoiseLevel) -> Tensor:
-        """The output of a perfect network, (B, ...)."""
+        """The output for which x0_hat = x_0, (B, ...)."""

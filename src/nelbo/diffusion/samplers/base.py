@@ -1,4 +1,4 @@
-"""Samplers: from noise to data along a chain. The base owns the loop, a sampler writes one step."""
+"""Samplers: from noise to data along a chain. The base class has the loop, a subclass computes one step."""
 
 from abc import ABC, abstractmethod
 from collections import deque
@@ -18,25 +18,23 @@ Watch = Callable[[Step, Tensor, Prediction], None]
 
 
 class Sampler(ABC):
-    """Walks a chain from its noisiest level to data.
+    """Steps along a chain from its noisiest level to data.
 
-    Every example goes its own way: nothing looks across the batch, so a sample depends on its noise and its
-    label, and not on what is drawn beside it.
+    Examples are independent: a sample depends on its noise and its label, not on the rest of the batch.
 
     Attributes:
-        memory: how many levels before x_t a step looks back at.
-        is_random: whether a step uses its noise; where it does not, none is drawn.
+        memory: length of the history that a step uses.
+        is_random: whether steps add noise; if not, none is drawn.
 
     Args:
-        steps: number of steps, for whoever makes the chain (see ``Spacing.chain``); all T where it is None.
-        clip: (low, high), the range that x0_hat is kept in at every step; None to leave it; "auto" for
-            ``data_range``.
-        dynamic_clip: quantile of |x0_hat| by which an example that is out of range is shrunk into it, see
-            :func:`dynamic_threshold`; None to clamp it.
-        data_range: (low, high) of the data; None where it has none, such as continuous data.
+        steps: number of steps of the chain (see ``Spacing.chain``); None for all T.
+        clip: (low, high), the range of x0_hat at every step; None for no clipping; "auto" for ``data_range``.
+        dynamic_clip: quantile of |x0_hat| for dynamic thresholding, see :func:`dynamic_threshold`; None to
+            clamp.
+        data_range: (low, high) of the data; None for data without a range, such as continuous data.
 
     Raises:
-        ValueError: when ``steps`` is below 1, or for a ``clip`` or ``dynamic_clip`` that is none.
+        ValueError: for ``steps`` below 1, or an invalid ``clip`` or ``dynamic_clip``.
     """
 
     memory: int = 0
@@ -59,18 +57,18 @@ class Sampler(ABC):
     def step(
         self, xt: Tensor, prediction: Prediction, step: Step, noise: Tensor, state: SamplerState
     ) -> Tensor:
-        """x_s from x_t, (B, ...); at the first step of the chain, x_0.
+        """x_s from x_t, (B, ...); x_0 at the first step of the chain.
 
         Args:
             xt: (B, ...).
             prediction: of the denoiser at x_t, clipped.
             step: the transition, levels of shape (B,).
             noise: (B, ...) standard normal; zeros for a sampler that is not random.
-            state: the way here and further evaluations, for samplers that use them.
+            state: history, and a function for further evaluations of the denoiser.
         """
 
     def evaluations(self, chain: Chain) -> int:
-        """How often the network is evaluated for one sample."""
+        """Number of network evaluations per sample."""
         return chain.num_steps
 
     @torch.no_grad()
@@ -87,11 +85,11 @@ class Sampler(ABC):
 
         Args:
             denoise: maps (x_t, level, label) to a prediction.
-            chain: the levels to visit.
-            xT: (B, ...) standard normal, where the walk begins.
-            noise: gives the standard normal noise (B, ...) of step i in 1..K.
+            chain: the levels of the steps.
+            xT: (B, ...) standard normal, the initial value.
+            noise: returns the standard normal noise (B, ...) of step i in 1..K.
             label: (B,) class labels, for conditional denoisers.
-            watch: is shown every step, x_t and the prediction there, before the step is taken.
+            watch: called before every step with the step, x_t and the prediction.
         """
 
         def predict(x: Tensor, level: NoiseLevel) -> Prediction:

@@ -1,8 +1,8 @@
-"""Keeping x0_hat inside the range of the data.
+"""Clipping of x0_hat to the range of the data.
 
-A network that is wrong at one level may throw x_t out of the range that it was trained on, and every step
-after that makes it worse. Clamping cures it at the price of saturated pixels; dynamic thresholding (Imagen,
-Saharia et al. 2022, section 2.3) first shrinks what is too large as a whole.
+An error of the network at one level may move x_t out of the range that it was trained on, and later steps
+amplify it. Clamping prevents this but saturates pixels; dynamic thresholding (Imagen, Saharia et al. 2022,
+section 2.3) rescales the whole example first.
 """
 
 import math
@@ -20,7 +20,7 @@ def checked_range(clip: Sequence[float] | None) -> tuple[float, float] | None:
     """``clip`` as (low, high); None stays None.
 
     Raises:
-        ValueError: when it is not two numbers in rising order.
+        ValueError: when it is not two increasing finite numbers.
     """
     if clip is None:
         return None
@@ -37,7 +37,7 @@ def checked_quantile(dynamic_clip: float | None, clip: tuple[float, float] | Non
     """``dynamic_clip`` as a number; None stays None.
 
     Raises:
-        ValueError: when it is not inside (0, 1], or there is no range to go with it.
+        ValueError: when it is not inside (0, 1], or ``clip`` is None.
     """
     if dynamic_clip is None:
         return None
@@ -53,10 +53,10 @@ def checked_quantile(dynamic_clip: float | None, clip: tuple[float, float] | Non
 
 
 def dynamic_threshold(x0_hat: Tensor, low: float, high: float, quantile: float) -> Tensor:
-    """x0_hat shrunk into [low, high], example by example, (B, ...).
+    """x0_hat rescaled into [low, high], separately for each example, (B, ...).
 
-    In units in which the range is [-1, 1]: with s the given quantile of an example's |x0_hat|, or 1 where
-    that is larger, x0_hat is clamped to [-s, s] and divided by s. An example in range stays as it is.
+    In units in which the range is [-1, 1]: let s be the given quantile of an example's |x0_hat|, but at least
+    1. x0_hat is clamped to [-s, s] and divided by s. An example inside the range is unchanged.
 
     Args:
         x0_hat: (B, ...).
@@ -71,9 +71,9 @@ def dynamic_threshold(x0_hat: Tensor, low: float, high: float, quantile: float) 
 
 
 def quantile_per_example(x: Tensor, quantile: float) -> Tensor:
-    """Quantile over all axes but the first, linear between neighbours: (B, ...) -> (B,).
+    """Quantile over all axes but the first, with linear interpolation: (B, ...) -> (B,).
 
-    By sorting, for torch.quantile refuses batches of more than 2^24 values.
+    Computed by sorting, because torch.quantile is limited to 2^24 values.
     """
     ordered = x.flatten(1).sort(1).values
     position = quantile * (ordered.shape[1] - 1)

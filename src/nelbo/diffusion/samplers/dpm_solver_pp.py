@@ -1,13 +1,13 @@
 """DPM-Solver++(2M) (Lu et al. 2022, "DPM-Solver++: fast solver for guided sampling", algorithm 2).
 
-It solves the reverse process exactly for an x0_hat that stays as it is over a step; that is DDIM's step, and
-with noise the posterior's. Second order comes from x0_hat at the level before. Taken as a straight line in
-lambda = logsnr / 2, the x0_hat that the whole step should use is
+First order solves the reverse process exactly for a constant x0_hat; this is DDIM's step, or with noise the
+posterior's. Second order also uses x0_hat of the previous level. With x0_hat linear in lambda = logsnr / 2,
+the value for the whole step is
 
     D = x0_hat_t + h / (2 h_before) (x0_hat_t - x0_hat_before)
 
-with h = lambda_s - lambda_t and h_before = lambda_t - lambda_before. So a step is a first-order step with D
-in place of x0_hat, and needs no further evaluation of the network.
+with h = lambda_s - lambda_t and h_before = lambda_t - lambda_before. The step is the first-order step with D
+in place of x0_hat, without an extra network evaluation.
 """
 
 import math
@@ -23,14 +23,14 @@ from nelbo.diffusion.samplers.state import HistoryEntry, SamplerState
 
 
 class DPMSolverPP(Sampler):
-    """The posterior's step, or the ODE's, at an x0_hat that is extrapolated from the last two levels.
+    """A step of the ODE or of the posterior, with x0_hat extrapolated from the last two levels.
 
-    The first step has no level before it, and the step to data has no finite h: both take x0_hat as it is.
+    The first step has no previous level and the step to data no finite h: both are of first order.
 
     Args:
         stochastic: False solves the probability-flow ODE, True the reverse SDE: SDE-DPM-Solver++(2M).
-        max_final_ratio: the step to the chain's cleanest level is of first order as well where h / h_before
-            is above this, for D extrapolates too far there; None for never. With ``spacing=even`` the ratio
+        max_final_ratio: the step to the chain's cleanest level is of first order as well if h / h_before
+            exceeds this, because D would extrapolate too far; None for never. With ``spacing=even`` the ratio
             is 3 to 5 on the linear and cosine schedules, with the other spacings below 2.5. In diffusers and
             k-diffusion only the step to data is of first order, whatever ``lower_order_final`` is.
         steps: see :class:`Sampler`.
@@ -78,7 +78,7 @@ def step_ratio(before: HistoryEntry, step: Step) -> Tensor:
     """h / h_before, (B,).
 
     Args:
-        before: the level before t.
+        before: the previous level.
         step: from t to s, which is not data.
     """
     # both h are twice those of lambda
@@ -86,5 +86,5 @@ def step_ratio(before: HistoryEntry, step: Step) -> Tensor:
 
 
 def extrapolated(x0_hat: Tensor, x0_hat_before: Tensor, ratio: Tensor) -> Tensor:
-    """D, the x0_hat that a step of second order uses, (B, ...)."""
+    """D, the x0_hat of a second-order step, (B, ...)."""
     return x0_hat + scale(0.5 * ratio, x0_hat - x0_hat_before)

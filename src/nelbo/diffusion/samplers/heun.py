@@ -1,17 +1,17 @@
 """Heun's second-order method on the probability-flow ODE (EDM, Karras et al. 2022, algorithm 1).
 
 In y = x / signal and sigma = noise / signal = exp(-logsnr / 2) the ODE is dy/dsigma = eps_hat. Euler's step
-from t to s holds eps_hat still, which is DDIM's step; Heun's takes the mean of eps_hat at both ends:
+from t to s keeps eps_hat constant, which is DDIM's step; Heun's uses the mean of eps_hat at both ends:
 
     y_s = y_t + (sigma_s - sigma_t) (eps_hat_t + eps_hat_s) / 2
 
-The mean is that of a straight line, and eps_hat is one only over steps that are short beside sigma. EDM
-begins at sigma = 80, where they are. The cosine schedule ends at sigma = 20000, and the level before that in
-a chain of 50 steps is at 32: over such a step the mean is wrong by far. So from levels beyond ``sigma_max``
-the steps are Euler's, which are nearly exact there, for eps_hat is x_t to within (size of data / sigma)^2.
+The mean is accurate if eps_hat is nearly linear over the step, that is for steps short compared with sigma.
+EDM starts at sigma = 80, where this holds. The cosine schedule ends at sigma = 20000, and the next level of a
+chain of 50 steps is at 32: over such a step the mean is far off. Steps from levels above ``sigma_max`` are
+therefore Euler's, which are nearly exact there: eps_hat equals x_t up to (scale of the data / sigma)^2.
 
-EDM's churn is left out: it evaluates the network at levels between those of the schedule, which a network
-that is told the timestep has never seen.
+EDM's churn is not implemented: it evaluates the network at levels between those of the schedule, for which a
+network with discrete timesteps is not trained.
 """
 
 import math
@@ -29,12 +29,12 @@ from nelbo.diffusion.samplers.state import SamplerState
 
 
 class Heun(Sampler):
-    """Euler's step, and a second evaluation of the network at its end; Euler's alone for the step to data.
+    """Heun's step, with a second network evaluation at the end of Euler's; Euler's for the step to data.
 
-    K steps are 2 K - 1 evaluations, less one for every level but the cleanest that is beyond ``sigma_max``.
+    K steps need 2 K - 1 evaluations, one less for every level above ``sigma_max`` except the cleanest.
 
     Args:
-        sigma_max: the noisiest noise / signal that a step of second order starts from; None for any.
+        sigma_max: largest noise / signal from which a step is of second order; None for no limit.
         steps: see :class:`Sampler`.
         clip: see :class:`Sampler`.
         dynamic_clip: see :class:`Sampler`.
@@ -70,11 +70,11 @@ class Heun(Sampler):
         return euler + scale(0.5 * step.s.signal_scale * (sigma(step.s) - sigma(step.t)), change)
 
     def evaluations(self, chain: Chain) -> int:
-        """How often the network is evaluated for one sample."""
+        """Number of network evaluations per sample."""
         twice = sigma(chain.level(torch.arange(2, chain.num_steps + 1))) <= self.sigma_max
         return chain.num_steps + int(twice.sum())
 
 
 def sigma(level: NoiseLevel) -> Tensor:
-    """noise_scale / signal_scale, the noise level of EDM; shape of ``level.logsnr``."""
+    """noise_scale / signal_scale, EDM's noise level; shape of ``level.logsnr``."""
     return (-0.5 * level.logsnr).exp()

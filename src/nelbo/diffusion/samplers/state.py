@@ -1,4 +1,4 @@
-"""The walk from noise to data: what a step of a sampler may know besides x_t and its prediction."""
+"""What a step of a sampler receives besides x_t, its prediction and its noise."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from nelbo.diffusion.level import NoiseLevel
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """A level that the walk came by, and what was predicted there.
+    """An earlier level and its prediction.
 
     Attributes:
-        level: (B,).
-        prediction: of the denoiser at that level, clipped.
+        level: noise levels of shape (B,).
+        prediction: of the denoiser at that level, after clipping.
     """
 
     level: NoiseLevel
@@ -24,14 +24,13 @@ class HistoryEntry:
 
 @dataclass(frozen=True)
 class SamplerState:
-    """Where a walk stands. The loop makes a new one for every step, so a sampler itself remembers nothing.
+    """The position in the sampling loop. Samplers themselves have no state.
 
     Attributes:
-        index: the number of the step, from K down to 1, which ends in data.
-        predict: maps (x, level) to a prediction with the labels given and x0_hat clipped. Every call is one
-            more evaluation of the network.
-        history: the levels before x_t, the latest last; no more than the sampler's ``memory``, and fewer at
-            the start of the state.
+        index: number of the step, from K down to 1; step 1 ends in data.
+        predict: maps (x, level) to a prediction for the given labels, with x0_hat clipped. Every call is an
+            extra network evaluation.
+        history: the levels before x_t, the most recent last; at most the sampler's ``memory`` of them.
     """
 
     index: int

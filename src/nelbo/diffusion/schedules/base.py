@@ -1,8 +1,8 @@
 """Noise schedules: from a timestep to a noise level.
 
-A schedule is a decreasing curve logsnr(u), u in (0, 1], sampled at T points. As published, timestep t
-sits at u = t/T. Truncation keeps the curve and moves the ends: the T timesteps are spread evenly over
-[u_clean, u_noisy], the part of the curve between ``logsnr_max`` and ``logsnr_min``. Nothing is clamped.
+A schedule is a decreasing curve logsnr(u), u in (0, 1], evaluated at T points. As published, timestep t is at
+u = t/T. Truncation keeps the curve and moves its ends: the T timesteps are spaced evenly over [u_clean,
+u_noisy], the part of the curve between ``logsnr_max`` and ``logsnr_min``. No value is clamped.
 """
 
 import math
@@ -13,15 +13,14 @@ from torch import Tensor
 
 from nelbo.diffusion.level import NoiseLevel
 
-# A start that is cleaner than half a bin by less than this (in nats of logsnr) is left as published.
-# It is what keeps the cosine schedule at T = 4000 (Improved DDPM) untouched on 8-bit images, where
-# it starts 0.45 nats below half a bin.
+# logsnr_max=auto keeps a published start that is cleaner than half a bin by less than this, in nats of
+# logsnr. The cosine schedule with T = 4000 (Improved DDPM) starts 0.45 nats below half a bin of 8-bit images.
 AUTO_TOLERANCE = 0.5
-MAX_STEPS = 100_000  # of a chain; published ones have up to 4000, and tables grow with it
+MAX_STEPS = 100_000  # published schedules have up to 4000
 
 
 def check_num_steps(num_steps: int) -> None:
-    """Check T before tables of that size are made.
+    """Check T before tables of that size are allocated.
 
     Raises:
         ValueError: outside 1..100,000.
@@ -35,19 +34,18 @@ class NoiseSchedule(ABC):
 
     Args:
         num_steps: T, the number of timesteps.
-        logsnr_max: where the chain starts, its cleanest level (t = 1). ``"paper"``: as published.
-            ``"auto"``: as published, or at half a bin of the data, whichever is noisier (a start within
-            half a nat of that is left alone, so that linear, sigmoid, and cosine up to
-            T = 4000 stay as published on 8-bit images). A number: that log signal-to-noise ratio.
-        logsnr_min: where the chain ends, its noisiest level (t = T): ``"paper"`` or a number.
-        half_bin: half the width of one quantisation bin of the data, None for continuous data.
+        logsnr_max: the cleanest level (t = 1). ``"paper"``: as published. ``"auto"``: as published, or at
+            half a bin of the data, whichever is noisier (a published start within half a nat of that is kept,
+            so linear, sigmoid, and cosine up to T = 4000 are as published on 8-bit images). A number: that
+            log signal-to-noise ratio.
+        logsnr_min: the noisiest level (t = T): ``"paper"`` or a number.
+        half_bin: half the width of a quantisation bin of the data; None for continuous data.
 
     Raises:
-        ValueError: for a number of steps outside 1..100,000, or ends that the curve does not reach in this
-            order.
+        ValueError: for a number of steps outside 1..100,000, or ends that are not on the curve in this order.
     """
 
-    zero_terminal_snr = False  # whether logsnr may be -inf at t = T; not for networks that predict the noise
+    zero_terminal_snr = False  # whether logsnr may be -inf at t = T, which eps-prediction does not allow
 
     def __init__(
         self,
@@ -64,18 +62,18 @@ class NoiseSchedule(ABC):
             _end("logsnr_min", logsnr_min, ("paper",)),
         )
         u = torch.linspace(u_clean, u_noisy, num_steps, dtype=torch.float64)
-        u[-1] = u_noisy  # also for T = 1, where linspace gives the clean end
+        u[-1] = u_noisy  # for T = 1 linspace returns the clean end
         self._tables = {torch.device("cpu"): self._decreasing(self.logsnr(u))}
 
     @abstractmethod
     def logsnr(self, u: Tensor) -> Tensor:
-        """The curve: logsnr at u in (0, 1], float64, decreasing, same shape as ``u``."""
+        """logsnr at u in (0, 1], float64, decreasing, same shape as ``u``."""
 
     def position(self, logsnr: float) -> float:
         """The u at which the curve has this logsnr, by bisection.
 
         Raises:
-            ValueError: when the curve does not reach it.
+            ValueError: for a logsnr that is not on the curve.
         """
         low, high = 1e-12, 1.0
         if not self._at(high) <= logsnr <= self._at(low):
@@ -83,7 +81,7 @@ class NoiseSchedule(ABC):
                 f"logsnr {logsnr:g} is not on the curve of {type(self).__name__}, "
                 f"which runs from {self._at(low):.4g} to {self._at(high):.4g}"
             )
-        for _ in range(60):  # halvings of (0, 1] down to the last bit
+        for _ in range(60):  # bisection of (0, 1] to the precision of float64
             middle = 0.5 * (low + high)
             low, high = (middle, high) if self._at(middle) > logsnr else (low, middle)
         return high
@@ -93,7 +91,7 @@ class NoiseSchedule(ABC):
         return NoiseLevel(t, self.table(t.device)[t - 1])
 
     def table(self, device: torch.device | str = "cpu") -> Tensor:
-        """logsnr of t = 1..T, (T,) float64; one copy is kept per device."""
+        """logsnr of t = 1..T, (T,) float64; cached per device."""
         device = torch.device(device)
         if device not in self._tables:
             self._tables[device] = self._tables[torch.device("cpu")].to(device)
@@ -152,7 +150,7 @@ def half_bin_logsnr(half_bin: float) -> float:
 
 
 def _end(name: str, value: float | str, words: tuple[str, ...]) -> float | str:
-    """Accept a number or one of ``words``.
+    """Check that an end is a number or one of ``words``.
 
     Raises:
         ValueError: otherwise.

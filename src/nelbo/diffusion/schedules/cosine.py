@@ -2,8 +2,8 @@
 
     alpha_bar(u) = f(u) / f(0),   f(u) = cos^2((u + s) / (1 + s) * pi/2),   s = 0.008
 
-The curve ends at alpha_bar(1) = 0. The paper therefore clips beta at 0.999, which moves the last
-level: alpha_bar may not fall below 0.001 of its value one step earlier.
+The curve ends at alpha_bar(1) = 0. The paper therefore clips beta at 0.999, which changes the last level:
+alpha_bar is at least 0.001 of its value one step earlier.
 """
 
 import math
@@ -19,8 +19,8 @@ class CosineSchedule(NoiseSchedule):
 
     Args:
         num_steps: T.
-        offset: s, which keeps the first betas from being too small.
-        max_beta: where beta is clipped.
+        offset: s, which prevents too small first betas.
+        max_beta: upper limit of beta.
         logsnr_max: see :class:`NoiseSchedule`.
         logsnr_min: see :class:`NoiseSchedule`.
         half_bin: see :class:`NoiseSchedule`.
@@ -47,7 +47,7 @@ class CosineSchedule(NoiseSchedule):
         super().__init__(num_steps, logsnr_max, logsnr_min, half_bin)
 
     def logsnr(self, u: Tensor) -> Tensor:
-        """logsnr at u in (0, 1]."""
+        """logsnr at u in (0, 1], same shape as ``u``."""
         one_step_earlier = (u - 1.0 / self.num_steps).clamp(min=0.0)
         clipped = self._log_alpha_bar(one_step_earlier) + math.log1p(-self.max_beta)
         log_alpha_bar = torch.maximum(self._log_alpha_bar(u), clipped)

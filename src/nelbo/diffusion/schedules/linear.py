@@ -1,7 +1,7 @@
 """DDPM's linear schedule (Ho et al. 2020, section 4): betas evenly spaced from 1e-4 to 0.02 at T = 1000.
 
-For another T the betas are multiplied by 1000 / T, as Improved DDPM does, which keeps the
-curve over t/T. Between timesteps log(alpha_bar) is interpolated linearly: a constant rate in a step.
+For another T the betas are multiplied by 1000 / T, as in Improved DDPM, which keeps the curve over t/T.
+Between timesteps log(alpha_bar) is interpolated linearly.
 """
 
 import torch
@@ -22,7 +22,7 @@ class LinearSchedule(NoiseSchedule):
         half_bin: see :class:`NoiseSchedule`.
 
     Raises:
-        ValueError: when a beta is not inside (0, 1), which for the published ends is so up to T = 20.
+        ValueError: for a beta outside (0, 1); with the published ends, for T up to 20.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """The schedule that is linear in logsnr (VDM, Kingma et al. 2021, section 6.1 and appendix).
 
-VDM learns the two ends and reports ends near 13.3 and -5 as its starting point; those are the
-published ends here. The curve is a straight line, so ends beyond them are on it as well.
+VDM learns the two ends, starting from about 13.3 and -5, which are the published ends here. The line extends
+beyond them.
 """
 
 from torch import Tensor
@@ -23,9 +23,9 @@ class LinearLogSNRSchedule(NoiseSchedule):
     """
 
     def logsnr(self, u: Tensor) -> Tensor:
-        """logsnr at u in (0, 1]."""
+        """logsnr at u in (0, 1], same shape as ``u``."""
         return PUBLISHED_MAX + u * (PUBLISHED_MIN - PUBLISHED_MAX)
 
     def position(self, logsnr: float) -> float:
-        """The u at which the line has this logsnr; outside of (0, 1] for ends beyond the published."""
+        """The u at which the line has this logsnr; outside (0, 1] beyond the published ends."""
         return (logsnr - PUBLISHED_MAX) / (PUBLISHED_MIN - PUBLISHED_MAX)

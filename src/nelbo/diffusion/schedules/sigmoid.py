@@ -3,8 +3,8 @@
     alpha_bar(u) = (sigmoid(end / tau) - sigmoid(x / tau)) / (sigmoid(end / tau) - sigmoid(start / tau)),
     x = start + u (end - start)
 
-clipped at 1e-9 as in the paper. With sigmoid(a) - sigmoid(b) = sinh((a-b)/2) / (2 cosh(a/2) cosh(b/2))
-the logsnr has no difference of nearly equal numbers in it.
+clipped at 1e-9 as in the paper. The logsnr is computed without cancellation from
+sigmoid(a) - sigmoid(b) = sinh((a-b)/2) / (2 cosh(a/2) cosh(b/2)).
 """
 
 import math
@@ -20,10 +20,10 @@ class SigmoidSchedule(NoiseSchedule):
 
     Args:
         num_steps: T.
-        start: where on the sigmoid the curve begins.
-        end: where it ends.
-        tau: temperature; larger is closer to a straight line.
-        min_alpha_bar: alpha_bar is not allowed below this.
+        start: argument of the sigmoid at u = 0.
+        end: argument of the sigmoid at u = 1.
+        tau: temperature; a larger one gives a more linear curve.
+        min_alpha_bar: lower limit of alpha_bar.
         logsnr_max: see :class:`NoiseSchedule`.
         logsnr_min: see :class:`NoiseSchedule`.
         half_bin: see :class:`NoiseSchedule`.
@@ -53,7 +53,7 @@ class SigmoidSchedule(NoiseSchedule):
         super().__init__(num_steps, logsnr_max, logsnr_min, half_bin)
 
     def logsnr(self, u: Tensor) -> Tensor:
-        """logsnr at u in (0, 1]."""
+        """logsnr at u in (0, 1], same shape as ``u``."""
         x = self.start + u * (self.end - self.start)
         signal = torch.log(torch.sinh(0.5 * (self.end - x))) - math.log(math.cosh(0.5 * self.end))
         noise = torch.log(torch.sinh(0.5 * (x - self.start))) - math.log(math.cosh(0.5 * self.start))

@@ -1,7 +1,7 @@
-"""Spacings: which K of a schedule's T timesteps a shorter chain visits.
+"""Spacings: the K of a schedule's T timesteps that a shorter chain has.
 
-A chain of one step is [T], whatever the spacing: from anywhere else it could not start from noise. (One
-that looks at what steps cost may decide otherwise.)
+A chain of one step is [T] for every spacing, because sampling starts from noise; only ``optimal`` may choose
+another one.
 """
 
 from abc import ABC, abstractmethod
@@ -26,7 +26,7 @@ class Spacing(ABC):
         """
 
     def chain(self, schedule: NoiseSchedule, steps: int | None) -> Chain:
-        """The chain of ``steps`` levels; of all T where it is None.
+        """The chain of ``steps`` levels, or of all T if it is None.
 
         Raises:
             ValueError: for a number of steps outside 1..T.
@@ -40,7 +40,7 @@ class Spacing(ABC):
 
 
 def check_steps(schedule: NoiseSchedule, steps: int) -> None:
-    """Refuse a length that no chain of the schedule has.
+    """Check the length of a chain.
 
     Raises:
         ValueError: for a number of steps outside 1..T.
@@ -52,17 +52,16 @@ def check_steps(schedule: NoiseSchedule, steps: int) -> None:
 
 
 def grid(start: float, end: float, steps: int) -> Tensor:
-    """(K,) float64, evenly from ``start`` to ``end``, both in; ``end`` alone for one step."""
+    """(K,) float64, evenly spaced from ``start`` to ``end`` inclusive; [``end``] for one step."""
     positions = torch.linspace(start, end, steps, dtype=torch.float64)
     positions[-1] = end
     return positions
 
 
 def rounded(positions: Tensor, T: int) -> Tensor:
-    """Non-decreasing real positions (K,), K <= T, as strictly increasing timesteps in 1..T, (K,) int64.
+    """Round non-decreasing positions (K,), K <= T, to strictly increasing timesteps in 1..T, (K,) int64.
 
-    Where several round to the same timestep, all but the first move up; what is pushed beyond T by that
-    moves back down.
+    Where several round to the same timestep, all but the first move up; those beyond T move back down.
     """
     K = len(positions)
     rank = torch.arange(K)

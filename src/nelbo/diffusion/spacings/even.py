@@ -1,4 +1,4 @@
-"""Evenly over 1..T with both ends in (Improved DDPM, Nichol & Dhariwal 2021, section 4)."""
+"""Evenly spaced over 1..T, including both ends (Improved DDPM, Nichol & Dhariwal 2021, section 4)."""
 
 from torch import Tensor
 

@@ -8,8 +8,8 @@ path of K - 1 steps, and dynamic programming finds it:
     V_k[j] = min_i V_{k-1}[i] + step[i, j]
     the best chain ends at the j with the lowest V_K[j] + prior[j]
 
-One term sees further than its own step: a variance may borrow the first step's from the step that follows
-it, so that L_0 depends on the two cleanest levels. ``first`` carries that.
+L_0 may depend on the two cleanest levels, since some variances use the second step's value for the first
+step; ``first`` has one entry for each such pair.
 """
 
 import torch
@@ -58,7 +58,7 @@ def best_chain(costs: StepCostTable, steps: int) -> Tensor:
     if steps == 1:
         best = torch.argmin(costs.first[:, -1] + costs.prior)
         return costs.timesteps[best][None]
-    # lowest cost of a chain that ends at level j, and the level before j in it, longer by one each time
+    # lowest cost of a chain that ends at level j, and its level before j; one level more in each iteration
     lowest, before = (costs.first[:, :-1] + costs.step).min(0)
     predecessors = [before]
     for _ in range(steps - 2):

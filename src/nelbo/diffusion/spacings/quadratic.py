@@ -1,4 +1,4 @@
-"""Dense near the data: timesteps that grow as squares (DDIM, Song et al. 2020, appendix D.2)."""
+"""Quadratic in the index, dense near the data (DDIM, Song et al. 2020, appendix D.2)."""
 
 from torch import Tensor
 
@@ -7,9 +7,9 @@ from nelbo.diffusion.spacings.base import Spacing, grid, rounded
 
 
 class Quadratic(Spacing):
-    """t_i = 1 + (T - 1) ((i - 1) / (K - 1))^2, rounded. DDIM has the square without the ends."""
+    """t_i = 1 + (T - 1) ((i - 1) / (K - 1))^2, rounded. DDIM's formula does not include both ends."""
 
     def timesteps(self, schedule: NoiseSchedule, steps: int) -> Tensor:
-        """From 1 to T in growing strides, (K,) int64."""
+        """From 1 to T in increasing strides, (K,) int64."""
         T = schedule.num_steps
         return rounded(1 + (T - 1) * grid(0, 1, steps).square(), T)

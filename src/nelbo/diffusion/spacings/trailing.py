@@ -1,6 +1,7 @@
 """Strides of T/K that end at T.
 
-Lin et al. 2023 ("Common diffusion noise schedules and sample steps are flawed", section 3.3) call them so.
+The name is that of Lin et al. 2023 ("Common diffusion noise schedules and sample steps are flawed", section
+3.3).
 """
 
 from torch import Tensor

@@ -1,6 +1,6 @@
-"""Evenly in logsnr: every step removes the same factor of the signal-to-noise ratio.
+"""Evenly spaced in logsnr: every step changes the signal-to-noise ratio by the same factor.
 
-The steps that DPM-Solver takes (Lu et al. 2022, "DPM-Solver: a fast ODE solver").
+The spacing of DPM-Solver (Lu et al. 2022, "DPM-Solver: a fast ODE solver").
 """
 
 from torch import Tensor
@@ -10,7 +10,7 @@ from nelbo.diffusion.spacings.base import Spacing, grid, rounded
 
 
 class UniformLogSNR(Spacing):
-    """The timesteps that are nearest to equally spaced logsnr between the schedule's ends."""
+    """The timesteps nearest to equally spaced logsnr between the ends of the schedule."""
 
     def timesteps(self, schedule: NoiseSchedule, steps: int) -> Tensor:
         """From 1 to T, (K,) int64.
@@ -23,6 +23,6 @@ class UniformLogSNR(Spacing):
             raise ValueError(
                 "spacing=uniform_logsnr: logsnr is -inf at T (zero terminal SNR): use spacing=even"
             )
-        wanted = grid(table[0].item(), table[-1].item(), steps)
-        nearest = (table[:, None] - wanted).abs().argmin(0) + 1
+        target = grid(table[0].item(), table[-1].item(), steps)
+        nearest = (table[:, None] - target).abs().argmin(0) + 1
         return rounded(nearest.double(), schedule.num_steps)

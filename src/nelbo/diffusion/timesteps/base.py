@@ -1,7 +1,7 @@
-"""Timestep samplers: which steps of the chain a batch is trained on, and with what weight.
+"""Timestep samplers: the steps of the chain that a batch is trained on, and their importance weights.
 
-A sampler draws for the whole global batch at once, from a generator that all ranks seed alike; each rank
-then takes its rows. So the timesteps do not depend on how many processes share the batch.
+A sampler draws for the global batch from a generator that has the same state on all ranks; each rank uses its
+rows. The timesteps therefore do not depend on the number of ranks.
 """
 
 from abc import ABC, abstractmethod
@@ -73,8 +73,8 @@ class AdaptiveTimestepSampler(TimestepSampler):
 def stratified_uniforms(batch_size: int, generator: torch.Generator) -> Tensor:
     """(B,) float64 in [0, 1): one in each of B equal cells, in random order.
 
-    All share one offset (the low-discrepancy sampler of VDM, Kingma et al. 2021, appendix I.1); each by
-    itself is uniform, so estimates stay unbiased, while their variance over the batch falls.
+    All share one offset (the low-discrepancy sampler of VDM, Kingma et al. 2021, appendix I.1). Each number
+    is uniform, so estimates are unbiased; the variance of their mean over the batch is reduced.
     """
     offset = torch.rand((), generator=generator, dtype=torch.float64)
     order = torch.randperm(batch_size, generator=generator)

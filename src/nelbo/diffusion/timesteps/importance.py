@@ -1,9 +1,9 @@
 """Timesteps drawn in proportion to the size of their loss (Improved DDPM, section 3.3).
 
-The variance of weight * loss is smallest for p(t) proportional to sqrt(E[L_t^2]), which is estimated
-from the last ``history`` losses of every step. Until each step has that many, steps are stratified
-uniform. A share ``floor`` of the draws stays uniform for good, so that no weight exceeds 1 / floor and a
-step whose loss rises is noticed.
+The variance of weight * loss is smallest for p(t) proportional to sqrt(E[L_t^2]), which is estimated from the
+last ``history`` losses of every step. Until each step has that many, steps are stratified uniform. A share
+``floor`` of the draws is always uniform, so that no weight exceeds 1 / floor and a rising loss at any step is
+observed.
 """
 
 import torch
@@ -17,7 +17,7 @@ class Importance(AdaptiveTimestepSampler):
 
     Args:
         num_steps: K, the number of steps of the chain.
-        history: losses kept of each step.
+        history: number of recent losses stored per step.
         floor: share of uniform draws.
 
     Raises:
@@ -33,11 +33,11 @@ class Importance(AdaptiveTimestepSampler):
         self.history = history
         self.floor = floor
         self._losses = torch.zeros(num_steps, history, dtype=torch.float64)
-        self._counts = torch.zeros(num_steps, dtype=torch.int64)  # losses ever seen of each step
+        self._counts = torch.zeros(num_steps, dtype=torch.int64)  # losses recorded so far of each step
 
     @property
     def probabilities(self) -> Tensor:
-        """(K,) float64, they add up to 1."""
+        """p(t) of steps 1..K, (K,) float64."""
         uniform = torch.full((self.num_steps,), 1.0 / self.num_steps, dtype=torch.float64)
         if not (self._counts >= self.history).all():
             return uniform
@@ -47,23 +47,23 @@ class Importance(AdaptiveTimestepSampler):
         return (1.0 - self.floor) * size / size.sum() + self.floor * uniform
 
     def sample(self, batch_size: int, generator: torch.Generator) -> TimestepSample:
-        """Draw steps for a global batch."""
+        """Draw steps and weights for a global batch, each (B,)."""
         p = self.probabilities
         u = stratified_uniforms(batch_size, generator)
-        # rounding may leave the last cumulated value a little below 1
+        # rounding may leave the last cumulative value a little below 1
         index = torch.searchsorted(p.cumsum(0), u, right=True).clamp(max=self.num_steps - 1)
         return TimestepSample(index + 1, 1.0 / (self.num_steps * p[index]))
 
     def update(self, index: Tensor, loss: Tensor) -> None:
-        """Put the losses (B,) of steps (B,) into the history, oldest out first."""
+        """Record the losses (B,) of steps (B,), replacing the oldest."""
         index, loss = index.cpu() - 1, loss.detach().to("cpu", torch.float64)
-        # a step that occurs n times in the batch takes n consecutive places of its ring
+        # a step that occurs n times in the batch fills n consecutive places of its ring buffer
         order = torch.argsort(index, stable=True)
         index, loss = index[order], loss[order]
         occurrences = torch.bincount(index, minlength=self.num_steps)
         starts = occurrences.cumsum(0) - occurrences
         nth = torch.arange(len(index)) - starts[index]
-        newest = nth >= occurrences[index] - self.history  # the rest would be overwritten at once
+        newest = nth >= occurrences[index] - self.history  # the others would be overwritten
         index, loss, nth = index[newest], loss[newest], nth[newest]
         self._losses[index, (self._counts[index] + nth) % self.history] = loss
         self._counts += occurrences
@@ -76,7 +76,7 @@ class Importance(AdaptiveTimestepSampler):
         """Restore the losses of a checkpoint.
 
         Raises:
-            ValueError: when it was kept for another number of steps or of losses per step.
+            ValueError: for another number of steps or of losses per step.
         """
         if state["losses"].shape != self._losses.shape:
             raise ValueError(

@@ -9,7 +9,7 @@ class Stratified(TimestepSampler):
     """Every step equally likely, one from each of B equal ranges of steps."""
 
     def sample(self, batch_size: int, generator: torch.Generator) -> TimestepSample:
-        """Draw steps for a global batch."""
+        """Draw steps and weights for a global batch, each (B,)."""
         u = stratified_uniforms(batch_size, generator)
         index = (u * self.num_steps).long() + 1
         return TimestepSample(index, torch.ones(batch_size, dtype=torch.float64))

@@ -9,6 +9,6 @@ class Uniform(TimestepSampler):
     """Every step equally likely, drawn independently."""
 
     def sample(self, batch_size: int, generator: torch.Generator) -> TimestepSample:
-        """Draw steps for a global batch."""
+        """Draw steps and weights for a global batch, each (B,)."""
         index = torch.randint(1, self.num_steps + 1, (batch_size,), generator=generator)
         return TimestepSample(index, torch.ones(batch_size, dtype=torch.float64))

@@ -5,9 +5,9 @@ mean that the network predicts:
 
     variance = beta-tilde + from_x0^2 MSE_t,     MSE_t = E |x_0 - x0_hat(x_t)|^2 / D
 
-with from_x0 the weight of x_0 in the posterior mean. For the exact denoiser MSE_t is
-(1 - E|eps_hat|^2 / D) / SNR_t, which is the theorem's form; for a trained one it counts the network's own
-error as well. MSE_t does not depend on s, so moments measured once serve every chain.
+with from_x0 the weight of x_0 in the posterior mean. For the exact denoiser MSE_t is (1 - E|eps_hat|^2 / D) /
+SNR_t, as in the theorem; for a trained one it includes the error of the network. MSE_t does not depend on s,
+so the same moments hold for every chain.
 """
 
 from typing import Literal

@@ -1,12 +1,12 @@
 """The variance of the reverse step p(x_s | x_t) = N(posterior mean at x0_hat, variance I).
 
-At the chain's first step, which ends in data, the posterior variance beta-tilde is 0 and log p(x_0 | x_1)
-needs something else. ``first_step`` chooses it:
+At the chain's first step, which ends in data, the posterior variance beta-tilde is 0, and log p(x_0 | x_1)
+needs a replacement. ``first_step`` chooses it:
 
-    beta        beta_1, the variance of q(x_1 | x_0). With it and ``fixed_large`` the bound of N(0, I)
-                data equals its entropy exactly.
-    beta_tilde  beta-tilde_2, the next step's posterior variance. Improved DDPM's code does this ("a
-                better decoder log likelihood"); in a chain of one step there is none, so beta_1 again.
+    beta        beta_1, the variance of q(x_1 | x_0). With it and ``fixed_large`` the bound of N(0, I) data
+                equals its entropy exactly.
+    beta_tilde  beta-tilde_2, the posterior variance of the second step, as in Improved DDPM's code; beta_1 in
+                a chain of one step.
 """
 
 from abc import ABC, abstractmethod

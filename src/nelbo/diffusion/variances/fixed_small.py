@@ -1,4 +1,4 @@
-"""beta-tilde: the posterior's own variance, optimal for data at a single point (DDPM, section 3.2)."""
+"""beta-tilde: the posterior's variance, optimal for data at a single point (DDPM, section 3.2)."""
 
 from torch import Tensor
 

@@ -9,8 +9,8 @@ from nelbo.diffusion.variances.base import LearnedVariance
 class LearnedRange(LearnedVariance):
     """log variance = v log beta + (1 - v) log beta-tilde, v = (var_output + 1) / 2 from the network.
 
-    ``first_step`` is the lower end at the first step. With ``beta`` both ends are beta_1 there, and the
-    network has no say in it; Improved DDPM has ``beta_tilde``.
+    ``first_step`` is the lower limit at the first step. With ``beta`` both limits are beta_1 there, and
+    nothing is learned at that step; Improved DDPM uses ``beta_tilde``.
     """
 
     def log_var(self, step: Step, var_output: Tensor | None) -> Tensor:
