@@ -75,7 +75,7 @@ def evaluate(config: DictConfig) -> None:
             processes.device,
             module.conditional,
             progress.show,
-            processes.add,
+            processes.all_reduce_sum,
         )
     mean = measurements[0].estimate.total.mean
     if not math.isfinite(mean):
@@ -120,7 +120,7 @@ def evaluate(config: DictConfig) -> None:
             print_evaluation(evaluation, run_dir, by_class=config.by_class)
             raise
         print_evaluation(evaluation, run_dir, by_class=config.by_class)
-    processes.end()
+    processes.close()
 
 
 class Batches:

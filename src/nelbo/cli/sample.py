@@ -90,7 +90,7 @@ def sample(config: DictConfig) -> None:
         return SampleFolder(Path(config.run_dir), about, image_format, model.spec)
 
     # told by one process: the others might look when some of the files are there already
-    missing = processes.share(lambda: open_folder().missing(config.n))
+    missing = processes.broadcast(lambda: open_folder().missing(config.n))
     folder, mine = open_folder(), missing[processes.rank :: processes.count]
     shown = min(config.grid, config.n) if model.spec.is_image else 0
     wanted = config.n if features is not None else shown
@@ -111,7 +111,7 @@ def sample(config: DictConfig) -> None:
                 again = as_typed("hydra.run.dir", str(folder.path))
                 print(f"what was drawn is kept; go on with the same command and {again}", file=sys.stderr)
             raise
-    processes.wait()
+    processes.barrier()
     if processes.rank == 0:
         numbers = list(range(wanted))
         images = torch.stack([kept[i] for i in numbers]) if kept else folder.read(numbers)
@@ -121,7 +121,7 @@ def sample(config: DictConfig) -> None:
             quality = measure_quality(config, model, features, images, processes.device, about)
         folder.finish(config.n, labels)
         _say(folder, config.n, sampler.evaluations(chain), quality, config.reference_split)
-    processes.end()
+    processes.close()
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def measure_once(
         processes: the first one reads, measures and writes, and sends the result to the others.
     """
     path = model.path.with_name(f"{model.path.stem}.{model.weights.kind}.{kind}.npz")
-    return processes.share(lambda: cached(path, about, measure))
+    return processes.broadcast(lambda: cached(path, about, measure))
 
 
 def split_to_measure(reported: SplitName) -> SplitName:

@@ -1,1 +1,1 @@
-"""Measuring the bound: estimators, accumulators, units, the ledger, and the table of L_t against t."""
+"""Measurement of the bound: estimators, accumulators, units, the ledger, and L_t against t."""

@@ -29,6 +29,13 @@ class Estimate:
     stderr: float
     mc_stderr: float | None = None
 
+    @classmethod
+    def of(cls, values: Tensor) -> "Estimate":
+        """Mean and standard error of independent values (n,), in their unit."""
+        n = len(values)
+        stderr = values.std().item() / math.sqrt(n) if n > 1 else math.nan
+        return cls(values.mean().item(), stderr)
+
     @property
     def data_stderr(self) -> float | None:
         """The part of ``stderr`` that only more examples would remove; None if not known."""

@@ -1,4 +1,4 @@
-"""One way to score a prediction. Several of them share its network evaluations."""
+"""Variants of a bound that are computed from the same network evaluations."""
 
 from dataclasses import dataclass, replace
 
@@ -12,14 +12,13 @@ from nelbo.diffusion.variances import ReverseVariance
 
 @dataclass(frozen=True)
 class BoundVariant:
-    """A bound, and the variance of the reverse steps that it is computed with.
+    """A bound, and the variance of the reverse steps to compute it with.
 
-    A network is asked for x0_hat and, at most, for a learned variance. What the bound would be with another
-    variance follows from the same answer.
+    The bound under another variance follows from the same output of the network.
 
     Attributes:
         bound: chain, decoder and clipping.
-        variance: in place of the denoiser's own; None for that.
+        variance: replaces that of the denoiser; None keeps it.
     """
 
     bound: VariationalBound

@@ -1,6 +1,5 @@
-"""The bound of each class: the estimates of single examples, averaged over those of a class."""
+"""The bound of each class: the mean of the estimates of its examples."""
 
-import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -13,7 +12,7 @@ class ClassBound:
     """The bound of the examples of a class, in nats per example.
 
     Attributes:
-        num_examples: of the class.
+        num_examples: number of examples of the class.
         total: L_0 + sum of L_t + L_T.
         reconstruction: L_0.
         denoising: the sum of L_t over the chain.
@@ -28,17 +27,17 @@ class ClassBound:
 
     @property
     def parts(self) -> tuple[Estimate, Estimate, Estimate, Estimate]:
-        """total, L_0, L_t, L_T."""
+        """The total, L_0, the sum of L_t, and L_T."""
         return self.total, self.reconstruction, self.denoising, self.prior
 
 
 def bound_by_class(examples: Tensor, label: Tensor) -> dict[int, ClassBound]:
-    """The bound of each class that has examples, by its number, in order.
+    """The bound of each class with examples, by class number in increasing order.
 
-    Weighted by their counts, the means of all classes average to the mean of the whole.
+    The mean over the classes, weighted by their counts, is the mean of all examples.
 
     Args:
-        examples: (N, columns) nats, L_0 first and L_T last, of L_t as many columns as there are between.
+        examples: (N, columns) nats: L_0, any number of columns that add up to the sum of L_t, and L_T.
         label: (N,) int64 class of each example.
     """
     return {number: _bound(examples[label == number]) for number in label.unique().tolist()}
@@ -46,10 +45,4 @@ def bound_by_class(examples: Tensor, label: Tensor) -> dict[int, ClassBound]:
 
 def _bound(examples: Tensor) -> ClassBound:
     columns = (examples.sum(1), examples[:, 0], examples[:, 1:-1].sum(1), examples[:, -1])
-    return ClassBound(len(examples), *map(_estimate, columns))
-
-
-def _estimate(nats: Tensor) -> Estimate:
-    """Mean of (n,) and its standard error, NaN of a single example."""
-    stderr = nats.std().item() / math.sqrt(len(nats)) if len(nats) > 1 else math.nan
-    return Estimate(nats.mean().item(), stderr)
+    return ClassBound(len(examples), *map(Estimate.of, columns))

@@ -1,4 +1,4 @@
-"""Telling weights apart."""
+"""Fingerprints of weights."""
 
 import hashlib
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:
-    """Short name of the weights themselves, the same wherever the file lies."""
+    """A hash of names and values of the tensors, 16 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=8)
     for name in sorted(state):
         digest.update(name.encode())

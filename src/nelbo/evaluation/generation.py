@@ -1,4 +1,4 @@
-"""Samples by number: each is a function of the seed and its number."""
+"""Samples as functions of the seed and their number."""
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ def generate(
     """Generate samples, (B, *shape) in the values of the data.
 
     Args:
-        sampler: takes the steps of the chain.
+        sampler: computes the steps of the chain.
         denoise: maps (x_t, level, label) to a prediction.
         chain: the levels of the steps.
         shape: of one sample.
@@ -33,7 +33,7 @@ def generate(
         label: (B,) class of each sample; None for an unconditional model.
         seed: of the noise.
         device: where the samples are generated.
-        watch: called with every step, x_t and the prediction.
+        watch: called before every step with the step, x_t and the prediction.
     """
     noise = ExampleNoise(seed, "samples", index, torch.zeros(len(index), *shape, device=device))
     label = None if label is None else label.to(device)
@@ -41,11 +41,11 @@ def generate(
 
 
 def training_chain(sampler: Sampler, spacing: Spacing, full: Chain) -> Chain:
-    """The chain of a sampler during training: the full chain where it has no more steps than the sampler.
+    """The chain of a sampler during training; the full chain if that is not longer.
 
     Args:
-        sampler: its ``steps`` is the number of steps, None for all.
-        spacing: of the steps.
+        sampler: its ``steps`` is the length of the chain; None for all.
+        spacing: of the chain.
         full: the chain of all timesteps.
     """
     if sampler.steps is None or sampler.steps >= full.num_steps:

@@ -1,4 +1,4 @@
-"""The ledger: what a bound measured. Two bounds compare only where their ledgers agree."""
+"""The ledger of a bound. Bounds are comparable only if their ledgers agree."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,8 +12,8 @@ from nelbo.diffusion.variances import ReverseVariance
 from nelbo.evaluation.accumulator import BoundEstimate
 from nelbo.evaluation.estimators import BoundEstimator
 
-# Where one of these differs, two bounds measured different things. The rest are choices of a model, whose
-# bounds on the same data are meant to be compared.
+# Bounds that differ in one of these are of different quantities. The others are choices of a model, and
+# bounds of different models on the same data may be compared.
 MUST_AGREE = (
     "data", "fingerprint", "dims", "levels", "split", "num_examples", "conditional", "decoder", "clip"
 )  # fmt: skip
@@ -24,28 +24,29 @@ class Ledger:
     """Everything that a reported bound depends on besides the network.
 
     Attributes:
-        data: data set.
-        fingerprint: of some of its examples: two of one name may be drawn or cropped in other ways.
-        dims: scalars in one example.
-        levels: values that a scalar can have, None for continuous data.
+        data: name of the data set.
+        fingerprint: hash of some of its examples: data sets of one name may be sampled or cropped
+            differently.
+        dims: number of scalars in an example.
+        levels: number of values of a scalar; None for continuous data.
         split: of the data set.
-        num_examples: examples measured.
-        conditional: whether the bound is that of the data given its classes.
+        num_examples: number of examples.
+        conditional: whether the bound is conditional on the classes.
         decoder: likelihood at the clean end, with the number of levels.
         schedule: noise schedule.
         T: timesteps of the schedule.
         K: steps of the chain.
-        timesteps: which t the chain visits.
+        timesteps: t of each step of the chain.
         logsnr_max: cleanest level of the chain.
         logsnr_min: noisiest level of the chain.
         variance: of the reverse steps.
-        first_step: what it is at the first step.
-        clip: range that x0_hat was clamped to, None for no clamping.
+        first_step: replacement of the variance at the first step.
+        clip: range that x0_hat is clamped to; None for no clamping.
         weights: ``ema`` or ``raw``.
         precision: arithmetic of the network.
-        estimator: how terms were chosen.
+        estimator: name and settings of the estimator.
         seed: of the estimator.
-        num_evaluations: network evaluations.
+        num_evaluations: number of network evaluations.
         stderr: standard error of the total, in nats per example.
     """
 
@@ -124,16 +125,16 @@ def make_ledger(
 
 
 def arithmetic(precision: str, device: torch.device) -> str:
-    """What the network calculates in, from Lightning's name of a precision."""
+    """The arithmetic of the network, from Lightning's name of a precision."""
     if precision != "32-true":
         return precision
     return "float32 with TF32 products" if device.type == "cuda" else "float32"
 
 
 def disagreements(ledgers: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What makes the bounds of these ledgers incomparable: the entries of MUST_AGREE that differ.
+    """The entries of MUST_AGREE in which the ledgers differ, so that their bounds cannot be compared.
 
-    An entry that a ledger does not have is not held against it.
+    Entries that a ledger does not have are skipped.
     """
     differing: list[str] = []
     for name in MUST_AGREE:

@@ -1,16 +1,16 @@
-"""A positive curve over the steps of a chain, from few draws of each step."""
+"""Estimation of a positive curve over the steps of a chain from a few draws per step."""
 
 import torch
 from torch import Tensor
 
 
 def log_linear(count: Tensor, total: Tensor, draws_per_bin: int) -> Tensor:
-    """Means of neighbouring steps, with straight lines between their logarithms, (K,).
+    """Means over bins of neighbouring steps, interpolated linearly in the logarithm, (K,) float64.
 
     Args:
-        count: (K,) draws of each step, some of them 0.
-        total: (K,) their sums, not negative.
-        draws_per_bin: draws that share a mean.
+        count: (K,) number of draws of each step; may be 0.
+        total: (K,) sums of the draws, not negative.
+        draws_per_bin: number of draws per bin.
     """
     num_bins = max(1, int(count.sum()) // draws_per_bin)
     middle = count.cumsum(0) - 0.5 * count
@@ -27,7 +27,7 @@ def log_linear(count: Tensor, total: Tensor, draws_per_bin: int) -> Tensor:
 
 
 def _interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
-    """Piecewise-linear through (xs, ys), constant beyond the ends; xs increasing."""
+    """Piecewise linear through (xs, ys), constant beyond the ends; xs is increasing."""
     if len(xs) == 1:
         return ys.expand_as(x)
     right = torch.searchsorted(xs, x).clamp(1, len(xs) - 1)

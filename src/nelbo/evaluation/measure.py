@@ -1,4 +1,4 @@
-"""Measuring the bound of a whole data set."""
+"""Measurement of the bound of a data set."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Measurement:
 
     Attributes:
         estimate: the bound and its parts.
-        steps: the terms of every step of the chain.
+        steps: sums of the terms of every step of the chain.
         examples: (N, columns) L_0, the sums of L_t per bin of t, and L_T of each example, nats.
         columns: names of these columns.
     """

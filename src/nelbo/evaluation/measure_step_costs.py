@@ -1,14 +1,13 @@
-"""Measuring what every step of every chain costs: T network evaluations per example for all 2^T chains.
+"""Measurement of the costs of all steps of all chains: T network evaluations per example for 2^T chains.
 
-A network predicts x_0 from x_t whatever the step's other end, so one prediction at t is scored against
-every cleaner level s, and by the decoder. An example has the same noise at every t: two chains are then
-compared like with like, and the table is smooth in t.
+The prediction at x_t does not depend on the other end of the step, so one prediction at t gives L_0 and the
+KL to every cleaner level s (Watson et al. 2021). An example has the same noise at every t, so that chains are
+compared with common random numbers and the table is smooth in t.
 
-L_0 depends on the chain's second level u as well where the variance borrows the first step's from the step
-that follows it (``first_step=beta_tilde``), through the share c = 1 - SNR_u / SNR_t. All u would be T^2 / 2
-evaluations of the decoder, the slowest of the formulas. As a function of log c it is smooth, so 16 of them
-tell the rest to the rounding of float32. (DDPM's tanh decoder with its clamp is not smooth where a network
-is badly wrong; there it is off by up to 1%.)
+With ``first_step=beta_tilde`` L_0 also depends on the chain's second level u, through c = 1 - SNR_u / SNR_t.
+All pairs would be T^2 / 2 evaluations of the decoder, the most expensive formula. L_0 is smooth in log c, so
+it is interpolated from 16 values of u to the precision of float32. (DDPM's tanh decoder with its clamp is not
+smooth where the network is far off; there the error is up to 1%.)
 """
 
 from collections.abc import Callable, Iterator
@@ -30,7 +29,7 @@ Progress = Callable[[int, int], None]
 Score = Callable[[Step, Tensor, Prediction], Tensor]
 
 SECOND_LEVELS = 16  # at which L_0 is evaluated
-# scored at once: what fits into a CPU's cache, and what keeps a GPU busy within half a gigabyte
+# per batch of the formulas: fits the cache of a CPU; keeps a GPU busy in half a gigabyte
 SCALARS_ON_CPU, SCALARS_ON_GPU = 2**16, 2**22
 
 
@@ -44,16 +43,16 @@ def measure_step_costs(
     pairs_per_call: int = 512,
     progress: Progress = lambda done, total: None,
 ) -> StepCostTable:
-    """The costs of all steps between the levels of a chain, as means over a few examples.
+    """The costs of all steps between the levels of a chain, means over examples in nats.
 
     Args:
-        bound: of the full chain; its decoder and its clipping score the predictions.
+        bound: of the full chain; its decoder and its clipping are used.
         denoise: maps (x_t, level, label) to a prediction.
-        x0: (B, ...) examples, on the device where the work is done.
+        x0: (B, ...) examples, on the device of the computation.
         label: (B,) class labels, for conditional denoisers.
         seed: of the noise, which is a function of it and of an example's position in ``x0``.
-        pairs_per_call: how many pairs of example and timestep one call of the network takes.
-        progress: is told after each call how many of how many evaluations are done.
+        pairs_per_call: pairs of example and timestep in one call of the network.
+        progress: called after each network call with the number of completed evaluations and of all.
     """
     chain, T = bound.chain, bound.chain.num_steps
     first = torch.zeros(T, T + 1, dtype=torch.float64, device=x0.device)
@@ -80,7 +79,7 @@ def measure_step_costs(
 def _predict(
     chain: Chain, denoise: Denoise, x0: Tensor, noise: Tensor, label: Tensor | None, index: Tensor
 ) -> Iterator[tuple[int, Prediction]]:
-    """One call of the network for all examples at all levels ``index``; yields each level's predictions."""
+    """One network call for all examples at all levels ``index`` (R,); yields the predictions per level."""
     R, B = len(index), len(x0)
     level = chain.level(index.repeat_interleave(B))
     every_x0, every_noise = (x.repeat(R, *(1,) * (x.ndim - 1)) for x in (x0, noise))
@@ -94,12 +93,12 @@ def _step_costs(bound: VariationalBound, x0: Tensor, prediction: Prediction, i: 
     """L_t of the steps from level i to each cleaner level, (i - 1,), summed over the examples."""
     s = bound.chain.level(torch.arange(1, i, device=x0.device))
     t = _everywhere(bound.chain, i, s)
-    # what follows t is for first steps to know
+    # ``next`` matters for first steps only
     return _scored(bound.denoising, Step(s=s, t=t, next=t), x0, prediction)
 
 
 def _first_costs(bound: VariationalBound, x0: Tensor, prediction: Prediction, i: int) -> Tensor:
-    """L_0 from level i where the second level is i + 1, ..., T, none: (T - i + 1,), summed over examples."""
+    """L_0 from level i with second level i + 1, ..., T, or none: (T - i + 1,), summed over the examples."""
 
     def scored(second: NoiseLevel) -> Tensor:
         t = _everywhere(bound.chain, i, second)
@@ -119,7 +118,7 @@ def _first_costs(bound: VariationalBound, x0: Tensor, prediction: Prediction, i:
 
 
 def _looks_ahead(chain: Chain, prediction: Prediction, i: int) -> bool:
-    """Whether the variance of the first step from level i depends on the level that follows."""
+    """Whether the variance of the first step from level i depends on the second level."""
     index = torch.full((len(prediction.x0_hat),), i, device=prediction.x0_hat.device)
     t, second = chain.level(index), chain.level((index + 1).clamp(max=chain.num_steps))
     with_second, alone = (prediction.log_var(Step(data_level(t), t, next=u)) for u in (second, t))
@@ -134,7 +133,7 @@ def _priors(bound: VariationalBound, x0: Tensor) -> Tensor:
 
 
 def _scored(score: Score, step: Step, x0: Tensor, prediction: Prediction) -> Tensor:
-    """Scores of the same B predictions for N different steps, (N,), summed over the examples."""
+    """Terms of the same B predictions for N different steps, (N,) nats, summed over the examples."""
     B = len(x0)
     at_once = (SCALARS_ON_CPU if x0.device.type == "cpu" else SCALARS_ON_GPU) // x0.numel()
     sums: list[Tensor] = []

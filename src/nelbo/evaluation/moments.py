@@ -1,4 +1,4 @@
-"""Measuring how far x0_hat is from x_0 at every timestep, for ``variance=analytic``."""
+"""Measurement of the mean squared error of x0_hat at every timestep, for ``variance=analytic``."""
 
 from collections.abc import Callable
 
@@ -14,9 +14,9 @@ from nelbo.evaluation.estimators.stratified import spread
 from nelbo.evaluation.log_linear import log_linear
 from nelbo.evaluation.noise import ExampleNoise
 
-EVALUATIONS = 16_384  # of the network, in all
-EXAMPLES = 1024  # at most, all of whose noise is held at once
-DRAWS_PER_BIN = 64  # an error of log MSE around 0.1, which costs a KL only its square
+EVALUATIONS = 16_384  # of the network, in total
+EXAMPLES = 1024  # at most; their noise is in memory at the same time
+DRAWS_PER_BIN = 64  # gives an error of log MSE of about 0.1, which enters a KL squared
 
 
 @torch.no_grad()
@@ -32,18 +32,18 @@ def measure_log_mse(
 ) -> Tensor:
     """log E |x_0 - x0_hat|^2 / D at each timestep of a full chain, (T,) float64 on the CPU.
 
-    Timesteps are spread evenly over the examples, half of them uniform in t and half in logsnr; neighbours
-    share their means, and lines in the logarithm connect them.
+    Timesteps are spread evenly over the examples, half of them uniform in t and half in logsnr. Means are
+    taken over bins of neighbouring timesteps and interpolated linearly in the logarithm.
 
     Args:
-        bound: of the full chain; clips x0_hat where it scores it clipped.
+        bound: of the full chain; its clipping is applied to x0_hat.
         denoise: maps (x_t, level, label) to a prediction.
-        batch: examples, on the device where the work is done.
-        conditional: whether the denoiser is told their labels.
+        batch: examples, on the device of the computation.
+        conditional: whether the denoiser receives their labels.
         seed: of the draws.
         pairs_per_call: pairs of example and timestep in one call of the network.
         evaluations: network evaluations, at least one per example.
-        progress: is told from time to time how many of how many are done.
+        progress: called with the number of completed evaluations and of all.
     """
     T, n = bound.chain.num_steps, len(batch.x0)
     draws = max(1, evaluations // n)

@@ -1,4 +1,4 @@
-"""Noise of single examples."""
+"""Random noise keyed by example."""
 
 import torch
 from torch import Tensor
@@ -10,10 +10,10 @@ class ExampleNoise:
     """Standard normal noise, one stream per example of a data set.
 
     Args:
-        seed: the run's seed.
-        purpose: keeps streams for different purposes apart.
+        seed: of all streams.
+        purpose: streams of different purposes are independent.
         index: (B,) position of each example in its data set.
-        like: (B, ...) data; noise gets its shape, dtype and device.
+        like: (B, ...) data, whose shape, dtype and device the noise has.
     """
 
     def __init__(self, seed: int, purpose: str, index: Tensor, like: Tensor) -> None:

@@ -12,13 +12,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those of a command.
+    """The ranks of a command, as seen from one of them.
 
     Attributes:
-        rank: 0 is the one that prints and writes.
-        count: how many there are.
-        device: of this one.
-        fabric: Lightning's, where there are several.
+        rank: of this process; rank 0 prints and writes.
+        count: number of ranks.
+        device: of this rank.
+        fabric: Lightning Fabric; None for a single process.
     """
 
     rank: int
@@ -26,23 +26,23 @@ class Processes:
     device: torch.device
     fabric: Any = None
 
-    def add(self, sums: Tensor) -> None:
-        """Add the sums (S,) of all processes, in place. Call it on all of them."""
+    def all_reduce_sum(self, sums: Tensor) -> None:
+        """Replace ``sums`` (S,) by their total over all ranks, in place. Call it on all ranks."""
         if self.fabric is not None:
             sums.copy_(self.fabric.all_reduce(sums, reduce_op="sum"))
 
-    def share(self, make: Callable[[], T]) -> T:
-        """What the first process makes, on all of them: two that measure may differ in the last digits."""
+    def broadcast(self, make: Callable[[], T]) -> T:
+        """The result of ``make`` on rank 0, on all ranks: computed on each it could differ by rounding."""
         if self.fabric is None:
             return make()
         return self.fabric.broadcast(make() if self.rank == 0 else None)
 
-    def wait(self) -> None:
-        """Until all of them are here."""
+    def barrier(self) -> None:
+        """Wait for all ranks."""
         if self.fabric is not None:
             self.fabric.barrier()
 
-    def end(self) -> None:
-        """Leave together."""
+    def close(self) -> None:
+        """Destroy the process group."""
         if self.fabric is not None:
             torch.distributed.destroy_process_group()

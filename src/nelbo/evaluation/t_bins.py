@@ -1,4 +1,4 @@
-"""Where on the chain the bound lies: L_0, t_bins of t, L_T."""
+"""Shares of the bound along the chain: L_0, bins of t, L_T."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ from nelbo.diffusion.schedules import half_bin_logsnr
 
 @dataclass(frozen=True)
 class Groups:
-    """Steps of a chain that are looked at together.
+    """Groups of the steps of a chain.
 
     Attributes:
-        of_step: (K,) int64, the column of each step; 0 is the first step alone, which is L_0.
-        columns: names of the columns, the last of which is L_T.
+        of_step: (K,) int64, the column of each step; column 0 is L_0, the first step alone.
+        columns: names of the columns; the last one is L_T.
     """
 
     of_step: Tensor
@@ -23,15 +23,15 @@ class Groups:
 
 
 def two_groups(num_steps: int) -> Groups:
-    """L_0, all of L_t, L_T."""
+    """The columns L_0, the sum of L_t, and L_T."""
     return Groups((torch.arange(num_steps) > 0).long(), ("L_0", "L_t", "L_T"))
 
 
 def t_bins(timesteps: Tensor) -> Groups:
-    """L_0, the t_bins of t (``t_2_10``, ``t_11_100``, ...), L_T.
+    """The columns L_0, bins of t by powers of ten (``t_2_10``, ``t_11_100``, ...), and L_T.
 
     Args:
-        timesteps: (K,) t of each step of the chain. Its first step is L_0, whatever its t.
+        timesteps: (K,) t of each step of the chain. The first step is L_0, whatever its t.
     """
     edges: list[tuple[int, int]] = []
     low, last = 2, int(timesteps[-1])
@@ -46,11 +46,11 @@ def t_bins(timesteps: Tensor) -> Groups:
 
 
 def shares_by_t_bin(timesteps: Tensor, contribution: Tensor, prior: float) -> dict[str, float]:
-    """Share of the bound in L_0, in each decade of t, and in L_T; they add up to 1.
+    """Shares of the bound in L_0, in each bin of t, and in L_T. They add up to 1.
 
     Args:
         timesteps: (K,) t of each step of the chain.
-        contribution: (K,) what each step adds to the bound, in nats.
+        contribution: (K,) of each step to the bound, in nats.
         prior: L_T, in nats.
     """
     groups = t_bins(timesteps)
@@ -64,13 +64,13 @@ def share_below_half_bin(chain: Chain, contribution: Tensor, total: float) -> fl
     """Share of the bound in steps whose noise level is cleaner than half a bin; 0 for continuous data.
 
     Args:
-        chain: that was measured.
-        contribution: (K,) what each step adds to the bound, in nats.
+        chain: of the bound.
+        contribution: (K,) of each step to the bound, in nats.
         total: the bound, in nats.
     """
     if chain.schedule.half_bin is None:
         return 0.0
     logsnr = chain.level(torch.arange(1, chain.num_steps + 1)).logsnr
-    # a chain that starts at half a bin starts there to rounding
+    # logsnr_max=auto starts at half a bin up to rounding
     clean = logsnr > half_bin_logsnr(chain.schedule.half_bin) + 1e-6
     return float(contribution[clean].sum()) / total

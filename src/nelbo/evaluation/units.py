@@ -1,7 +1,7 @@
-"""Units: nats inside, and what people read outside.
+"""Units of a reported bound; everything is computed in nats.
 
-The bound of discrete data is a code length, read in bits per dimension; that of continuous data bounds a
-differential entropy and is read in nats.
+The bound of discrete data is a code length, reported in bits per dimension; that of continuous data bounds a
+differential entropy and is reported in nats.
 """
 
 import math
@@ -12,12 +12,12 @@ from nelbo.evaluation.accumulator import BoundEstimate
 
 @dataclass(frozen=True)
 class Unit:
-    """How a bound is named and scaled for people.
+    """Name and scale of a reported bound.
 
     Attributes:
         metric: name of the total, ``bpd`` or ``nelbo``.
         label: of axes and tables.
-        per_nat: what one nat per example is worth.
+        per_nat: value of one nat per example in this unit.
     """
 
     metric: str
@@ -26,11 +26,11 @@ class Unit:
 
     @property
     def is_code_length(self) -> bool:
-        """Whether all parts are positive and have a share in the total, as those of a density need not."""
+        """Whether all parts are positive, so that shares of the total are defined; not so for a density."""
         return self.metric == "bpd"
 
     def metrics(self, split: str, estimate: BoundEstimate) -> dict[str, float]:
-        """Flat metrics of an estimate: ``split/bpd``, ``split/L_0``, ``split/L_t``, ``split/L_T``, errors."""
+        """Metrics ``split/bpd``, ``split/L_0``, ``split/L_t``, ``split/L_T``, and their standard errors."""
         names = {
             self.metric: estimate.total,
             "L_0": estimate.reconstruction,
@@ -47,7 +47,7 @@ class Unit:
 
 
 def unit_of(dims: int, levels: int | None) -> Unit:
-    """The unit of data with ``dims`` dimensions and ``levels`` levels (None: continuous)."""
+    """Bits/dim of data with ``dims`` dimensions and ``levels`` levels; nats for continuous data (None)."""
     if levels is None:
         return Unit(metric="nelbo", label="nats", per_nat=1.0)
     return Unit(metric="bpd", label="bits/dim", per_nat=1.0 / (dims * math.log(2)))

@@ -86,7 +86,7 @@ def test_without_a_cache_it_is_made_all_the_same(tmp_path):
 
 def test_part_of_a_split_is_drawn_without_order(tmp_path):
     reference, _ = made(tmp_path, split="train", num_examples=100)
-    assert reference.about["examples"] == "100 of 1437"
+    assert reference.metadata["examples"] == "100 of 1437"
     assert reference.accumulator.sums[0] == 100
 
 

@@ -1,4 +1,4 @@
-"""Bound estimators: which terms of which examples are evaluated, and how they add up to the bound."""
+"""Bound estimators choose the terms that are evaluated for each example, and their weights."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -186,7 +186,7 @@ def score(
     noise: ExampleNoise,
     steps: Tensor,
 ) -> Scores:
-    """Evaluate the network once, at steps (B, R) of each example."""
+    """Evaluate the network once, at steps (B, R) of each example, and compute the terms in nats."""
     rows = steps.shape[1]
     eps = torch.stack([noise.draw() for _ in range(rows)], dim=1).flatten(0, 1)
     x0 = x0.repeat_interleave(rows, dim=0)

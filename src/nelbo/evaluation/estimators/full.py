@@ -1,6 +1,6 @@
-"""Every term of every example: the whole chain, and a few of its terms twice.
+"""Every term of every example, and a few terms twice.
 
-As Improved DDPM's code evaluates a model (Nichol & Dhariwal 2021), and with an error bar of its noise.
+The evaluation of Improved DDPM's code (Nichol & Dhariwal 2021), with an estimate of its Monte Carlo error.
 """
 
 import torch

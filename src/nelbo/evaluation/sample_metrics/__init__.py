@@ -1,4 +1,4 @@
-"""Quality of samples: how far their features lie from those of the data."""
+"""Quality of samples: distances between their features and those of the data."""
 
 from nelbo.evaluation.sample_metrics.accumulator import FeatureAccumulator
 from nelbo.evaluation.sample_metrics.features import Features

@@ -1,4 +1,4 @@
-"""Sums over features: count, sum and outer products, from which a Gaussian is fitted."""
+"""Sums over features, from which a Gaussian is fitted."""
 
 from collections.abc import Callable
 
@@ -7,14 +7,15 @@ from torch import Tensor
 
 
 class FeatureAccumulator:
-    """Adds up features of a set whose size is known, in float64; and keeps some of them as they are.
+    """Sums of the features of N examples in float64, and the features of some of them.
 
-    Sums are added over batches and processes, so the Gaussian does not depend on how the set was shared out.
+    Sums are added over batches and ranks, so the Gaussian does not depend on how the examples are
+    distributed.
 
     Args:
-        dims: F, numbers in the features of one example.
-        size: N, examples in the whole set.
-        kept: how many of them are kept, evenly out of all.
+        dims: F, number of features of an example.
+        size: N, number of examples.
+        kept: number of examples whose features are stored, evenly spaced among all.
         device: of the sums.
     """
 
@@ -22,10 +23,10 @@ class FeatureAccumulator:
         self.dims = dims
         self.size = size
         self.sums = torch.zeros(1 + dims + dims * dims, dtype=torch.float64, device=device)
-        self.rows = torch.zeros(min(kept, size), dims, device=device)  # (n, F), each at its place
+        self.rows = torch.zeros(min(kept, size), dims, device=device)  # (n, F)
 
     def add(self, features: Tensor, index: Tensor) -> None:
-        """Add a batch.
+        """Add the features of a batch.
 
         Args:
             features: (B, F).
@@ -41,20 +42,20 @@ class FeatureAccumulator:
         self.rows[place[is_kept]] = features[is_kept].to(self.rows)
 
     def all_reduce_sum(self, add: Callable[[Tensor], None]) -> None:
-        """Become the accumulator of all processes together; a row is 0 wherever it was not seen."""
+        """Replace sums and rows by their totals over all ranks; rows of other ranks are 0."""
         add(self.sums)
         add(self.rows)
 
     def mean(self) -> Tensor:
-        """(F,) float64."""
+        """Mean of the features, (F,) float64."""
         return self.sums[1 : 1 + self.dims] / self.sums[0]
 
     def covariance(self) -> Tensor:
-        """(F, F) float64, unbiased."""
+        """Unbiased covariance of the features, (F, F) float64."""
         count, mean = self.sums[0], self.mean()
         outer = self.sums[1 + self.dims :].view(self.dims, self.dims)
         return (outer - count * mean[:, None] * mean) / (count - 1)
 
     def is_finite(self) -> bool:
-        """Whether no feature was NaN or infinite."""
+        """Whether all features are finite."""
         return bool(self.sums.isfinite().all())

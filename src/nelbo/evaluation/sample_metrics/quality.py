@@ -1,11 +1,11 @@
-"""How far samples are from data, by the formulas of torch-fidelity.
+"""Distances between samples and data, by the formulas of torch-fidelity.
 
     Frechet distance    of Gaussians fitted to the features (Heusel et al. 2017)
     kernel distance     squared MMD under a cubic kernel (Binkowski et al. 2018)
     precision, recall   share of one set within the 3-nearest-neighbour balls of the other
                         (Kynkaanniemi et al. 2019)
 
-The last two compare examples pair by pair, and look at those that the accumulators kept.
+The last two compare pairs of examples, among those whose features the accumulators store.
 """
 
 import math
@@ -26,13 +26,13 @@ SUBSETS, SUBSET_SIZE = 100, 1000  # of the kernel distance, as published
 def quality(samples: FeatureAccumulator, reference: Reference, features: Features) -> dict[str, float]:
     """The metrics by name: ``fid``, ``kid``, ... or ``fd_pixels``, ``mmd_pixels``, ...
 
-    NaN where a feature of a sample is not finite. The kernel distance, precision and recall are left out
-    where no examples were kept.
+    All are NaN if a feature of a sample is not finite. The kernel distance, precision and recall are omitted
+    if no features of single examples are stored.
 
     Args:
         samples: features of all samples.
         reference: features of the data.
-        features: what both were made with.
+        features: of both.
 
     Raises:
         ValueError: for fewer than 4 samples.
@@ -55,13 +55,13 @@ def quality(samples: FeatureAccumulator, reference: Reference, features: Feature
 def sample_quality(
     images: Tensor, reference: Reference, features: Features, batch_size: int = 256
 ) -> dict[str, float]:
-    """The metrics of samples that are all here, by name.
+    """The metrics of N samples, by name.
 
     Args:
         images: (N, ...) values, or level indices of an integer type; on any device.
-        reference: of the data, made with the same features; its device is where features are made.
-        features: by which they are compared.
-        batch_size: images that go through the features at a time.
+        reference: of the data, with the same features; its device is that of the computation.
+        features: to compare.
+        batch_size: images per call of the features.
     """
     device = reference.accumulator.sums.device
     accumulator = FeatureAccumulator(reference.accumulator.dims, len(images), reference.pairwise, device)
@@ -71,18 +71,18 @@ def sample_quality(
 
 
 def quality_ledger(reference: Reference, num_samples: int, **drawn: Any) -> dict[str, Any]:
-    """What a figure of sample quality depends on besides the network, as plain values.
+    """Everything that metrics of sample quality depend on besides the network, as plain values.
 
     Args:
-        reference: what the samples were compared with.
-        num_samples: how many there were; few samples make every distance larger.
-        drawn: how they were drawn: sampler, steps, seed, weights.
+        reference: the features of the data.
+        num_samples: number of samples; few samples increase every distance.
+        drawn: settings of the samples: sampler, steps, seed, weights.
     """
-    return {"reference": dict(reference.about), "num_samples": num_samples, **drawn}
+    return {"reference": dict(reference.metadata), "num_samples": num_samples, **drawn}
 
 
 def frechet_distance(a: FeatureAccumulator, b: FeatureAccumulator) -> float:
-    """|mean_a - mean_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2))."""
+    """|mean_a - mean_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)) (Heusel et al. 2017, equation 6)."""
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
     fitted = [{"mu": x.mean().cpu().numpy(), "sigma": x.covariance().cpu().numpy()} for x in (a, b)]
@@ -90,19 +90,19 @@ def frechet_distance(a: FeatureAccumulator, b: FeatureAccumulator) -> float:
 
 
 def kernel_distance(a: Tensor, b: Tensor) -> float:
-    """Mean over subsets of the unbiased squared MMD of features (n, F) and (m, F); it can be below 0."""
+    """Mean over subsets of the unbiased squared MMD of features (n, F) and (m, F); may be negative."""
     from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
     size = min(SUBSET_SIZE, len(a), len(b))
-    subsets = 1 if len(a) == len(b) == size else SUBSETS  # all of them are one subset
+    subsets = 1 if len(a) == len(b) == size else SUBSETS  # a single subset holds all
     measured = kid_features_to_metric(a, b, kid_subsets=subsets, kid_subset_size=size, verbose=False)
     return measured[KEY_METRIC_KID_MEAN]
 
 
 def precision_recall(samples: Tensor, real: Tensor) -> tuple[float, float]:
-    """Of features (n, F) and (m, F)."""
+    """Precision and recall of features (n, F) and (m, F), each in [0, 1]."""
     from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
-    # in parts: all distances at once would be gigabytes
+    # in batches: the full distance matrix would need gigabytes
     measured = prc_features_to_metric(samples, real, save_cpu_ram=True, prc_batch_size=1000, verbose=False)
     return measured[KEY_METRIC_PRECISION], measured[KEY_METRIC_RECALL]

@@ -1,4 +1,4 @@
-"""Features of the data that samples are compared with: measured once, kept in a cache folder."""
+"""Features of the data that samples are compared with, computed once and cached in a folder."""
 
 import hashlib
 import os
@@ -29,13 +29,13 @@ class Reference:
 
     Attributes:
         accumulator: of the features.
-        about: everything that they depend on: data, split, number of examples, features, ...
-        pairwise: how many examples were to be kept for the metrics that go pair by pair.
+        metadata: everything that they depend on: data, split, number of examples, features, ...
+        pairwise: number of examples requested for the metrics of pairs.
         spec: of the data.
     """
 
     accumulator: FeatureAccumulator
-    about: Mapping[str, str]
+    metadata: Mapping[str, str]
     pairwise: int
     spec: DataSpec
 
@@ -52,19 +52,19 @@ def make_reference(
     all_reduce_sum: Callable[[Tensor], None] = lambda _: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Reference:
-    """Read the features of a split from the cache, or measure them and write them there. On all ranks.
+    """Read the features of a split from the cache, or compute and cache them. Call it on all ranks.
 
     Args:
-        data: set up; its split is read without augmentation.
-        split: whose features are wanted.
+        data: after setup; its split is read without augmentation.
+        split: of the data.
         features: of each example.
-        num_examples: how many, drawn without order from all of the split; None for all.
-        pairwise: how many are kept as they are, for the metrics that go pair by pair; 0 for none.
+        num_examples: size of a random subset of the split; None for all.
+        pairwise: number of examples whose features are stored, for the metrics of pairs; 0 for none.
         cache: folder; None for $NELBO_CACHE, or else ~/.cache/nelbo.
-        device: where features are made and added up.
-        position: (rank, number of processes), which share the examples out.
-        all_reduce_sum: replaces sums by those of all processes together, in place.
-        progress: is told after each batch how many of how many examples this process has seen.
+        device: of the computation.
+        position: (rank, number of ranks), which share the examples.
+        all_reduce_sum: replaces a tensor by its sum over all ranks, in place.
+        progress: called after each batch with the number of examples that this rank has completed and of all.
 
     Raises:
         ValueError: for fewer than two examples.
@@ -74,7 +74,7 @@ def make_reference(
     if size < 2:
         raise ValueError(f"a reference of {size} examples has no spread: take at least 2")
     spec = data.spec
-    about = {
+    metadata = {
         "data": type(data).__name__,
         "split": split,
         "shape": "x".join(map(str, spec.shape)),
@@ -84,22 +84,22 @@ def make_reference(
         "features": features.key,
         "pairwise": str(min(pairwise, size)),
     }
-    path = _file(cache_folder(cache), about)
+    path = _file(cache_folder(cache), metadata)
     accumulator = FeatureAccumulator(features.dims(spec), size, pairwise, device)
-    # a process that found the file must not leave alone those that did not
-    missing = torch.tensor([0.0 if _read(path, about, accumulator) else 1.0], device=device)
+    # all ranks compute if one of them cannot read the file
+    missing = torch.tensor([0.0 if _read(path, metadata, accumulator) else 1.0], device=device)
     all_reduce_sum(missing)
     if missing > 0:
         accumulator = FeatureAccumulator(accumulator.dims, size, pairwise, device)
         _measure(accumulator, data, split, features, position, progress)
         accumulator.all_reduce_sum(all_reduce_sum)
         if position[0] == 0:
-            _write(path, about, accumulator)
-    return Reference(accumulator, about, pairwise, spec)
+            _write(path, metadata, accumulator)
+    return Reference(accumulator, metadata, pairwise, spec)
 
 
 def cache_folder(given: str | None) -> Path:
-    """Where references are kept."""
+    """The cache folder: ``given``, $NELBO_CACHE or ~/.cache/nelbo."""
     return Path(given or os.environ.get(FOLDER) or "~/.cache/nelbo").expanduser()
 
 
@@ -122,21 +122,21 @@ def _measure(
         progress(done, mine)
 
 
-def _file(folder: Path, about: Mapping[str, str]) -> Path:
-    """Readable as far as it goes, with a digest of the rest."""
-    digest = hashlib.blake2b(repr(sorted(about.items())).encode(), digest_size=6).hexdigest()
-    size, kind = about["examples"].split()[0], about["features"].split()[0]
-    words = (about["data"], about["split"], about["shape"], size, kind, digest)
+def _file(folder: Path, metadata: Mapping[str, str]) -> Path:
+    """A name with the main settings and a digest of all of them."""
+    digest = hashlib.blake2b(repr(sorted(metadata.items())).encode(), digest_size=6).hexdigest()
+    size, kind = metadata["examples"].split()[0], metadata["features"].split()[0]
+    words = (metadata["data"], metadata["split"], metadata["shape"], size, kind, digest)
     return folder / f"reference-{'-'.join(words)}.npz"
 
 
-def _read(path: Path, about: Mapping[str, str], accumulator: FeatureAccumulator) -> bool:
-    """Fill the accumulator from a file, if there is one that is whole and about the same."""
+def _read(path: Path, metadata: Mapping[str, str], accumulator: FeatureAccumulator) -> bool:
+    """Load the accumulator from the file; False if it is missing, damaged or has other metadata."""
     if not path.is_file():
         return False
     try:
-        arrays, kept_about = array_file.load(path)
-        if kept_about != dict(about):
+        arrays, stored_metadata = array_file.load(path)
+        if stored_metadata != dict(metadata):
             return False
         accumulator.sums.copy_(arrays["sums"])
         accumulator.rows.copy_(arrays["rows"])
@@ -146,9 +146,9 @@ def _read(path: Path, about: Mapping[str, str], accumulator: FeatureAccumulator)
     return True
 
 
-def _write(path: Path, about: Mapping[str, str], accumulator: FeatureAccumulator) -> None:
+def _write(path: Path, metadata: Mapping[str, str], accumulator: FeatureAccumulator) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        array_file.save(path, {"sums": accumulator.sums, "rows": accumulator.rows}, about)
+        array_file.save(path, {"sums": accumulator.sums, "rows": accumulator.rows}, metadata)
     except OSError as error:
         warnings.warn(f"{error}: the reference will be made again next time", stacklevel=2)

@@ -1,4 +1,4 @@
-"""Features of samples and data: what is compared instead of the examples themselves."""
+"""Features of examples, in which samples and data are compared."""
 
 from nelbo.evaluation.sample_metrics.features.base import Features, MetricNames
 from nelbo.evaluation.sample_metrics.features.inception import Inception

@@ -1,4 +1,4 @@
-"""The base of all features."""
+"""Base class of features."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from nelbo.data.spec import DataSpec
 
 @dataclass(frozen=True)
 class MetricNames:
-    """What the metrics on some features are called.
+    """Names of the metrics of some features.
 
     Attributes:
         frechet: the Frechet distance.
         kernel: the kernel distance, a squared MMD.
-        precision: share of samples that look like data.
-        recall: share of the data that looks like samples.
+        precision: share of the samples inside the manifold of the data.
+        recall: share of the data inside the manifold of the samples.
     """
 
     frechet: str
@@ -32,12 +32,11 @@ class MetricNames:
 
 
 class Features(ABC):
-    """A function of single examples. Whatever it needs is loaded when it is made, so that mistakes show then.
+    """A function of single examples. The constructor loads all files, so that errors occur early.
 
     Attributes:
-        names: of the metrics on these features.
-        key: one line, its first word a short name, that no other features have; with it what was measured
-            on the data is kept.
+        names: of the metrics of these features.
+        key: one line that identifies the features in the cache; its first word is a short name.
     """
 
     names: MetricNames
@@ -52,14 +51,14 @@ class Features(ABC):
         """
 
     def dims(self, spec: DataSpec) -> int:
-        """F, for examples of a kind: found by trying.
+        """F, found by evaluating one example of zeros.
 
         Raises:
-            ValueError: when there are no such features of such examples.
+            ValueError: for examples without such features.
         """
         return self(torch.zeros(1, *spec.shape)).shape[1]
 
 
 def to_uint8(x: Tensor) -> Tensor:
-    """Values (B, C, H, W) in [-1, 1] as uint8 pixels, for networks that take these; exact for 256 levels."""
+    """Values (B, C, H, W) in [-1, 1] as uint8 pixels; exact for 256 levels."""
     return (127.5 * (x + 1.0)).round().clamp(0, 255).to(torch.uint8)

@@ -1,4 +1,4 @@
-"""The Inception network of the published FID, as torch-fidelity has it."""
+"""The Inception network of the published FID (Heusel et al. 2017), from torch-fidelity."""
 
 import pickle
 from pathlib import Path
@@ -14,15 +14,15 @@ LAYER = "2048"
 
 
 class Inception(Features):
-    """The 2048 numbers before the last layer. It resizes images to 299x299 itself, as TensorFlow 1 did.
+    """The 2048 features before the last layer. Images are resized to 299x299 as in TensorFlow 1.
 
     Args:
-        weights_path: file with the weights, as torch-fidelity publishes them; None downloads it on first use
-            into $TORCH_HOME/hub/checkpoints.
+        weights_path: file of the weights published by torch-fidelity; None downloads it on first use into
+            $TORCH_HOME/hub/checkpoints.
 
     Raises:
-        ValueError: for a file that does not hold these weights.
-        OSError: without a file and without network.
+        ValueError: for a file without these weights.
+        OSError: if the download fails.
     """
 
     def __init__(self, weights_path: str | None = None) -> None:
@@ -32,11 +32,11 @@ class Inception(Features):
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, 2048) float32; grey images go in as colour images with three equal channels."""
+        """(B, 2048) float32; grey images are repeated to three channels."""
         return self._network.to(x.device)(to_uint8(x).expand(-1, 3, -1, -1))[0]
 
     def dims(self, spec: DataSpec) -> int:
-        """2048.
+        """F = 2048.
 
         Raises:
             ValueError: for anything but grey and RGB images with a range.
@@ -69,7 +69,7 @@ def _load(weights_path: str | None) -> nn.Module:
 
 
 def _check_same_files(weights_path: str) -> None:
-    """Refuse what is no file of tensors, before the library unpickles whatever is in it."""
+    """Check that the file holds tensors only, before the library unpickles it."""
     if not Path(weights_path).is_file():
         raise ValueError(f"features.weights_path={weights_path}: there is no such file")
     try:

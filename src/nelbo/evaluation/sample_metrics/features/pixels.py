@@ -1,4 +1,4 @@
-"""The values themselves."""
+"""Values as features."""
 
 from torch import Tensor
 
@@ -6,9 +6,9 @@ from nelbo.evaluation.sample_metrics.features.base import Features, MetricNames
 
 
 class Pixels(Features):
-    """Flattened values: for small images, where networks trained on photographs mean little.
+    """Flattened values, for small images that differ from the photographs networks are trained on.
 
-    They see means and correlations of pixels and nothing that depends on more than two of them.
+    Their Frechet distance depends on means and covariances of pixels only.
     """
 
     def __init__(self) -> None:
@@ -16,5 +16,5 @@ class Pixels(Features):
         self.key = "pixels"
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, F) float32, in the order of the examples' own dimensions."""
+        """(B, F) float32, flattened in the order of the dimensions."""
         return x.flatten(1)

@@ -1,4 +1,4 @@
-"""Any network of your own."""
+"""Features of a user's network."""
 
 import hashlib
 import importlib
@@ -15,17 +15,17 @@ from nelbo.evaluation.sample_metrics.features.base import Features, MetricNames,
 
 
 class TorchModule(Features):
-    """The output of a network, flattened; the first one where it has several.
+    """The output of a network, flattened; the first output if there are several.
 
     Args:
-        path: a TorchScript file, or the dotted path of an ``nn.Module`` that is made without arguments.
-        weights_path: file with the state dict of such a module; None for those that it is made with.
-        name: in the metrics' names, such as ``fd_<name>``.
-        pixels: the network takes uint8 images of 0..255; otherwise it takes float32 values, of quantised data
-            in [-1, 1].
+        path: a TorchScript file, or the dotted path of an ``nn.Module`` without constructor arguments.
+        weights_path: file of the state dict of such a module; None for its initial weights.
+        name: in the names of the metrics, such as ``fd_<name>``.
+        pixels: whether the network receives uint8 images in 0..255; otherwise float32 values, in [-1, 1] for
+            quantised data.
 
     Raises:
-        ValueError: when there is no such network, or its weights do not fit.
+        ValueError: for a network that cannot be loaded, or weights that do not fit.
     """
 
     def __init__(
@@ -47,10 +47,10 @@ class TorchModule(Features):
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, F) float32.
+        """Features (B, F) float32.
 
         Raises:
-            ValueError: when the network cannot take such examples.
+            ValueError: for examples that the network does not accept.
         """
         try:
             output = self._network.to(x.device)(to_uint8(x) if self.pixels else x)
@@ -63,10 +63,11 @@ class TorchModule(Features):
         return first.flatten(1).float()
 
     def dims(self, spec: DataSpec) -> int:
-        """F, found by trying.
+        """F, found by evaluating one example of zeros.
 
         Raises:
-            ValueError: when the network cannot take such examples, or takes pixels and the data has no range.
+            ValueError: for examples that the network does not accept, or ``pixels`` with data without a
+                range.
         """
         if self.pixels and spec.range is None:
             raise ValueError("features.pixels=true needs data with levels, and this is continuous data")
