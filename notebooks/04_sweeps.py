@@ -42,7 +42,6 @@ import nelbo  # noqa: F401
 from nelbo.compose.trained import load_model
 from nelbo.evaluation.paired import paired_difference
 from nelbo.reports.comparison.compare import compare
-from nelbo.reports.comparison.examples import read_examples
 from nelbo.reports.html.bins import binned, from_data, log_bins
 from nelbo.reports.html.charts import differences
 from nelbo.reports.html.entry import make_entries
@@ -105,7 +104,7 @@ for name, summary in zip(names, summaries, strict=True):
 
 # %%
 unit = runs[0].unit
-tables = [read_examples(one) for one in runs]
+tables = [one.examples() for one in runs]
 total = [table.part("total") * unit.per_nat for table in tables]
 base = names.index("cosine, vlb")
 

@@ -18,7 +18,7 @@ from nelbo.reports.html.bins import (
     rate_and_distortion,
     relative_gap,
 )
-from nelbo.runs.step_terms import Terms
+from nelbo.runs.bound_table import Terms
 
 
 def terms_of(

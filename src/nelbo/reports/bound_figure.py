@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nelbo.evaluation.accumulator import StepTable
 from nelbo.evaluation.units import Unit
-from nelbo.runs.step_terms import Terms
+from nelbo.runs.bound_table import Terms
 
 
 def bound_figure(split: str, timesteps: Tensor, table: StepTable, unit: Unit) -> Any:

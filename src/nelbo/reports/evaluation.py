@@ -93,7 +93,7 @@ def write_evaluation(evaluation: Evaluation, run_dir: Path) -> None:
         "config": evaluation.config,
     }
     step = evaluation.step or 0
-    table.append(run_dir / "bound.parquet", step, split, chain.timesteps(), measured.steps)
+    table.append(run_dir / table.FILE_NAME, step, split, chain.timesteps(), measured.steps)
     example_table.write(run_dir / example_table.FILE_NAME, measured.columns, measured.examples)
     write_json(run_dir / FILE_NAME, result)
     report_finished_run(run_dir)

@@ -16,7 +16,7 @@ from nelbo.runs import bound_table as table
 from nelbo.runs import metrics_file
 
 HISTORY = "history"  # in a checkpoint
-BOUND = "bound.parquet"
+BOUND = table.FILE_NAME
 
 
 def describe(run_dir: Path) -> dict[str, dict[str, Any]]:

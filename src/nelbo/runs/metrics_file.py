@@ -4,10 +4,12 @@ import csv
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -16,6 +18,30 @@ from nelbo.atomic_file import DamagedFileError, open_regular, replacing
 METRICS_FILE = "metrics.csv"
 STEP = "step"  # optimizer steps that are completed
 EPOCH = "epoch"
+
+
+@dataclass(frozen=True)
+class Series:
+    """A metric against step."""
+
+    steps: np.ndarray
+    values: np.ndarray
+
+
+def read(path: Path) -> dict[str, Series]:
+    """Read the columns of the file. Of several values at one step the last one counts."""
+    columns: dict[str, dict[int, float]] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            step = int(row.pop(STEP))
+            for name, cell in row.items():
+                if cell:
+                    columns.setdefault(name, {})[step] = float(cell)
+    return {
+        name: Series(np.array(sorted(column)), np.array([column[step] for step in sorted(column)]))
+        for name, column in columns.items()
+        if name != EPOCH
+    }
 
 
 class MetricsFile(Logger):

@@ -1,35 +1,28 @@
 """Reading what a run left behind: a training, or an evaluation of a trained model."""
 
-import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from nelbo.atomic_file import CHECKSUM, read_json, sha256_of
 from nelbo.evaluation.units import Unit, unit_of
+from nelbo.runs import bound_table, example_table, metrics_file
+from nelbo.runs.bound_table import Terms
+from nelbo.runs.example_table import Examples
 from nelbo.runs.files import RunFolderError, read_if_there
-from nelbo.runs.step_terms import Terms, read_terms
+from nelbo.runs.metrics_file import METRICS_FILE, Series
 
 __all__ = ["Run", "RunFolderError", "Series", "Terms", "read_run", "run_folders"]
 
-CONFIG, SUMMARY, METRICS, TERMS = ".hydra/config.yaml", "summary.json", "metrics.csv", "bound.parquet"
+CONFIG, SUMMARY, METRICS, TERMS = ".hydra/config.yaml", "summary.json", METRICS_FILE, bound_table.FILE_NAME
 FILES = "files"  # in the summary: SHA-256 of the files that were there when the run was finished
 SWEEP = "multirun.yaml"  # of a sweep, whose jobs have folders of their own
 EVALUATION = "evaluation.json"  # in place of the summary, where a finished model was measured again
 SPLITS = ("test", "val", "train")  # the best to judge a run by first
-
-
-@dataclass(frozen=True)
-class Series:
-    """A metric against step."""
-
-    steps: np.ndarray
-    values: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -113,6 +106,21 @@ class Run:
         tables = ((split, self.last_terms(split)) for split in SPLITS)
         return next(((split, table) for split, table in tables if table is not None), None)
 
+    def examples(self) -> Examples | None:
+        """The bound of every example; None for a run without this file.
+
+        Raises:
+            RunFolderError: when the file is damaged, or has another number of examples than the ledger.
+        """
+        path = self.path / example_table.FILE_NAME
+        examples = read_if_there(path, example_table.read)
+        if examples is None:
+            return None
+        n, expected = len(examples.columns["L_0"]), self.ledger.get("num_examples")
+        if expected is not None and n != expected:
+            raise RunFolderError(f"{path}: it has {n} examples, and the ledger {expected}")
+        return examples
+
     def prior(self, split: str) -> float:
         """L_T in nats; 0 where it is not known."""
         return (self.final(f"{split}/L_T") or 0.0) / self.unit.per_nat
@@ -157,8 +165,8 @@ def read_run(path: Path) -> Run:
         config=config,
         config_text=text,
         summary=summary,
-        metrics=read_if_there(path / METRICS, _metrics) or {},
-        terms=read_if_there(path / TERMS, lambda file: read_terms(file, ledger)) or {},
+        metrics=read_if_there(path / METRICS, metrics_file.read) or {},
+        terms=read_if_there(path / TERMS, lambda file: bound_table.read(file, ledger)) or {},
         samples={int(p.stem.split("_")[-1]): p for p in sorted((path / "samples").glob("step_*.png"))},
     )
 
@@ -208,19 +216,3 @@ def _mapping(content: Any) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError("expected keys and values")
     return content
-
-
-def _metrics(path: Path) -> dict[str, Series]:
-    """Columns of a sparse table; of several values at one step the last counts."""
-    columns: dict[str, dict[int, float]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            step = int(row.pop("step"))
-            for name, cell in row.items():
-                if cell:
-                    columns.setdefault(name, {})[step] = float(cell)
-    return {
-        name: Series(np.array(sorted(column)), np.array([column[step] for step in sorted(column)]))
-        for name, column in columns.items()
-        if name != "epoch"
-    }

@@ -7,7 +7,6 @@ from string import ascii_uppercase
 
 from nelbo.reports.comparison.choices import differing
 from nelbo.reports.comparison.differences import Differences, paired, unpaired
-from nelbo.reports.comparison.examples import read_examples
 from nelbo.reports.comparison.ledgers import incomparable
 from nelbo.reports.comparison.named import NamedRun, folder_names
 from nelbo.reports.comparison.remarks import remarks
@@ -80,7 +79,7 @@ def from_first(runs: Sequence[NamedRun]) -> tuple[list[Differences | None], list
     found: list[Differences | None] = [None] * len(runs)
     if incomparable(runs):
         return found, []
-    examples = [read_examples(named.run) for named in runs]
+    examples = [named.run.examples() for named in runs]
     first = examples[0]
     for i, (named, other) in enumerate(zip(runs[1:], examples[1:], strict=True), start=1):
         if first is None or other is None:

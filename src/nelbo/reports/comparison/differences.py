@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from nelbo.evaluation.accumulator import Estimate
 from nelbo.evaluation.paired import paired_difference
 from nelbo.evaluation.units import Unit
-from nelbo.reports.comparison.examples import Examples, t_bins
+from nelbo.runs.example_table import Examples, t_bins
 from nelbo.runs.run_folder import Run
 
 STANDARD_ERRORS = 2.0  # beyond which a difference is marked

@@ -12,9 +12,9 @@ from rich.text import Text
 from nelbo.reports.comparison.bars import bar
 from nelbo.reports.comparison.compare import Compared, Comparison
 from nelbo.reports.comparison.differences import SMALLEST, Difference, figure
-from nelbo.reports.comparison.examples import t_bins
 from nelbo.reports.comparison.named import shared_label
 from nelbo.reports.terminal import plus_minus, short
+from nelbo.runs.example_table import t_bins
 
 BETTER, WORSE = "▼", "▲"
 TERM_WIDTH, DIFFERENCE_WIDTH, HALF_BAR = 14, 21, 8

@@ -16,7 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from nelbo.runs.step_terms import Terms
+from nelbo.runs.bound_table import Terms
 
 STRATA_PER_DECADE = 40
 SINGLE_STEPS = 64  # a chain so short is shown step by step

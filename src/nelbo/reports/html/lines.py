@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from nelbo.reports.html.entry import Entry
 from nelbo.reports.html.style import SPLIT_COLOURS, SPLIT_NAMES
+from nelbo.runs.bound_table import Terms
 from nelbo.runs.run_folder import SPLITS, Run
-from nelbo.runs.step_terms import Terms
 
 
 @dataclass(frozen=True)

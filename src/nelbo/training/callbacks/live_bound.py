@@ -29,7 +29,7 @@ class LiveBound(Callback):
     """
 
     def __init__(self, run_dir: str) -> None:
-        self.path = Path(run_dir) / "bound.parquet"
+        self.path = Path(run_dir) / table.FILE_NAME
         self._window: BoundAccumulator | None = None  # since the last scalars
         self._steps: BoundAccumulator | None = None  # since the last rows of the table
         self._due = Due(1)

@@ -24,7 +24,7 @@ class ValidationBound(Callback):
     """
 
     def __init__(self, run_dir: str) -> None:
-        self.path = Path(run_dir) / "bound.parquet"
+        self.path = Path(run_dir) / table.FILE_NAME
         self._warned = False
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -3,8 +3,8 @@
 import math
 
 from nelbo.reports.html.advice.advice import Advice
+from nelbo.runs.bound_table import chain_timesteps
 from nelbo.runs.run_folder import Run
-from nelbo.runs.step_terms import chain_timesteps
 
 VISIBLE_SHARE = 0.05  # of the bound, in noise levels with nothing to learn
 VISIBLE_PRIOR = 0.01  # bits per dimension

@@ -9,7 +9,7 @@ from nelbo.reports.html import bins
 from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry, was_trained
 from nelbo.reports.html.style import SPLIT_COLOURS, SPLIT_NAMES, error_texts, figure, log_t
-from nelbo.runs.step_terms import Terms
+from nelbo.runs.bound_table import Terms
 
 
 def gap(entries: Sequence[Entry]) -> Card:

@@ -10,7 +10,7 @@ from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry
 from nelbo.reports.html.lines import lines
 from nelbo.reports.html.style import add_line, figure, has_traces, log_t
-from nelbo.runs.step_terms import Terms
+from nelbo.runs.bound_table import Terms
 
 LIMITS = {0.0: "β̃, the lower limit", 1.0: "β, the upper limit"}
 

@@ -10,8 +10,8 @@ from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry
 from nelbo.reports.html.lines import lines
 from nelbo.reports.html.style import figure
+from nelbo.runs.bound_table import Terms
 from nelbo.runs.run_folder import Run
-from nelbo.runs.step_terms import Terms
 
 # Ho et al. 2020, table 4: steps done of 1000, rate in bits/dim, RMSE on [0, 255]
 DDPM_CIFAR10 = (

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 import plotly.graph_objects as go
 from markupsafe import Markup
 
-from nelbo.reports.comparison.examples import DECADE
 from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry
 from nelbo.reports.html.style import DECADE_COLOURS, PART_COLOURS, SPLIT_NAMES, faded, figure
+from nelbo.runs.example_table import T_BIN
 from nelbo.runs.run_folder import Run
 
 
@@ -90,7 +90,7 @@ def _named(names: Iterable[str], prefix: str) -> list[str]:
         name
         for name in names
         if name.startswith(prefix)
-        and ((key := name.removeprefix(prefix)) in PART_COLOURS or DECADE.fullmatch(key))
+        and ((key := name.removeprefix(prefix)) in PART_COLOURS or T_BIN.fullmatch(key))
     ]
 
 
