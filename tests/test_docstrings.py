@@ -1,4 +1,4 @@
-"""What docstrings must say beyond being there, which ruff's D1 checks: shapes, units, errors, sources."""
+"""The content of docstrings: shapes, units, errors, sources. ruff's D1 checks that they exist."""
 
 import ast
 import functools
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/nelbo"
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
-# a shape is (), (B,), (B, C, ...), (N, *shape), or said to be that of something else
+# a shape is (), (B,), (B, C, ...), (N, *shape), or that of something else
 AXIS = r"[\w*.]+(?: [*+-] [\w*.]+)?"
 SHAPE = re.compile(
     rf"\((?:\)|\.\.\.|{AXIS},(?: {AXIS},?)*\))|same shape|[Ss]hape of|shaped like|scalar|elementwise"
@@ -61,7 +61,7 @@ def parsed(path: Path) -> ast.Module:
 
 
 def definitions(*folders: str) -> Iterator[Definition]:
-    """All that is public in these folders of the package, in all of it where none is named."""
+    """Public classes and functions in these folders of the package; in all folders by default."""
     for path in sorted(PACKAGE.rglob("*.py")):
         if folders and path.relative_to(PACKAGE).parts[0] not in folders:
             continue
@@ -79,7 +79,7 @@ def functions(*folders: str) -> Iterator[Definition]:
 
 
 def tensors_of(node: Function) -> bool:
-    """Whether a tensor goes in or comes out by itself."""
+    """Whether an argument or the result is a tensor."""
     annotations = [argument.annotation for argument in (*node.args.args, *node.args.kwonlyargs)]
     return any(
         re.search(r"\bTensor\b", ast.unparse(annotation))
@@ -89,7 +89,7 @@ def tensors_of(node: Function) -> bool:
 
 
 def raised(body: list[ast.stmt]) -> set[str]:
-    """Names of the errors that are raised here, and not caught again, by ``raise Name(...)``."""
+    """Names of the errors in statements ``raise Name(...)``."""
     names = set()
     for statement in body:
         for node in ast.walk(statement):
@@ -102,15 +102,78 @@ def raised(body: list[ast.stmt]) -> set[str]:
     return names
 
 
-def test_everything_public_has_a_docstring():
-    missing = [found.name for found in definitions() if not found.docstring]
-    missing += [str(path) for path in PACKAGE.rglob("*.py") if not ast.get_docstring(parsed(path))]
-    assert not missing, "\n".join(missing)
+def words(text: str) -> set[str]:
+    """Lower-case words without endings, without those that carry no content."""
+    split = re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text).lower())
+    return {re.sub(r"(ing|ed|es|s|e)$", "", word) for word in split} - {
+        "the",
+        "a",
+        "an",
+        "of",
+        "it",
+        "thi",
+        "",
+    }
+
+
+def test_docstrings_say_more_than_the_name():
+    repeating = [
+        f"{found.name}: {found.docstring}"
+        for found in definitions()
+        if words(found.docstring) <= words(found.node.name)
+    ]
+    assert not repeating, "\n".join(repeating)
+
+
+ENTRY = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
+
+
+def entries(docstring: str, section: str) -> dict[str, str]:
+    """The entries of a section such as ``Args:``, by name."""
+    found = re.search(rf"^{section}:\n((?: .*\n?|\n)+)", docstring, re.MULTILINE)
+    return dict(ENTRY.findall(found.group(1))) if found else {}
+
+
+def is_tensor(annotation: ast.expr | None) -> bool:
+    return annotation is not None and ast.unparse(annotation) in ("Tensor", "Tensor | None")
+
+
+def test_tensors_among_arguments_and_attributes_have_shapes():
+    """In their entry in Args: or Attributes:, or before the entries of a class for all of them."""
+    silent = []
+    for found in definitions("diffusion", "evaluation", "models"):
+        node = found.node
+        if isinstance(node, ast.ClassDef):
+            fields = [x for x in node.body if isinstance(x, ast.AnnAssign) and isinstance(x.target, ast.Name)]
+            tensors = {x.target.id for x in fields if is_tensor(x.annotation)}  # pyright: ignore
+            described = entries(found.docstring, "Attributes")
+        else:
+            arguments = (*node.args.args, *node.args.kwonlyargs)
+            tensors = {argument.arg for argument in arguments if is_tensor(argument.annotation)}
+            described = entries(found.docstring, "Args")
+        if SHAPE.search(found.docstring.partition("Attributes:")[0]) and isinstance(node, ast.ClassDef):
+            continue
+        silent += [
+            f"{found.name} {name}: {text}"
+            for name, text in described.items()
+            if name in tensors and not SHAPE.search(text)
+        ]
+    assert not silent, "\n".join(silent)
+
+
+def test_raised_errors_say_when():
+    silent = [
+        f"{found.name}: {name}"
+        for found in definitions()
+        for name, text in entries(found.docstring, "Raises").items()
+        if len(text.split()) < 2
+    ]
+    assert not silent, "\n".join(silent)
 
 
 @functools.cache
 def promised() -> dict[str, str]:
-    """What abstract methods say, by their names: it holds for those that implement them."""
+    """Docstrings of abstract methods, by name; they hold for the implementations."""
     said: dict[str, str] = {}
     for found in functions():
         if found.is_abstract:
@@ -119,7 +182,7 @@ def promised() -> dict[str, str]:
 
 
 def inherited(found: Definition) -> str:
-    """What the method that this one implements says."""
+    """Docstring of the abstract method that this one implements."""
     return promised().get(found.node.name, "") if found.owner and found.owner.bases else ""
 
 
@@ -134,7 +197,7 @@ def test_functions_of_tensors_name_shapes():
 
 
 def test_errors_for_users_are_documented():
-    """In the function, or, for what a constructor refuses, in the class."""
+    """In the docstring of the function, or of the class for errors of its constructor."""
     silent = []
     for found in definitions():
         node = found.node
@@ -157,7 +220,7 @@ def test_errors_for_users_are_documented():
 
 @pytest.mark.parametrize("folder", ["diffusion", "evaluation"])
 def test_terms_of_the_bound_say_their_unit(folder):
-    """What is named after a term, or holds terms, in its docstring or in that of its class or module."""
+    """Functions that return terms of the bound, in their docstring or that of the class or module."""
     named = re.compile(r"bound|prior|reconstruction|denoising|nats|bpd|cost|kl$|log_prob$|^terms?$|^total$")
     silent = []
     for found in functions(folder):
@@ -171,7 +234,7 @@ def test_terms_of_the_bound_say_their_unit(folder):
 
 
 def test_components_name_their_source():
-    """The module, or one of its classes; packages, bases and what a sampler is told are ours."""
+    """In the module or one of its classes. Packages, base classes and the sampler state have no source."""
     silent = []
     paths = [path for group in SOURCED for path in (PACKAGE / "diffusion" / group).glob("*.py")]
     paths += (PACKAGE / "evaluation/estimators").glob("*.py")

@@ -31,7 +31,7 @@ class BoundTerms:
 
     Attributes:
         prior: (B,) L_T.
-        denoising: (B, K-1), L_i for i = 2..K.
+        denoising: (B, K - 1), L_i for i = 2..K.
         reconstruction: (B,) L_0.
     """
 

@@ -15,7 +15,7 @@ class DiagonalGaussian:
 
     Attributes:
         mean: (B, ...).
-        log_var: broadcast against ``mean``; float64 if it comes from a schedule.
+        log_var: (B, 1, ..., 1) or (B, ...); float64 if it comes from a schedule.
     """
 
     mean: Tensor

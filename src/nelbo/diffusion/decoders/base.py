@@ -15,5 +15,5 @@ class Decoder(ABC):
         Args:
             x0: (B, ...) data.
             mean: (B, ...) predicted mean.
-            log_var: broadcast against ``x0``.
+            log_var: (B, 1, ..., 1) or (B, ...).
         """

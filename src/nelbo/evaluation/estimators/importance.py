@@ -35,7 +35,7 @@ class MainRound:
     """A pass whose draws count.
 
     Attributes:
-        probabilities: (K-1,) float64, p(t) of steps 2..K, from the pilot.
+        probabilities: (K - 1,) float64, p(t) of steps 2..K, from the pilot.
         number: of the round, from 1.
         planned: rounds that reach the target; None in round 1, whose errors decide it.
     """
