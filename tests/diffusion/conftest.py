@@ -1,4 +1,4 @@
-"""What the tests of the mathematics share: the files of conf, textbook schedules, repeatable examples."""
+"""Fixtures of the tests of diffusion: the files of conf, reference schedules, repeatable examples."""
 
 import functools
 import importlib

@@ -48,7 +48,7 @@ def test_no_other_variance_has_a_lower_term_at_any_step(schedule, std, timesteps
 
 @pytest.mark.parametrize("timesteps", CHAINS, ids=["full", "short", "one step"])
 def test_for_standard_normal_data_it_is_the_forward_variance(timesteps):
-    """Which DDPM (section 3.2) says is optimal for N(0, I)."""
+    """DDPM, section 3.2: it is optimal for N(0, I)."""
     chain = Chain(SCHEDULES[0], timesteps)
     step = chain.step(torch.arange(1, chain.num_steps + 1))
     log_var = analytic(SCHEDULES[0], 1.0).log_var(step, None)
@@ -71,7 +71,7 @@ def test_it_is_the_theorem_where_the_denoiser_is_exact():
 
 
 @pytest.mark.parametrize("first_step", ["beta", "beta_tilde"])
-def test_the_first_step_can_be_borrowed_as_in_the_other_variances(first_step):
+def test_first_step_is_as_in_the_other_variances(first_step):
     chain = Chain(SCHEDULES[0])
     step = chain.step(torch.arange(1, T + 1))
     borrowed = analytic(SCHEDULES[0], 0.5, first_step=first_step).log_var(step, None)

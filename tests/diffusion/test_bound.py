@@ -110,7 +110,7 @@ def test_gap_of_narrow_data_vanishes_with_more_steps():
 @pytest.mark.parametrize(
     ("name", "T"), [("linear", 1000), ("cosine", 1000), ("sigmoid", 50), ("linear_logsnr", 50)]
 )
-def test_terms_are_the_textbook_ones(name, T, variance, s2, textbook_betas):
+def test_terms_equal_the_definition(name, T, variance, s2, textbook_betas):
     """From betas and their cumulated products, to 50 digits and without logsnr."""
     s2, log, pi = mpmath.mpf(s2), mpmath.log, mpmath.pi
     before, denoising = mpmath.mpf(1), []
@@ -212,7 +212,7 @@ def test_terms_add_up_to_the_bound(name, timesteps):
 @pytest.mark.parametrize("decoder", [GaussianDecoder(), DiscretizedGaussian(17)], ids=str)
 @pytest.mark.parametrize("timesteps", [[20], [7], [3, 20], list(range(1, 21))])
 def test_every_chain_has_a_finite_bound(make_variance, decoder, timesteps):
-    """Also with one step, where the next step has no variance to lend to the first."""
+    """Also with one step, where there is no second step."""
     chain = Chain(CosineSchedule(20), torch.tensor(timesteps))
     x0 = torch.tensor([[-1.0, 0.0, 0.5], [1.0, 0.25, -0.5]])
     denoise = gaussian_denoiser((3,), 0.5, make_variance())
@@ -227,7 +227,7 @@ def test_every_chain_has_a_finite_bound(make_variance, decoder, timesteps):
     torch.testing.assert_close(terms.total, terms.prior + terms.denoising.sum(1) + terms.reconstruction)
 
 
-def test_one_term_at_a_time_is_all_of_them():
+def test_terms_one_by_one_equal_all_terms():
     """Training, with a step per example, and evaluation compute the same terms."""
     chain = Chain(CosineSchedule(10))
     bound = VariationalBound(chain, DiscretizedGaussian(17))
@@ -244,7 +244,7 @@ def test_one_term_at_a_time_is_all_of_them():
 
 @pytest.mark.parametrize("decoder", [GaussianDecoder(), DiscretizedGaussian(17)], ids=str)
 @pytest.mark.parametrize("variance", [FixedLarge(), FixedSmall("beta_tilde"), LearnedRange("beta_tilde")])
-def test_each_kind_of_term_by_itself_is_the_same(variance, decoder):
+def test_reconstruction_and_denoising_equal_term(variance, decoder):
     chain = Chain(CosineSchedule(10))
     bound = VariationalBound(chain, decoder, clip=(-1, 1))
     x0, x0_hat, var_output = torch.rand(3, 9, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1

@@ -16,7 +16,7 @@ def test_the_full_chain_has_every_timestep():
 
 
 def test_a_respaced_chain_has_the_levels_of_its_timesteps():
-    """Nothing is rebuilt, and the network is told the timesteps that it was trained with."""
+    """The levels are those of the schedule, with the timesteps of training."""
     chain = Chain(SCHEDULE, torch.tensor([3, 7, 20]))
     step = chain.step(torch.tensor([1, 2, 3]))
     table = SCHEDULE.table()
@@ -36,6 +36,6 @@ def test_one_level_is_first_and_last():
 
 
 @pytest.mark.parametrize("timesteps", [[], [0, 1], [1, 21], [2, 2], [3, 1]])
-def test_other_timesteps_are_refused(timesteps):
+def test_timesteps_that_are_not_increasing_in_range_raise(timesteps):
     with pytest.raises(ValueError, match=r"increasing timesteps in 1\.\.20"):
         Chain(SCHEDULE, torch.tensor(timesteps, dtype=torch.int64))

@@ -113,7 +113,7 @@ def test_tanh_is_the_published_computation():
         torch.testing.assert_close(actual, expected, rtol=1e-9, atol=0)
 
 
-def test_tanh_is_near_the_exact_one_in_the_middle_and_no_bound_in_the_tail():
+def test_tanh_is_close_to_exact_in_the_centre_and_not_a_bound_in_the_tails():
     x0 = grid(256)
     exact, tanh = (
         DiscretizedGaussian(256, cdf).log_prob(x0, torch.zeros_like(x0), log_var(8.0, 256))
@@ -138,12 +138,12 @@ def test_continuous_data_have_no_bins():
         DiscretizedGaussian(None)
 
 
-def test_an_unknown_cdf_is_refused():
+def test_an_unknown_cdf_raises():
     with pytest.raises(ValueError, match=r"decoder\.cdf=logistic: expected one of exact, tanh"):
         DiscretizedGaussian(256, "logistic")
 
 
-def test_the_ledger_can_say_which():
+def test_str_names_levels_and_cdf():
     assert str(DiscretizedGaussian(17, "tanh")) == "discretized Gaussian, 17 levels, tanh CDF"
     assert str(GaussianDecoder()) == "Gaussian density"
 
@@ -157,6 +157,6 @@ def test_the_density_of_continuous_data():
     torch.testing.assert_close(log_p, Normal(mean, torch.tensor(-0.5).double().exp()).log_prob(x0))
 
 
-def test_a_density_of_discrete_data_is_refused():
+def test_a_density_of_discrete_data_raises():
     with pytest.raises(ValueError, match="256 discrete levels: use decoder=discretized_gaussian"):
         GaussianDecoder(256)

@@ -12,7 +12,7 @@ CHAIN = Chain(CosineSchedule(100))
 
 
 class Recorder(torch.nn.Module):
-    """Remembers what it was given, and answers with ones for the mean and twos for the variance."""
+    """Records its arguments; returns ones for the mean and twos for the variance."""
 
     def __init__(self, channels):
         super().__init__()
@@ -26,7 +26,7 @@ class Recorder(torch.nn.Module):
 @pytest.mark.parametrize(
     ("scale", "shift", "expected"), [(1.0, 0.0, [1, 50, 100]), (10.0, -1.0, [0, 490, 990])]
 )
-def test_what_the_network_is_told(scale, shift, expected):
+def test_the_network_receives_scaled_timesteps(scale, shift, expected):
     network = Recorder(1)
     denoiser = Denoiser(network, Eps(), FixedSmall(), time_scale=scale, time_shift=shift)
     xt, label = torch.randn(3, 2, 4), torch.tensor([1, 0, 2])
@@ -38,7 +38,7 @@ def test_what_the_network_is_told(scale, shift, expected):
     assert given_label is label
 
 
-def test_a_respaced_chain_tells_the_timesteps_of_training():
+def test_a_respaced_chain_passes_the_timesteps_of_training():
     network = Recorder(1)
     step = Chain(CHAIN.schedule, torch.tensor([10, 60, 100])).step(torch.tensor([2]))
     Denoiser(network, Eps(), FixedLarge())(torch.randn(1, 2, 4), step.t)
@@ -63,7 +63,7 @@ def test_a_fixed_variance_broadcasts():
     assert prediction.log_var(CHAIN.step(torch.tensor([3, 4]))).shape == (2, 1, 1)
 
 
-def test_a_clipped_prediction_still_explains_x_t():
+def test_a_clipped_prediction_is_consistent_with_x_t():
     level = CHAIN.level(torch.tensor([5, 50, 99]))
     xt = 2.0 * torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     prediction = Denoiser(Recorder(1), Eps(), FixedLarge())(xt, level)
@@ -73,7 +73,7 @@ def test_a_clipped_prediction_still_explains_x_t():
     torch.testing.assert_close(diffuse(clipped.x0_hat, clipped.eps_hat, level), xt)
 
 
-def test_gradients_can_be_left_in_the_variance_alone():
+def test_detach_mean_leaves_gradients_in_the_variance_only():
     network = torch.nn.Conv1d(2, 4, 1)
     network.forward = lambda xt, c, label: torch.nn.functional.conv1d(xt, network.weight)
     prediction = Denoiser(network, Eps(), LearnedRange())(

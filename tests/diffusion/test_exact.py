@@ -50,12 +50,12 @@ def test_posterior_of_a_mixture_by_tweedie(std):
         torch.testing.assert_close(denoiser(xt, level).x0_hat, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_both_halves_of_a_prediction_explain_x_t():
+def test_x0_hat_and_eps_hat_are_consistent_with_x_t():
     xt = torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     prediction = mixture(0.3)(xt, LEVEL)
     torch.testing.assert_close(diffuse(prediction.x0_hat, prediction.eps_hat, LEVEL), xt)
 
 
-def test_images_stay_in_their_dtype():
+def test_images_keep_their_dtype():
     xt = torch.randn(5, 1, 2, 2)
     assert gaussian_denoiser((1, 2, 2), 0.5, FixedSmall())(xt, LEVEL).x0_hat.dtype == torch.float32

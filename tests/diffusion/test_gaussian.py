@@ -24,7 +24,7 @@ def test_kl():
 
 
 @pytest.mark.parametrize("exponent", range(-12, 1))
-def test_kl_of_nearly_equal_variances_keeps_its_digits(exponent):
+def test_kl_of_nearly_equal_variances_is_accurate(exponent):
     """r + exp(-r) - 1 in place of r + expm1(-r) would have none left at r = 1e-8."""
     r = 10.0**exponent
     q = DiagonalGaussian(torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64))
@@ -35,7 +35,7 @@ def test_kl_of_nearly_equal_variances_keeps_its_digits(exponent):
     torch.testing.assert_close(kl(q, p), expected, rtol=1e-15 + 3e-16 / r, atol=0)
 
 
-def test_kl_stays_in_the_dtype_of_the_means():
+def test_kl_keeps_the_dtype_of_the_means():
     """A level's log variance is float64; it must not turn images into float64."""
     log_var = torch.zeros(2, 1, dtype=torch.float64)
     q = DiagonalGaussian(torch.zeros(2, 3), log_var)

@@ -1,4 +1,4 @@
-"""Parity with OpenAI's improved-diffusion: its numbers, for its weights, from our code.
+"""Parity with OpenAI's improved-diffusion for its weights.
 
 The files in ``tests/golden`` hold what improved-diffusion computed in float32 on a CPU, for two small
 U-Nets with random weights. Their steps are 0-based: their t is our step t + 1.
@@ -134,7 +134,7 @@ def test_simple_loss(golden):
 
 @pytest.mark.parametrize("golden", ["cosine_learned_range"], indirect=True)
 def test_hybrid_loss(golden):
-    """RESCALED_MSE: T / 1000 of the bound's term beside the MSE. MSE has the whole term there."""
+    """RESCALED_MSE: the MSE plus T / 1000 of the bound's term. MSE adds the whole term."""
     terms = loss_terms(golden, Hybrid(0.001))
     close(terms.loss, golden.arrays["loss.RESCALED_MSE.loss"])
     close(terms.bound / golden.dims * IN_BITS * golden.T / 1000, golden.arrays["loss.RESCALED_MSE.vb"])

@@ -10,7 +10,7 @@ print(*sys.modules)
 """
 
 
-def test_the_mathematics_needs_torch_and_nothing_else():
+def test_diffusion_imports_torch_only():
     result = subprocess.run([sys.executable, "-c", MODULES], capture_output=True, text=True, check=True)
     imported = set(result.stdout.split())
     ours = {name for name in imported if name.startswith("nelbo.")}

@@ -32,7 +32,7 @@ SCHEDULES = {
         ("snr", mpmath.exp),
     ],
 )
-def test_all_digits_from_one_end_to_the_other(name, formula):
+def test_coefficients_are_accurate_at_all_levels(name, formula):
     logsnr = torch.linspace(-60, 60, 121, dtype=torch.float64)
     level = NoiseLevel(torch.zeros(121, dtype=torch.int64), logsnr)
     expected = [float(formula(mpmath.mpf(x))) for x in logsnr.tolist()]
@@ -49,7 +49,7 @@ def test_the_level_of_data_has_no_noise():
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("T", [25, 1000])
-def test_variances_of_a_step_are_the_textbook_ones(name, T, textbook_betas):
+def test_variances_of_a_step_equal_the_definition(name, T, textbook_betas):
     """beta and beta-tilde, from betas and their cumulated products instead of logsnr."""
     step = Chain(SCHEDULES[name](T, logsnr_max="paper")).step(torch.arange(1, T + 1))
     betas = textbook_betas(name, T)
@@ -74,7 +74,7 @@ def test_the_first_step_ends_in_data():
     assert step.log_beta_tilde[0] == -torch.inf
 
 
-def test_a_coefficient_per_example_meets_an_image():
+def test_scale_multiplies_each_example_by_its_coefficient():
     image = torch.ones(2, 3, 4, 4)
     coefficient = torch.tensor([1.0, 2.0], dtype=torch.float64)
     assert per_example(coefficient, image).shape == (2, 1, 1, 1)

@@ -55,8 +55,8 @@ def gradients(value, network):
 # ------------------------------------------------------------------ every loss
 
 
-def test_a_loss_reports_the_term_of_the_bound_beside_it(make_loss):
-    """The live bound: the same number for every loss, per example, and never a gradient."""
+def test_every_loss_returns_the_term_of_the_bound(make_loss):
+    """The same value for every loss, per example and without gradient."""
     _, noisy, prediction = example()
     terms = make_loss()(noisy, prediction, BOUND)
     assert isinstance(terms, LossTerms)
@@ -67,7 +67,7 @@ def test_a_loss_reports_the_term_of_the_bound_beside_it(make_loss):
     )
 
 
-def test_gradients_reach_what_the_loss_says_it_trains(make_loss):
+def test_a_learned_variance_gets_gradients_from_losses_that_accept_it_only(make_loss):
     network, noisy, prediction = example()
     loss = make_loss()
     mean, var_output = gradients(loss(noisy, prediction, BOUND).loss.sum(), network)
@@ -100,7 +100,7 @@ def test_a_perfect_prediction_has_finite_gradients(make_loss):
         assert leaf.grad is None or leaf.grad.isfinite().all()
 
 
-def test_losses_stay_in_the_dtype_of_the_data(make_loss):
+def test_losses_keep_the_dtype_of_the_data(make_loss):
     _, noisy, prediction = example()
     noisy = replace(noisy, x0=noisy.x0.float(), eps=noisy.eps.float())
     x0_hat, eps_hat, var_output = (
@@ -128,7 +128,7 @@ def test_simple_is_the_error_of_the_noise():
 
 
 @pytest.mark.parametrize("gamma", [0.5, 5.0])
-def test_min_snr_weighs_the_error_of_the_data_by_at_most_gamma(gamma):
+def test_min_snr_weight_of_the_x0_error_is_at_most_gamma(gamma):
     """Hang et al. 2023: min(SNR, gamma) |x_0 - x0_hat|^2."""
     _, noisy, prediction = example()
     alpha_bar = STEP.t.alpha_bar
@@ -150,7 +150,7 @@ def test_p2_is_the_published_weight(k, gamma):
 # ------------------------------------------------------------------ the bound as a loss
 
 
-def test_the_mean_of_the_vlb_loss_over_the_steps_is_the_bound_less_the_prior():
+def test_the_mean_of_the_vlb_loss_over_the_steps_is_the_bound_minus_the_prior():
     _, noisy, _ = example()
     x0 = noisy.x0[:1].expand(K, *SHAPE)
     denoiser = Denoiser(Affine(), Eps(), LearnedRange())
@@ -180,7 +180,7 @@ def test_the_hybrid_loss_trains_the_mean_by_simple_and_the_variance_by_the_bound
 
 @pytest.mark.parametrize("size", [2, 5, 10])
 def test_the_factor_is_the_length_of_the_chain(size):
-    """Without it the weight of the bound would fall as chains get longer."""
+    """Without it the weight of the bound would decrease with the length of the chain."""
     chain = Chain(CosineSchedule(10), torch.arange(1, size + 1))
     bound = VariationalBound(chain, DiscretizedGaussian(17))
     _, noisy, prediction = example()
@@ -191,7 +191,7 @@ def test_the_factor_is_the_length_of_the_chain(size):
 
 
 def test_a_mixed_batch_has_the_gradients_of_its_rows():
-    """Neither branch of the bound leaks into the other, not even as NaN."""
+    """Neither branch of the bound affects the gradients of the other, not even as NaN."""
     _, noisy, prediction = example()
     leaves = [x.detach().clone().requires_grad_() for x in (prediction.x0_hat, prediction.var_output)]
     variance = LearnedRange("beta_tilde")
@@ -210,7 +210,7 @@ def test_a_mixed_batch_has_the_gradients_of_its_rows():
         torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_a_prediction_far_off_poisons_no_gradient():
+def test_a_prediction_far_off_gives_finite_gradients():
     """At noisy levels 1 / signal is large; the decoder, whose term is not drawn there, must not see it."""
     bound = VariationalBound(CHAIN, DiscretizedGaussian(17, "tanh"))  # cubes what it sees
     x0 = torch.zeros(1, 3)
@@ -222,7 +222,7 @@ def test_a_prediction_far_off_poisons_no_gradient():
     assert var_output.grad.isfinite().all()
 
 
-def test_a_correct_mean_is_worth_more_than_a_wrong_one(make_loss):
+def test_a_correct_mean_has_a_lower_loss(make_loss):
     """Halfway to the truth is better, for every loss and at every step."""
     _, noisy, prediction = example()
     prediction = replace(prediction, var_output=prediction.var_output.detach())

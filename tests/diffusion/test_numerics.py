@@ -28,7 +28,7 @@ class Network(torch.nn.Module):
 
 
 class Model(torch.nn.Module):
-    """Holds everything, as a training module does."""
+    """A module with all parts, as in training."""
 
     def __init__(self):
         super().__init__()
@@ -58,7 +58,7 @@ def test_a_module_in_low_precision_keeps_its_levels(dtype):
 
 @LOW
 def test_low_precision_rounds_results_and_not_coefficients(dtype):
-    """The same network in float64 is the truth; the difference is the rounding of a few operations."""
+    """The reference is the same network in float64; the difference is the rounding of a few operations."""
     model = Model().to(dtype)
     reference = copy.deepcopy(model).double()
     xt = torch.randn(4, 2, 5, generator=torch.Generator().manual_seed(0)).to(dtype)
@@ -71,7 +71,7 @@ def test_low_precision_rounds_results_and_not_coefficients(dtype):
 
 
 @LOW
-def test_autocast_reaches_the_network_and_nothing_else(dtype):
+def test_autocast_affects_the_network_only(dtype):
     model = Model()
     x0 = torch.rand(4, 2, 5, generator=torch.Generator().manual_seed(0)).mul(255).round() / 127.5 - 1
     step = model.chain.step(torch.tensor([1, 10, 500, 1000]))
@@ -85,7 +85,7 @@ def test_autocast_reaches_the_network_and_nothing_else(dtype):
 
 
 @pytest.mark.parametrize("timestep", [900, 950, 990, 1000])
-def test_the_prior_keeps_its_digits_in_float32(timestep):
+def test_the_prior_is_accurate_in_float32(timestep):
     """At x_0 = 0 it is 4e-10 to 4e-8 nats at these ends of the chain; float32 resolves 6e-8 next to 1."""
     chain = Chain(LinearSchedule(1000, logsnr_max="paper"), torch.tensor([timestep]))
     alpha_bar = 1 / (1 + mpmath.exp(-mpmath.mpf(chain.noisiest.logsnr.item())))

@@ -1,4 +1,4 @@
-"""What a perfect network puts out gives back data and noise, whatever it was asked to predict."""
+"""The target of every parameterization reproduces data and noise."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def close(actual, expected, amplification):
     assert (error <= 1e-14 * amplification).all()
 
 
-def test_the_target_gives_back_data_and_noise(make_parameterization):
+def test_the_target_reproduces_data_and_noise(make_parameterization):
     parameterization = make_parameterization()
     x0, eps = data_and_noise()
     denoiser = Denoiser(answering(parameterization.target(x0, eps, LEVEL)), parameterization, FixedLarge())
@@ -43,7 +43,7 @@ def test_the_target_gives_back_data_and_noise(make_parameterization):
     close(prediction.eps_hat, eps, 1 + (0.5 * LOGSNR).exp())
 
 
-def test_x0_hat_and_eps_hat_explain_x_t(make_parameterization):
+def test_x0_hat_and_eps_hat_of_the_parameterization_are_consistent_with_x_t(make_parameterization):
     """x_t = signal x0_hat + noise eps_hat for any output: the two pairs of coefficients agree."""
     parameterization = make_parameterization()
     xt, output = data_and_noise()
@@ -64,14 +64,14 @@ def test_coefficients_are_consistent(make_parameterization):
 
 
 @pytest.mark.parametrize("level", [LEVEL, NoiseLevel(LEVEL.t, LOGSNR + 20)], ids=["usual", "very clean"])
-def test_v_keeps_its_digits_at_clean_levels(level):
+def test_v_is_accurate_at_clean_levels(level):
     skip, out = V().eps_coefficients(level)
     torch.testing.assert_close(skip.square() + out.square(), torch.ones_like(skip), rtol=1e-14, atol=0)
     torch.testing.assert_close((skip / out).log(), -0.5 * level.logsnr, rtol=0, atol=1e-13)
 
 
 def test_the_bound_does_not_depend_on_the_parameterization():
-    """The same beliefs, said as eps, x0 or v, cost the same."""
+    """The same prediction has the same bound as eps, x0 or v."""
     chain = Chain(CosineSchedule(49))
     step = chain.step(torch.arange(1, 50))
     x0, eps = data_and_noise()

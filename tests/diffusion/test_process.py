@@ -68,7 +68,7 @@ def test_posterior_on_a_grid(make_schedule):
     torch.testing.assert_close(density, expected, rtol=1e-8, atol=1e-8 * expected.max().item())
 
 
-def test_the_first_step_gives_back_the_data(make_schedule):
+def test_the_posterior_of_the_first_step_is_the_data(make_schedule):
     step = Chain(make_schedule(num_steps=50)).step(torch.tensor([1]))
     from_xt, from_x0 = posterior_coefficients(step)
     assert (from_xt.item(), from_x0.item()) == (0, 1)

@@ -1,4 +1,4 @@
-"""What holds for every file of conf/sampler (a new one is picked up), and the law of the samples."""
+"""Properties of every sampler in conf/sampler, and the distribution of the samples."""
 
 import functools
 from types import SimpleNamespace
@@ -39,7 +39,7 @@ def test_a_sample_is_a_function_of_its_noise(make_sampler):
     assert not torch.equal(sample(noise[0] + 0.1), first)
 
 
-def test_noise_is_asked_for_where_it_is_used_and_only_there(make_sampler):
+def test_noise_is_drawn_only_by_samplers_that_use_it(make_sampler):
     schedule, denoise = CosineSchedule(50), gaussian_denoiser((3,), 0.5, FixedLarge())
     sampler, asked = make_sampler(steps=8), []
 
@@ -56,7 +56,7 @@ def test_noise_is_asked_for_where_it_is_used_and_only_there(make_sampler):
     assert asked == (2 * list(range(8, 0, -1)) if sampler.is_random else [])
 
 
-def test_less_than_one_step_is_refused(make_sampler):
+def test_steps_below_1_raise(make_sampler):
     with pytest.raises(ValueError, match=r"sampler\.steps=0: at least 1 step"):
         make_sampler(steps=0)
 
@@ -86,8 +86,8 @@ def test_labels_reach_the_denoiser(make_sampler):
     assert all(given is label for _, given in seen)
 
 
-def test_knowing_the_data_is_sampling_it(make_sampler):
-    """For data at a single point every sampler arrives there, whatever the noise."""
+def test_a_denoiser_that_returns_the_data_samples_the_data(make_sampler):
+    """For data at a single point every sample is that point."""
     point = torch.tensor([[0.3, -0.7]], dtype=torch.float64)
     denoise = GaussianMixtureDenoiser(point, torch.ones(1, dtype=torch.float64), 0.0, FixedLarge())
     sampler, noise = make_sampler(steps=5), normal(6, 4, 2)
@@ -96,7 +96,7 @@ def test_knowing_the_data_is_sampling_it(make_sampler):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 10])
-def test_a_sample_ends_with_what_is_predicted_last(make_sampler, steps):
+def test_a_sample_is_the_last_x0_hat(make_sampler, steps):
     """No noise is added at the step to data, and no method of higher order corrects it."""
     predictions, exact = [], gaussian_denoiser((3,), 0.7, FixedLarge())
 
@@ -110,7 +110,7 @@ def test_a_sample_ends_with_what_is_predicted_last(make_sampler, steps):
 
 
 @pytest.mark.parametrize("dynamic_clip", [None, 0.9])
-def test_a_sample_does_not_depend_on_what_is_drawn_beside_it(make_sampler, dynamic_clip):
+def test_a_sample_does_not_depend_on_the_rest_of_the_batch(make_sampler, dynamic_clip):
     schedule, denoise = CosineSchedule(50), gaussian_denoiser((3, 4, 4), 3.0, FixedSmall())
     sampler = make_sampler(steps=10, clip=(-1.0, 1.0), dynamic_clip=dynamic_clip)
     noise = normal(11, 5, 3, 4, 4)
@@ -122,8 +122,8 @@ def test_a_sample_does_not_depend_on_what_is_drawn_beside_it(make_sampler, dynam
     torch.testing.assert_close(parts, sample(slice(0, 5)), rtol=1e-12, atol=1e-12)
 
 
-def test_one_sampler_may_draw_several_samples_at_once(make_sampler):
-    """A walk that is interrupted at every evaluation by another walk arrives where it would have."""
+def test_interleaved_calls_of_one_sampler_do_not_interact(make_sampler):
+    """A call that is interrupted at every evaluation by another call returns the same sample."""
     exact, sampler = gaussian_denoiser((3,), 0.5, FixedSmall()), make_sampler(steps=6)
     noise, other = normal(7, 4, 3), normal(7, 2, 3, seed=1)
     chain, other_chain = chain_of(sampler, CosineSchedule(50)), chain_of(sampler, LinearSchedule(100))
@@ -138,7 +138,7 @@ def test_one_sampler_may_draw_several_samples_at_once(make_sampler):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 13, 50])
-def test_the_number_of_evaluations_is_known_before(make_sampler, steps):
+def test_evaluations_predicts_the_number_of_network_calls(make_sampler, steps):
     exact, sampler = gaussian_denoiser((3,), 0.5, FixedSmall()), make_sampler(steps=steps)
     for schedule in (CosineSchedule(50), LinearSchedule(200)):
         calls, chain, noise = [], chain_of(sampler, schedule), normal(2, 3)
@@ -153,7 +153,7 @@ def test_the_number_of_evaluations_is_known_before(make_sampler, steps):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 12])
-def test_every_spacing_can_be_walked(make_sampler, make_spacing, random_costs, steps):
+def test_every_sampler_works_with_every_spacing(make_sampler, make_spacing, random_costs, steps):
     chain, noise = make_spacing(random_costs(12)).chain(CosineSchedule(12), steps), normal(steps + 1, 4, 3)
     denoise = gaussian_denoiser((3,), 0.5, FixedSmall())
     x = make_sampler(steps=steps, data_range=(-1.0, 1.0)).sample(denoise, chain, noise[0], lambda i: noise[i])
@@ -178,7 +178,7 @@ def test_the_parameterization_makes_no_difference(make_sampler, make_parameteriz
     torch.testing.assert_close(x, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_float32_is_enough(make_sampler):
+def test_float32_is_close_to_float64(make_sampler):
     """The noisiest level of the cosine schedule has noise / signal = 2e4."""
     schedule, denoise = CosineSchedule(1000, logsnr_max=10.0), gaussian_denoiser((3,), 0.3, FixedSmall())
     sampler, noise = make_sampler(steps=50), normal(51, 50, 3)
@@ -217,7 +217,7 @@ def test_ddim_with_eta_0_uses_no_noise():
 
 
 @pytest.mark.parametrize("eta", [-0.1, 1.1])
-def test_eta_outside_of_0_to_1_is_refused(eta):
+def test_eta_outside_0_to_1_raises(eta):
     with pytest.raises(ValueError, match=r"sampler\.eta=.* must be inside \[0, 1\]"):
         DDIM(eta)
 
@@ -301,7 +301,7 @@ def moments_of_samples(sampler, denoise, chain):
 
 
 def test_a_correlated_gaussian_is_recovered(make_sampler):
-    """With the steps of the file, within 7%; with four times as many within a third of that."""
+    """Within 7% with the configured steps, within a third of that with four times as many."""
     target, schedule = correlated_gaussian(), CosineSchedule(1000, logsnr_max=10.0)
     sampler = make_sampler(clip=None)
     for times, allowed in ((1, 0.07), (4, 0.025)):

@@ -1,4 +1,4 @@
-"""Keeping x0_hat in range: clamping, dynamic thresholding, and what is refused."""
+"""Clipping of x0_hat: clamping, dynamic thresholding, and invalid arguments."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def test_the_threshold_as_published():
         torch.testing.assert_close(result, example.clamp(-s, s) / s)
 
 
-def test_an_example_in_range_is_left_alone():
+def test_an_example_in_range_is_unchanged():
     x0_hat = normal(3, 3, 8, 8).clamp(-1, 1)
     torch.testing.assert_close(dynamic_threshold(x0_hat, -1.0, 1.0, 0.995), x0_hat)
 
@@ -49,7 +49,7 @@ def test_the_largest_value_as_quantile_shrinks_without_clamping():
     torch.testing.assert_close(dynamic_threshold(x0_hat, -1.0, 1.0, 1.0), x0_hat / largest)
 
 
-def test_any_range_is_that_of_minus_1_to_1_moved_and_stretched():
+def test_dynamic_threshold_is_equivariant_to_affine_ranges():
     x0_hat = 3 * normal(3, 3, 8, 8)
     expected = 0.5 * (dynamic_threshold(x0_hat, -1.0, 1.0, 0.9) + 1)
     torch.testing.assert_close(dynamic_threshold(0.5 * (x0_hat + 1), 0.0, 1.0, 0.9), expected)
@@ -59,12 +59,12 @@ def test_any_range_is_that_of_minus_1_to_1_moved_and_stretched():
 
 
 def seen_by_step(sampler, monkeypatch):
-    """What the steps of a sampler are given, as it samples data that is much wider than its range."""
+    """The arguments of the steps of a sampler for data that is much wider than its range."""
     seen, step = [], type(sampler).step
 
-    def watched(self, xt, prediction, transition, noise, walk):
+    def watched(self, xt, prediction, transition, noise, state):
         seen.append((xt, prediction, transition.t))
-        return step(self, xt, prediction, transition, noise, walk)
+        return step(self, xt, prediction, transition, noise, state)
 
     monkeypatch.setattr(type(sampler), "step", watched)
     chain, noise = Trailing().chain(CosineSchedule(50), 10), normal(11, 6, 3, 4, 4)
@@ -74,9 +74,7 @@ def seen_by_step(sampler, monkeypatch):
 
 
 @pytest.mark.parametrize("dynamic_clip", [None, 0.9])
-def test_steps_are_given_a_prediction_in_range_that_still_explains_x_t(
-    make_sampler, dynamic_clip, monkeypatch
-):
+def test_steps_receive_a_clipped_prediction_consistent_with_x_t(make_sampler, dynamic_clip, monkeypatch):
     sampler = make_sampler(clip=[-0.5, 0.5], dynamic_clip=dynamic_clip)
     seen, exact = seen_by_step(sampler, monkeypatch)
     assert len(seen) == 10
@@ -88,13 +86,13 @@ def test_steps_are_given_a_prediction_in_range_that_still_explains_x_t(
         torch.testing.assert_close(diffuse(prediction.x0_hat, prediction.eps_hat, level), xt)
 
 
-def test_without_a_range_predictions_are_left_alone(make_sampler, monkeypatch):
+def test_predictions_are_unchanged_without_a_range(make_sampler, monkeypatch):
     seen, exact = seen_by_step(make_sampler(clip=None), monkeypatch)
     assert all(torch.equal(p.x0_hat, exact(xt, level).x0_hat) for xt, p, level in seen)
 
 
-def test_a_second_evaluation_is_in_range_too(make_sampler):
-    """For a network that is far off everywhere, all that a sample can be is an end of the range."""
+def test_a_second_evaluation_is_clipped_too(make_sampler):
+    """For a network that is far off at every level, samples are at the ends of the range."""
     chain, noise = Chain(CosineSchedule(20)), normal(21, 4, 3)
 
     def off(xt, level, label):
@@ -111,17 +109,17 @@ def test_a_second_evaluation_is_in_range_too(make_sampler):
 @pytest.mark.parametrize(
     "clip", [[1.0, -1.0], [1.0, 1.0], [1.0], [-1.0, 0.0, 1.0], 1.0, "abc", ["a", "b"], [float("nan"), 1.0]]
 )
-def test_what_is_no_range_is_refused(make_sampler, clip):
+def test_an_invalid_clip_raises(make_sampler, clip):
     with pytest.raises(ValueError, match=r"^sampler\.clip=.*: expected \[low, high\] .*, or null$"):
         make_sampler(clip=clip)
 
 
 @pytest.mark.parametrize("dynamic_clip", [0.0, -0.1, 1.1, 99.5, float("nan"), "abc", [0.9]])
-def test_what_is_no_quantile_is_refused(make_sampler, dynamic_clip):
+def test_an_invalid_dynamic_clip_raises(make_sampler, dynamic_clip):
     with pytest.raises(ValueError, match=r"^sampler\.dynamic_clip=.* must be inside \(0, 1\], or null$"):
         make_sampler(dynamic_clip=dynamic_clip)
 
 
-def test_a_quantile_without_a_range_is_refused(make_sampler):
+def test_dynamic_clip_without_a_range_raises(make_sampler):
     with pytest.raises(ValueError, match=r"^sampler\.dynamic_clip needs a range: set sampler\.clip="):
         make_sampler(clip=None, dynamic_clip=0.995)

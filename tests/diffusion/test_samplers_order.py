@@ -1,4 +1,4 @@
-"""Samplers of higher order: their formulas as published, and how fast their error falls with the steps."""
+"""Samplers of higher order: the published formulas, and the order of convergence."""
 
 import math
 
@@ -38,7 +38,7 @@ def uniform_chain(stride):
 
 
 def slope(errors):
-    """The power of the number of steps with which the error falls, by least squares in the logarithms."""
+    """The order of convergence, by least squares in the logarithms."""
     x = torch.tensor([math.log(1024 / stride) for stride in STRIDES])
     y = torch.tensor(errors).log()
     x, y = x - x.mean(), y - y.mean()
@@ -145,7 +145,7 @@ def test_heun_is_algorithm_1_of_edm(steps):
 
 
 def published_dpm_solver_pp(chain, denoise, x, noise, max_final_ratio, stochastic):
-    """Lu et al. 2022, algorithm 2, and its stochastic version, in their letters; then x0_hat at the end."""
+    """Lu et al. 2022, algorithm 2, and its stochastic version, in their notation; then x0_hat at the end."""
     K, history = chain.num_steps, []
     for i in range(K, 0, -1):
         at = chain.level(torch.full((len(x),), i))
@@ -186,7 +186,7 @@ def test_dpm_solver_pp_is_algorithm_2_of_its_paper(steps, max_final_ratio, stoch
 
 
 def test_two_steps_of_first_order_are_ddim():
-    """Without a level before them, and for the step to data, both kinds are DDIM's."""
+    """Without a previous level, and for the step to data, both are DDIM's steps."""
     chain, noise = Trailing().chain(CosineSchedule(1000), 2), normal(3, 5, 2)
     for stochastic in (False, True):
         dpm, ddim = (
@@ -200,13 +200,13 @@ def test_two_steps_of_first_order_are_ddim():
 
 
 @pytest.mark.parametrize("steps", [1, 2, 18])
-def test_heun_evaluates_twice_but_for_the_step_to_data(steps):
+def test_heun_evaluates_twice_except_for_the_step_to_data(steps):
     chain = Trailing().chain(LinearSchedule(1000), steps)
     assert Heun(sigma_max=None).evaluations(chain) == 2 * steps - 1
     assert DPMSolverPP().evaluations(chain) == steps
 
 
-def test_heun_evaluates_once_beyond_sigma_max():
+def test_heun_evaluates_once_above_sigma_max():
     chain = Trailing().chain(CosineSchedule(1000), 50)
     sigma = (-0.5 * chain.level(torch.arange(1, 51)).logsnr).exp()
     assert sigma[-1] > 10_000
@@ -215,7 +215,7 @@ def test_heun_evaluates_once_beyond_sigma_max():
     assert Heun(sigma_max=1e-9).evaluations(chain) == 50
 
 
-def test_beyond_every_level_heun_is_ddim():
+def test_heun_with_all_levels_above_sigma_max_is_ddim():
     chain, xT = Trailing().chain(CosineSchedule(1000), 10), normal(5, 2)
     heun, ddim = (
         sampler.sample(mixture(), chain, xT, lambda i: xT) for sampler in (Heun(sigma_max=1e-9), DDIM())
@@ -223,7 +223,7 @@ def test_beyond_every_level_heun_is_ddim():
     torch.testing.assert_close(heun, ddim, rtol=1e-12, atol=1e-12)
 
 
-def test_a_schedule_that_ends_in_nothing_but_noise_needs_sigma_max():
+def test_zero_terminal_snr_needs_sigma_max():
     """The cosine schedule's last step goes from sigma = 20000 to 32; the variance shows what comes of it."""
     chain, one = Trailing().chain(CosineSchedule(1000), 50), torch.ones(1, 1, dtype=torch.float64)
     denoise = gaussian_denoiser((1,), STD, FixedSmall())
@@ -237,7 +237,7 @@ def test_a_schedule_that_ends_in_nothing_but_noise_needs_sigma_max():
 
 
 @pytest.mark.parametrize("sigma_max", [0.0, -1.0, math.nan])
-def test_sigma_max_below_0_is_refused(sigma_max):
+def test_sigma_max_below_0_raises(sigma_max):
     with pytest.raises(ValueError, match=r"sampler\.sigma_max=.* must be above 0, or null"):
         Heun(sigma_max)
 
@@ -251,7 +251,7 @@ def test_sigma_max_below_0_is_refused(sigma_max):
 )
 @pytest.mark.parametrize("steps", [5, 10, 20])
 def test_dpm_solver_pp_without_a_final_ratio_is_diffusers_scheduler(steps, final):
-    """Whose step to data is of first order by any of its options, and no other step after the first."""
+    """Its step to data is of first order with any of its options, and no other step after the first."""
     diffusers = pytest.importorskip("diffusers")
     schedule, denoise, xT = LinearSchedule(1000), mixture(), normal(20, 2)
     alpha_bar = Chain(schedule).level(torch.arange(1, 1001)).alpha_bar

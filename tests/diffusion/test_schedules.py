@@ -98,7 +98,7 @@ def test_the_curve_is_continuous_and_decreasing(make_schedule):
 @settings(max_examples=50)
 @given(high=st.floats(-1.0, 9.0), width=st.floats(0.5, 2.0), T=st.integers(2, 200))
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_ends_given_as_numbers_are_where_the_chain_starts_and_ends(name, high, width, T):
+def test_numeric_ends_are_the_ends_of_the_chain(name, high, width, T):
     low = high - width
     table = SCHEDULES[name](max(T, 21), logsnr_max=high, logsnr_min=low).table()
     assert table[0].item() == pytest.approx(high, abs=1e-9)
@@ -131,7 +131,7 @@ def test_the_position_of_a_level_is_the_inverse_of_the_curve(make_schedule):
 # ------------------------------------------------------------------ logsnr_max=auto
 
 
-def test_few_levels_start_the_chain_at_half_a_bin():
+def test_auto_starts_at_half_a_bin_for_few_levels():
     """17 levels: below half a bin, 1/16, there is nothing left to denoise."""
     table = CosineSchedule(1000, half_bin=1 / 16).table()
     assert half_bin_logsnr(1 / 16) == pytest.approx(2 * math.log(16))
@@ -141,7 +141,7 @@ def test_few_levels_start_the_chain_at_half_a_bin():
 
 @pytest.mark.parametrize("T", [1000, 4000])
 @pytest.mark.parametrize("cls", [LinearSchedule, CosineSchedule])
-def test_published_schedules_stay_as_they_are_on_8_bit_images(cls, T):
+def test_auto_keeps_published_schedules_on_8_bit_images(cls, T):
     assert torch.equal(cls(T, half_bin=1 / 255).table(), cls(T, logsnr_max="paper").table())
 
 
@@ -150,7 +150,7 @@ def test_a_schedule_that_starts_much_cleaner_than_8_bits_is_truncated():
     assert table[0].item() == pytest.approx(2 * math.log(255), abs=1e-9)
 
 
-def test_continuous_data_have_no_bin_to_start_at(make_schedule):
+def test_auto_keeps_published_schedules_on_continuous_data(make_schedule):
     published = make_schedule(num_steps=100, logsnr_max="paper").table()
     assert torch.equal(make_schedule(num_steps=100, half_bin=None).table(), published)
 
@@ -169,13 +169,13 @@ def test_the_linear_schedule_has_21_steps():
     assert LinearSchedule(21).table().isfinite().all()
 
 
-def test_a_schedule_without_steps_is_refused(make_schedule):
+def test_num_steps_below_1_raises(make_schedule):
     with pytest.raises(ValueError, match="num_steps=0"):
         make_schedule(num_steps=0)
 
 
 @pytest.mark.parametrize("end", ["logsnr_max", "logsnr_min"])
-def test_ends_that_are_neither_numbers_nor_known_words_are_refused(make_schedule, end):
+def test_invalid_ends_raise(make_schedule, end):
     with pytest.raises(ValueError, match=rf"schedule\.{end}=clean: expected a number or"):
         make_schedule(num_steps=50, **{end: "clean"})
     with pytest.raises(ValueError, match=r"nan|is not a chain"):
@@ -184,7 +184,7 @@ def test_ends_that_are_neither_numbers_nor_known_words_are_refused(make_schedule
 
 @pytest.mark.parametrize("name", ["linear", "cosine", "sigmoid"])
 @pytest.mark.parametrize("ends", [{"logsnr_max": 40.0}, {"logsnr_min": -30.0}])
-def test_ends_off_the_curve_are_refused(name, ends):
+def test_ends_off_the_curve_raise(name, ends):
     with pytest.raises(
         ValueError, match=r"^schedule\.logsnr_m\w+: .* is not on the curve of \w+, which runs from"
     ):
@@ -192,7 +192,7 @@ def test_ends_off_the_curve_are_refused(name, ends):
 
 
 @pytest.mark.parametrize("ends", [(-2.0, 2.0), (1.0, 1.0), (math.inf, 0.0)])
-def test_ends_in_the_wrong_order_are_refused(make_schedule, ends):
+def test_ends_in_the_wrong_order_raise(make_schedule, ends):
     with pytest.raises(ValueError, match=r"logsnr|is not a chain"):
         make_schedule(num_steps=50, logsnr_max=ends[0], logsnr_min=ends[1])
 

@@ -1,4 +1,4 @@
-"""Spacings: what all of them promise, and which timesteps each of them takes."""
+"""Spacings: properties of all of them, and the timesteps of each."""
 
 import hypothesis.strategies as st
 import pytest
@@ -40,12 +40,12 @@ def test_k_different_timesteps_in_order(make_spacing, random_costs, T, data, cur
 
 
 @pytest.mark.parametrize("T", [1, 2, 3, 30])
-def test_all_of_them(timesteps, T):
+def test_t_steps_are_all_timesteps(timesteps, T):
     assert timesteps(CosineSchedule(T), T) == list(range(1, T + 1))
     assert timesteps(CosineSchedule(T), None) == list(range(1, T + 1))
 
 
-def test_no_number_means_all(make_spacing, random_costs):
+def test_steps_none_is_the_full_chain(make_spacing, random_costs):
     assert make_spacing(random_costs(9)).chain(CosineSchedule(9), None).num_steps == 9
 
 
@@ -57,7 +57,7 @@ def test_no_number_means_all(make_spacing, random_costs):
         (2000, "steps=2000: the schedule has only 1000 timesteps"),
     ],
 )
-def test_other_numbers_are_refused(make_spacing, random_costs, steps, reason):
+def test_steps_outside_1_to_t_raise(make_spacing, random_costs, steps, reason):
     with pytest.raises(ValueError, match=f"^{reason}$"):
         make_spacing(random_costs(3)).chain(CosineSchedule(1000), steps)
 
@@ -87,13 +87,13 @@ def test_the_timesteps_of(spacing, steps, expected):
     assert spacing.timesteps(CosineSchedule(101), steps).tolist() == expected
 
 
-def test_quadratic_moves_timesteps_up_where_they_meet():
+def test_quadratic_moves_equal_timesteps_up():
     # 1, 1.18, 1.73, 2.65, 3.94, 5.59, 7.61, 10
     assert Quadratic().timesteps(CosineSchedule(10), 8).tolist() == [1, 2, 3, 4, 5, 6, 8, 10]
 
 
 @given(T=st.integers(2, 2000), data=st.data())
-def test_even_is_improved_ddpms(T, data):
+def test_even_is_the_spacing_of_improved_ddpm(T, data):
     """As their code does it: strides of (T - 1) / (K - 1), added up and rounded."""
     K = data.draw(st.integers(2, T))
     position, theirs = 0.0, []
@@ -121,7 +121,7 @@ def test_uniform_logsnr_is_even_where_logsnr_is_a_straight_line():
         assert torch.equal(UniformLogSNR().timesteps(schedule, K), Even().timesteps(schedule, K))
 
 
-def test_uniform_logsnr_takes_the_nearest():
+def test_uniform_logsnr_is_the_nearest_timestep():
     schedule, K = CosineSchedule(1000, logsnr_max=8.0), 7
     table = schedule.table().tolist()
     wanted = [table[0] + (table[-1] - table[0]) * i / (K - 1) for i in range(K)]
@@ -130,7 +130,7 @@ def test_uniform_logsnr_takes_the_nearest():
     assert UniformLogSNR().timesteps(schedule, K).tolist() == nearest
 
 
-def test_optimal_needs_costs_of_this_schedule(random_costs):
+def test_optimal_raises_for_costs_of_another_schedule(random_costs):
     spacing = Optimal(random_costs(10))
     with pytest.raises(ValueError, match=r"measured for 10 timesteps, but the schedule has 20$"):
         spacing.chain(CosineSchedule(20), 3)

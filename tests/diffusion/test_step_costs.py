@@ -1,4 +1,4 @@
-"""Costs of steps: they add up to the bound of every chain, and the best chain is the best of all of them."""
+"""Costs of steps add up to the bound of every chain, and the best chain is found."""
 
 import functools
 import itertools
@@ -29,7 +29,7 @@ every_variance = pytest.mark.parametrize("name", VARIANCES)
 
 
 def exact_denoise(variance):
-    """Misses x_0 = STD by the root of its posterior variance, so that each term is the expected one."""
+    """x0_hat is off by the root of the posterior variance, so that each term equals its expectation."""
 
     def denoise(xt, level, label=None):
         gap = posterior_variance(level, STD).sqrt()[:, None]
@@ -61,7 +61,7 @@ def exact_costs(make_schedule, T, name):
 
 
 def lowest(costs, K):
-    """The lowest total of all chains of K levels, by trying all of them."""
+    """The lowest total of all chains of K levels, by enumeration."""
     T = len(costs.timesteps)
     return min(costs.total(torch.tensor(t)) for t in itertools.combinations(range(1, T + 1), K))
 
@@ -79,7 +79,7 @@ def test_the_total_of_a_chain_is_its_bound(name, timesteps):
     assert total == pytest.approx(expected_terms(chain, VARIANCES[name]).total.item(), rel=1e-12)
 
 
-def test_a_total_written_out(random_costs):
+def test_the_total_equals_the_sum_by_hand(random_costs):
     c = random_costs(6)
     by_hand = c.first[1, 3] + c.step[1, 3] + c.step[3, 4] + c.prior[4]
     assert c.total(torch.tensor([2, 4, 5])) == pytest.approx(by_hand.item(), rel=1e-15)
@@ -91,7 +91,7 @@ def test_a_total_written_out(random_costs):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("T", [1, 2, 3, 6, 12])
-def test_is_the_best_of_all_chains_of_random_costs(T, seed, random_costs):
+def test_optimal_is_the_best_of_all_chains_for_random_costs(T, seed, random_costs):
     costs = random_costs(T, seed)
     for K in range(1, T + 1):
         best = best_chain(costs, K)
@@ -100,22 +100,22 @@ def test_is_the_best_of_all_chains_of_random_costs(T, seed, random_costs):
 
 
 @every_variance
-def test_is_the_best_of_all_chains_of_a_bound(name):
+def test_optimal_is_the_best_of_all_chains_of_a_bound(name):
     costs = exact_costs(CosineSchedule, 12, name)
     for K in range(1, 13):
         assert costs.total(best_chain(costs, K)) == pytest.approx(lowest(costs, K), rel=1e-12)
 
 
-def test_the_second_level_is_chosen_with_the_first():
-    """A dear L_0 that only one second level avoids, off the path that is cheapest without it."""
-    dear = torch.full((4, 5), 100.0, dtype=torch.float64)
-    dear[0, 2] = 0.0
+def test_optimal_considers_the_second_level_for_the_first_cost():
+    """L_0 is expensive except for one second level, which is not on the best path without it."""
+    expensive = torch.full((4, 5), 100.0, dtype=torch.float64)
+    expensive[0, 2] = 0.0
     impossible = torch.ones(4, 5, dtype=torch.bool).tril()
     step = torch.ones(4, 4, dtype=torch.float64)
     step[0, 2] = 5.0
     costs = StepCostTable(
         timesteps=torch.arange(1, 5),
-        first=dear.masked_fill(impossible, torch.inf),
+        first=expensive.masked_fill(impossible, torch.inf),
         step=step.masked_fill(impossible[:, :4], torch.inf),
         prior=torch.tensor([9.0, 9.0, 9.0, 0.0], dtype=torch.float64),
     )
@@ -125,7 +125,7 @@ def test_the_second_level_is_chosen_with_the_first():
 @pytest.mark.slow
 @every_variance
 @pytest.mark.parametrize("make", [CosineSchedule, LinearSchedule])
-def test_is_never_worse_than_another_spacing(make, name, make_spacing):
+def test_optimal_is_never_worse_than_another_spacing(make, name, make_spacing):
     schedule = make(30)
     costs = exact_costs(make, 30, name)
     other, optimal = make_spacing(costs), Optimal(costs)

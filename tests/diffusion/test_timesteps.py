@@ -50,7 +50,7 @@ def test_a_sample_has_a_step_of_the_chain_and_a_weight_per_example(
     assert torch.equal(again.index, sample.index)
 
 
-def test_weights_make_up_for_how_often_a_step_is_drawn(make_timesteps):
+def test_weights_are_inverse_to_the_frequency_of_a_step(make_timesteps):
     """E[weight; step i] = 1 / K: so a weighted mean over draws is the mean over steps."""
     sampler, g, n = make_timesteps(num_steps=20), generator(), 4000
     drawn = [sampler.sample(1, g) for _ in range(n)]
@@ -59,7 +59,7 @@ def test_weights_make_up_for_how_often_a_step_is_drawn(make_timesteps):
     assert ((first - 1 / 20).abs() < 4.5 * ((second - first**2) / n).sqrt() + 1e-3).all()
 
 
-def test_every_step_is_equally_likely_at_first_where_none_has_a_weight(make_timesteps):
+def test_steps_of_weight_1_are_equally_likely(make_timesteps):
     """Chi-square over independent draws; 52.6 is its 99.99% quantile for 19 degrees of freedom."""
     sampler, g = make_timesteps(num_steps=20), generator()
     drawn = [sampler.sample(1, g) for _ in range(4000)]
@@ -106,7 +106,7 @@ def test_a_batch_of_the_size_of_the_chain_sees_every_step_once():
     assert index.tolist() != sorted(index.tolist())  # examples are not tied to steps
 
 
-def test_each_example_by_itself_is_uniform():
+def test_each_stratified_draw_is_uniform():
     """The first row of many batches: 0.0 to 1.0 in 10 bins; 33.7 is the 99.99% quantile."""
     g = generator()
     first = torch.stack([stratified_uniforms(7, g)[0] for _ in range(5000)])
@@ -127,7 +127,7 @@ def test_probabilities_are_the_root_mean_squares_over_a_floor(floor):
 
 
 @given(batch_size=st.integers(1, 400), seed=st.integers(0, 1000))
-def test_a_batch_has_its_share_of_every_step(batch_size, seed):
+def test_counts_of_a_batch_are_proportional_to_the_probabilities(batch_size, seed):
     """Stratified draws of a step differ from batch size * p by less than one."""
     sampler, _ = trained(seed=seed % 5)
     index = sampler.sample(batch_size, generator(seed)).index
@@ -179,7 +179,7 @@ BATCHES = st.lists(st.lists(st.tuples(st.integers(1, 4), st.floats(0.125, 8.0)),
 
 
 @given(batches=BATCHES, history=st.integers(1, 4))
-def test_the_history_is_the_last_losses_of_every_step(batches, history):
+def test_the_history_holds_the_last_losses_of_every_step(batches, history):
     """Against a queue per step, with steps that occur many times in one batch."""
     sampler, queues = Importance(4, history), defaultdict(lambda: deque(maxlen=history))
     for batch in batches:
@@ -195,7 +195,7 @@ def test_the_history_is_the_last_losses_of_every_step(batches, history):
         torch.testing.assert_close(sampler.probabilities, expected, rtol=1e-12, atol=0)
 
 
-def test_a_run_continues_where_its_checkpoint_was():
+def test_load_state_dict_continues_the_run():
     """Also in the middle of the ring."""
     first, _ = trained(num_steps=4)
     first.update(torch.tensor([2, 2]), torch.tensor([5.0, 6.0]))
@@ -206,7 +206,7 @@ def test_a_run_continues_where_its_checkpoint_was():
     assert torch.equal(first.probabilities, second.probabilities)
 
 
-def test_the_state_in_a_checkpoint_does_not_change_with_the_run():
+def test_state_dict_is_a_copy():
     sampler, _ = trained(num_steps=4)
     state = sampler.state_dict()
     before = {key: value.clone() for key, value in state.items()}
@@ -214,7 +214,7 @@ def test_the_state_in_a_checkpoint_does_not_change_with_the_run():
     assert all(torch.equal(state[key], before[key]) for key in state)
 
 
-def test_a_history_of_another_shape_is_refused():
+def test_a_history_of_another_shape_raises():
     with pytest.raises(ValueError, match=r"shape \(4, 3\) .* this run's is \(5, 3\)"):
         Importance(5, 3).load_state_dict(Importance(4, 3).state_dict())
 

@@ -48,7 +48,7 @@ def test_learned_range_interpolates_the_logarithms(first_step, low):
     torch.testing.assert_close(variance.log_var(STEP, var_output(0.0)), (low + high) / 2)
 
 
-def test_a_single_step_has_no_second_to_borrow_from():
+def test_beta_tilde_of_a_single_step_is_beta_1():
     step = Chain(CHAIN.schedule, torch.tensor([6])).step(torch.tensor([1]))
     for cls in (FixedLarge, FixedSmall):
         assert torch.equal(cls("beta_tilde").log_var(step, None), step.t.log_noise_var)
@@ -56,6 +56,6 @@ def test_a_single_step_has_no_second_to_borrow_from():
     torch.testing.assert_close(learned, step.t.log_noise_var.expand(1, 2, 3))
 
 
-def test_another_first_step_is_refused(make_variance):
+def test_an_unknown_first_step_raises(make_variance):
     with pytest.raises(ValueError, match=r"variance\.first_step=small: expected one of .*beta, beta_tilde"):
         make_variance(first_step="small")

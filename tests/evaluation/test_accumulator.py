@@ -1,4 +1,4 @@
-"""Accumulators: sums from which means and errors are read."""
+"""Accumulators: means and standard errors from sums."""
 
 import math
 from dataclasses import replace
@@ -73,7 +73,7 @@ def test_the_table_is_that_of_numpy():
     assert table.sum_of_interpolations is None
 
 
-def test_errors_and_fractions_are_averaged_over_the_draws_of_a_step():
+def test_errors_and_interpolations_are_averaged_over_the_draws_of_a_step():
     d = single([1.0, 1.0, 1.0], [2, 2, 4])
     column = torch.tensor([[1.0], [7.0], [9.0]])
     table = accumulator_of(
@@ -92,7 +92,7 @@ def test_a_step_drawn_twice_in_a_batch_counts_twice():
     assert table.stderr[3].isnan()
 
 
-def test_tallies_of_several_ranks_are_added():
+def test_accumulators_of_several_ranks_are_added():
     d, index = draws(60), torch.arange(60)
     parts = [BoundAccumulator(K, num_examples=60) for _ in range(3)]
     for accumulator, which in zip(parts, (index, index[::2], index[1::2]), strict=True):
@@ -107,7 +107,7 @@ def test_tallies_of_several_ranks_are_added():
     assert torch.equal(together.example_table(), whole.example_table())
 
 
-def test_an_example_is_kept_apart_by_groups_of_steps():
+def test_example_table_has_a_column_per_group_of_steps():
     groups = t_bins(torch.tensor([1, 5, 10, 11, 200]))
     assert groups.columns == ("L_0", "t_2_10", "t_11_100", "t_101_1000", "L_T")
     accumulator = BoundAccumulator(K, num_examples=2, groups=groups)
@@ -119,14 +119,14 @@ def test_an_example_is_kept_apart_by_groups_of_steps():
     assert accumulator.example_table().tolist() == [[12.0, 14.0, 0.0, 18.0, 0.25], [0.0, 6.0, 6.0, 0.0, 0.5]]
 
 
-def test_an_error_of_one_example_is_not_known():
+def test_stderr_of_one_example_is_nan():
     d = draws(1)
     estimate = accumulator_of(d).estimate()
     assert estimate.total.mean == pytest.approx(float((d.weights * d.nats).sum() + d.prior.sum()))
     assert math.isnan(estimate.total.stderr)
 
 
-def test_an_empty_accumulator_says_so():
+def test_estimate_of_an_empty_accumulator_raises():
     accumulator = BoundAccumulator(K)
     with pytest.raises(AssertionError, match="nothing was added"):
         accumulator.estimate()
@@ -136,7 +136,7 @@ def test_an_empty_accumulator_says_so():
         accumulator.estimate()
 
 
-def test_forgetting_the_estimates_keeps_what_they_cost():
+def test_reset_can_keep_the_number_of_evaluations():
     accumulator = BoundAccumulator(K, num_examples=3)
     accumulator.add(draws(3), torch.arange(3))
     accumulator.reset(keep_evaluations=True)
@@ -145,13 +145,13 @@ def test_forgetting_the_estimates_keeps_what_they_cost():
     assert accumulator.step_table().count.sum() == 0
 
 
-def test_equal_values_have_no_error_and_not_a_negative_variance():
+def test_stderr_of_equal_values_is_zero():
     accumulator = accumulator_of(single([1 / 3] * 1000))
     assert accumulator.estimate().total.stderr == pytest.approx(0.0, abs=1e-8)
 
 
-def test_with_several_rounds_the_error_is_that_of_each_examples_average():
-    """However large the chance in single rounds is said to be, it does not hide the spread of examples."""
+def test_stderr_of_several_rounds_is_that_of_the_examples_means():
+    """A large Monte Carlo variance of single rounds does not change the spread of the examples."""
     n, rounds = 50, 4
     values = torch.randn(rounds, n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     accumulator = BoundAccumulator(1, num_examples=n)
@@ -167,7 +167,7 @@ def test_with_several_rounds_the_error_is_that_of_each_examples_average():
     assert total.mc_stderr == pytest.approx((100.0 / (rounds * n)) ** 0.5)
 
 
-def test_the_part_of_the_error_that_is_the_data_sets_is_what_chance_leaves():
+def test_data_stderr_is_the_rest_of_the_error():
     known, unknown = Estimate(1.0, 0.5, 0.3), Estimate(1.0, 0.5)
     assert known.data_stderr == pytest.approx(0.4)
     assert unknown.data_stderr is None

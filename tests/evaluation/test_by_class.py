@@ -1,4 +1,4 @@
-"""The bound of each class: what it is, and that the classes add up to the whole."""
+"""The bound of each class, and its mean over the classes."""
 
 import math
 
@@ -28,7 +28,7 @@ def accumulator() -> BoundAccumulator:
 LABEL = torch.arange(N) ** 2 % 7  # 0, 1, 2 and 4, of unequal size
 
 
-def test_the_classes_add_up_to_the_whole(accumulator):
+def test_class_means_average_to_the_mean_of_all(accumulator):
     whole, found = accumulator.estimate(ROUNDS), bound_by_class(accumulator.example_table(ROUNDS), LABEL)
     assert list(found) == [0, 1, 2, 4]
     counts = [bound.num_examples for bound in found.values()]
@@ -44,7 +44,7 @@ def test_the_classes_add_up_to_the_whole(accumulator):
         assert math.sqrt((within + between) / (N - 1) / N) == pytest.approx(expected.stderr, rel=1e-9)
 
 
-def test_the_error_of_a_single_example_is_not_known(accumulator):
+def test_stderr_of_a_class_of_one_example_is_nan(accumulator):
     label = torch.zeros(N, dtype=torch.int64)
     label[3] = 5
     found = bound_by_class(accumulator.example_table(ROUNDS), label)

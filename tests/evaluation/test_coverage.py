@@ -1,4 +1,4 @@
-"""How often the interval of +- 1.96 standard errors holds the truth, over 300 data sets and seeds."""
+"""Coverage of the interval of +- 1.96 standard errors over 300 data sets and seeds."""
 
 import pytest
 import torch
@@ -50,7 +50,7 @@ def total(estimator, denoise, x0):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [exact, network], ids=["exact mixture", "small network"])
-def test_intervals_of_importance_hold_the_truth_in_95_of_100_cases(make):
+def test_intervals_of_importance_have_95_percent_coverage(make):
     denoise = make()
     # so many examples that its own error, 1/30 of that of one estimate below, does not matter
     truth = total(FullEstimator(seed=1), denoise, data(60_000, seed=10**6)).mean

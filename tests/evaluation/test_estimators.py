@@ -49,7 +49,7 @@ def make(name: str, **options) -> BoundEstimator:
 
 
 def measured(estimator, variance, batch_size=N, T=T, n=N, x0=None, others=()) -> list[Measurement]:
-    """All rounds through n examples, with other variances beside the first."""
+    """All rounds through n examples, with several variances."""
     if x0 is None:
         x0 = STD * torch.randn(n, DIMS, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     bound = VariationalBound(Chain(CosineSchedule(T)), GaussianDecoder())
@@ -92,8 +92,8 @@ def test_parts_and_terms_are_the_closed_form_within_their_errors(name, variance)
 
 @every
 @both
-def test_another_variance_is_measured_as_if_it_were_the_only_one(name, variance):
-    """It shares the evaluations of the first, and no more than that."""
+def test_variants_do_not_change_each_other(name, variance):
+    """They share network evaluations only."""
     [alone] = measured(make(name), variance, n=50)
     other = FixedLarge() if isinstance(variance, FixedSmall) else FixedSmall()
     first, second = measured(make(name), variance, n=50, others=[other])
@@ -108,7 +108,7 @@ def test_another_variance_is_measured_as_if_it_were_the_only_one(name, variance)
 
 
 @every
-def test_what_each_step_and_each_example_adds_is_the_whole_bound(name):
+def test_contributions_of_steps_and_of_examples_add_up_to_the_bound(name):
     [result] = measured(make(name), FixedLarge(), n=50)
     estimate = result.estimate
     steps = float(result.steps.contribution.sum()) + estimate.prior.mean
@@ -123,7 +123,7 @@ def test_what_each_step_and_each_example_adds_is_the_whole_bound(name):
 
 @pytest.mark.slow
 @every
-def test_the_error_bar_is_neither_too_small_nor_useless(name):
+def test_stderr_is_the_scatter_over_seeds_and_data(name):
     """Over new data and new seeds, the totals scatter as their standard error says."""
     n, runs, totals, errors = 100, 24, [], []
     for seed in range(runs):
@@ -136,8 +136,8 @@ def test_the_error_bar_is_neither_too_small_nor_useless(name):
 
 
 @every
-def test_a_reported_monte_carlo_error_is_the_scatter_over_seeds_of_the_same_examples(name):
-    """On a chain whose terms vary over each range. An estimator that cannot tell reports none."""
+def test_mc_stderr_is_the_scatter_over_seeds_of_the_same_examples(name):
+    """On a chain whose terms vary within each range. `stratified` reports none."""
     options = {"evaluations_per_example": 8} if name == "stratified" else {}
     options = {"target_stderr": 1e3, "evaluations_per_round": 8} if name == "importance" else options
     results = [measured(make(name, seed=seed, **options), FixedSmall(), n=60, T=40)[0] for seed in range(24)]
@@ -166,19 +166,19 @@ def assert_same(first: Measurement, second: Measurement) -> None:
 @pytest.mark.slow
 @every
 @pytest.mark.parametrize("T", [2, 4, 12])
-def test_chance_is_how_far_estimates_of_one_example_lie_apart(name, T):
+def test_mc_stderr_is_the_scatter_of_estimates_of_one_example(name, T):
     """On short chains too, whose terms differ most; over 150 seeds, of the same examples."""
     if name == "stratified":
         pytest.skip("it reports no Monte Carlo error")
-    n, totals, chances = 20, [], []
+    n, totals, mc_stderrs = 20, [], []
     for seed in range(150):
         one_round = {"target_stderr": 1e3} if name == "importance" else {}
         [result] = measured(make(name, seed=seed, **one_round), FixedSmall(), n=n, T=T)
         totals.append(result.examples.sum(1))
-        chances.append(result.estimate.total.mc_stderr)
-    apart = torch.stack(totals).var(0).mean().item() / n
-    said = (torch.tensor(chances) ** 2).mean().item()
-    assert said == pytest.approx(apart, rel=0.2)
+        mc_stderrs.append(result.estimate.total.mc_stderr)
+    scatter = torch.stack(totals).var(0).mean().item() / n
+    reported = (torch.tensor(mc_stderrs) ** 2).mean().item()
+    assert reported == pytest.approx(scatter, rel=0.2)
 
 
 @every
@@ -230,7 +230,7 @@ def test_full_is_the_direct_sum_of_all_terms():
     assert table.count.sum() == 50 * (T + 1 + 8)  # L_0 twice, and eight of the terms
 
 
-def test_evaluations_are_as_many_as_were_asked_for():
+def test_evaluations_are_as_many_as_configured():
     for estimator, per_example in ((FullEstimator(), T + 1 + 8), (StratifiedEstimator(5), 5)):
         for others in ([], [FixedSmall()]):
             estimate = measured(estimator, FixedLarge(), n=10, others=others)[0].estimate

@@ -1,4 +1,4 @@
-"""Measured costs of steps against closed forms, and against the bound of each chain measured directly."""
+"""Measured costs of steps compared with closed forms and with the bound of each chain."""
 
 import math
 
@@ -54,7 +54,7 @@ def closed_form(schedule, variance):
 @pytest.mark.parametrize("first_step", ["beta", "beta_tilde"])
 @pytest.mark.parametrize("variance", [FixedLarge, FixedSmall])
 def test_the_exact_denoiser_of_gaussian_data(variance, first_step):
-    """Within three standard errors, which repeated measurements tell."""
+    """Within three standard errors, estimated from repeated measurements."""
     schedule, variance, groups = CosineSchedule(SMALL_T), variance(first_step), 60
     bound = VariationalBound(Chain(schedule), GaussianDecoder())
     denoise = gaussian_denoiser((DIMS,), STD, variance)
@@ -131,7 +131,7 @@ def direct(chain, bound, denoise, x0, seed, label=None):
 @pytest.mark.parametrize("make", [CosineSchedule, LinearSchedule])
 @pytest.mark.parametrize("name", VARIANCES)
 def test_a_total_is_the_bound_of_the_chain_measured_directly(name, make, clip):
-    """To the rounding of float32, the 16 second levels that stand for all of them included."""
+    """To the precision of float32, including the interpolation from 16 second levels."""
     schedule, x0, denoise = make(T), examples(), network(VARIANCES[name])
     bound = VariationalBound(Chain(schedule), DiscretizedGaussian(17), clip)
     costs = measure_step_costs(bound, denoise, x0, seed=3)
@@ -172,8 +172,8 @@ def test_a_label_stays_with_its_example():
     assert direct(chain, bound, denoise, x0, 0, label.flip(0)) != pytest.approx(expected, rel=1e-3)
 
 
-def test_it_takes_t_evaluations_per_example_and_says_how_far_it_is():
-    x0, rows, told = examples(), [], []
+def test_progress_counts_t_evaluations_per_example():
+    x0, rows, reported = examples(), [], []
     exact = gaussian_denoiser(SHAPE, STD, FixedLarge())
 
     def denoise(xt, level, label):
@@ -181,7 +181,7 @@ def test_it_takes_t_evaluations_per_example_and_says_how_far_it_is():
         return exact(xt, level)
 
     bound = VariationalBound(Chain(CosineSchedule(T)), GaussianDecoder())
-    measure_step_costs(bound, denoise, x0, pairs_per_call=64, progress=lambda *at: told.append(at))
+    measure_step_costs(bound, denoise, x0, pairs_per_call=64, progress=lambda *at: reported.append(at))
     assert sum(rows) == T * EXAMPLES
     assert max(rows) <= 64
-    assert told == [(sum(rows[: i + 1]), T * EXAMPLES) for i in range(len(rows))]
+    assert reported == [(sum(rows[: i + 1]), T * EXAMPLES) for i in range(len(rows))]

@@ -1,4 +1,4 @@
-"""Measured moments are those of the exact denoiser, and do not depend on how they were measured."""
+"""Measured moments equal those of the exact denoiser, and do not depend on the batching."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def measured(schedule, n=500, clip=None, **options) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("schedule", [CosineSchedule(300), LinearSchedule(1000)], ids=["cosine", "linear"])
-def test_they_are_the_closed_form(schedule):
+def test_moments_equal_the_closed_form(schedule):
     level = schedule.level(torch.arange(1, schedule.num_steps + 1))
     gap = (measured(schedule) - posterior_variance(level, STD).log()).abs()
     # 64 draws of 8 dimensions share a mean, which scatters by sqrt(2 / 512) = 0.06; 4 times that
@@ -47,12 +47,12 @@ def test_a_chain_of_one_step_has_one_moment():
     torch.testing.assert_close(measured(CosineSchedule(1)), expected, rtol=0, atol=0.1)
 
 
-def test_where_the_bound_clips_x0_hat_is_clipped():
+def test_x0_hat_is_clipped_as_in_the_bound():
     clipped = measured(CosineSchedule(50), clip=(-0.01, 0.01))
     assert clipped[0] > measured(CosineSchedule(50))[0] + 1.0  # exact at t = 1, but for the clipping
 
 
-def test_a_line_in_the_logarithm_is_found_again():
+def test_log_linear_recovers_a_line_in_the_logarithm():
     """From draws that are uneven, and missing at most steps."""
     t = torch.arange(200, dtype=torch.float64)
     curve = torch.exp(-3.0 + 0.02 * t)

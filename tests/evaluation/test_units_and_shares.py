@@ -1,4 +1,4 @@
-"""Nats become what people read, and the bound is shared out over the chain."""
+"""Units of reported bounds, and shares of the bound along the chain."""
 
 import math
 
@@ -20,14 +20,14 @@ def measured(K, n=20, seed=0) -> BoundAccumulator:
     return accumulator
 
 
-def test_discrete_data_is_read_in_bits_per_dimension():
+def test_unit_of_discrete_data_is_bits_per_dimension():
     unit = unit_of(dims=64, levels=17)
     assert (unit.metric, unit.label) == ("bpd", "bits/dim")
     # the uniform distribution over 17 levels
     assert 64 * math.log(17) * unit.per_nat == pytest.approx(math.log2(17))
 
 
-def test_continuous_data_is_read_in_nats():
+def test_unit_of_continuous_data_is_nats():
     unit = unit_of(dims=2, levels=None)
     assert (unit.metric, unit.label, unit.per_nat) == ("nelbo", "nats", 1.0)
 
@@ -43,7 +43,7 @@ def test_metrics_add_up_and_carry_their_errors(levels, total):
 
 
 @pytest.mark.parametrize("K", [1, 2, 10, 11, 100, 1000, 1234])
-def test_shares_of_the_decades_add_up_to_one(K):
+def test_shares_by_t_bin_add_up_to_one(K):
     accumulator = measured(K)
     estimate = accumulator.estimate()
     shares = shares_by_t_bin(
@@ -54,7 +54,7 @@ def test_shares_of_the_decades_add_up_to_one(K):
     assert shares["L_T"] == pytest.approx(estimate.prior.mean / estimate.total.mean, rel=1e-9)
 
 
-def test_decades_are_those_of_t_and_not_of_the_position_in_the_chain():
+def test_t_bins_are_by_t_and_not_by_position_in_the_chain():
     contribution = torch.tensor([3.0, 1.0, 2.0, 3.0], dtype=torch.float64)
     shares = shares_by_t_bin(torch.tensor([5, 10, 50, 1000]), contribution, prior=1.0)
     assert list(shares) == ["L_0", "t_2_10", "t_11_100", "t_101_1000", "L_T"]
@@ -65,7 +65,7 @@ def test_decades_are_those_of_t_and_not_of_the_position_in_the_chain():
     ("last", "names"),
     [(1, []), (2, ["t_2_10"]), (10, ["t_2_10"]), (11, ["t_2_10", "t_11_100"]), (4000, None)],
 )
-def test_there_are_as_many_decades_as_the_chain_needs(last, names):
+def test_t_bins_cover_the_chain(last, names):
     groups = t_bins(torch.arange(1, last + 1))
     names = ["t_2_10", "t_11_100", "t_101_1000", "t_1001_10000"] if names is None else names
     assert list(groups.columns) == ["L_0", *names, "L_T"]
@@ -75,7 +75,7 @@ def test_there_are_as_many_decades_as_the_chain_needs(last, names):
         assert name == "L_0" if t == 1 else edges[name][0] <= t <= edges[name][1]
 
 
-def test_an_error_that_is_split_is_reported_split():
+def test_metrics_split_a_known_error_in_two_parts():
     d = Draws(
         torch.ones(4, 1).long(), torch.ones(4, 1), torch.tensor([[1.0], [2], [3], [4]]), torch.zeros(4),
         reconstruction_mc_variance=torch.full((4,), 0.5), denoising_mc_variance=torch.zeros(4),
@@ -83,6 +83,6 @@ def test_an_error_that_is_split_is_reported_split():
     accumulator = BoundAccumulator(1)
     accumulator.add(d)
     metrics = unit_of(12, None).metrics("test", accumulator.estimate())
-    whole, chance = metrics["test/nelbo_stderr"], metrics["test/nelbo_stderr_monte_carlo"]
-    assert chance == pytest.approx(math.sqrt(4 * 0.5) / 4)
-    assert metrics["test/nelbo_stderr_data_set"] == pytest.approx(math.sqrt(whole**2 - chance**2))
+    whole, mc_stderr = metrics["test/nelbo_stderr"], metrics["test/nelbo_stderr_monte_carlo"]
+    assert mc_stderr == pytest.approx(math.sqrt(4 * 0.5) / 4)
+    assert metrics["test/nelbo_stderr_data_set"] == pytest.approx(math.sqrt(whole**2 - mc_stderr**2))

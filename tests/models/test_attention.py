@@ -35,6 +35,6 @@ def test_channels_last_changes_nothing():
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_heads_must_divide_the_channels():
+def test_heads_that_do_not_divide_the_channels_raise():
     with pytest.raises(ValueError, match="num_heads=3 does not divide the 32 channels"):
         SelfAttention(32, 3)

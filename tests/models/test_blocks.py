@@ -30,7 +30,7 @@ def test_residual_block_starts_as_its_skip_connection(out_channels, use_scale_sh
 
 
 @pytest.mark.parametrize("use_scale_shift_norm", [False, True])
-def test_residual_block_hears_the_embedding(use_scale_shift_norm):
+def test_residual_block_depends_on_the_embedding(use_scale_shift_norm):
     block = ResidualBlock(64, 64, 16, 0.0, use_scale_shift_norm)
     torch.nn.init.normal_(block.conv2.weight)
     x = torch.randn(1, 64, 4, 4).expand(2, -1, -1, -1)
@@ -38,8 +38,8 @@ def test_residual_block_hears_the_embedding(use_scale_shift_norm):
     assert (first - second).abs().max() > 0.01
 
 
-def test_single_channel_groups_silence_an_added_embedding():
-    """Why narrow networks want use_scale_shift_norm, as the docstring of ResidualBlock says."""
+def test_single_channel_groups_remove_an_added_embedding():
+    """The reason for use_scale_shift_norm in narrow networks."""
     block = ResidualBlock(32, 32, 16, 0.0, use_scale_shift_norm=False)
     torch.nn.init.normal_(block.conv2.weight)
     x = torch.randn(1, 32, 4, 4).expand(2, -1, -1, -1)

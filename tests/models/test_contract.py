@@ -1,4 +1,4 @@
-"""What every ``conf/model/*.yaml`` promises, and every network behind one."""
+"""Properties of every ``conf/model/*.yaml`` and of its network."""
 
 import inspect
 from pathlib import Path
@@ -27,7 +27,7 @@ def inputs(name: str, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def perturb(network: torch.nn.Module) -> torch.nn.Module:
-    """Leave the starting point, where the zero-initialised layers hide everything before them."""
+    """Random parameters: the zero-initialised layers would hide everything before them."""
     for parameter in network.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)
     return network
@@ -81,7 +81,7 @@ def test_output_is_zero_at_the_start(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_gets_a_finite_gradient(name):
-    """DistributedDataParallel waits for ever for the gradient of an unused parameter."""
+    """DistributedDataParallel would wait for the gradient of an unused parameter."""
     network = perturb(build(name, num_classes=10))
     x, c = inputs(name)
     network(x, c, torch.tensor([3, 7])).square().mean().backward()

@@ -18,7 +18,7 @@ def test_matches_the_formula_in_float64():
     torch.testing.assert_close(embedding.double(), expected, rtol=0, atol=1e-4)
 
 
-def test_neighbouring_timesteps_are_told_apart():
+def test_neighbouring_timesteps_have_different_embeddings():
     embedding = sinusoidal_embedding(torch.tensor([998.0, 999.0, 1000.0]), 32)
     assert torch.cdist(embedding, embedding).fill_diagonal_(math.inf).min() > 0.5
 
@@ -48,6 +48,6 @@ def test_label_is_needed_exactly_when_there_are_classes():
         ConditioningEmbedding(8, 8)(c, label)
 
 
-def test_odd_width_is_refused():
+def test_an_odd_width_raises():
     with pytest.raises(ValueError, match="must be even, not 33"):
         ConditioningEmbedding(33, 64)

@@ -23,13 +23,13 @@ TINY = {
         ((1, 8, 8), {"num_heads": 5}, "num_heads=5 does not divide the 32 channels"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_one_line(shape, changes, message):
+def test_arguments_that_do_not_fit_raise(shape, changes, message):
     with pytest.raises(ValueError, match=message) as error:
         UNet(shape, 1, **TINY | changes)
     assert "\n" not in str(error.value)
 
 
-def test_attention_is_where_it_was_asked_for():
+def test_attention_is_at_the_given_resolutions():
     network = UNet((1, 16, 16), 1, **TINY | {"channel_mult": (1, 2, 2), "attention_resolutions": (8,)})
     attended = {name for name, _ in network.named_modules() if name.endswith("attention.qkv")}
     blocks = {"down.1.blocks.0", "middle.0", "up.1.blocks.0", "up.1.blocks.1"}

@@ -1,4 +1,4 @@
-"""Sums give the Gaussian of the whole set, however it was shared out."""
+"""The Gaussian of a set from sums, for any distribution over batches and ranks."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_ranks_add_up_to_the_same(ranks):
 
 
 @pytest.mark.parametrize("kept", [0, 1, 4, 50, 102, 103, 1000])
-def test_what_is_kept_is_evenly_out_of_all(kept):
+def test_stored_features_are_evenly_spaced_among_all(kept):
     rows = accumulator_of(torch.arange(N), kept).rows
     number = [int((row == X).all(1).nonzero()) for row in rows]
     assert len(number) == min(kept, N)
@@ -52,7 +52,7 @@ def test_what_is_kept_is_evenly_out_of_all(kept):
         assert (gaps <= -(-N // kept)).all()
 
 
-def test_a_feature_that_is_not_finite_is_noticed():
+def test_is_finite_detects_nan():
     accumulator = accumulator_of(torch.arange(N))
     assert accumulator.is_finite()
     accumulator.add(torch.full((1, F), torch.nan), torch.tensor([0]))

@@ -1,4 +1,4 @@
-"""Samples of conditional models have the class proportions of the data: a perfect model is near it."""
+"""Samples of conditional models have the class proportions of the data."""
 
 import math
 from types import SimpleNamespace
@@ -45,7 +45,7 @@ def perfect(data: GaussianMixture):
 
 @pytest.mark.parametrize("share", SHARES)
 def test_fd_pixels_of_a_perfect_conditional_model_is_near_0(share, tmp_path):
-    """Whatever the imbalance; with the classes in turn it was 0.01, 2.8, 12.9 and 25.3."""
+    """For any imbalance; with the classes in turn it was 0.01, 2.8, 12.9 and 25.3."""
     data = imbalanced(share)
     quality = SampleQuality(
         Heun(steps=18),

@@ -1,4 +1,4 @@
-"""Features are made of pixels, and say in one line what they cannot be made of."""
+"""Features of images, and their error messages."""
 
 from urllib.error import URLError
 
@@ -12,7 +12,7 @@ from nelbo.evaluation.sample_metrics.images import features_of
 
 
 class Halved(nn.Module):
-    """Stands for anybody's network: the mean over the rows of an image."""
+    """A user's network: the mean over the rows of an image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ def test_pixels_are_values():
 
 
 @pytest.mark.parametrize("pixels", [False, True])
-def test_a_network_of_ones_own(script, pixels):
+def test_torch_module_features(script, pixels):
     x = torch.randint(256, (5, 3, 4, 4), dtype=torch.uint8)
     features = TorchModule(script, name="rows", pixels=pixels)
     seen = x.float() if pixels else x.float() / 127.5 - 1
@@ -65,7 +65,7 @@ def test_a_network_of_ones_own(script, pixels):
     assert features.dims(images(3, 4)) == 12
 
 
-def test_a_network_by_its_name(monkeypatch, tmp_path):
+def test_torch_module_by_dotted_path(monkeypatch, tmp_path):
     monkeypatch.setattr(nn, "Halved", Halved, raising=False)
     torch.save({"weight": torch.tensor(2.0)}, tmp_path / "weights.pth")
     plain = TorchModule("torch.nn.Halved", pixels=True)
@@ -84,7 +84,7 @@ def test_other_networks_have_other_keys(script, tmp_path):
     assert len(keys) == 4
 
 
-def test_a_network_that_is_none(script, tmp_path):
+def test_torch_module_with_an_invalid_network_raises(script, tmp_path):
     with pytest.raises(ValueError, match=r"features.path=network.pt, or"):
         TorchModule(None)
     with pytest.raises(ValueError, match="neither a file nor a network"):
@@ -103,7 +103,7 @@ def test_a_network_that_is_none(script, tmp_path):
 # ----------------------------------------------------------------------------------------------------------
 
 
-def test_inception_without_weights_and_without_network(monkeypatch):
+def test_inception_raises_if_the_download_fails(monkeypatch):
     def offline(*arguments, **options):
         raise URLError("no route to host")
 
@@ -112,7 +112,7 @@ def test_inception_without_weights_and_without_network(monkeypatch):
         Inception()
 
 
-def test_inception_with_a_file_that_is_none(tmp_path):
+def test_inception_with_an_invalid_file_raises(tmp_path):
     with pytest.raises(ValueError, match="there is no such file"):
         Inception(str(tmp_path / "missing.pth"))
     (tmp_path / "text.pth").write_text("no weights")

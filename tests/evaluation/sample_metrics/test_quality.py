@@ -1,4 +1,4 @@
-"""The metrics against closed forms, and against themselves."""
+"""Metrics compared with closed forms, and their symmetries."""
 
 import math
 
@@ -56,7 +56,7 @@ def test_fd_pixels_is_the_closed_form(digits):
     assert measured["fd_pixels"] == pytest.approx(closed_form(levels, values(data, "train")), abs=1e-4)
 
 
-def test_a_sample_that_is_not_finite_makes_no_figure(digits):
+def test_metrics_of_a_sample_that_is_not_finite_are_nan(digits):
     data, reference = digits
     x0 = values(data, "test").clone()
     x0[3, 0, 2, 2] = math.nan
@@ -97,19 +97,19 @@ def test_samples_that_are_not_finite_give_nan(tmp_path):
     assert all(math.isnan(value) for value in broken.values())
 
 
-def test_nothing_kept_leaves_the_frechet_distance_alone(tmp_path):
+def test_without_stored_features_only_the_frechet_distance_is_computed(tmp_path):
     data = Digits()
     reference = make_reference(data, "test", Pixels(), pairwise=0, cache=str(tmp_path))
     assert sample_quality(values(data, "val"), reference, Pixels()).keys() == {"fd_pixels"}
 
 
-def test_too_few_samples_are_refused(digits):
+def test_too_few_samples_raise(digits):
     data, reference = digits
-    with pytest.raises(ValueError, match="the quality of 3 samples cannot be told"):
+    with pytest.raises(ValueError, match="the quality of 3 samples is not defined: draw at least 4"):
         sample_quality(values(data, "test")[:3], reference, Pixels())
 
 
-def test_the_ledger_says_what_was_compared(digits):
+def test_quality_ledger_has_reference_and_settings(digits):
     ledger = quality_ledger(digits[1], 1000, sampler="DDIM", steps=50)
     assert ledger["reference"]["split"] == "train"
     assert ledger["reference"]["examples"] == "1437 of 1437"

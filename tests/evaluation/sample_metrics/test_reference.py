@@ -1,4 +1,4 @@
-"""Features of the data are measured once, and again where what is kept cannot be used."""
+"""Features of the data are computed once, and again if the cached file cannot be used."""
 
 import warnings
 
@@ -22,13 +22,13 @@ class CountedPixels(Pixels):
 
 
 def made(folder, data=None, split="test", **options):
-    """The reference, and how many examples were looked at to make it."""
+    """The reference, and the number of examples that were evaluated for it."""
     features = CountedPixels()
     reference = make_reference(data or Digits(), split, features, cache=str(folder), **options)
     return reference, features.seen - 1  # one to find out how many features there are
 
 
-def test_it_is_made_once(tmp_path):
+def test_a_reference_is_computed_once(tmp_path):
     first, seen = made(tmp_path)
     again, seen_again = made(tmp_path)
     assert (seen, seen_again) == (180, 0)
@@ -43,7 +43,7 @@ def test_it_is_made_once(tmp_path):
     [({"split": "val"}, 180), ({"num_examples": 100}, 100), ({"pairwise": 50}, 180)],
     ids=["split", "size", "kept"],
 )
-def test_another_one_is_made_for_something_else(options, expected, tmp_path):
+def test_other_settings_have_another_reference(options, expected, tmp_path):
     made(tmp_path)
     assert made(tmp_path, **options)[1] == expected
     assert len(list(tmp_path.iterdir())) == 2
@@ -57,7 +57,7 @@ def test_as_many_images_of_another_kind_are_not_the_same_data(tmp_path):
 
 
 @pytest.mark.parametrize("spoil", ["cut", "other", "empty"])
-def test_a_damaged_file_is_made_again(spoil, tmp_path):
+def test_a_damaged_file_is_computed_again(spoil, tmp_path):
     whole, _ = made(tmp_path)
     (file,) = tmp_path.iterdir()
     content = file.read_bytes()
@@ -69,7 +69,7 @@ def test_a_damaged_file_is_made_again(spoil, tmp_path):
     assert made(tmp_path)[1] == 0
 
 
-def test_a_file_under_the_name_of_another_is_made_again(tmp_path):
+def test_a_file_with_other_metadata_is_computed_again(tmp_path):
     made(tmp_path, split="val")
     (other,) = tmp_path.iterdir()
     made(tmp_path)
@@ -78,19 +78,19 @@ def test_a_file_under_the_name_of_another_is_made_again(tmp_path):
     assert made(tmp_path)[1] == 180
 
 
-def test_without_a_cache_it_is_made_all_the_same(tmp_path):
+def test_a_reference_is_computed_without_a_writable_cache(tmp_path):
     (tmp_path / "file").touch()
     with pytest.warns(UserWarning, match="will be made again next time"):
         assert made(tmp_path / "file/folder")[1] == 180
 
 
-def test_part_of_a_split_is_drawn_without_order(tmp_path):
+def test_part_of_a_split_is_a_random_subset(tmp_path):
     reference, _ = made(tmp_path, split="train", num_examples=100)
     assert reference.metadata["examples"] == "100 of 1437"
     assert reference.accumulator.sums[0] == 100
 
 
-def test_processes_share_it_out(tmp_path):
+def test_ranks_share_the_examples(tmp_path):
     whole, _ = made(tmp_path / "whole")
     parts = []
     for rank in (0, 1):
@@ -101,7 +101,7 @@ def test_processes_share_it_out(tmp_path):
     assert torch.equal(parts[0].rows + parts[1].rows, whole.accumulator.rows)
 
 
-def test_a_process_that_found_the_file_measures_with_those_that_did_not(tmp_path):
+def test_all_ranks_compute_if_one_cannot_read_the_file(tmp_path):
     made(tmp_path)
     calls = []
 
@@ -114,7 +114,7 @@ def test_a_process_that_found_the_file_measures_with_those_that_did_not(tmp_path
     assert len(calls) == 3
 
 
-def test_where_the_cache_is(monkeypatch, tmp_path):
+def test_cache_folder_is_given_or_from_the_environment(monkeypatch, tmp_path):
     assert cache_folder(str(tmp_path)) == tmp_path
     monkeypatch.setenv("NELBO_CACHE", str(tmp_path / "elsewhere"))
     assert cache_folder(None) == tmp_path / "elsewhere"
@@ -123,6 +123,6 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     assert cache_folder(None) == tmp_path / ".cache/nelbo"
 
 
-def test_a_reference_of_one_is_refused(tmp_path):
+def test_a_reference_of_one_example_raises(tmp_path):
     with warnings.catch_warnings(), pytest.raises(ValueError, match="has no spread"):
         made(tmp_path, num_examples=1)

@@ -1,4 +1,4 @@
-"""FID and its kin are those that torch-fidelity gives for the same images as files."""
+"""FID and related metrics equal those of torch-fidelity for the same images."""
 
 import pytest
 import torch
@@ -59,7 +59,7 @@ def weights(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_same_figures_as_torch_fidelity(weights, tmp_path):
+def test_metrics_equal_those_of_torch_fidelity(weights, tmp_path):
     data, samples = Pictures(), waves(seed=1, sharpness=0.3)
     for name, images in (("real", data.split("train").x), ("samples", samples)):  # pyright: ignore
         (tmp_path / name).mkdir()
@@ -91,7 +91,7 @@ def test_the_same_figures_as_torch_fidelity(weights, tmp_path):
     assert measured["recall"] == expected["recall"]
 
 
-def test_grey_images_go_in_as_the_library_reads_them(weights, tmp_path):
+def test_grey_images_have_the_features_of_torch_fidelity(weights, tmp_path):
     grey = waves(seed=0, sharpness=1.0)[:1, :1]
     Image.fromarray(grey[0, 0].numpy()).save(tmp_path / "grey.png")
     as_read = ImagesPathDataset([tmp_path / "grey.png"])[0][None]

@@ -38,7 +38,9 @@ def quality(samples: FeatureAccumulator, reference: Reference, features: Feature
         ValueError: for fewer than 4 samples.
     """
     if samples.sums[0] < FEWEST:
-        raise ValueError(f"the quality of {int(samples.sums[0])} samples cannot be told: draw more")
+        raise ValueError(
+            f"the quality of {int(samples.sums[0])} samples is not defined: draw at least {FEWEST}"
+        )
     names, real = features.names, reference.accumulator
     pairwise = min(len(samples.rows), len(real.rows)) >= FEWEST
     if not samples.is_finite():
