@@ -1,4 +1,4 @@
-"""The bound and its terms against closed forms, and against a direct Monte-Carlo estimate.
+"""The bound and its terms against closed forms, and against a direct Monte Carlo estimate.
 
 For N(0, s^2) data and the exact denoiser, E|x_0 - x0_hat|^2 is the posterior variance Var(x_0 | x_t)
 whatever x_t is. A prediction that misses x_0 by the root of it has the expected term for its term.

@@ -116,11 +116,11 @@ def test_inception_with_an_invalid_file_raises(tmp_path):
     with pytest.raises(ValueError, match="there is no such file"):
         Inception(str(tmp_path / "missing.pth"))
     (tmp_path / "text.pth").write_text("no weights")
-    with pytest.raises(ValueError, match="is damaged, or no file of weights"):
+    with pytest.raises(ValueError, match="is damaged, or not a file of weights"):
         Inception(str(tmp_path / "text.pth"))
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(ValueError, match="does not hold the weights of torch-fidelity's Inception"):
         Inception(str(tmp_path / "other.pth"))
     torch.save(Halved(), tmp_path / "code.pth")  # a whole module, which takes unpickling to read
-    with pytest.raises(ValueError, match="no file of weights"):
+    with pytest.raises(ValueError, match="not a file of weights"):
         Inception(str(tmp_path / "code.pth"))

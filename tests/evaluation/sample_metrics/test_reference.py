@@ -62,7 +62,7 @@ def test_a_damaged_file_is_computed_again(spoil, tmp_path):
     (file,) = tmp_path.iterdir()
     content = file.read_bytes()
     file.write_bytes({"cut": content[: len(content) // 2], "other": b"something else", "empty": b""}[spoil])
-    with pytest.warns(UserWarning, match="it is made again"):
+    with pytest.warns(UserWarning, match="it is computed again"):
         again, seen = made(tmp_path)
     assert seen == 180
     assert torch.equal(whole.accumulator.sums, again.accumulator.sums)
@@ -80,7 +80,7 @@ def test_a_file_with_other_metadata_is_computed_again(tmp_path):
 
 def test_a_reference_is_computed_without_a_writable_cache(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.warns(UserWarning, match="will be made again next time"):
+    with pytest.warns(UserWarning, match="the reference is not cached"):
         assert made(tmp_path / "file/folder")[1] == 180
 
 

@@ -141,7 +141,7 @@ def _read(path: Path, metadata: Mapping[str, str], accumulator: FeatureAccumulat
         accumulator.sums.copy_(arrays["sums"])
         accumulator.rows.copy_(arrays["rows"])
     except (ValueError, KeyError, RuntimeError) as error:
-        warnings.warn(f"{path} cannot be used ({error}): it is made again", stacklevel=2)
+        warnings.warn(f"{path} cannot be used ({error}): it is computed again", stacklevel=2)
         return False
     return True
 
@@ -151,4 +151,4 @@ def _write(path: Path, metadata: Mapping[str, str], accumulator: FeatureAccumula
         path.parent.mkdir(parents=True, exist_ok=True)
         array_file.save(path, {"sums": accumulator.sums, "rows": accumulator.rows}, metadata)
     except OSError as error:
-        warnings.warn(f"{error}: the reference will be made again next time", stacklevel=2)
+        warnings.warn(f"{error}: the reference is not cached", stacklevel=2)

@@ -75,4 +75,4 @@ def _check_same_files(weights_path: str) -> None:
     try:
         torch.load(weights_path, weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{weights_path} is damaged, or no file of weights") from error
+        raise ValueError(f"{weights_path} is damaged, or not a file of weights") from error
