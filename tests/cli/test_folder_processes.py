@@ -13,6 +13,7 @@ import torch
 from omegaconf import OmegaConf
 
 from nelbo.runs.folder_lock import HOLDER
+from tests.cli.run_processes import signal_all
 from tests.runs.test_folder_lock import hashes
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +31,7 @@ TWO = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
 @pytest.fixture
 def stopped(tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
     """Starts a command, and stops it (SIGSTOP) when it has written a file: by default a checkpoint."""
-    processes = []
+    processes, folders = [], []
 
     def start(
         folder: Path, *arguments: str, script: str = "train.py", written: str = "checkpoints/last.ckpt"
@@ -43,14 +44,14 @@ def stopped(tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
         while not (path.exists() and path.stat().st_mtime_ns != before) and time.monotonic() < until:
             assert process.poll() is None
             time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGSTOP)
+        signal_all(folder, signal.SIGSTOP)
+        folders.append(folder)
         return process
 
     yield start
-    for process in processes:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    for folder, process in zip(folders, processes, strict=False):
+        signal_all(folder, signal.SIGKILL)
+        process.wait()
 
 
 @pytest.mark.parametrize("first", ["begun", "resumed", "of two processes"])
@@ -59,7 +60,7 @@ def test_a_second_process_is_refused_and_changes_nothing(first, stopped, command
     options = (*tiny, *ENDLESS, *(TWO if first == "of two processes" else ()))
     process = stopped(folder, *options, f"hydra.run.dir={folder}")
     if first == "resumed":
-        os.killpg(process.pid, signal.SIGKILL)
+        signal_all(folder, signal.SIGKILL)
         process.wait()
         process = stopped(folder, f"resume={folder}")
     before = hashes(folder)

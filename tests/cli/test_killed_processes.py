@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.cli.run_processes import signal_all, wait_until_ended
 from tests.cli.test_killed_runs import STATEFUL, assert_same
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +25,7 @@ TWO = ("trainer.strategy=ddp", "trainer.devices=2")
 
 
 class Run:
-    """``train.py`` in a process group of its own, so that all of its processes are killed at once."""
+    """``train.py``, whose processes are all killed at once."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.folder = folder
@@ -48,8 +49,9 @@ class Run:
         return self.process.poll() is None
 
     def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
+        signal_all(self.folder, signal.SIGKILL)
         self.process.wait()
+        wait_until_ended(self.folder)
 
     def finish(self) -> None:
         assert self.process.wait(timeout=300) == 0

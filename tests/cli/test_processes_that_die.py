@@ -11,6 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.cli.run_processes import processes_of, wait_until_ended
+
 ROOT = Path(__file__).parents[2]
 SECONDS = 150  # for all of them to end
 
@@ -42,40 +44,25 @@ def running(tmp_path, tiny) -> Iterator[Callable[..., SimpleNamespace]]:
         until = time.monotonic() + 120
         while not last.exists() and parent.poll() is None and time.monotonic() < until:
             time.sleep(0.1)
-        others = [pid for pid in of_session(parent.pid) if b"hydra.mode=RUN" in command_line(pid)]
-        return SimpleNamespace(parent=parent, child=others[0] if others else None, last=last)
+        ranks = {rank_of(pid): pid for pid in processes_of(last.parents[1]) if pid != parent.pid}
+        return SimpleNamespace(parent=parent, ranks=ranks, last=last)
 
     yield start
     for parent in parents:
-        for pid in of_session(parent.pid):
+        for pid in processes_of(tmp_path / "run"):
             os.kill(pid, signal.SIGKILL)
         parent.wait()
 
 
-def of_session(session: int) -> list[int]:
-    """The processes that are alive of those that a command started."""
-    alive = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) == session and fields[0] != "Z":
-            alive.append(int(folder.name))
-    return alive
-
-
-def command_line(pid: int) -> bytes:
-    return (Path("/proc") / str(pid) / "cmdline").read_bytes()
+def rank_of(pid: int) -> int:
+    environment = (Path("/proc") / str(pid) / "environ").read_bytes().split(b"\0")
+    return next(int(entry.partition(b"=")[2]) for entry in environment if entry.startswith(b"RANK="))
 
 
 def how_it_ended(run: SimpleNamespace) -> tuple[int, str]:
     """Exit code and stderr of the command, when all of its processes have ended."""
     code = run.parent.wait(SECONDS)
-    until = time.monotonic() + SECONDS
-    while of_session(run.parent.pid) and time.monotonic() < until:
-        time.sleep(0.1)
-    assert of_session(run.parent.pid) == []
+    wait_until_ended(run.last.parents[1], SECONDS)
     err = run.parent.stderr.read()
     assert "Traceback" not in err
     # without the warnings of libraries
@@ -83,43 +70,41 @@ def how_it_ended(run: SimpleNamespace) -> tuple[int, str]:
     return code, "\n".join(said)
 
 
-def test_a_process_that_is_killed_ends_the_run(running):
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_is_killed_ends_the_run(running, rank):
     run = running()
-    os.kill(run.child, signal.SIGKILL)
+    os.kill(run.ranks[rank], signal.SIGKILL)
     code, err = how_it_ended(run)
     assert code == 1
-    assert err.startswith("error: process 1 of 2 ended with signal 9 at step ")
-    assert err.endswith(f"; last checkpoint: {run.last}")
-    assert err.count("\n") == 0
+    assert err == f"error: process {rank} of 2 ended with signal 9; last checkpoint: {run.last}"
 
 
-def test_the_first_process_that_is_killed_ends_the_run(running):
+def test_ranks_end_when_the_command_is_killed(running):
     run = running()
     os.kill(run.parent.pid, signal.SIGKILL)
     code, err = how_it_ended(run)
-    assert code == -signal.SIGKILL, err
-    assert err.startswith("error: process 0 ended at step ")
-    assert err.endswith(f"; last checkpoint: {run.last}")
-    assert err.count("\n") == 0
+    assert (code, err) == (-signal.SIGKILL, "")
 
 
-@pytest.mark.parametrize("who", ["parent", "all"])
-def test_an_interruption_leaves_nobody_behind(running, who):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_ends_all_ranks(running, number):
     run = running()
-    if who == "all":  # as a terminal does
-        os.killpg(run.parent.pid, signal.SIGINT)
-    else:
-        os.kill(run.parent.pid, signal.SIGINT)
-    code, _ = how_it_ended(run)
-    assert code != 0
+    os.killpg(run.parent.pid, number)  # as a terminal does
+    code, err = how_it_ended(run)
+    assert code == 128 + number
+    assert err.count("stopped at step ") == 1
+    assert "resume=" in err
 
 
 def test_a_process_that_hangs_is_given_up(running):
     run = running("trainer.strategy.timeout=60")
-    os.kill(run.child, signal.SIGSTOP)
+    os.kill(run.ranks[1], signal.SIGSTOP)
     code, err = how_it_ended(run)
     assert code == 1
-    assert err.startswith("error: no answer from the other processes for as long as trainer.strategy.timeout")
+    assert err.startswith(
+        "error: no answer from another process within the timeout (trainer.strategy.timeout)"
+    )
+    assert err.endswith(f"; last checkpoint: {run.last}")
     assert err.count("\n") == 0
 
 

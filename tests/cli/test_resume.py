@@ -15,7 +15,7 @@ from lightning import Callback
 from omegaconf import OmegaConf
 
 from nelbo.cli import resume
-from nelbo.cli.launcher import STARTED_BY
+from nelbo.cli.launch import RESULT
 from nelbo.compose import build
 from nelbo.runs.metrics_file import MetricsFile, rewind
 from nelbo.training.module import DiffusionModule
@@ -201,7 +201,7 @@ def test_the_options_of_a_resuming_command_follow_the_choices_of_the_run(tmp_pat
     assert resume.with_the_run_to_resume([line[4], *flags, line[5], line[1]]) == [*flags, *line]
     assert resume.with_the_run_to_resume(["seed=1"]) == ["seed=1"]
     # another process of the job is started with the line that the first one made
-    monkeypatch.setenv(STARTED_BY, "1")
+    monkeypatch.setenv(RESULT, "result.json")
     assert resume.with_the_run_to_resume(line) == line
 
 

@@ -11,7 +11,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from nelbo.atomic_file import replacing
-from nelbo.cli.launcher import is_first_process
+from nelbo.cli.launch import is_first_process
 from nelbo.cli.overrides import as_typed
 from nelbo.compose.stored_config import to_plain
 from nelbo.runs.folder_lock import check_not_in_use, locked

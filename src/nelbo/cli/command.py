@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -15,13 +16,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nelbo.cli.claim_folder import ClaimError, claimed_folders, write_hydra_files
-from nelbo.cli.launcher import launcher, say
+from nelbo.cli.launch import communication_error, end_with_agent, is_launched, report_error, write_result
 from nelbo.cli.logging import print_what_the_terminal_can
 from nelbo.cli.overrides import as_typed
 from nelbo.cli.rendezvous import options_of_the_first, tell_the_folder
 from nelbo.cli.resume import with_the_run_to_resume
 from nelbo.cli.sweep.resume_sweep import with_the_sweep_to_resume
 from nelbo.cli.sweep.run_job import attempt, is_sweep
+from nelbo.compose.environment import rank, started_by
 from nelbo.compose.stored_config import CONFIG_DIR
 
 TRACEBACK = "HYDRA_FULL_ERROR"
@@ -66,6 +68,10 @@ def run(config_name: str, job: Callable[[DictConfig], float | None]) -> None:
         sys.argv.extend(options_of_the_first())
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(task)()
 
+    if is_launched():
+        end_with_agent()
+        if rank() > 0:
+            warnings.simplefilter("ignore")  # the first rank prints them
     for word, option in SPOKEN.get(config_name, {}).items():
         sys.argv[1:] = [re.sub(rf"^{word}=", f"{option}=", argument) for argument in sys.argv[1:]]
     print_what_the_terminal_can()
@@ -83,8 +89,9 @@ def _checked(config: DictConfig, config_name: str, job: Callable[[DictConfig], f
         _check_no_training_choices(config, config_name)
     check_options(config, config_name)
     tell_the_folder()
-    with launcher:
-        return job(config)
+    value = job(config)
+    write_result(value)
+    return value
 
 
 @contextmanager
@@ -104,14 +111,15 @@ def _or_one_line(action: Callable[[], object], config_name: str, wants_traceback
     except KeyboardInterrupt:
         if wants_traceback:
             raise
-        say("interrupted")
+        if not is_launched() or rank() == 0:
+            print("interrupted", file=sys.stderr)
         sys.exit(130)
     except (Exception, ClaimError) as error:
         if wants_traceback:
             raise
         cause = error.__cause__ if isinstance(error, ClaimError) else error
         assert cause is not None
-        say(f"error: {one_line(cause, config_name)}")
+        report_error(one_line(cause, config_name))
         sys.exit(1)
 
 
@@ -136,6 +144,10 @@ def _one_line(error: BaseException, config_name: str) -> str:
     message = " ".join(str(error).split())
     if component and not message.startswith(component.partition(".")[0]):
         message = f"{component}: {message}"
+    if isinstance(error, RuntimeError) and started_by()[1] > 1:
+        explained = communication_error(f"{type(error).__name__} {message}")
+        if explained is not None:
+            return explained
     if message.startswith("DataLoader worker (pid"):
         return f"a process that fetches data died ({message}): {WITHOUT_WORKERS}"
     if isinstance(error, OverrideParseException):

@@ -28,8 +28,9 @@ def evaluate(config: DictConfig) -> None:
     from hydra.utils import instantiate
 
     from nelbo.cli.claim_folder import check_unused_folder
+    from nelbo.cli.launch import launch, needs_launch
     from nelbo.cli.logging import quieten_libraries
-    from nelbo.cli.processes import start_processes
+    from nelbo.cli.processes import check_devices, start_processes
     from nelbo.compose.measurements import split_to_measure
     from nelbo.compose.reverse_variance import choose_variance
     from nelbo.compose.shorter_chain import shorter_chain
@@ -45,6 +46,10 @@ def evaluate(config: DictConfig) -> None:
     torch.set_float32_matmul_precision("high")
     run_dir = Path(config.run_dir)
     check_unused_folder(run_dir, "evaluate")
+    check_devices(config.device, config.devices)
+    if needs_launch(config.devices):
+        launch(config.devices, "evaluate.py")
+        return
     model = read_model(config)
     data = choose_data(config, model)
     bound = choose_bound(config, model, data)

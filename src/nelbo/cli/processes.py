@@ -1,23 +1,21 @@
 """Start the processes of ``evaluate.py`` and ``sample.py``."""
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 
-from nelbo.cli.launcher import launcher
 from nelbo.cli.rendezvous import check_process_count
 from nelbo.compose.environment import environment
 from nelbo.evaluation.processes import Processes
 
 
-def start_processes(device: str, count: int) -> Processes:
-    """Begin as many processes as are wanted; each of them comes back from here.
+def check_devices(device: str, count: int) -> None:
+    """Check the options ``device`` and ``devices`` of a command.
 
     Args:
         device: ``auto``, ``cpu`` or ``cuda``.
-        count: of processes, each with a device of its own.
+        count: number of processes, each with a device of its own.
 
     Raises:
-        ValueError: for a device that is not there.
+        ValueError: for a device that does not exist, or another number of processes than were started.
     """
     if count < 1:
         raise ValueError(f"devices={count} must be at least 1")
@@ -30,11 +28,21 @@ def start_processes(device: str, count: int) -> Processes:
     if device == "cuda" and count > torch.cuda.device_count():
         raise ValueError(f"devices={count}, but there are {torch.cuda.device_count()} GPUs")
     check_process_count(count)
+
+
+def start_processes(device: str, count: int) -> Processes:
+    """Connect the processes of a command.
+
+    Args:
+        device: ``auto``, ``cpu`` or ``cuda``.
+        count: number of processes, which are running.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     if count == 1:
         return Processes(0, 1, torch.device(device))
     from lightning import Fabric
 
-    launcher.start(count, f"{HydraConfig.get().job.config_name}.py")
     fabric = Fabric(accelerator=device, devices=count, strategy="ddp", plugins=environment())
     fabric.launch()
     return Processes(fabric.global_rank, count, fabric.device, fabric)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 
+from nelbo.cli.launch import is_launched
 from nelbo.cli.overrides import quoted
 from nelbo.compose.environment import rank, started_by
 
@@ -26,7 +27,7 @@ def options_of_the_first() -> list[str]:
         ValueError: for several processes and a multirun, or under srun for a folder that is not given.
     """
     agent, count = started_by()
-    if count == 1:
+    if count == 1 or is_launched():
         return []
     if {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv[1:]):
         raise ValueError(
@@ -68,7 +69,7 @@ def check_process_count(devices: int, nodes: int = 1) -> None:
 def tell_the_folder() -> None:
     """From the first process that torchrun started to the others. In a job of Hydra's."""
     agent, count = started_by()
-    if agent != "torchrun" or count == 1 or rank() != 0:
+    if agent != "torchrun" or count == 1 or rank() != 0 or is_launched():
         return
     _store().set(KEY, quoted(HydraConfig.get().runtime.output_dir))
 

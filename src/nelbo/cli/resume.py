@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from nelbo.atomic_file import UNFINISHED, DamagedFileError, read_json, replacing
-from nelbo.cli.launcher import STARTED_BY
+from nelbo.cli.launch import is_launched
 from nelbo.cli.overrides import as_typed, quoted, split_command_line, value_of
 from nelbo.compose.stored_config import CONFIG_DIR, linked_value, links, read_yaml, to_plain, validate_stored
 
@@ -45,7 +45,7 @@ def with_the_run_to_resume(arguments: list[str]) -> list[str]:
         ValueError: for a folder without a run, or options that would change what is trained.
     """
     word = value_of(arguments, "resume")
-    if word is None or STARTED_BY in os.environ:  # another process of a job has the command line already
+    if word is None or is_launched():  # a rank has the command line already
         return arguments
     if not word:
         raise ValueError("resume= names no run: resume=FOLDER resumes one, without it a new one starts")

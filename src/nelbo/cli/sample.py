@@ -38,9 +38,10 @@ def sample(config: DictConfig) -> None:
     from hydra.utils import instantiate
 
     from nelbo.cli.claim_folder import check_unused_folder
+    from nelbo.cli.launch import launch, needs_launch
     from nelbo.cli.logging import quieten_libraries
     from nelbo.cli.overrides import as_typed
-    from nelbo.cli.processes import start_processes
+    from nelbo.cli.processes import check_devices, start_processes
     from nelbo.compose.build import build_sampler
     from nelbo.compose.labels import choose_denoise, choose_labels
     from nelbo.compose.reverse_variance import choose_variance
@@ -53,6 +54,10 @@ def sample(config: DictConfig) -> None:
     quieten_libraries()
     torch.set_float32_matmul_precision("high")
     check_unused_folder(Path(config.run_dir), "sample")
+    check_devices(config.device, config.devices)
+    if needs_launch(config.devices):
+        launch(config.devices, "sample.py")
+        return
     model = read_model(config)
     sampler = build_sampler(config, model.spec)
     spacing: Spacing | partial[Spacing] = instantiate(config.spacing)

@@ -37,7 +37,7 @@ def train(config: DictConfig) -> float | None:
 
     from nelbo.cli import resume
     from nelbo.cli.claim_folder import check_unused_folder
-    from nelbo.cli.launcher import launcher
+    from nelbo.cli.launch import launch, needs_launch
     from nelbo.cli.logging import quieten_libraries
     from nelbo.cli.rendezvous import check_process_count
     from nelbo.compose import build
@@ -62,9 +62,14 @@ def train(config: DictConfig) -> float | None:
             missing = "" if (run_dir / resume.CHECKPOINTS[0]).exists() else "; its last.ckpt is missing"
             print(f"{run_dir} is finished, after {step} steps: more with trainer.max_steps=...{missing}")
             return None
-        checkpoint = resume.newest_checkpoint(run_dir)
     else:
         check_unused_folder(run_dir, "train")
+    devices = build.device_count(config)
+    if needs_launch(devices):
+        check_process_count(devices, config.trainer.num_nodes)
+        return launch(devices, "train.py", partial(_last_checkpoint, run_dir))
+    if resumes:
+        checkpoint = resume.newest_checkpoint(run_dir)
     # of this command alone, so not stored
     allow_changed_data, config.allow_changed_data = config.get("allow_changed_data", False), False
     config.trust = None
@@ -93,7 +98,6 @@ def train(config: DictConfig) -> float | None:
     try:  # from here on a W&B run is open, and must be ended whatever happens
         trainer = build.build_trainer(config, callbacks, loggers)
         check_process_count(trainer.num_devices, trainer.num_nodes)
-        launcher.start(trainer.num_devices, "train.py", partial(_where, trainer, run_dir))
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
         metrics = module.reported | _metrics(trainer)
         if module.validated_at != trainer.global_step:
@@ -127,10 +131,10 @@ def train(config: DictConfig) -> float | None:
     return metrics[f"val/{module.unit.metric}"]
 
 
-def _where(trainer: "Trainer", run_dir: Path) -> str:
+def _last_checkpoint(run_dir: Path) -> str:
     """The end of a sentence about what ended the training."""
     last = run_dir / "checkpoints" / "last.ckpt"
-    return f" at step {trainer.global_step}; last checkpoint: {last if last.exists() else 'none'}"
+    return f"; last checkpoint: {last if last.exists() else 'none'}"
 
 
 def _metrics(trainer: "Trainer") -> dict[str, float]:

@@ -232,6 +232,15 @@ def build_loggers(config: DictConfig, run_dir: Path) -> list[Logger]:
     return [MetricsFile(run_dir / METRICS_FILE), *loggers]
 
 
+def device_count(config: DictConfig) -> int:
+    """Number of processes of a training on this machine.
+
+    Raises:
+        ValueError: as :func:`build_trainer`.
+    """
+    return 1 if config.trainer.devices in (1, "1") else build_trainer(config, [], []).num_devices
+
+
 def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
     """The Trainer. A run shorter than the validation interval is validated once, at its end.
 

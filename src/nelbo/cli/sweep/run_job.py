@@ -97,7 +97,13 @@ def _output(folder: Path, alone: bool) -> Iterator[None]:
         yield
         return
     with (folder / OUTPUT).open("a", buffering=1, encoding="utf-8") as file, redirect_stdout(file):
-        yield
+        terminal = os.dup(1)
+        os.dup2(file.fileno(), 1)  # the ranks of the job inherit it
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 1)
+            os.close(terminal)
 
 
 @contextmanager

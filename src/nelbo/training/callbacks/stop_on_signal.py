@@ -7,6 +7,7 @@ from types import FrameType
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
 
 from nelbo.option_types import PositiveInt
 from nelbo.training import loop_state
@@ -66,7 +67,8 @@ class StopOnSignal(Callback):
         self._received = number
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            print("\nstopping after this step; Ctrl-C again stops at once", file=sys.stderr)
+            if rank_zero_only.rank == 0:
+                print("\nstopping after this step; Ctrl-C again stops at once", file=sys.stderr)
 
     def _listen(self, handler: Any) -> None:
         numbers = [signal.SIGINT, signal.SIGTERM]
