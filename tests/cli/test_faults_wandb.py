@@ -148,8 +148,8 @@ def end(process: subprocess.Popen) -> list[str]:
 
 def children(pid: int) -> list[int]:
     """Processes that any thread of a process started."""
-    format_list = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for path in format_list for child in path.read_text().split()]
+    listed = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for path in listed for child in path.read_text().split()]
 
 
 def is_whole(run: Path) -> None:

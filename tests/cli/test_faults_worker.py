@@ -26,8 +26,8 @@ def wait_for_lines(path: Path, process: subprocess.Popen) -> None:
 
 def children(pid: int) -> list[int]:
     """Processes that any thread of a process started."""
-    format_list = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for path in format_list for child in path.read_text().split()]
+    listed = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for path in listed for child in path.read_text().split()]
 
 
 def is_running(pid: int) -> bool:

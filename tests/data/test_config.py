@@ -22,9 +22,9 @@ def test_a_file_lists_exactly_the_arguments_and_their_defaults(path, monkeypatch
     monkeypatch.delenv("NELBO_DATA", raising=False)
     config, _ = read(path)
     arguments = arguments_of(hydra.utils.get_class(config._target_))
-    format_list = OmegaConf.to_container(config, resolve=True)
-    assert format_list.pop("_target_").startswith(f"nelbo.data.{path.stem}.")
-    assert format_list == arguments | {"seed": 5}
+    listed = OmegaConf.to_container(config, resolve=True)
+    assert listed.pop("_target_").startswith(f"nelbo.data.{path.stem}.")
+    assert listed == arguments | {"seed": 5}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

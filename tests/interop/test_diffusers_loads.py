@@ -269,8 +269,8 @@ def test_shards_that_are_missing_or_elsewhere_are_refused(tmp_path):
     moved = shard.rename(tmp_path / shard.name)
     with pytest.raises(ValueError, match="which is not in its folder"):
         from_diffusers(tmp_path)
-    format_list = json.loads(index.read_text())["weight_map"]
-    outside = {name: f"../{shard.name}" if file == shard.name else file for name, file in format_list.items()}
+    listed = json.loads(index.read_text())["weight_map"]
+    outside = {name: f"../{shard.name}" if file == shard.name else file for name, file in listed.items()}
     change(index, weight_map=outside)
     with pytest.raises(ValueError, match="which is not in its folder"):
         from_diffusers(tmp_path)
