@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import hydra
@@ -28,9 +28,9 @@ from nelbo.compose.stored_config import CONFIG_DIR
 
 TRACEBACK = "HYDRA_FULL_ERROR"
 _SHOWS_WHERE = f" ({TRACEBACK}=1 shows where)"
-# What a person types, and what it is in the configuration: in evaluate.yaml an experiment is only a name, in
-# sample.yaml a format is that of the images. Hydra would take both for choices of the groups of these names.
-SPOKEN = {
+# Names on the command line, and in the configuration: in evaluate.yaml an experiment is a plain option, in
+# sample.yaml a format is that of the images. Hydra would use both as choices of the groups of these names.
+SHORT_NAMES = {
     "train": {"sweep": "hydra/sweeper"},
     "evaluate": {"experiment": "trained_as", "format": "format@checkpoint_format"},
     "sample": {"experiment": "trained_as", "format": "image_format"},
@@ -62,22 +62,33 @@ def run(config_name: str, job: Callable[[DictConfig], float | None]) -> None:
                 _or_one_line(checked, config_name, wants_traceback)
 
     def main() -> None:
-        sys.argv[1:] = with_the_sweep_to_resume(sys.argv[1:], config_name)
-        if config_name == "train":
-            sys.argv[1:] = with_the_run_to_resume(sys.argv[1:])
-        sys.argv.extend(options_of_the_first())
+        sys.argv[1:] = hydra_arguments(config_name, sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(task)()
 
     if is_launched():
         end_with_agent()
         if rank() > 0:
             warnings.simplefilter("ignore")  # the first rank prints them
-    for word, option in SPOKEN.get(config_name, {}).items():
-        sys.argv[1:] = [re.sub(rf"^{word}=", f"{option}=", argument) for argument in sys.argv[1:]]
     print_what_the_terminal_can()
     os.environ[TRACEBACK] = "1"  # Hydra then raises what it would otherwise print over many lines
     with claimed_folders:
         _or_one_line(main, config_name, wants_traceback)
+
+
+def hydra_arguments(config_name: str, arguments: Sequence[str]) -> list[str]:
+    """The command line for Hydra, from the one that the user typed.
+
+    Short names are replaced, and a run or sweep that is resumed adds the options that it was started with.
+
+    Raises:
+        ValueError: for a run or sweep that cannot be resumed with these options.
+    """
+    names = SHORT_NAMES[config_name]
+    arguments = [re.sub(r"^\w+(?==)", lambda name: names.get(name[0], name[0]), word) for word in arguments]
+    arguments = with_the_sweep_to_resume(arguments, config_name)
+    if config_name == "train":
+        arguments = with_the_run_to_resume(arguments)
+    return [*arguments, *options_of_the_first(arguments)]
 
 
 def _checked(config: DictConfig, config_name: str, job: Callable[[DictConfig], float | None]) -> float | None:

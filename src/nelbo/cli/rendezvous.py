@@ -5,7 +5,7 @@ the store that the agent keeps for them. srun keeps none, so there the folder ha
 """
 
 import os
-import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 KEY = "nelbo/run_dir"
 
 
-def options_of_the_first() -> list[str]:
-    """What the command line of this process lacks to be in the run of the first one.
+def options_of_the_first(arguments: Sequence[str]) -> list[str]:
+    """Options that put this process into the run of the first one.
+
+    Args:
+        arguments: the command line.
 
     Raises:
         ValueError: for several processes and a multirun, or under srun for a folder that is not given.
@@ -29,11 +32,11 @@ def options_of_the_first() -> list[str]:
     agent, count = started_by()
     if count == 1 or is_launched():
         return []
-    if {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv[1:]):
+    if {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments):
         raise ValueError(
             f"{agent} started {count} processes, which cannot share a multirun: leave {agent} out"
         )
-    if agent == "srun" and not any(argument.startswith("hydra.run.dir=") for argument in sys.argv[1:]):
+    if agent == "srun" and not any(argument.startswith("hydra.run.dir=") for argument in arguments):
         raise ValueError(
             f"srun started {count} processes: say where their run goes, hydra.run.dir=outputs/$SLURM_JOB_ID"
         )

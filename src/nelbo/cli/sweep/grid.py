@@ -1,17 +1,44 @@
 """Every combination of the choices on the command line."""
 
+from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
 
 from nelbo.cli.sweep.folder import say_what_is_done, sweep_folder
 from nelbo.cli.sweep.job import Job, plan
 from nelbo.cli.sweep.launch import launch
+from nelbo.cli.sweep.run_job import runs_one_by_one
 
 
-class GridSweeper(BasicSweeper):
-    """Hydra's own sweeper, which goes on where it was interrupted and ends with a table of the runs."""
+class GridSweeper(Sweeper):
+    """Runs every combination of choices, resumes where it was interrupted, and ends with a table of the runs.
+
+    Args:
+        max_batch_size: jobs that are passed to the launcher at a time; None for all.
+        params: choices, as on the command line.
+
+    Raises:
+        ValueError: for a batch size below 1.
+    """
+
+    def __init__(self, max_batch_size: int | None = None, params: Mapping[str, Any] | None = None) -> None:
+        if max_batch_size is not None and max_batch_size < 1:
+            raise ValueError(f"hydra.sweeper.max_batch_size={max_batch_size} must be at least 1, or null")
+        self.max_batch_size = max_batch_size
+        self.params = params or {}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra before the sweep."""
+        self.master = config
+        self.loader = hydra_context.config_loader
+        self.launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run all combinations; all are composed before the first is run.
@@ -21,32 +48,41 @@ class GridSweeper(BasicSweeper):
             ValueError: for a folder with jobs of other options.
             SweepFailedError: when some jobs did not end well.
         """
-        assert self.config is not None
-        assert self.launcher is not None
-        batches = self._batches(arguments)
-        jobs = [job for batch in batches for job in batch]
+        jobs = self._jobs(arguments)
         for job in jobs:
             job.check_same_options()
-        with sweep_folder(self.config) as known:
+        size = self.max_batch_size or len(jobs)
+        with sweep_folder(self.master) as known:
             known += jobs
             say_what_is_done(jobs)
-            for batch in batches:
-                launch(self.launcher, batch)
+            for start in range(0, len(jobs), size):
+                launch(self.launcher, jobs[start : start + size], runs_one_by_one(self.master.hydra))
 
-    def _batches(self, arguments: list[str]) -> list[list[Job]]:
-        assert self.config is not None
-        assert self.hydra_context is not None
-        loader = self.hydra_context.config_loader
-        parser = OverridesParser.create(config_loader=loader)
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
-        chosen = {override.get_key_element() for override in overrides if override.is_sweep_override()}
-        batches: list[list[Job]] = []
-        number = 0
-        for combinations in self.split_arguments(overrides, self.max_batch_size):
-            batches.append([])
-            for combination in combinations:
-                options = [override.partition("=") for override in combination]
-                choices = {option: value for option, _, value in options if option in chosen}
-                batches[-1].append(plan(number, combination, choices, self.config, loader))
-                number += 1
-        return batches
+    def _jobs(self, arguments: list[str]) -> list[Job]:
+        """One job for each combination.
+
+        Raises:
+            HydraException: for options that cannot be composed, or a range that is not discrete.
+        """
+        parser = OverridesParser.create(config_loader=self.loader)
+        options: dict[str, list[str]] = {}
+        chosen: set[str] = set()
+        for override in parser.parse_overrides(
+            [*(f"{name}={value}" for name, value in self.params.items()), *arguments]
+        ):
+            name = override.get_key_element()
+            if not override.is_sweep_override():
+                options[name] = [f"{name}={override.get_value_element_as_str()}"]
+                continue
+            if not override.is_discrete_sweep():
+                raise HydraException(
+                    f"{override.input_line}: sweep=grid needs a list, a range or choice(...)"
+                )
+            options[name] = [f"{name}={value}" for value in override.sweep_string_iterator()]
+            chosen.add(name)
+        jobs = []
+        for number, combination in enumerate(product(*options.values())):
+            pairs = [option.partition("=") for option in combination]
+            choices = {name: value for name, _, value in pairs if name in chosen}
+            jobs.append(plan(number, combination, choices, self.master, self.loader))
+        return jobs

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.plugins.launcher import Launcher
 
 from nelbo.cli.sweep.job import Job
@@ -17,11 +16,16 @@ from nelbo.runs.job_status import Outcome
 SECONDS_TO_SAVE = 60.0  # that workers have after Ctrl-C
 
 
-def launch(launcher: Launcher, jobs: Sequence[Job]) -> None:
-    """Run the jobs that are not done; each leaves its outcome in its folder.
+def launch(launcher: Launcher, jobs: Sequence[Job], in_sequence: bool) -> None:
+    """Run the jobs that are not done; each writes its outcome to its folder.
 
-    A worker that is killed, as for want of memory, brings the launcher down with all its workers. The jobs
-    that were begun then go on one at a time, so that the one at fault is found, and the rest as before.
+    If a worker is killed, for example because memory ran out, a launcher stops all its workers. The jobs that
+    were running are then resumed one at a time, which isolates the one that fails, and then the others.
+
+    Args:
+        launcher: of the sweep.
+        jobs: to run.
+        in_sequence: whether the launcher runs them in this process.
     """
     waiting = [job for job in jobs if not job.is_done]
     if not waiting:
@@ -30,7 +34,7 @@ def launch(launcher: Launcher, jobs: Sequence[Job]) -> None:
         job.clear()
     arguments = [job.arguments() for job in waiting]
     try:
-        with nullcontext() if isinstance(launcher, BasicLauncher) else _workers_save_first():
+        with nullcontext() if in_sequence else _workers_save_first():
             launcher.launch(arguments, initial_job_idx=0)
     except Exception as error:  # whatever a launcher has to say when it loses a worker
         if len(waiting) == 1:
@@ -40,8 +44,8 @@ def launch(launcher: Launcher, jobs: Sequence[Job]) -> None:
         if not lost:
             raise
         for job in lost:
-            launch(launcher, [job])
-        launch(launcher, [job for job in waiting if not job.is_begun])
+            launch(launcher, [job], in_sequence)
+        launch(launcher, [job for job in waiting if not job.is_begun], in_sequence)
 
 
 def _died(job: Job, error: Exception) -> None:

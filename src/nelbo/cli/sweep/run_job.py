@@ -10,17 +10,23 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TextIO
 
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from omegaconf import DictConfig
 
 from nelbo.runs.folder_lock import FolderInUseError, locked
 from nelbo.runs.job_status import Outcome
 
-ONE_BY_ONE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 OUTPUT = "output.txt"  # of a job among several at a time
 TRACEBACK = "traceback.txt"
 INTERRUPTED = 130
 OF_ONE_WANDB_RUN = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_NAME")
+
+
+def runs_one_by_one(hydra: "HydraConf | DictConfig") -> bool:
+    """Whether the launcher runs jobs in sequence, in this process."""
+    return hydra.runtime.choices["hydra/launcher"] == "basic"
 
 
 def is_sweep() -> bool:
@@ -40,7 +46,7 @@ def attempt(action: Callable[[], float | None], one_line: Callable[[Exception], 
     """
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
-    alone = hydra.launcher._target_ == ONE_BY_ONE
+    alone = runs_one_by_one(hydra)
     named = f"job {hydra.sweep.subdir} ({hydra.job.name})"
     with ExitStack() as lock:
         try:

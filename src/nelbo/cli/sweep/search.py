@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 from nelbo.cli.sweep.folder import say_what_is_done, sweep_folder
 from nelbo.cli.sweep.job import Job, plan
 from nelbo.cli.sweep.launch import launch
+from nelbo.cli.sweep.run_job import runs_one_by_one
 from nelbo.compose.stored_config import excerpt
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class OptunaSweeper(Sweeper):
             for trials in self._batches(study, space):
                 batch = {trial.number: begun.get(trial.number) or self._job(trial, space) for trial in trials}
                 known += [job for number, job in batch.items() if number not in begun]
-                launch(self.launcher, list(batch.values()))
+                launch(self.launcher, list(batch.values()), runs_one_by_one(self.master.hydra))
                 for number, job in batch.items():
                     _tell(study, number, job)
 
