@@ -7,6 +7,7 @@ import torch
 from nelbo.evaluation.sample_metrics.accumulator import FeatureAccumulator
 
 N, F = 103, 7
+TENSORS = ("count", "total", "outer", "rows")
 X = torch.randn(N, F, generator=torch.Generator().manual_seed(0)) + 3.0
 
 
@@ -28,15 +29,15 @@ def test_mean_and_covariance_are_those_of_the_set():
 def test_ranks_add_up_to_the_same(ranks):
     parts = [accumulator_of(torch.arange(N)[rank::ranks], kept=20) for rank in range(ranks)]
     whole = accumulator_of(torch.arange(N), kept=20)
-    others = iter([part.sums for part in parts[1:]] + [part.rows for part in parts[1:]])
+    others = iter([getattr(part, name) for name in TENSORS for part in parts[1:]])
 
     def add(sums):
         for _ in parts[1:]:
             sums += next(others)
 
     parts[0].all_reduce_sum(add)
-    torch.testing.assert_close(parts[0].sums, whole.sums, rtol=1e-13, atol=0.0)
-    assert torch.equal(parts[0].rows, whole.rows)
+    for name in TENSORS:
+        torch.testing.assert_close(getattr(parts[0], name), getattr(whole, name), rtol=1e-13, atol=0.0)
 
 
 @pytest.mark.parametrize("kept", [0, 1, 4, 50, 102, 103, 1000])

@@ -12,6 +12,12 @@ class FeatureAccumulator:
     Sums are added over batches and ranks, so the Gaussian does not depend on how the examples are
     distributed.
 
+    Attributes:
+        count: (), number of examples.
+        total: (F,), sum of the features.
+        outer: (F, F), sum of the outer products of the features with themselves.
+        rows: (n, F) float32, the stored features.
+
     Args:
         dims: F, number of features of an example.
         size: N, number of examples.
@@ -22,8 +28,10 @@ class FeatureAccumulator:
     def __init__(self, dims: int, size: int, kept: int = 0, device: torch.device | str = "cpu") -> None:
         self.dims = dims
         self.size = size
-        self.sums = torch.zeros(1 + dims + dims * dims, dtype=torch.float64, device=device)
-        self.rows = torch.zeros(min(kept, size), dims, device=device)  # (n, F)
+        self.count = torch.zeros((), dtype=torch.float64, device=device)
+        self.total = torch.zeros(dims, dtype=torch.float64, device=device)
+        self.outer = torch.zeros(dims, dims, dtype=torch.float64, device=device)
+        self.rows = torch.zeros(min(kept, size), dims, device=device)
 
     def add(self, features: Tensor, index: Tensor) -> None:
         """Add the features of a batch.
@@ -32,10 +40,10 @@ class FeatureAccumulator:
             features: (B, F).
             index: (B,) int64 position of each example in the set.
         """
-        x = features.to(self.sums)
-        self.sums[0] += len(x)
-        self.sums[1 : 1 + self.dims] += x.sum(0)
-        self.sums[1 + self.dims :] += (x.T @ x).flatten()
+        x = features.to(self.total)
+        self.count += len(x)
+        self.total += x.sum(0)
+        self.outer += x.T @ x
         kept, index = len(self.rows), index.to(self.rows.device)
         place = index * kept // self.size
         is_kept = (index - 1) * kept // self.size < place  # the first of those that share a place
@@ -43,19 +51,18 @@ class FeatureAccumulator:
 
     def all_reduce_sum(self, add: Callable[[Tensor], None]) -> None:
         """Replace sums and rows by their totals over all ranks; rows of other ranks are 0."""
-        add(self.sums)
-        add(self.rows)
+        for tensor in (self.count, self.total, self.outer, self.rows):
+            add(tensor)
 
     def mean(self) -> Tensor:
         """Mean of the features, (F,) float64."""
-        return self.sums[1 : 1 + self.dims] / self.sums[0]
+        return self.total / self.count
 
     def covariance(self) -> Tensor:
         """Unbiased covariance of the features, (F, F) float64."""
-        count, mean = self.sums[0], self.mean()
-        outer = self.sums[1 + self.dims :].view(self.dims, self.dims)
-        return (outer - count * mean[:, None] * mean) / (count - 1)
+        mean = self.mean()
+        return (self.outer - self.count * mean[:, None] * mean) / (self.count - 1)
 
     def is_finite(self) -> bool:
         """Whether all features are finite."""
-        return bool(self.sums.isfinite().all())
+        return bool(self.total.isfinite().all() and self.outer.isfinite().all())

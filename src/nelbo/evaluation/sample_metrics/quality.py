@@ -37,9 +37,9 @@ def quality(samples: FeatureAccumulator, reference: Reference, features: Feature
     Raises:
         ValueError: for fewer than 4 samples.
     """
-    if samples.sums[0] < FEWEST:
+    if samples.count < FEWEST:
         raise ValueError(
-            f"the quality of {int(samples.sums[0])} samples is not defined: draw at least {FEWEST}"
+            f"the quality of {int(samples.count)} samples is not defined: draw at least {FEWEST}"
         )
     names, real = features.names, reference.accumulator
     pairwise = min(len(samples.rows), len(real.rows)) >= FEWEST
@@ -65,7 +65,7 @@ def sample_quality(
         features: to compare.
         batch_size: images per call of the features.
     """
-    device = reference.accumulator.sums.device
+    device = reference.accumulator.rows.device
     accumulator = FeatureAccumulator(reference.accumulator.dims, len(images), reference.pairwise, device)
     for index in torch.arange(len(images)).split(batch_size):
         accumulator.add(features_of(images[index].to(device), features, reference.spec), index)

@@ -116,7 +116,7 @@ def _measure(
     order = SequentialOrder(accumulator.size, data.eval_batch_size, *position)
     mine, done = sum(map(len, order.batches(0))), 0
     for batch in Loader(examples, order, data.num_workers):
-        batch = data.on_after_batch_transfer(batch.to(accumulator.sums.device))
+        batch = data.on_after_batch_transfer(batch.to(accumulator.rows.device))
         accumulator.add(features_of(batch.x0, features, data.spec), batch.index)
         done += len(batch.x0)
         progress(done, mine)
@@ -138,7 +138,11 @@ def _read(path: Path, metadata: Mapping[str, str], accumulator: FeatureAccumulat
         arrays, stored_metadata = array_file.load(path)
         if stored_metadata != dict(metadata):
             return False
-        accumulator.sums.copy_(arrays["sums"])
+        F = accumulator.dims
+        count, total, outer = arrays["sums"].split([1, F, F * F])
+        accumulator.count.copy_(count[0])
+        accumulator.total.copy_(total)
+        accumulator.outer.copy_(outer.view(F, F))
         accumulator.rows.copy_(arrays["rows"])
     except (ValueError, KeyError, RuntimeError) as error:
         warnings.warn(f"{path} cannot be used ({error}): it is computed again", stacklevel=2)
@@ -149,6 +153,7 @@ def _read(path: Path, metadata: Mapping[str, str], accumulator: FeatureAccumulat
 def _write(path: Path, metadata: Mapping[str, str], accumulator: FeatureAccumulator) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        array_file.save(path, {"sums": accumulator.sums, "rows": accumulator.rows}, metadata)
+        sums = (accumulator.count[None], accumulator.total, accumulator.outer.flatten())
+        array_file.save(path, {"sums": torch.cat(sums), "rows": accumulator.rows}, metadata)
     except OSError as error:
         warnings.warn(f"{error}: the reference is not cached", stacklevel=2)
