@@ -29,7 +29,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 
-from nelbo.cli.command import SPOKEN
+from nelbo.cli.command import SHORT_NAMES
 
 ROOT = Path(__file__).parents[2]
 HOW_TOS = [ROOT / "docs/quickstart.md", *sorted((ROOT / "docs/how-to").glob("*.md"))]
@@ -141,7 +141,7 @@ def exists(words: list[str]) -> None:
 
 def composes(name: str, options: list[str]) -> None:
     """Compose with the first choice of everything that is swept over."""
-    for word, option in SPOKEN.get(name, {}).items():
+    for word, option in SHORT_NAMES.get(name, {}).items():
         options = [re.sub(rf"^{word}=", f"{option}=", given) for given in options]
     chosen = []
     for override in OverridesParser.create().parse_overrides(options):

@@ -7,6 +7,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
+from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -38,7 +39,9 @@ class GridSweeper(Sweeper):
         """Called by Hydra before the sweep."""
         self.master = config
         self.loader = hydra_context.config_loader
-        self.launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
+        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
+            hydra_context, task_function, config
+        )
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run all combinations; all are composed before the first is run.
@@ -75,9 +78,7 @@ class GridSweeper(Sweeper):
                 options[name] = [f"{name}={override.get_value_element_as_str()}"]
                 continue
             if not override.is_discrete_sweep():
-                raise HydraException(
-                    f"{override.input_line}: sweep=grid needs a list, a range or choice(...)"
-                )
+                raise HydraException(f"{override.input_line}: expected a list, range(...) or choice(...)")
             options[name] = [f"{name}={value}" for value in override.sweep_string_iterator()]
             chosen.add(name)
         jobs = []
