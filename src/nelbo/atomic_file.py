@@ -1,4 +1,4 @@
-"""Files that a reader sees whole or not at all, whatever happens while they are written; JSON files."""
+"""Atomic writes of files, and JSON and yaml files of limited size."""
 
 import hashlib
 import json
@@ -11,10 +11,13 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 UNFINISHED = ".tmp"
 CHECKSUM = "content_sha256"  # in a JSON file: of all else in it
 MAX_JSON_BYTES = 64 * 2**20
 MAX_JSON_DEPTH = 64
+MAX_YAML_BYTES = 4 * 2**20
 
 
 class DamagedFileError(ValueError):
@@ -111,6 +114,23 @@ def read_json(path: Path) -> dict[str, Any]:
             f"intended, remove {CHECKSUM} from it"
         )
     return content
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a yaml file as plain data.
+
+    Raises:
+        DamagedFileError: naming the file, when it is not a regular file, too large, or not yaml.
+        OSError: when it cannot be opened; FileNotFoundError when it is not there.
+    """
+    with open_regular(path) as file:
+        data = file.read(MAX_YAML_BYTES + 1)
+    if len(data) > MAX_YAML_BYTES:
+        raise DamagedFileError(f"{path} is larger than {MAX_YAML_BYTES // 2**20} MiB")
+    try:
+        return yaml.safe_load(data.decode("utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DamagedFileError(f"{path}: damaged, no yaml ({' '.join(str(error).split())})") from error
 
 
 def _parse(data: bytes) -> dict[str, Any]:

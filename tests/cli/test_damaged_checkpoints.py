@@ -131,7 +131,7 @@ def test_a_damaged_last_checkpoint_is_resumed_from_the_one_before_it(trained, co
         place = draw.randrange(len(damaged) - 100)  # before the checksum
         damaged[place] ^= 1 << draw.randrange(8)
         last.write_bytes(damaged[:place] if number % 2 else damaged)
-        with pytest.warns(UserWarning, match=f"{last} is damaged: going on from {previous}, the one before"):
+        with pytest.warns(UserWarning, match=f"{last} is damaged: resuming from {previous}"):
             assert command(f"resume={run}", "trainer.max_steps=8", folder=run).code == 0
         assert weights(run) == weights(expected)
         shutil.rmtree(run)

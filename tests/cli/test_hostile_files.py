@@ -26,6 +26,7 @@ from nelbo.compose.stored_config import MODEL, Components, to_plain, validate_st
 from nelbo.compose.trained import training_config
 from nelbo.interop.diffusers.folder import Folder
 from nelbo.interop.formats import DiffusersFormat, NelboFormat
+from nelbo.runs.paths import CONFIG
 
 ROOT = Path(__file__).parents[2]
 SECRET = "a-secret-of-the-environment"
@@ -252,9 +253,9 @@ def test_no_trick_passes_in_the_folder_of_a_run(name, composed, tmp_path):
     place = PLACES[list(CALLS).index(name) % len(PLACES)]
     hostile = with_hostile(composed, place, CALLS[name](str(tmp_path / "m_")))
     (tmp_path / ".hydra").mkdir()
-    (tmp_path / resume.CONFIG).write_text(yaml.safe_dump(hostile))
+    (tmp_path / CONFIG).write_text(yaml.safe_dump(hostile))
     said = is_harmless(lambda: resume.saved_config(tmp_path), place, tmp_path / "m_")
-    assert resume.CONFIG in said or "not a run of train.py" in said
+    assert CONFIG in said or "not a run of train.py" in said
 
 
 def test_tags_and_aliases_of_yaml_are_no_code(tmp_path):
@@ -264,7 +265,7 @@ def test_tags_and_aliases_of_yaml_are_no_code(tmp_path):
         "a: &a [*a]\ntrainer: {b: *a}",
         "{" * 500,
     ):
-        (tmp_path / resume.CONFIG).write_text(text)
+        (tmp_path / CONFIG).write_text(text)
         with pytest.raises(ValueError, match=r"config\.yaml|not a run"):
             resume.saved_config(tmp_path)
     assert not (tmp_path / "m").exists()
@@ -388,8 +389,8 @@ def test_commands_refuse_hostile_files(command, finished_run, tmp_path):
         if command == "train":
             folder = tmp_path / place
             (folder / ".hydra").mkdir(parents=True)
-            content = yaml.safe_load((finished_run.folder / resume.CONFIG).read_text())
-            (folder / resume.CONFIG).write_text(yaml.safe_dump(with_hostile(content, place, value)))
+            content = yaml.safe_load((finished_run.folder / CONFIG).read_text())
+            (folder / CONFIG).write_text(yaml.safe_dump(with_hostile(content, place, value)))
             options = [f"resume={folder}"]
         else:
             path = tmp_path / f"{place}.ckpt"

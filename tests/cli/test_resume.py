@@ -18,6 +18,8 @@ from nelbo.cli import resume
 from nelbo.cli.launch import RESULT
 from nelbo.compose import build
 from nelbo.runs.metrics_file import MetricsFile, rewind
+from nelbo.runs.resume_point import newest_checkpoint
+from nelbo.runs.summary import finished_step, is_finished
 from nelbo.training.module import DiffusionModule
 
 
@@ -139,21 +141,22 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(finished_run, 
     folder = tmp_path / "run"
     shutil.copytree(finished_run.folder, folder)
     last, previous = folder / "checkpoints/last.ckpt", folder / "checkpoints/previous.ckpt"
-    assert resume.newest_checkpoint(folder) == last
+    assert newest_checkpoint(folder).path == last
     whole = last.read_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 1
     for damaged in (b"", whole[: len(whole) // 2], whole[:-3], bytes(flipped), b"x" * len(whole)):
         last.write_bytes(damaged)
-        with pytest.warns(UserWarning, match=rf"{last} is damaged: going on from {previous}"):
-            assert resume.newest_checkpoint(folder) == previous
-    resume.prepare(resume.saved_config(folder), folder, previous)
+        with pytest.warns(UserWarning, match=rf"{last} is damaged: resuming from {previous}"):
+            point = newest_checkpoint(folder)
+        assert point.path == previous
+    resume.prepare(resume.saved_config(folder), folder, point)
     assert not last.exists()
     assert last.with_suffix(".damaged").exists()
     last.write_bytes(b"")
     previous.write_bytes(b"")
     with pytest.raises(ValueError, match=rf"{last} and {previous}: damaged"):
-        resume.newest_checkpoint(folder)
+        newest_checkpoint(folder)
 
 
 @pytest.mark.parametrize(
@@ -180,6 +183,16 @@ def test_a_folder_that_holds_no_run_is_refused(made, said, command, tmp_path):
         make_run(folder)
         (folder / ".hydra/config.yaml").write_text(made)
     is_refused(command(f"resume={folder}"), said)
+
+
+def test_a_run_of_an_earlier_version_is_refused_with_a_remedy(command, tmp_path):
+    folder = make_run(tmp_path / "old", "schedule=linear")
+    (folder / ".hydra/config.yaml").write_text(
+        "trainer: {max_steps: 6}\nlr_schedule: {total_steps: '${trainer.max_steps}'}\n"
+    )
+    ended = command(f"resume={folder}")
+    is_refused(ended, "an earlier version wrote this run, and it cannot be resumed; evaluate it with ")
+    assert f"checkpoint={folder}/checkpoints/last.ckpt, or start a new run with the options in" in ended.err
 
 
 def test_the_options_of_a_resuming_command_follow_the_choices_of_the_run(tmp_path, monkeypatch):
@@ -218,33 +231,33 @@ def test_auto_begins_where_there_is_no_checkpoint_and_goes_on_where_there_is(tmp
 def test_a_summary_that_is_cut_off_is_no_end(tmp_path):
     for text, finished in (("", False), ('{"step": ', False), ('{"step": 6}', True)):
         (tmp_path / "summary.json").write_text(text)
-        assert resume.is_finished(tmp_path) == finished
+        assert is_finished(tmp_path) == finished
 
 
 @pytest.mark.parametrize("name", ["metrics.csv", "bound.parquet", "examples.parquet"])
 def test_a_finished_run_without_its_files_is_not_finished(name, finished_run, tmp_path):
     folder = shutil.copytree(finished_run.folder, tmp_path / "run", symlinks=True)
-    assert resume.finished_step(folder) == 6
+    assert finished_step(folder) == 6
     flipped = bytearray((folder / name).read_bytes())
     flipped[len(flipped) // 2] ^= 1
     (folder / name).write_bytes(flipped)
     with pytest.warns(UserWarning, match=rf"{folder / name} was damaged or edited"):
-        assert resume.finished_step(folder) is None
+        assert finished_step(folder) is None
     (folder / name).unlink()
     with pytest.warns(UserWarning, match=rf"{folder / name} is missing"):
-        assert resume.finished_step(folder) is None
+        assert finished_step(folder) is None
 
 
 def test_a_run_whose_checkpoints_were_removed_is_not_trained_again(finished_run, tmp_path):
     folder = shutil.copytree(finished_run.folder, tmp_path / "run", symlinks=True)
     shutil.rmtree(folder / "checkpoints")
     with pytest.raises(ValueError, match=r"has a summary\.json but no checkpoint"):
-        resume.newest_checkpoint(folder)
+        newest_checkpoint(folder)
     (folder / "summary.json").unlink()
     with pytest.raises(ValueError, match="was trained to step 6 at least and has no checkpoint"):
-        resume.newest_checkpoint(folder)
+        newest_checkpoint(folder)
     (folder / "metrics.csv").unlink()
-    assert resume.newest_checkpoint(folder) is None
+    assert newest_checkpoint(folder) is None
 
 
 FLIPS = int(os.environ.get("NELBO_TEST_FLIPS", "8"))
@@ -259,8 +272,8 @@ def test_every_damaged_last_checkpoint_is_replaced_by_the_one_before_it(finished
         place = draw.randrange(len(whole) - 100)  # before the checksum
         damaged[place] ^= 1 << draw.randrange(8)
         last.write_bytes(damaged[:place] if number % 4 == 3 else damaged)
-        with pytest.warns(UserWarning, match=rf"{last} is damaged: going on from {previous}"):
-            assert resume.newest_checkpoint(folder) == previous
+        with pytest.warns(UserWarning, match=rf"{last} is damaged: resuming from {previous}"):
+            assert newest_checkpoint(folder).path == previous
 
 
 def test_metrics_are_continued_and_a_row_that_is_cut_off_is_dropped(tmp_path):

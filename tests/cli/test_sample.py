@@ -234,3 +234,18 @@ def test_a_folder_with_other_samples_is_left_alone(draw):
     assert np.array_equal(images_of(first), before)
     assert draw("n=7", folder=first.folder).code == 0  # more of the same is no other
     assert len(images_of(first)) == 7
+
+
+def test_a_damaged_samples_file_is_named_in_one_line(draw):
+    first = draw("format=npz")
+    assert first.code == 0, first.err
+    file = first.folder / "samples.npz"
+    whole = file.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    for damaged in (b"", whole[:-30], bytes(flipped)):
+        file.write_bytes(damaged)
+        again = draw("format=npz", "n=6", folder=first.folder)
+        assert again.code == 1
+        assert f"{file} is damaged: remove it to draw its samples again" in again.err
+        assert again.err.count("\n") == 1

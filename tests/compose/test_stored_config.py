@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from nelbo.cli import resume
 from nelbo.compose.stored_config import MAX_DEPTH, Components, linked_value, links, to_plain, validate_stored
+from nelbo.runs.resume_point import write_config
 
 
 @pytest.fixture
@@ -131,7 +132,7 @@ def test_an_option_changed_and_changed_back_is_applied_each_time(command, tiny, 
         assert again.code == 0, again.err
         assert (seen[-1].trainer.max_steps, seen[-1].lr_schedule.total_steps) == (steps, steps)
         assert seen[-1].callbacks.last_checkpoint.every_n_steps == 1
-        resume.save_config(seen[-1], first.folder)
+        write_config(to_plain(seen[-1]), first.folder)
 
 
 @pytest.mark.slow
@@ -151,7 +152,12 @@ def test_a_run_with_interpolations_is_not_resumed(finished_run, command, tmp_pat
     (folder / ".hydra/config.yaml").write_text(yaml.safe_dump(config))
     ended = command(f"resume={folder}")
     assert ended.code == 1
-    assert ended.err == f"error: {folder}/.hydra/config.yaml: seed is an interpolation, which is refused\n"
+    assert ended.err == (
+        f"error: {folder}/.hydra/config.yaml: seed is an interpolation, which is refused: "
+        "an earlier version wrote this run, and it cannot be resumed; "
+        f"evaluate it with checkpoint={folder}/checkpoints/last.ckpt, "
+        f"or start a new run with the options in {folder}/.hydra/overrides.yaml\n"
+    )
 
 
 SWEEPS = [

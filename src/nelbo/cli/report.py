@@ -23,13 +23,14 @@ def run(arguments: Namespace) -> None:
     Raises:
         ValueError: where no folder is named.
     """
-    from nelbo.reports.html import FILE_NAME, write_report
+    from nelbo.reports.html import write_report
+    from nelbo.runs.paths import REPORT
     from nelbo.runs.run_folder import run_folders
     from nelbo.text import printable
 
     runs = run_folders(arguments.runs)
     if not runs:
         raise ValueError("no folder of a run is among these")
-    output = arguments.output or (runs[0] if len(runs) == 1 else Path.cwd()) / FILE_NAME
+    output = arguments.output or (runs[0] if len(runs) == 1 else Path.cwd()) / REPORT
     write_report(runs, output)
     print(printable(output))

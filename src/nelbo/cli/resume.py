@@ -8,25 +8,30 @@ import os
 import re
 import subprocess
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from nelbo.atomic_file import UNFINISHED, DamagedFileError, read_json, replacing
+from nelbo.atomic_file import read_yaml
 from nelbo.cli.launch import is_launched
 from nelbo.cli.overrides import as_typed, quoted, split_command_line, value_of
-from nelbo.compose.stored_config import CONFIG_DIR, linked_value, links, read_yaml, to_plain, validate_stored
+from nelbo.compose.stored_config import (
+    CONFIG_DIR,
+    InterpolationError,
+    linked_value,
+    links,
+    to_plain,
+    validate_stored,
+)
+from nelbo.runs.paths import CHECKPOINTS, CONFIG, LAST, OVERRIDES
+from nelbo.runs.summary import finished_step
 
 if TYPE_CHECKING:
-    from nelbo.data import DataRecord
+    from nelbo.runs.resume_point import ResumePoint
 
-CONFIG, OPTIONS, SUMMARY = ".hydra/config.yaml", ".hydra/overrides.yaml", "summary.json"
-CHECKPOINTS = ("checkpoints/last.ckpt", "checkpoints/previous.ckpt")  # newest first
 AUTO = "auto"
 # what may change when a run goes on
 ALLOWED = re.compile(
@@ -89,7 +94,13 @@ def saved_config(run_dir: Path, trust: str | Sequence[str] | None = None) -> Dic
     content = read_yaml(path)
     if not isinstance(content, dict) or not isinstance(content.get("trainer"), dict):
         raise ValueError(f"resume={run_dir}: this is not a run of train.py, or its {CONFIG} is damaged")
-    return OmegaConf.create(validate_stored(content, path, trust))
+    try:
+        return OmegaConf.create(validate_stored(content, path, trust))
+    except InterpolationError as error:
+        raise ValueError(
+            f"{error}: an earlier version wrote this run, and it cannot be resumed; evaluate it with "
+            f"checkpoint={run_dir / LAST}, or start a new run with the options in {run_dir / OVERRIDES}"
+        ) from error
 
 
 def continued_config(config: DictConfig, run_dir: Path) -> DictConfig:
@@ -116,163 +127,51 @@ def continued_config(config: DictConfig, run_dir: Path) -> DictConfig:
     return saved
 
 
-def save_config(config: DictConfig, run_dir: Path) -> None:
-    """Write what a run is trained with as plain values: a later command reads them without interpolation.
-
-    Raises:
-        OSError: if the file cannot be written.
-    """
-    (run_dir / CONFIG).parent.mkdir(parents=True, exist_ok=True)
-    with replacing(run_dir / CONFIG) as unfinished:
-        unfinished.write_text(yaml.safe_dump(to_plain(config), sort_keys=False), encoding="utf-8")
-
-
-def newest_checkpoint(run_dir: Path) -> Path | None:
-    """The last checkpoint that is whole; one that is damaged is named. None if there is none at all.
-
-    Raises:
-        ValueError: when all of them are damaged, or the run's files say that there must have been one.
-    """
-    from lightning.pytorch.utilities import rank_zero_warn
-
-    from nelbo import torch_file
-    from nelbo.runs import metrics_file
-
-    damaged = []
-    for path in (run_dir / name for name in CHECKPOINTS):
-        if not path.exists():
-            continue
-        try:
-            torch_file.load(path, mmap=True)
-        except DamagedFileError:
-            damaged.append(path)
-            continue
-        for other in damaged:
-            rank_zero_warn(f"{other} is damaged: going on from {path}, the one before it")
-        return path
-    if damaged:
-        raise ValueError(
-            f"{' and '.join(map(str, damaged))}: damaged, and training can go on from no other; "
-            f"remove it to begin again with the same resume={run_dir}"
-        )
-    if (run_dir / SUMMARY).exists():  # to begin again would remove its results
-        raise ValueError(
-            f"{run_dir} has a {SUMMARY} but no checkpoint: put {CHECKPOINTS[0]} back, or remove {SUMMARY} to "
-            "train it again from the beginning"
-        )
-    metrics = run_dir / metrics_file.METRICS_FILE
-    trained = metrics_file.last_step(metrics)
-    if trained >= 0 and trained > read_yaml(run_dir / CONFIG).get("checkpoint_every", trained):
-        raise ValueError(
-            f"{run_dir} was trained to step {trained} at least and has no checkpoint: put {CHECKPOINTS[0]} "
-            f"back, or remove {metrics.name} to train it again from the beginning"
-        )
-    return None
-
-
-def is_finished(run_dir: Path) -> bool:
-    """Whether a run has reached its end: its summary is there, and whole."""
-    return finished_step(run_dir) is not None
-
-
 def has_nothing_to_do(config: DictConfig, run_dir: Path) -> bool:
     """Whether a run is finished and not asked for more steps than it has."""
     step = finished_step(run_dir)
     return step is not None and not 0 <= step < config.trainer.max_steps
 
 
-def check_data(
-    run_dir: Path, checkpoint: Path | None, data: "DataRecord", conditional: bool, allow_changed_data: bool
-) -> None:
-    """Compare the data with the record in the checkpoint that training resumes from.
+def prepare(config: DictConfig, run_dir: Path, point: "ResumePoint | None") -> None:
+    """Restore the files of a run to a checkpoint and store its configuration, on rank 0.
 
     Args:
+        config: that training resumes with; receives ``logger.tensorboard.purge_step``.
         run_dir: the run's folder.
-        checkpoint: that training resumes from; None to begin again.
-        data: what there is now.
-        conditional: whether the network is given the class labels, which must not change their meaning.
-        allow_changed_data: warn in place of raising an error, where the classes are the same.
-
-    Raises:
-        ValueError: naming what differs.
-    """
-    import torch
-    from lightning.pytorch.utilities import rank_zero_warn
-
-    from nelbo.data import DataRecord
-
-    if checkpoint is None:
-        return
-    kept = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["nelbo"].get("data")
-    if kept is None:
-        return  # of a version that did not record it
-    before = DataRecord.from_dict(kept)
-    found = before.differences(data)
-    if not found:
-        return
-    moved = f" (data.root was {before.root}, and is {data.root})" if before.root != data.root else ""
-    what = f"resume={run_dir}: the data has changed since the checkpoint{moved}: {'; '.join(found)}"
-    if conditional and before.spec.class_names != data.spec.class_names:
-        raise ValueError(f"{what}; the model was trained with these class names, so restore them")
-    if not allow_changed_data:
-        raise ValueError(f"{what}; restore the data, or train on the new data with allow_changed_data=true")
-    rank_zero_warn(what)
-
-
-def prepare(config: DictConfig, run_dir: Path, checkpoint: Path | None) -> None:
-    """Make a run's files what they were at a checkpoint, so that it can go on. The first process does it.
-
-    Args:
-        config: what it goes on with, which is kept for the next time.
-        run_dir: the run's folder.
-        checkpoint: that it goes on from; None to begin again.
+        point: the checkpoint; None to start again.
 
     Raises:
         OSError: for a file that cannot be written.
     """
     from lightning.pytorch.utilities import rank_zero_only
 
-    from nelbo import torch_file
-    from nelbo.reports.html import FILE_NAME as REPORT
-    from nelbo.runs import history
+    from nelbo.runs.resume_point import rewind, write_config
 
     if rank_zero_only.rank != 0:
         return
-    content = None if checkpoint is None else torch_file.load(checkpoint, mmap=True)
-    step = 0 if content is None else content["global_step"]
-
-    for folder in (run_dir, run_dir / ".hydra", run_dir / "checkpoints", run_dir / "samples"):
-        for unfinished in folder.glob(f"*{UNFINISHED}"):
-            unfinished.unlink()
-    for name in (SUMMARY, REPORT):  # of a model that is trained further
-        (run_dir / name).unlink(missing_ok=True)
-    history.restore(run_dir, content)
-    last, previous = (run_dir / name for name in CHECKPOINTS)
-    if checkpoint == previous and last.exists():
-        last.replace(last.with_suffix(".damaged"))  # else it would take the place of the whole one
-    save_config(config, run_dir)
-    if "tensorboard" in (config.logger or {}):  # which hides what was logged after this step
+    rewind(run_dir, point)
+    write_config(to_plain(config), run_dir)
+    if "tensorboard" in (config.logger or {}):  # hide what was logged after this step
+        step = 0 if point is None else point.step
         OmegaConf.update(config, "logger.tensorboard.purge_step", step + 1, force_add=True)
 
 
-def check_learning_rate(config: DictConfig, checkpoint: Path | None) -> None:
+def check_learning_rate(config: DictConfig, point: "ResumePoint | None") -> None:
     """Warn when another number of steps makes the learning rate jump where the run is resumed.
 
     Args:
         config: that the run continues with.
-        checkpoint: that it continues from.
+        point: the checkpoint; None to start again.
     """
     import torch
     from hydra.utils import instantiate
     from lightning.pytorch.utilities import rank_zero_warn
 
-    from nelbo import torch_file
-
-    if checkpoint is None or "total_steps" not in config.lr_schedule:
+    if point is None or "total_steps" not in config.lr_schedule:
         return
-    content = torch_file.load(checkpoint, mmap=True)
-    before = content["nelbo"]["config"]["lr_schedule"].get("total_steps")
-    now, step = config.lr_schedule.total_steps, content["global_step"]
+    before = point.content["nelbo"]["config"]["lr_schedule"].get("total_steps")
+    now, step = config.lr_schedule.total_steps, point.step
     if before == now or not isinstance(before, int):
         return
 
@@ -292,7 +191,7 @@ def how_to_go_on(run_dir: Path) -> str:
     """The end of a sentence: where the run is, and the command that takes it up."""
     here = Path.cwd()
     shown = run_dir.relative_to(here) if run_dir.is_relative_to(here) else run_dir
-    last = shown / CHECKPOINTS[0]
+    last = shown / LAST
     saved = f", saved in {last}" if last.exists() else ""
     return f"{saved}; go on with: python train.py {as_typed('resume', str(shown))}"
 
@@ -312,28 +211,9 @@ def requeue_slurm_job() -> None:
     print(f"SLURM will start job {job} again", file=sys.stderr)
 
 
-def finished_step(run_dir: Path) -> int | None:
-    """Optimizer steps of a run that has reached its end, None for one that has not.
-
-    A run whose summary or one of whose files is damaged or missing has not: what can be made again from its
-    checkpoint is made again.
-    """
-    from nelbo.runs.run_folder import RunFolderError, check_files
-
-    try:
-        summary = read_json(run_dir / SUMMARY)
-        check_files(run_dir, summary)
-    except FileNotFoundError:
-        return None
-    except (DamagedFileError, RunFolderError) as error:
-        warnings.warn(f"{run_dir} is not finished: {error}", stacklevel=2)
-        return None
-    return summary.get("step")
-
-
 def _options(run_dir: Path) -> list[str]:
     """The options that a run was started with. They are compared, and never replayed except for choices."""
-    path = run_dir / OPTIONS
+    path = run_dir / OVERRIDES
     content = read_yaml(path) if path.is_file() else []
     return [str(option) for option in content] if isinstance(content, list) else []
 

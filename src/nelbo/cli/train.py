@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from nelbo.atomic_file import sha256_of, write_json
+from nelbo.runs.paths import LAST, REPORT
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -42,15 +42,17 @@ def train(config: DictConfig) -> float | None:
     from nelbo.cli.rendezvous import check_process_count
     from nelbo.compose import build
     from nelbo.compose.options import check_options
-    from nelbo.reports.html import FILE_NAME as REPORT
+    from nelbo.compose.stored_config import to_plain
     from nelbo.reports.html import report_finished_run
     from nelbo.reports.terminal import print_bound
+    from nelbo.runs.resume_point import check_data, newest_checkpoint, write_config
+    from nelbo.runs.summary import finished_step
     from nelbo.training.errors import Interrupted
     from nelbo.training.loggers.wandb_run import finish
     from nelbo.training.stopwatch import Stopwatch
 
     quieten_libraries()
-    run_dir, checkpoint, resumes = Path(config.run_dir), None, bool(config.resume)
+    run_dir, point, resumes = Path(config.run_dir), None, bool(config.resume)
     if resumes:
         if config.resume != resume.AUTO:
             config = resume.continued_config(config, run_dir)
@@ -58,8 +60,8 @@ def train(config: DictConfig) -> float | None:
         if resume.has_nothing_to_do(config, run_dir):
             if not (run_dir / REPORT).exists():  # the last thing that a run does
                 report_finished_run(run_dir)
-            step = resume.finished_step(run_dir)
-            missing = "" if (run_dir / resume.CHECKPOINTS[0]).exists() else "; its last.ckpt is missing"
+            step = finished_step(run_dir)
+            missing = "" if (run_dir / LAST).exists() else "; its last.ckpt is missing"
             print(f"{run_dir} is finished, after {step} steps: more with trainer.max_steps=...{missing}")
             return None
     else:
@@ -69,7 +71,7 @@ def train(config: DictConfig) -> float | None:
         check_process_count(devices, config.trainer.num_nodes)
         return launch(devices, "train.py", partial(_last_checkpoint, run_dir))
     if resumes:
-        checkpoint = resume.newest_checkpoint(run_dir)
+        point = newest_checkpoint(run_dir)
     # of this command alone, so not stored
     allow_changed_data, config.allow_changed_data = config.get("allow_changed_data", False), False
     config.trust = None
@@ -89,16 +91,16 @@ def train(config: DictConfig) -> float | None:
         data.limit(split, most)
     build.check_network(module, data.spec)
     if resumes:  # files are changed last, when nothing is left to refuse
-        resume.check_data(run_dir, checkpoint, data.record(), module.conditional, allow_changed_data)
-        resume.check_learning_rate(config, checkpoint)
-        resume.prepare(config, run_dir, checkpoint)
+        check_data(run_dir, point, data.record(), module.conditional, allow_changed_data)
+        resume.check_learning_rate(config, point)
+        resume.prepare(config, run_dir, point)
     else:
-        resume.save_config(config, run_dir)
+        write_config(to_plain(config), run_dir)
     loggers = build.build_loggers(config, run_dir)
     try:  # from here on a W&B run is open, and must be ended whatever happens
         trainer = build.build_trainer(config, callbacks, loggers)
         check_process_count(trainer.num_devices, trainer.num_nodes)
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
+        trainer.fit(module, datamodule=data, ckpt_path=None if point is None else point.path)
         metrics = module.reported | _metrics(trainer)
         if module.validated_at != trainer.global_step:
             trainer.validate(module, datamodule=data, verbose=False)
@@ -133,7 +135,7 @@ def train(config: DictConfig) -> float | None:
 
 def _last_checkpoint(run_dir: Path) -> str:
     """The end of a sentence about what ended the training."""
-    last = run_dir / "checkpoints" / "last.ckpt"
+    last = run_dir / LAST
     return f"; last checkpoint: {last if last.exists() else 'none'}"
 
 
@@ -153,7 +155,7 @@ def _write_summary(
     from nelbo.evaluation.ledger import arithmetic, make_ledger
     from nelbo.runs import example_table, history
     from nelbo.runs.metrics_file import METRICS_FILE
-    from nelbo.runs.run_folder import FILES
+    from nelbo.runs.summary import write_summary
     from nelbo.training.callbacks import EMA, BestCheckpoint
 
     averaged = any(isinstance(callback, EMA) for callback in trainer.callbacks)  # pyright: ignore
@@ -182,5 +184,4 @@ def _write_summary(
         run_dir / example_table.FILE_NAME, accumulator.groups.columns, accumulator.example_table()
     )
     names = (METRICS_FILE, history.BOUND, example_table.FILE_NAME)
-    summary[FILES] = {name: sha256_of(run_dir / name) for name in names if (run_dir / name).exists()}
-    write_json(run_dir / "summary.json", summary)
+    write_summary(run_dir, summary, names)

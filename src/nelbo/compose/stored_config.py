@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from nelbo.atomic_file import DamagedFileError, open_regular
+from nelbo.atomic_file import read_yaml
 from nelbo.text import printable
 
 CONFIG_DIR = Path(__file__).parents[3] / "conf"
@@ -58,11 +57,14 @@ RENAMED = {
 }
 MAX_DEPTH = 32
 MAX_VALUES = 100_000
-MAX_BYTES = 4 * 2**20
 MAX_SHOWN = 200  # characters of a file in an error message
 REFERENCE = re.compile(r"\$\{([\w.]+)\}")  # to another option; a resolver has a colon in it
 
 Place = tuple[str, ...]
+
+
+class InterpolationError(ValueError):
+    """A stored configuration with an interpolation, as runs of earlier versions have."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def validate_stored(
         if count > MAX_VALUES:
             raise ValueError(f"{source}: its configuration has more than {MAX_VALUES} values")
         if "${" in where or (isinstance(value, str) and "${" in value):
-            raise ValueError(f"{source}: {excerpt(where)} is an interpolation, which is refused")
+            raise InterpolationError(f"{source}: {excerpt(where)} is an interpolation, which is refused")
         if isinstance(value, dict) and isinstance(value.get("_target_"), str):
             value["_target_"] = RENAMED.get(value["_target_"], value["_target_"])
         if isinstance(value, dict) and ((path[:1] and path[0] in MODEL) or not model_only):
@@ -169,23 +171,6 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
     container = OmegaConf.to_container(config, resolve=True)
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
-
-
-def read_yaml(path: Path) -> Any:
-    """The content of a yaml file as plain data.
-
-    Raises:
-        DamagedFileError: naming the file, when it is not a regular file, too large, or not yaml.
-        OSError: when it cannot be opened; FileNotFoundError when it is not there.
-    """
-    with open_regular(path) as file:
-        data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise DamagedFileError(f"{path} is larger than {MAX_BYTES // 2**20} MiB")
-    try:
-        return yaml.safe_load(data.decode("utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise DamagedFileError(f"{path}: damaged, no yaml ({' '.join(str(error).split())})") from error
 
 
 def _validate_component(

@@ -15,6 +15,7 @@ from nelbo.data import DataModule, DataRecord, DataSpec
 from nelbo.data.record import format_names
 from nelbo.interop.format_list import format_list
 from nelbo.interop.formats import CheckpointFormat, Weights
+from nelbo.runs.paths import LAST
 from nelbo.training.module import DiffusionModule
 
 
@@ -68,7 +69,7 @@ def read_model(config: DictConfig) -> TrainedModel:
     if OmegaConf.is_missing(config, "checkpoint"):
         raise ValueError("which model? checkpoint=outputs/.../checkpoints/last.ckpt")
     path = Path(config.checkpoint)
-    inside = path / "checkpoints" / "last.ckpt"
+    inside = path / LAST
     if inside.is_file():
         raise ValueError(f"{path} is the folder of a run: checkpoint={inside}")
     checkpoint_format: CheckpointFormat = instantiate(config.checkpoint_format)

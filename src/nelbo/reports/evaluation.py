@@ -20,13 +20,11 @@ from nelbo.evaluation.t_bins import share_below_half_bin, shares_by_t_bin
 from nelbo.evaluation.units import Unit
 from nelbo.reports import terminal
 from nelbo.reports.comparison.choices import steps_in_words
-from nelbo.reports.html import FILE_NAME as REPORT
 from nelbo.reports.html import report_finished_run
 from nelbo.runs import bound_table as table
 from nelbo.runs import example_table
+from nelbo.runs.paths import EVALUATION, REPORT
 from nelbo.text import printable
-
-FILE_NAME = "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ def write_evaluation(evaluation: Evaluation, run_dir: Path) -> None:
     step = evaluation.step or 0
     table.append(run_dir / table.FILE_NAME, step, split, chain.timesteps(), measured.steps)
     example_table.write(run_dir / example_table.FILE_NAME, measured.columns, measured.examples)
-    write_json(run_dir / FILE_NAME, result)
+    write_json(run_dir / EVALUATION, result)
     report_finished_run(run_dir)
 
 

@@ -15,9 +15,10 @@ from rich.text import Text
 from nelbo.atomic_file import replacing
 from nelbo.reports.comparison.ledgers import incomparable
 from nelbo.reports.comparison.named import NamedRun, shared_label
-from nelbo.reports.html import FILE_NAME, write_report
+from nelbo.reports.html import write_report
 from nelbo.reports.numbers import duration, plus_minus
 from nelbo.reports.terminal import make_console, print_fact
+from nelbo.runs.paths import REPORT
 from nelbo.runs.run_folder import Run, RunFolderError, read_run
 from nelbo.text import printable
 
@@ -111,10 +112,10 @@ def show_sweep(folder: Path, runs: Sequence[SweptRun], how_to_go_on: str | None)
     try:
         _write_table(ordered, folder / TABLE)
         if readable:
-            write_report([named.run.path for named in readable], folder / FILE_NAME)
+            write_report([named.run.path for named in readable], folder / REPORT)
     except (RunFolderError, OSError) as error:  # the runs themselves are not lost with it
         warnings.warn(f"the table or the report is missing: {error}", stacklevel=2)
-    lines = {"table": folder / TABLE, "look": folder / FILE_NAME}
+    lines = {"table": folder / TABLE, "look": folder / REPORT}
     for what, path in lines.items():
         if path.exists():
             print_fact(console, what, path)

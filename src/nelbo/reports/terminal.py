@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nelbo.evaluation.units import Unit
+from nelbo.runs.paths import LAST, REPORT, SAMPLES
 from nelbo.text import printable
 
 PARTS = (
@@ -102,13 +103,13 @@ def _cells(metrics: Mapping[str, float], splits: tuple[str, ...], key: str, unit
 
 def _files(run_dir: Path) -> list[tuple[str, str]]:
     files = [("run", str(run_dir))]
-    checkpoint = run_dir / "checkpoints" / "last.ckpt"
+    checkpoint = run_dir / LAST
     if checkpoint.exists():
         files.append(("weights", str(checkpoint)))
-    samples = sorted((run_dir / "samples").glob("*.png"))
+    samples = sorted((run_dir / SAMPLES).glob("*.png"))
     if samples:
         files.append(("samples", str(samples[-1])))
-    report = run_dir / "report.html"
+    report = run_dir / REPORT
     if report.exists():
         files.append(("look", str(report)))
     wandb_runs = sorted((run_dir / "wandb").glob("*run-*"))

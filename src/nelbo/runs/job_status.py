@@ -10,7 +10,7 @@ FILE_NAME = "job.json"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobStatus:
     """The end of a job.
 
     Attributes:
@@ -28,10 +28,10 @@ class Outcome:
         write_json(folder / FILE_NAME, asdict(self))
 
 
-def read_outcome(folder: Path) -> Outcome | None:
+def read_job_status(folder: Path) -> JobStatus | None:
     """How the job in this folder ended; None for one that did not end, or was not begun."""
     try:
-        return Outcome(**read_json(folder / FILE_NAME))
+        return JobStatus(**read_json(folder / FILE_NAME))
     except FileNotFoundError:
         return None
     except (DamagedFileError, TypeError) as error:

@@ -1,6 +1,6 @@
 """Reading what a run left behind: a training, or an evaluation of a trained model."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,20 +8,19 @@ from typing import Any
 
 import yaml
 
-from nelbo.atomic_file import CHECKSUM, read_json, sha256_of
+from nelbo.atomic_file import read_json
 from nelbo.evaluation.units import Unit, unit_of
 from nelbo.runs import bound_table, example_table, metrics_file
 from nelbo.runs.bound_table import Terms
 from nelbo.runs.example_table import Examples
 from nelbo.runs.files import RunFolderError, read_if_there
 from nelbo.runs.metrics_file import METRICS_FILE, Series
+from nelbo.runs.paths import CONFIG, EVALUATION, SAMPLES, SUMMARY, SWEEP
+from nelbo.runs.summary import check_files
 
 __all__ = ["Run", "RunFolderError", "Series", "Terms", "read_run", "run_folders"]
 
-CONFIG, SUMMARY, METRICS, TERMS = ".hydra/config.yaml", "summary.json", METRICS_FILE, bound_table.FILE_NAME
-FILES = "files"  # in the summary: SHA-256 of the files that were there when the run was finished
-SWEEP = "multirun.yaml"  # of a sweep, whose jobs have folders of their own
-EVALUATION = "evaluation.json"  # in place of the summary, where a finished model was measured again
+METRICS, TERMS = METRICS_FILE, bound_table.FILE_NAME
 SPLITS = ("test", "val", "train")  # the best to judge a run by first
 
 
@@ -167,24 +166,8 @@ def read_run(path: Path) -> Run:
         summary=summary,
         metrics=read_if_there(path / METRICS, metrics_file.read) or {},
         terms=read_if_there(path / TERMS, lambda file: bound_table.read(file, ledger)) or {},
-        samples={int(p.stem.split("_")[-1]): p for p in sorted((path / "samples").glob("step_*.png"))},
+        samples={int(p.stem.split("_")[-1]): p for p in sorted((path / SAMPLES).glob("step_*.png"))},
     )
-
-
-def check_files(path: Path, summary: Mapping[str, Any]) -> None:
-    """Compare the files of a finished run with the checksums in its summary.
-
-    Raises:
-        RunFolderError: naming a file that is missing, damaged or edited.
-    """
-    for name, expected in _mapping(summary.get(FILES, {})).items():
-        found = read_if_there(path / name, sha256_of)
-        if found != expected:
-            problem = "is missing" if found is None else "was damaged or edited after the run was finished"
-            raise RunFolderError(
-                f"{path / name} {problem} (SHA-256 in {SUMMARY}); if this is intended, remove {FILES} and "
-                f"{CHECKSUM} from {SUMMARY}"
-            )
 
 
 def _text(path: Path) -> str:

@@ -1,5 +1,7 @@
 """The folder that samples are drawn into: single files, so that an interrupted command goes on."""
 
+import zipfile
+import zlib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nelbo.atomic_file import read_json, replacing, write_json
+from nelbo.atomic_file import DamagedFileError, read_json, replacing, write_json
 from nelbo.data.spec import DataSpec
 from nelbo.runs import images as grids
 
@@ -115,8 +117,13 @@ class SampleFolder:
         path = self.path / TOGETHER
         if self.image_format != "npz" or not path.is_file():
             return np.empty(0)
-        with np.load(path) as file:
-            return file["samples"]
+        try:
+            with np.load(path) as file:
+                return file["samples"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise DamagedFileError(
+                f"{path} is damaged: remove it to draw its samples again, or choose another hydra.run.dir"
+            ) from error
 
     def _file(self, number: int) -> Path:
         suffix = "png" if self.image_format == "png" else "npy"

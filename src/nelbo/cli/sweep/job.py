@@ -8,13 +8,12 @@ from pathlib import Path
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nelbo.atomic_file import read_json
+from nelbo.atomic_file import read_json, read_yaml
 from nelbo.cli.overrides import quoted
-from nelbo.cli.resume import is_finished
-from nelbo.compose.stored_config import read_yaml
-from nelbo.runs.job_status import FILE_NAME, Outcome, read_outcome
+from nelbo.runs.job_status import FILE_NAME, JobStatus, read_job_status
+from nelbo.runs.paths import OVERRIDES, SUMMARY
+from nelbo.runs.summary import is_finished
 
-OVERRIDES = ".hydra/overrides.yaml"
 WANDB = {"name": "logger.wandb.name=", "group": "logger.wandb.group="}
 
 
@@ -44,13 +43,13 @@ class Job:
         return " ".join(f"{option}={value}" for option, value in self.choices.items())
 
     @property
-    def outcome(self) -> Outcome | None:
+    def outcome(self) -> JobStatus | None:
         """How it ended, None if it did not. A training that was killed behind its summary ended well."""
-        found = read_outcome(self.folder)
+        found = read_job_status(self.folder)
         if found is None and self.command == "train" and self.is_begun and is_finished(self.folder):
-            summary = read_json(self.folder / "summary.json")
+            summary = read_json(self.folder / SUMMARY)
             value = next(summary[name] for name in ("val/bpd", "val/nelbo") if name in summary)
-            return Outcome(None, value, summary["train_seconds"])
+            return JobStatus(None, value, summary["train_seconds"])
         return found
 
     @property

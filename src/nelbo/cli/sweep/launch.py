@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext
 from hydra.plugins.launcher import Launcher
 
 from nelbo.cli.sweep.job import Job
-from nelbo.runs.job_status import Outcome
+from nelbo.runs.job_status import JobStatus
 
 SECONDS_TO_SAVE = 60.0  # that workers have after Ctrl-C
 
@@ -51,7 +51,7 @@ def launch(launcher: Launcher, jobs: Sequence[Job], in_sequence: bool) -> None:
 def _died(job: Job, error: Exception) -> None:
     reason = f"its process died: {type(error).__name__}: {' '.join(str(error).split())}"
     job.folder.mkdir(parents=True, exist_ok=True)
-    Outcome(reason, None, 0.0).write(job.folder)
+    JobStatus(reason, None, 0.0).write(job.folder)
     print(f"job {job.name} ({job.title}) failed: {reason}", file=sys.stderr, flush=True)
 
 

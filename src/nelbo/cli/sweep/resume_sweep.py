@@ -4,9 +4,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from nelbo.atomic_file import read_yaml
 from nelbo.cli.overrides import quoted, split_command_line
 from nelbo.cli.sweep.folder import FILE_NAME
-from nelbo.compose.stored_config import CODE_ARGUMENTS, excerpt, read_yaml
+from nelbo.compose.stored_config import CODE_ARGUMENTS, excerpt
 
 WORD = "resume="
 NOT_REPEATED = ("hydra.sweep.dir=", "hydra.mode=")

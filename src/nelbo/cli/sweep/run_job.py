@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from nelbo.runs.folder_lock import FolderInUseError, locked
-from nelbo.runs.job_status import Outcome
+from nelbo.runs.job_status import JobStatus
 
 OUTPUT = "output.txt"  # of a job among several at a time
 TRACEBACK = "traceback.txt"
@@ -76,7 +76,7 @@ def _attempt(
         except Exception as error:
             failure = one_line(error)
             (folder / TRACEBACK).write_text(traceback.format_exc())
-    outcome = Outcome(failure, objective, round(time.perf_counter() - started, 1))
+    outcome = JobStatus(failure, objective, round(time.perf_counter() - started, 1))
     outcome.write(folder)
     if failure is not None:
         print(f"{named} failed: {failure}", file=sys.stderr, flush=True)
@@ -90,7 +90,7 @@ def separate_wandb_run() -> None:
         os.environ.pop(name, None)
 
 
-def _say_end(named: str, outcome: Outcome, terminal: TextIO) -> None:
+def _say_end(named: str, outcome: JobStatus, terminal: TextIO) -> None:
     from nelbo.reports.numbers import duration
 
     value = "" if outcome.objective is None else f", val {outcome.objective:.4f}"

@@ -11,7 +11,8 @@ from nelbo.reports.comparison.ledgers import incomparable
 from nelbo.reports.comparison.named import NamedRun, folder_names
 from nelbo.reports.comparison.remarks import remarks
 from nelbo.runs.files import RunFolderError
-from nelbo.runs.run_folder import EVALUATION, SUMMARY, Run
+from nelbo.runs.paths import EVALUATION, SUMMARY
+from nelbo.runs.run_folder import Run
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nelbo.atomic_file import replacing
+from nelbo.runs.paths import REPORT
 from nelbo.runs.run_folder import RunFolderError, read_run
-
-FILE_NAME = "report.html"
 
 
 class ReportError(OSError):
@@ -34,9 +33,9 @@ def report_finished_run(run_dir: Path) -> None:
         ReportError: when the report cannot be made or written.
     """
     try:
-        write_report([run_dir], run_dir / FILE_NAME)
+        write_report([run_dir], run_dir / REPORT)
     except (RunFolderError, OSError) as error:
         raise ReportError(
-            f"the run is finished, but there is no {FILE_NAME}: {error}; make it later with: "
+            f"the run is finished, but there is no {REPORT}: {error}; make it later with: "
             f"python -m nelbo report {run_dir}"
         ) from error

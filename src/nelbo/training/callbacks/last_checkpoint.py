@@ -9,11 +9,10 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from nelbo.option_types import PositiveInt
 from nelbo.runs import history
+from nelbo.runs.paths import LAST, PREVIOUS
 from nelbo.training import loop_state
 from nelbo.training.checkpoint_io import write_checkpoint
 from nelbo.training.errors import Interrupted, NonFiniteLossError
-
-LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 
 class LastCheckpoint(Checkpoint):
@@ -33,7 +32,7 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, folder: str, every_n_steps: PositiveInt = 500) -> None:
         if every_n_steps < 1:
             raise ValueError(f"checkpoint_every={every_n_steps} must be at least 1 step")
-        self.path = Path(folder) / LAST
+        self.path = Path(folder) / Path(LAST).name
         self.every_n_steps = every_n_steps
         self._saved_at = 0
         self._is_between_steps = False
@@ -83,7 +82,7 @@ class LastCheckpoint(Checkpoint):
             return
         self._is_saving = True
         try:
-            write_checkpoint(trainer, self.path, self.path.with_name(PREVIOUS))
+            write_checkpoint(trainer, self.path, self.path.with_name(Path(PREVIOUS).name))
         finally:
             self._is_saving = False
         self._saved_at = trainer.global_step

@@ -1,7 +1,8 @@
 """Advice on the measurement itself."""
 
 from nelbo.reports.html.advice.advice import Advice
-from nelbo.runs.run_folder import SUMMARY, Run
+from nelbo.runs.paths import SUMMARY
+from nelbo.runs.run_folder import Run
 
 LARGE_ERROR = 0.02  # of the total
 

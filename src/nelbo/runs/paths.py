@@ -1,0 +1,10 @@
+"""Files in the folder of a run or a sweep, relative to it, where a format module does not name its own."""
+
+CONFIG, OVERRIDES = ".hydra/config.yaml", ".hydra/overrides.yaml"
+SUMMARY = "summary.json"
+EVALUATION = "evaluation.json"  # in place of the summary, where a trained model was evaluated
+REPORT = "report.html"
+SAMPLES = "samples"
+LAST, PREVIOUS = "checkpoints/last.ckpt", "checkpoints/previous.ckpt"
+CHECKPOINTS = (LAST, PREVIOUS)  # newest first
+SWEEP = "multirun.yaml"  # of a sweep, whose jobs have folders of their own

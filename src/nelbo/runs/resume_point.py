@@ -1,0 +1,145 @@
+"""The checkpoint that a run resumes from, and the files of the run as they were then."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch.utilities import rank_zero_warn
+
+from nelbo import torch_file
+from nelbo.atomic_file import UNFINISHED, DamagedFileError, read_yaml, replacing
+from nelbo.data import DataRecord
+from nelbo.runs import history, metrics_file
+from nelbo.runs.paths import CHECKPOINTS, CONFIG, LAST, PREVIOUS, REPORT, SAMPLES, SUMMARY
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """A verified checkpoint.
+
+    Attributes:
+        path: of the file.
+        content: the parts of it that describe the run; no weights.
+    """
+
+    path: Path
+    content: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps that are completed."""
+        return self.content["global_step"]
+
+    @classmethod
+    def read(cls, path: Path) -> "ResumePoint":
+        """Read and verify a checkpoint.
+
+        Raises:
+            DamagedFileError: naming the file, when it is missing, damaged or of another kind.
+        """
+        content = torch_file.load(path, mmap=True)
+        if not isinstance(content, dict) or not {"global_step", "nelbo"} <= content.keys():
+            raise DamagedFileError(f"{path} is not a checkpoint of a run")
+        # not the tensors: they would keep the file open after it is replaced
+        kept = {name: content[name] for name in ("global_step", history.HISTORY) if name in content}
+        state = {name: value for name, value in content["nelbo"].items() if name != "timesteps"}
+        return cls(path, {**kept, "nelbo": state})
+
+
+def newest_checkpoint(run_dir: Path) -> ResumePoint | None:
+    """The last checkpoint that is not damaged; warns of those that are. None if there is no checkpoint.
+
+    Raises:
+        ValueError: when all are damaged, or the other files of the run show that one is missing.
+    """
+    damaged = []
+    for path in (run_dir / name for name in CHECKPOINTS):
+        if not path.exists():
+            continue
+        try:
+            point = ResumePoint.read(path)
+        except DamagedFileError:
+            damaged.append(path)
+            continue
+        for other in damaged:
+            rank_zero_warn(f"{other} is damaged: resuming from {path}")
+        return point
+    if damaged:
+        raise ValueError(
+            f"{' and '.join(map(str, damaged))}: damaged, and there is no other checkpoint to resume from; "
+            f"remove it to start again with the same resume={run_dir}"
+        )
+    if (run_dir / SUMMARY).exists():  # starting again would remove its results
+        raise ValueError(
+            f"{run_dir} has a {SUMMARY} but no checkpoint: restore {LAST}, or remove {SUMMARY} to train from "
+            "the beginning"
+        )
+    metrics = run_dir / metrics_file.METRICS_FILE
+    trained = metrics_file.last_step(metrics)
+    if trained >= 0 and trained > read_yaml(run_dir / CONFIG).get("checkpoint_every", trained):
+        raise ValueError(
+            f"{run_dir} was trained to step {trained} at least and has no checkpoint: restore {LAST}, or "
+            f"remove {metrics.name} to train from the beginning"
+        )
+    return None
+
+
+def check_data(
+    run_dir: Path, point: ResumePoint | None, data: DataRecord, conditional: bool, allow_changed_data: bool
+) -> None:
+    """Compare the data with the record in the checkpoint.
+
+    Args:
+        run_dir: the run's folder.
+        point: the checkpoint; None to start again.
+        data: the current data.
+        conditional: whether the network receives class labels, so that class names must not change.
+        allow_changed_data: warn instead of raising an error, where the class names are the same.
+
+    Raises:
+        ValueError: naming what differs.
+    """
+    recorded = None if point is None else point.content["nelbo"].get("data")
+    if recorded is None:
+        return  # checkpoints of earlier versions have no record
+    before = DataRecord.from_dict(recorded)
+    found = before.differences(data)
+    if not found:
+        return
+    moved = f" (data.root was {before.root}, and is {data.root})" if before.root != data.root else ""
+    what = f"resume={run_dir}: the data has changed since the checkpoint{moved}: {'; '.join(found)}"
+    if conditional and before.spec.class_names != data.spec.class_names:
+        raise ValueError(f"{what}; the model was trained with these class names, so restore them")
+    if not allow_changed_data:
+        raise ValueError(f"{what}; restore the data, or train on the new data with allow_changed_data=true")
+    rank_zero_warn(what)
+
+
+def rewind(run_dir: Path, point: ResumePoint | None) -> None:
+    """Restore the files of a run to their state at the checkpoint, or before the first step. Call on rank 0.
+
+    Raises:
+        OSError: for a file that cannot be written.
+    """
+    for folder in (run_dir, *(run_dir / name for name in (".hydra", "checkpoints", SAMPLES))):
+        for unfinished in folder.glob(f"*{UNFINISHED}"):
+            unfinished.unlink()
+    for name in (SUMMARY, REPORT):
+        (run_dir / name).unlink(missing_ok=True)
+    history.restore(run_dir, None if point is None else point.content)
+    last, previous = run_dir / LAST, run_dir / PREVIOUS
+    if point is not None and point.path == previous and last.exists():
+        last.replace(last.with_suffix(".damaged"))  # else the next save would move it to previous.ckpt
+
+
+def write_config(config: Mapping[str, Any], run_dir: Path) -> None:
+    """Write the configuration of a run: plain values without interpolations.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    (run_dir / CONFIG).parent.mkdir(parents=True, exist_ok=True)
+    with replacing(run_dir / CONFIG) as unfinished:
+        unfinished.write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
