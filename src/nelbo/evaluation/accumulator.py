@@ -194,12 +194,14 @@ class BoundAccumulator:
         nats, prior = draws.nats.detach().double(), draws.prior.detach().double()
         weighted = draws.weights.double() * nats
         first = weighted.masked_fill(draws.steps != 1, 0.0)
-        self._add_parts("parts", "squared_parts", first.sum(1), (weighted - first).sum(1), prior)
+        parts = _with_total(first.sum(1), (weighted - first).sum(1), prior)
+        sums["parts"] += parts.sum(1)
+        sums["squared_parts"] += parts.square().sum(1)
         if draws.reconstruction_mc_variance is not None and draws.denoising_mc_variance is not None:
             reconstruction = draws.reconstruction_mc_variance.detach().double()
             denoising = draws.denoising_mc_variance.detach().double()
-            exact = torch.zeros_like(prior)  # L_T has no Monte Carlo error
-            self._add_parts("mc_variances", None, reconstruction, denoising, exact)
+            variances = _with_total(reconstruction, denoising, torch.zeros_like(prior))  # L_T has none
+            sums["mc_variances"] += variances.sum(1)
             sums["mc_known"] += B
         by_step = {
             "count": torch.ones_like(nats),
@@ -221,16 +223,6 @@ class BoundAccumulator:
             by_group.scatter_add_(1, self._group_of_step[draws.steps - 1], weighted)
             by_group[:, -1] = prior
             sums["by_example"].index_add_(0, index, by_group)
-
-    def _add_parts(
-        self, name: str, squared: str | None, reconstruction: Tensor, denoising: Tensor, prior: Tensor
-    ) -> None:
-        """Add the parts of each example, each (B,), and their total; with their squares where named."""
-        parts = torch.stack([reconstruction, denoising, prior])
-        parts = torch.cat([parts.sum(0, keepdim=True), parts])
-        self.sums[name] += parts.sum(1)
-        if squared is not None:
-            self.sums[squared] += parts.square().sum(1)
 
     @property
     def num_evaluations(self) -> int:
@@ -313,6 +305,12 @@ class BoundAccumulator:
     def example_table(self, rounds: int = 1) -> Tensor:
         """The estimate of each example, (N, G) nats on the CPU, in the G columns of ``groups``."""
         return (self.sums["by_example"] / rounds).cpu()
+
+
+def _with_total(reconstruction: Tensor, denoising: Tensor, prior: Tensor) -> Tensor:
+    """The parts of each example (B,) and their sum, (4, B) in the order of PARTS."""
+    parts = torch.stack([reconstruction, denoising, prior])
+    return torch.cat([parts.sum(0, keepdim=True), parts])
 
 
 def _stderr(n: float, total: float, squares: float) -> float:
