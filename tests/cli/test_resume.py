@@ -67,7 +67,7 @@ def test_ctrl_c_stops_the_run_after_the_step_and_says_how_to_go_on(signalled, co
     assert stopped.code == 130
     assert "stopping after this step; Ctrl-C again stops at once" in stopped.err
     assert f"stopped at step 4, saved in {folder}/checkpoints/last.ckpt" in stopped.err
-    assert f"go on with: python train.py resume={folder}" in stopped.err
+    assert f"resume with: python train.py resume={folder}" in stopped.err
     assert torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 4
 
     (folder / "checkpoints/last.tmp").write_bytes(b"left over")
@@ -162,7 +162,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(finished_run, 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["schedule=linear"], "schedule=linear: a run that goes on is trained as it was begun"),
+        (["schedule=linear"], "schedule=linear: not allowed with resume=, which accepts"),
         (["data=patches"], "data=patches: "),
         (["optimizer.lr=1"], "optimizer.lr=1: "),
         (["+model.width=3"], "+model.width=3: "),

@@ -139,7 +139,7 @@ def test_what_was_interrupted_goes_on(image_format, draw, tmp_path, monkeypatch)
         ended = draw(*options, folder=folder)
     assert ended.code == 130
     assert ended.err == (
-        f"what was drawn is kept; go on with the same command and hydra.run.dir={folder}\ninterrupted\n"
+        f"finished samples are kept; resume with the same command and hydra.run.dir={folder}\ninterrupted\n"
     )
     assert drawn == [0, 1, 2]
     seen = []

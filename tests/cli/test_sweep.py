@@ -56,7 +56,7 @@ def test_a_failing_job_leaves_the_others_alone_and_is_named(sweep):
         ("1", "1", "failed: an unlucky seed"),
     ]
     assert "ValueError: an unlucky seed" in (ended.folder / "1/traceback.txt").read_text()
-    assert f"go on      python train.py resume={ended.folder}" in ended.out
+    assert f"resume     python train.py resume={ended.folder}" in ended.out
 
     tried = []
     again = sweep(f"resume={ended.folder}", job=lambda config: tried.append(config.seed), begin=())

@@ -62,7 +62,7 @@ def test_a_finished_run_is_refused_and_unchanged(run_folder, command):
     before = hashes(run_folder)
     ended = command(folder=run_folder)
     assert hashes(run_folder) == before
-    assert f"or go on with it: resume={run_folder}" in ended.err
+    assert f"or resume it: resume={run_folder}" in ended.err
 
 
 def test_the_lock_ends_with_a_process_that_is_killed(tmp_path):

@@ -95,7 +95,7 @@ def test_a_configured_key_is_tried_and_a_silent_server_survived(modes, monkeypat
     wandb_run.wandb_logger(str(tmp_path), project="nelbo")
     assert modes == ["online", "offline"]
     assert capsys.readouterr().err == (
-        "warning: W&B: no answer; the run goes on offline; "
+        "warning: W&B: no answer; the run continues offline; "
         f"`wandb sync {tmp_path}/wandb/run-1` uploads it later\n"
     )
 

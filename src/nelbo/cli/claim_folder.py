@@ -58,7 +58,7 @@ def check_unused_folder(run_dir: Path, command: str) -> None:
     if found is None:
         return
     if command == "train":
-        go_on = f", or go on with it: {as_typed('resume', str(run_dir))}"
+        go_on = f", or resume it: {as_typed('resume', str(run_dir))}"
         raise ValueError(f"{run_dir} already holds a run: choose another hydra.run.dir{go_on}")
     raise ValueError(f"{run_dir} already holds {found}: choose another hydra.run.dir")
 

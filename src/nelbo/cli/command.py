@@ -47,7 +47,7 @@ def run(config_name: str, job: Callable[[DictConfig], float | None]) -> None:
     """Compose ``conf/<config_name>.yaml`` with the command line and run the job on it.
 
     A failure is one line on stderr and exit code 1; ``HYDRA_FULL_ERROR=1`` shows the traceback instead. In a
-    sweep the other jobs go on, and the exit code is 1 at the end.
+    sweep the other jobs are run, and the exit code is 1 at the end.
     """
     wants_traceback = os.environ.get(TRACEBACK)
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from nelbo.runs.resume_point import ResumePoint
 
 AUTO = "auto"
-# what may change when a run goes on
+# options that may change when a run is resumed
 ALLOWED = re.compile(
     r"(trainer|logger|hydra)\..+|logger|checkpoint_every|allow_changed_data|trust|data\.(num_workers|root)"
 )
@@ -193,7 +193,7 @@ def how_to_go_on(run_dir: Path) -> str:
     shown = run_dir.relative_to(here) if run_dir.is_relative_to(here) else run_dir
     last = shown / LAST
     saved = f", saved in {last}" if last.exists() else ""
-    return f"{saved}; go on with: python train.py {as_typed('resume', str(shown))}"
+    return f"{saved}; resume with: python train.py {as_typed('resume', str(shown))}"
 
 
 def requeue_slurm_job() -> None:
@@ -237,6 +237,6 @@ def _check_change_allowed(option: str) -> None:
     name = _name(option)
     if not ALLOWED.fullmatch(name):
         raise ValueError(
-            f"{option}: a run that goes on is trained as it was begun; with resume= there may be trainer.…=, "
+            f"{option}: not allowed with resume=, which accepts trainer.…=, "
             "logger=, checkpoint_every=, data.num_workers=, data.root=, allow_changed_data= and trust="
         )

@@ -114,7 +114,7 @@ def sample(config: DictConfig) -> None:
         except KeyboardInterrupt:
             if processes.rank == 0 and image_format != "none":
                 again = as_typed("hydra.run.dir", str(folder.path))
-                print(f"what was drawn is kept; go on with the same command and {again}", file=sys.stderr)
+                print(f"finished samples are kept; resume with the same command and {again}", file=sys.stderr)
             raise
     processes.barrier()
     if processes.rank == 0:
@@ -231,4 +231,4 @@ def _say(
     print_fact(console, "samples", folder.path)
     for name in ("grid.png", "trajectory.gif", "trajectory.png"):
         if (folder.path / name).exists():
-            print_fact(console, "look", folder.path / name)
+            print_fact(console, "image", folder.path / name)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def train(config: DictConfig) -> float | None:
-    """Train, validate and test one model; or go on with a run, if ``config.resume`` says so.
+    """Train, validate and test one model, or resume the run ``config.resume``.
 
     A signal that asks the run to stop ends the process with exit code 128 + its number.
 

@@ -1,4 +1,4 @@
-"""A loader that can be stopped anywhere and goes on exactly where it was."""
+"""A data loader that can be stopped and resumed at any batch."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -112,27 +112,25 @@ def print_evaluation(evaluation: Evaluation, run_dir: Path, by_class: bool = Fal
         f"{in_full:,}",
     }
     if evaluation.shortfall is not None:
-        lines["but"] = evaluation.shortfall
+        lines["note"] = evaluation.shortfall
     for what, text in lines.items():
         terminal.print_fact(console, what, text)
     console.print()
     terminal.print_whole(console, _variance_table(evaluation))
     if by_class:
         terminal.print_whole(console, _class_table(evaluation))
-    files = [("run", run_dir), ("look", run_dir / REPORT)]
+    files = [("run", run_dir), ("report", run_dir / REPORT)]
     for what, where in files if (run_dir / REPORT).exists() else files[:1]:
         terminal.print_fact(console, what, where)
 
 
 def _error_lines(total: Estimate, unit: Unit) -> dict[str, str]:
-    """Where the error of the total comes from, as far as the estimator knows."""
+    """The parts of the standard error of the total, if the estimator separates them."""
     if total.mc_stderr is None or total.data_stderr is None:
-        return {"error": "of data set and Monte Carlo together; this estimator cannot tell them apart"}
+        return {"error": "Monte Carlo error and data set error; this estimator does not separate them"}
     return {
-        "chance": f"{terminal.short(total.mc_stderr * unit.per_nat)}, Monte Carlo: the part of the error "
-        "that more network evaluations would remove",
-        "data set": f"{terminal.short(total.data_stderr * unit.per_nat)}, sampling: the part that only more "
-        "examples would",
+        "MC error": f"{terminal.short(total.mc_stderr * unit.per_nat)}, reduced by more network evaluations",
+        "data error": f"{terminal.short(total.data_stderr * unit.per_nat)}, reduced by more examples only",
     }
 
 

@@ -115,12 +115,12 @@ def show_sweep(folder: Path, runs: Sequence[SweptRun], how_to_go_on: str | None)
             write_report([named.run.path for named in readable], folder / REPORT)
     except (RunFolderError, OSError) as error:  # the runs themselves are not lost with it
         warnings.warn(f"the table or the report is missing: {error}", stacklevel=2)
-    lines = {"table": folder / TABLE, "look": folder / REPORT}
+    lines = {"table": folder / TABLE, "report": folder / REPORT}
     for what, path in lines.items():
         if path.exists():
             print_fact(console, what, path)
     if how_to_go_on is not None:
-        print_fact(console, "go on", how_to_go_on)
+        print_fact(console, "resume", how_to_go_on)
 
 
 def sweep_table(runs: Sequence[SweptRun]) -> Table:

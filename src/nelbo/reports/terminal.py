@@ -111,8 +111,8 @@ def _files(run_dir: Path) -> list[tuple[str, str]]:
         files.append(("samples", str(samples[-1])))
     report = run_dir / REPORT
     if report.exists():
-        files.append(("look", str(report)))
+        files.append(("report", str(report)))
     wandb_runs = sorted((run_dir / "wandb").glob("*run-*"))
     if wandb_runs:
-        files.append(("look", f"wandb leet {wandb_runs[-1]}"))
+        files.append(("wandb", f"wandb leet {wandb_runs[-1]}"))
     return files

@@ -1,4 +1,4 @@
-"""``metrics.csv``: every scalar against step, which a run that goes on continues."""
+"""``metrics.csv``: every scalar against step. A resumed run appends to it."""
 
 import csv
 import hashlib

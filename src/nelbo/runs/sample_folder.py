@@ -1,4 +1,4 @@
-"""The folder that samples are drawn into: single files, so that an interrupted command goes on."""
+"""The folder of samples: single files, so that an interrupted command can be resumed."""
 
 import zipfile
 import zlib

@@ -87,7 +87,7 @@ class DiffusionModule(LightningModule):
         self.reported: dict[str, float] = {}  # metrics of the run before it was interrupted, if it was
         self._lr: float | None = None  # of a step that ended in this batch
         self._seen = (torch.empty(0, dtype=torch.long), torch.empty(0))  # steps and losses of the last batch
-        self.accumulator = BoundAccumulator(bound.chain.num_steps)  # of the evaluation that is going on
+        self.accumulator = BoundAccumulator(bound.chain.num_steps)  # of the current evaluation
 
     def configure_model(self) -> None:
         """Share the weights out among the processes, where the strategy made a mesh of them."""
@@ -180,7 +180,7 @@ class DiffusionModule(LightningModule):
         self._log_step()
 
     def _log_step(self) -> None:
-        """Lightning counts the step that is going on from 0; a metric of the name ``step`` replaces that."""
+        """Lightning counts the current step from 0; a metric with the name ``step`` replaces it."""
         numbers = {"step": self.trainer.global_step, "epoch": self.trainer.current_epoch}
         self.log_dict({name: float(number) for name, number in numbers.items()}, sync_dist=True)
 
@@ -249,7 +249,7 @@ class DiffusionModule(LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store what a run needs to go on, as plain values and tensors."""
+        """Store what a run needs to be resumed, as plain values and tensors."""
         metrics, adaptive = self.trainer.callback_metrics, self.timesteps
         checkpoint["nelbo"] = {
             "config": self.config,

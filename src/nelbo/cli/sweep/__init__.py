@@ -1,5 +1,5 @@
 """Sweeps: the jobs of ``-m``, each in a folder of its own, and the table of them at the end.
 
-A job that fails does not take the others down, and a sweep into the folder of an interrupted one goes on.
+A failed job does not stop the others. A sweep with the folder of an interrupted one resumes it.
 What is known about a job is in its folder, so it is the same for every launcher, and after any crash.
 """

@@ -1,4 +1,4 @@
-"""The folder of a sweep: what it was, to go on with it, and the table of its jobs."""
+"""The folder of a sweep: its configuration, from which it is resumed, and the table of its jobs."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ def sweep_folder(config: DictConfig, tries_again: bool = True) -> Iterator[list[
 
     Args:
         config: of the sweep.
-        tries_again: whether jobs that failed are, when the sweep goes on.
+        tries_again: whether failed jobs are run again when the sweep is resumed.
 
     Yields:
         A list to which the jobs are to be added as they become known.

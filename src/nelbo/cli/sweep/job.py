@@ -87,7 +87,7 @@ class Job:
             )
 
     def arguments(self) -> list[str]:
-        """What Hydra's launcher is given. What was begun keeps its configuration as it was, and goes on."""
+        """The overrides for the launcher. A job that was started keeps its configuration and is resumed."""
         given = [*self.overrides, *self.wandb, f"hydra.sweep.subdir={quoted(self.name)}"]
         if self.title:
             given.append(f"hydra.job.name={quoted(self.title)}")
@@ -98,7 +98,7 @@ class Job:
         return given
 
     def clear(self) -> None:
-        """Before another attempt. A training and samples go on; an evaluation is made again."""
+        """Prepare another attempt. Trainings and samples are resumed; evaluations are repeated."""
         (self.folder / FILE_NAME).unlink(missing_ok=True)
         if self.command == "evaluate":
             for name in ("evaluation.json", "bound.parquet"):

@@ -35,7 +35,7 @@ def is_sweep() -> bool:
 
 
 def attempt(action: Callable[[], float | None], one_line: Callable[[Exception], str]) -> None:
-    """Run a job. Its failure is said in one line and kept in its folder, and the other jobs go on.
+    """Run a job. A failure is printed in one line, stored in its folder, and does not stop the other jobs.
 
     Jobs side by side would draw over each other in one terminal: there, what a job prints goes into a file
     of its folder, and the terminal gets one line when it has ended.

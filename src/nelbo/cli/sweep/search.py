@@ -1,7 +1,7 @@
 """A search among choices and intervals, by Optuna.
 
-A study is a list of trials in a storage, which a second command goes on with. Trial n is job n of the sweep;
-a trial that was interrupted is still running as far as the storage knows, and goes on in its folder.
+A study is a list of trials in a storage, which a second command continues. Trial n is job n of the sweep;
+an interrupted trial has the state "running" in the storage, and is resumed in its folder.
 """
 
 import math

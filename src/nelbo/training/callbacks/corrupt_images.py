@@ -59,7 +59,7 @@ class CorruptImages(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Save the count of the epoch that is going on, of each rank."""
+        """Save the count of the current epoch, of each rank."""
         every_rank = torch.zeros(trainer.world_size, dtype=torch.float64, device=pl_module.device)
         every_rank[trainer.global_rank] = self._skipped
         all_reduce_sum(trainer, every_rank)

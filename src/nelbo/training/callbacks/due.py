@@ -11,7 +11,7 @@ class Due:
 
     Args:
         every: optimizer steps.
-        since: optimizer steps so far; a run that goes on was asked at this one already.
+        since: optimizer steps so far, where a resumed run has been called already.
     """
 
     def __init__(self, every: int, since: int = 0) -> None:

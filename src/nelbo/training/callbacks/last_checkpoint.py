@@ -19,7 +19,7 @@ class LastCheckpoint(Checkpoint):
     """Save every ``every_n_steps`` steps, at the end, and when training is interrupted.
 
     It is saved when the next batch is about to begin: all that belongs to the step before is done by then,
-    its validation and what it logged included. So a run that goes on from there repeats and misses nothing.
+    its validation and what it logged included. So a resumed run repeats and misses nothing.
 
     Args:
         folder: where ``last.ckpt`` goes.
@@ -62,7 +62,7 @@ class LastCheckpoint(Checkpoint):
         self.save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save what an interruption would lose, if a run can go on exactly from what there is.
+        """Save after an interruption, if the state is one that a run can be resumed from exactly.
 
         Several processes save together, which they can do only if all of them were interrupted at one step.
         """
@@ -101,6 +101,6 @@ class LastCheckpoint(Checkpoint):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Settle the position in the data, where training goes on at all."""
+        """Normalize the position in the data, if training continues."""
         if trainer.max_steps < 0 or checkpoint["global_step"] < trainer.max_steps:
             loop_state.normalize(checkpoint)

@@ -15,7 +15,7 @@ from nelbo.training.errors import Interrupted
 
 
 class StopOnSignal(Callback):
-    """Raise :class:`Interrupted` on all ranks at once, when the step that is going on has ended.
+    """Raise :class:`Interrupted` on all ranks at the same step, after the current one.
 
     A signal may come in the middle of an optimizer step, and to one process before another; Lightning's own
     handlers would save, or talk to the other processes, right there. So a signal is only remembered, and all

@@ -77,7 +77,7 @@ def wandb_logger(
     tagged = bool(tags or os.environ.get("WANDB_TAGS") or earlier)
     logger = GuardedWandbLogger(save_dir, run, named, tagged, bound_figure)
     if failure is not None:
-        logger.tell(f"{failure}; the run goes on offline")
+        logger.tell(f"{failure}; the run continues offline")
     return logger
 
 

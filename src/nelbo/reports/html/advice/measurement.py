@@ -12,7 +12,7 @@ def not_finished(run: Run) -> Advice | None:
     if run.summary:
         return None
     return Advice(
-        f"This run has no {SUMMARY}: it is still going on, or was stopped.",
+        f"This run has no {SUMMARY}: it is still running, or was stopped.",
         "Figures are those of its last validation; make the report again when it is finished.",
     )
 
