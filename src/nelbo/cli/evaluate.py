@@ -38,9 +38,10 @@ def evaluate(config: DictConfig) -> None:
     from nelbo.evaluation.bound_variant import BoundVariant
     from nelbo.evaluation.ledger import arithmetic, make_ledger
     from nelbo.evaluation.measure import measure
-    from nelbo.reports.evaluation import Evaluation, print_evaluation, write_evaluation
+    from nelbo.reports.evaluation import print_evaluation
     from nelbo.reports.evaluation_progress import EvaluationProgress
-    from nelbo.reports.html import ReportError
+    from nelbo.reports.html import report_finished_run
+    from nelbo.runs.evaluation_file import Evaluation, write_evaluation
 
     quieten_libraries()
     torch.set_float32_matmul_precision("high")
@@ -119,12 +120,11 @@ def evaluate(config: DictConfig) -> None:
             class_names=data.class_names,
             shortfall=estimator.shortfall(measurements[0].estimate, module.unit),
         )
+        write_evaluation(evaluation, run_dir)
         try:
-            write_evaluation(evaluation, run_dir)
-        except ReportError:  # all else is written
+            report_finished_run(run_dir)
+        finally:
             print_evaluation(evaluation, run_dir, by_class=config.by_class)
-            raise
-        print_evaluation(evaluation, run_dir, by_class=config.by_class)
     processes.close()
 
 

@@ -1,0 +1,145 @@
+"""``evaluation.json``: the bound of a trained model, its terms, and the same bound with other variances."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nelbo.atomic_file import write_json
+from nelbo.diffusion.chain import Chain
+from nelbo.evaluation.by_class import bound_by_class
+from nelbo.evaluation.ledger import Ledger
+from nelbo.evaluation.measure import Measurement
+from nelbo.evaluation.paired import paired_difference
+from nelbo.evaluation.t_bins import share_below_half_bin, shares_by_t_bin
+from nelbo.evaluation.units import Unit
+from nelbo.runs import bound_table, example_table
+from nelbo.runs.paths import EVALUATION
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A finished evaluation.
+
+    Attributes:
+        split: the evaluated split.
+        unit: unit of the results.
+        chain: the diffusion chain.
+        is_quantised: whether the data has levels; False for continuous data.
+        measurements: the bound with the chosen variance, then with the other variances.
+        ledgers: one for each measurement.
+        checkpoint: file of the model.
+        step: optimizer steps of its training, None if the checkpoint has none.
+        config: configuration of its training.
+        label: (N,) class of each example, None for data without classes.
+        class_names: name of each class, None for classes without names.
+        shortfall: sentence about a target that the measurement missed; None if it missed none.
+    """
+
+    split: str
+    unit: Unit
+    chain: Chain
+    is_quantised: bool
+    measurements: list[Measurement]
+    ledgers: list[Ledger]
+    checkpoint: Path
+    step: int | None
+    config: dict[str, Any]
+    label: Tensor | None = None
+    class_names: tuple[str, ...] | None = None
+    shortfall: str | None = None
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the bound with the chosen variance, by name."""
+        return self.unit.metrics(self.split, self.measurements[0].estimate)
+
+
+def write_evaluation(evaluation: Evaluation, run_dir: Path) -> None:
+    """Write evaluation.json, bound.parquet and examples.parquet.
+
+    Raises:
+        OSError: when one of them cannot be written.
+    """
+    measured, ledger = evaluation.measurements[0], evaluation.ledgers[0]
+    metrics, estimate = evaluation.metrics, measured.estimate
+    contribution, chain, split = measured.steps.contribution, evaluation.chain, evaluation.split
+    if evaluation.unit.is_code_length:
+        shares = shares_by_t_bin(chain.timesteps(), contribution, estimate.prior.mean)
+        metrics |= {f"{split}/share/{name}": share for name, share in shares.items()}
+    below = share_below_half_bin(chain, contribution, estimate.total.mean)
+    metrics[f"{split}/share_below_half_bin"] = below
+    result = {
+        **metrics,
+        "network_evaluations": estimate.num_evaluations,
+        "ledger": ledger.to_dict(),
+        "variances": bounds_by_variance(evaluation),
+        **({} if evaluation.label is None else {"classes": list(class_rows(evaluation))}),
+        "checkpoint": str(evaluation.checkpoint),
+        **({} if evaluation.step is None else {"step": evaluation.step}),
+        "steps": list(step_rows(evaluation)),
+        "config": evaluation.config,
+    }
+    step = evaluation.step or 0
+    bound_table.append(run_dir / bound_table.FILE_NAME, step, split, chain.timesteps(), measured.steps)
+    example_table.write(run_dir / example_table.FILE_NAME, measured.columns, measured.examples)
+    write_json(run_dir / EVALUATION, result)
+
+
+def step_rows(evaluation: Evaluation) -> Iterator[dict[str, float]]:
+    """L_t against t, rate and distortion, one row for each step with draws.
+
+    Columns: ``mean`` of the term over its draws and its ``stderr`` for independent draws;
+    ``contribution``, the unbiased estimate of the step's part of the bound (examples may have unequal
+    weights); ``rate``, the sum of L_T and the contributions of all noisier steps; ``rmse`` of x0_hat given
+    x_t, on [0, 255] for quantised data. Values other than ``t``, ``count`` and ``rmse`` are in the unit of
+    the bound.
+    """
+    measured, per_nat = evaluation.measurements[0], evaluation.unit.per_nat
+    steps, prior = measured.steps, measured.estimate.prior.mean
+    scale = 127.5 if evaluation.is_quantised else 1.0
+    above = steps.contribution.flip(0).cumsum(0).flip(0) - steps.contribution
+    columns = {
+        "t": evaluation.chain.timesteps().double(),
+        "mean": steps.mean * per_nat,
+        "stderr": steps.stderr * per_nat,
+        "count": steps.count,
+        "contribution": steps.contribution * per_nat,
+        "rate": (prior + above) * per_nat,
+        "rmse": torch.full_like(steps.count, torch.nan) if steps.rmse is None else steps.rmse * scale,
+    }
+    drawn = steps.count > 0
+    for values in zip(*(column[drawn].tolist() for column in columns.values()), strict=True):
+        yield dict(zip(columns, values, strict=True))
+
+
+def class_rows(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+    """One row for each class: number of examples, bound and its terms in the unit of the bound."""
+    assert evaluation.label is not None, "there are no classes"
+    unit, examples = evaluation.unit, evaluation.measurements[0].examples
+    for number, bound in bound_by_class(examples, evaluation.label).items():
+        row: dict[str, Any] = {"class": number, "count": bound.num_examples}
+        if evaluation.class_names is not None:
+            row["name"] = evaluation.class_names[number]
+        for name, part in zip((unit.metric, "L_0", "L_t", "L_T"), bound.parts, strict=True):
+            row |= {name: part.mean * unit.per_nat, f"{name}_stderr": part.stderr * unit.per_nat}
+        yield row
+
+
+def bounds_by_variance(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
+    """The bound with each variance, and its paired difference from the bound with the chosen variance."""
+    unit, chosen = evaluation.unit, evaluation.measurements[0]
+    found: dict[str, dict[str, Any]] = {}
+    for measured, ledger in zip(evaluation.measurements, evaluation.ledgers, strict=True):
+        figures = unit.metrics(evaluation.split, measured.estimate)
+        if measured is not chosen:
+            more = paired_difference(measured.examples.sum(1), chosen.examples.sum(1))
+            figures |= {
+                "difference": more.mean * unit.per_nat,
+                "difference_stderr": more.stderr * unit.per_nat,
+            }
+        found[ledger.variance] = {**figures, "first_step": ledger.first_step}
+    return found
