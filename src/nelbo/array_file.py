@@ -1,4 +1,4 @@
-"""Arrays in a file, with a few words about where they come from (.npz)."""
+"""Arrays in an .npz file, with metadata on what they were measured on."""
 
 import json
 import zipfile
@@ -17,7 +17,7 @@ ABOUT = "about"
 
 
 def save(path: Path, arrays: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
-    """Write the file; a reader sees it whole or not at all.
+    """Write the file atomically.
 
     Args:
         path: of the file.
@@ -34,7 +34,7 @@ def save(path: Path, arrays: Mapping[str, Tensor], about: Mapping[str, str]) -> 
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Arrays of any shape (...) by name, and what was said about them.
+    """Arrays of any shape (...) by name, and their metadata.
 
     Raises:
         ValueError: naming the file, when it is damaged or another kind of file.

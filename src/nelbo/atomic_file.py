@@ -26,7 +26,7 @@ class DamagedFileError(ValueError):
 
 @contextmanager
 def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
-    """Give a place beside ``path`` to write to, and move it there when the block ends without an error.
+    """Yield a temporary path next to ``path``; rename it to ``path`` if the block raises no error.
 
     Args:
         path: of the file. One that is there stays as it is until the new one is whole.

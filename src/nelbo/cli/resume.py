@@ -1,4 +1,4 @@
-"""Going on with a run that was interrupted: ``python train.py resume=outputs/2026-01-31/12-00-00``.
+"""Resume an interrupted run: ``python train.py resume=outputs/2026-01-31/12-00-00``.
 
 The configuration is the one that the run saved, as plain values, with the options of this command in it.
 Hydra composes the choices of the run for one purpose: to check the options of this command against them.
@@ -85,7 +85,7 @@ def saved_config(run_dir: Path, trust: str | Sequence[str] | None = None) -> Dic
 
     Args:
         run_dir: the run's folder.
-        trust: components that the user trusts besides the known ones.
+        trust: components that the user trusts in addition to the known ones.
 
     Raises:
         ValueError: where there is no run of ``train.py``, or its configuration is refused.

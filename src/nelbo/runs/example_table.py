@@ -50,7 +50,7 @@ def t_bins(names: Iterable[str]) -> list[str]:
 
 
 def write(path: Path, columns: Sequence[str], values: Tensor) -> None:
-    """Write the file; a reader sees it whole or not at all.
+    """Write the file atomically.
 
     Args:
         path: of the file.

@@ -1,4 +1,4 @@
-"""Samples as pictures: single images, grids, animations, strips from noise to data."""
+"""Samples as images: single images, grids, animations, strips from noise to data."""
 
 import math
 from collections.abc import Sequence
@@ -12,20 +12,20 @@ from torchvision.utils import make_grid
 
 SMALLEST = 32  # images are enlarged to at least this many pixels in grids
 GIF_FRAMES = 40
-MILLISECONDS = 80  # for each frame; the last one stays a while
+MILLISECONDS = 80  # for each frame except the last
 LAST_FRAME = 2000
 STRIP_COLUMNS = 10
 
 
 def to_image(pixels: Tensor) -> Image.Image:
-    """(C, H, W) uint8, grey or RGB, as a picture."""
+    """(C, H, W) uint8, grey or RGB, as an image."""
     if pixels.shape[0] == 1:
         return Image.fromarray(pixels[0].numpy())
     return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
 
 
 def from_file(path: Path) -> Tensor:
-    """A picture as (C, H, W) uint8."""
+    """An image file as (C, H, W) uint8."""
     with Image.open(path) as image:
         pixels = torch.from_numpy(np.array(image))
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)

@@ -1,4 +1,4 @@
-"""How a job of a sweep ended: ``job.json`` in its folder, which only a job that ended has."""
+"""``job.json``: how a job of a sweep ended. A job that has not ended has no such file."""
 
 import warnings
 from dataclasses import asdict, dataclass
@@ -24,12 +24,12 @@ class JobStatus:
     seconds: float
 
     def write(self, folder: Path) -> None:
-        """Leave it in the job's folder, whole or not at all."""
+        """Write job.json atomically."""
         write_json(folder / FILE_NAME, asdict(self))
 
 
 def read_job_status(folder: Path) -> JobStatus | None:
-    """How the job in this folder ended; None for one that did not end, or was not begun."""
+    """The status of the job in this folder; None for a job that has not ended or not started."""
     try:
         return JobStatus(**read_json(folder / FILE_NAME))
     except FileNotFoundError:

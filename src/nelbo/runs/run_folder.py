@@ -1,4 +1,4 @@
-"""Reading what a run left behind: a training, or an evaluation of a trained model."""
+"""Read the folder of a training run, or of an evaluation of a trained model."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ class Run:
 
     @cached_property
     def unit(self) -> Unit:
-        """In which the run is read: told by the ledger, else inferred from L_0, which is in both files."""
+        """Unit of the results: from the ledger, else inferred from L_0, which is in both files."""
         if "dims" in self.ledger:
             return unit_of(self.ledger["dims"], self.ledger["levels"])
         if not self.is_discrete:
@@ -128,7 +128,7 @@ class Run:
 def run_folders(paths: Iterable[Path]) -> list[Path]:
     """Folders of runs, each once: those given, and in place of a sweep's the folders of its jobs.
 
-    Files are passed over: ``multirun/<date>/<time>/*`` names the sweep's own beside its jobs.
+    Files are ignored, so that ``multirun/<date>/<time>/*`` may be given.
     """
     found: dict[Path, None] = {}
     for path in (path.resolve() for path in paths if not path.is_file()):

@@ -24,7 +24,7 @@ class SampleFolder:
 
     Args:
         path: of the folder.
-        about: everything that a sample depends on besides its number.
+        about: everything that a sample depends on, except its number.
         image_format: ``png``: a file for each sample; ``npz``: ``samples.npz`` at the end, of parts that are
             kept until then; ``none``: nothing but what is made of them.
         spec: of the data, by which samples are stored.
@@ -60,14 +60,14 @@ class SampleFolder:
         return [number for number in range(len(self._finished), n) if not self._file(number).is_file()]
 
     def add(self, numbers: list[int], x0: Tensor) -> None:
-        """Write a batch; each file is there whole or not at all."""
+        """Write a batch, each file atomically."""
         if self.image_format == "none":
             return
         self.parts.mkdir(exist_ok=True)
         values = self.to_stored(x0)
         for number, value in zip(numbers, values, strict=True):
             file = self._file(number)
-            # there are many: to wait for the disk each time could take longer than to draw them
+            # many files: waiting for the disk each time can take longer than sampling
             with replacing(file, durable=False) as unfinished, unfinished.open("wb") as stream:
                 if self.image_format == "png":
                     pixels = self.spec.to_pixels(self.spec.from_levels(value[None]))[0]
