@@ -34,7 +34,7 @@ DEFAULTS = [
     for entry in yaml.safe_load((ROOT / "conf/train.yaml").read_text())["defaults"]
     if isinstance(entry, dict)
 ]
-GROUPS = [name for name, _ in DEFAULTS if not name.startswith(("override", "experiment"))]
+GROUPS = [name for name, _ in DEFAULTS if not name.startswith(("override", "experiment", "objective"))]
 # what a machine may lack (a GPU, downloads, files of the user's own), and what takes long
 NOT_HERE = {
     "trainer": {"gpu", "ddp", "fsdp"},
@@ -43,6 +43,7 @@ NOT_HERE = {
     "model": {"unet_ddpm", "unet_iddpm", "unet_small"},
     "data": {"patches"},
 }
+LEARNED = ("loss=vlb", "loss=hybrid")  # that train the variance of the defaults
 FIXED = re.compile(
     r"(trainer\.(accelerator|devices|strategy|num_nodes|precision|max_epochs|max_steps|min_.*|default_root_dir)"
     r"|compile|resume|run_dir|.*\.(root|num_workers|seed|cache|n_train|n_val|n_test|crops_per_epoch|dims"
@@ -176,6 +177,12 @@ class Sets:
             r = self.random
             changed = r.sample([g for g in GROUPS if choices(g) and g not in ("logger", "trainer")], k=2)
             groups = [f"{group}={r.choice(choices(group))}" for group in changed]
+            if (
+                "loss" in changed
+                and "variance" not in changed
+                and groups[changed.index("loss")] not in LEARNED
+            ):
+                groups.append("variance=fixed_large")
             small = [s for s in SMALL if "evaluations" not in s or "full" not in str(groups)]
             small = [s for s in small if "evaluations" not in s or "importance" not in str(groups)]
             self.groups = [*groups, *small]
