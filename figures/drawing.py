@@ -11,11 +11,11 @@ from torch import Tensor
 
 from nelbo.cli.command import CONFIG_DIR
 from nelbo.cli.processes import start_processes
-from nelbo.cli.sample import Drawer, sampling_chain
+from nelbo.cli.sample import SampleGenerator
 from nelbo.compose.build import build_sampler
 from nelbo.compose.labels import choose_denoise, choose_labels
-from nelbo.compose.trained import TrainedModel, read_model
-from nelbo.diffusion.chain import Chain
+from nelbo.compose.shorter_chain import spaced_chain, step_costs
+from nelbo.compose.trained import TrainedModel, read_data, read_model
 
 BATCH = 360
 
@@ -38,16 +38,22 @@ def read(checkpoint: Path) -> TrainedModel:
     return read_model(options(checkpoint))
 
 
-def make_drawer(config: DictConfig, model: TrainedModel) -> Drawer:
-    """What draws samples by their numbers."""
+def make_generator(config: DictConfig, model: TrainedModel) -> SampleGenerator:
+    """The samples of ``sample.py`` by their numbers."""
     processes = start_processes("cpu", 1)
     sampler, spacing = build_sampler(config, model.spec), instantiate(config.spacing)
-    chain: Chain = sampling_chain(config, model, sampler, spacing, processes)
+    bound = model.module.bound
+    chain = spaced_chain(
+        spacing,
+        bound.chain.schedule,
+        sampler.steps,
+        lambda: step_costs(model, bound, read_data(model), "val", processes),
+    )
     labels, denoise = choose_labels(config, model), choose_denoise(config, model)
-    return Drawer(model, sampler, denoise, chain, labels, config.seed, processes.device)
+    return SampleGenerator(model, sampler, denoise, chain, labels, config.seed, processes.device)
 
 
-def draw(drawer: Drawer, model: TrainedModel, n: int) -> Tensor:
+def draw(generator: SampleGenerator, model: TrainedModel, n: int) -> Tensor:
     """The first n samples, (n, C, H, W) uint8 pixels."""
-    parts = [drawer(numbers.tolist()) for numbers in torch.arange(n).split(BATCH)]
+    parts = [generator(numbers.tolist()) for numbers in torch.arange(n).split(BATCH)]
     return model.spec.to_pixels(torch.cat(parts))

@@ -19,8 +19,8 @@ def main() -> None:
     for sampler in SAMPLERS:
         cells = []
         for budget in BUDGETS:
-            drawer = within_budget(checkpoint, model, sampler, SPACING, budget, seed=0)
-            images = draw(drawer, model, COLUMNS * ROWS)
+            generator = within_budget(checkpoint, model, sampler, SPACING, budget, seed=0)
+            images = draw(generator, model, COLUMNS * ROWS)
             cells.append(f"<td>{tiles(images, COLUMNS, SIZE)}</td>")
         rows.append(f'<tr><th scope="row">{"<br>".join(sampler.split())}</th>{"".join(cells)}</tr>')
     heads = "<th></th>" + "".join(f"<th>{budget} network evaluations</th>" for budget in BUDGETS)

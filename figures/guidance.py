@@ -4,7 +4,7 @@ python train.py conditional=true label_dropout=0.1
 python -m figures.guidance --checkpoint outputs/.../checkpoints/last.ckpt
 """
 
-from figures.drawing import checkpoint_of_the_command_line, draw, make_drawer, options, read
+from figures.drawing import checkpoint_of_the_command_line, draw, make_generator, options, read
 from figures.page import page, save, tiles
 
 WEIGHTS = {0: "no class", 1: "the class alone", 3: "guided"}
@@ -18,8 +18,8 @@ def main() -> None:
     assert classes is not None, "the data has no classes"
     rows = []
     for weight, name in WEIGHTS.items():
-        drawer = make_drawer(options(checkpoint, f"guidance={weight}", f"n={classes * ROWS}"), model)
-        images = draw(drawer, model, classes * ROWS)  # the classes in turn
+        generator = make_generator(options(checkpoint, f"guidance={weight}", f"n={classes * ROWS}"), model)
+        images = draw(generator, model, classes * ROWS)  # the classes in turn
         head = f'<th scope="row">guidance={weight}<br><span class="quiet">{name}</span></th>'
         rows.append(f"<tr>{head}<td>{tiles(images, classes, SIZE)}</td></tr>")
     numbers = "".join(f'<span style="text-align: center">{label}</span>' for label in range(classes))

@@ -13,8 +13,8 @@ import csv
 from itertools import product
 from pathlib import Path
 
-from figures.drawing import draw, make_drawer, options, read
-from nelbo.cli.sample import Drawer
+from figures.drawing import draw, make_generator, options, read
+from nelbo.cli.sample import SampleGenerator
 from nelbo.compose.trained import TrainedModel, read_data
 from nelbo.evaluation.fingerprint import fingerprint
 from nelbo.evaluation.sample_metrics.features import Pixels
@@ -68,21 +68,21 @@ def main() -> None:
     for seed, budget, sampler, spacing in product(SEEDS, BUDGETS, SAMPLERS, SPACINGS):
         if (sampler, spacing, str(budget), str(seed)) in done:
             continue
-        drawer = within_budget(arguments.checkpoint, model, sampler, spacing, budget, seed)
-        steps, evaluations = drawer.chain.num_steps, drawer.sampler.evaluations(drawer.chain)
-        distance = sample_quality(draw(drawer, model, n), reference, features)["fd_pixels"]
+        generator = within_budget(arguments.checkpoint, model, sampler, spacing, budget, seed)
+        steps, evaluations = generator.chain.num_steps, generator.sampler.evaluations(generator.chain)
+        distance = sample_quality(draw(generator, model, n), reference, features)["fd_pixels"]
         write(sampler, spacing, budget, steps, evaluations, seed, f"{distance:.6g}")
 
 
 def within_budget(
     checkpoint: Path, model: TrainedModel, sampler: str, spacing: str, budget: int, seed: int
-) -> Drawer:
+) -> SampleGenerator:
     """As many steps as the budget of network evaluations allows: Heun's method takes two for most steps."""
     for steps in range(budget, 0, -1):
         chosen = (*SAMPLERS[sampler], f"sampler.steps={steps}", f"spacing={spacing}", f"seed={seed}")
-        drawer = make_drawer(options(checkpoint, *chosen), model)
-        if drawer.sampler.evaluations(drawer.chain) <= budget:
-            return drawer
+        generator = make_generator(options(checkpoint, *chosen), model)
+        if generator.sampler.evaluations(generator.chain) <= budget:
+            return generator
     raise AssertionError("one step is one evaluation")
 
 

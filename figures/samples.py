@@ -5,7 +5,7 @@
 The same as python sample.py checkpoint=... sampler=ddim sampler.steps=50, in one picture.
 """
 
-from figures.drawing import checkpoint_of_the_command_line, draw, make_drawer, options, read
+from figures.drawing import checkpoint_of_the_command_line, draw, make_generator, options, read
 from figures.page import page, save, tiles
 
 COLUMNS, ROWS, SIZE = 16, 5, 50
@@ -14,8 +14,8 @@ COLUMNS, ROWS, SIZE = 16, 5, 50
 def main() -> None:
     checkpoint = checkpoint_of_the_command_line(__doc__)
     model = read(checkpoint)
-    drawer = make_drawer(options(checkpoint, "sampler=ddim", "sampler.steps=50"), model)
-    images = draw(drawer, model, COLUMNS * ROWS)
+    generator = make_generator(options(checkpoint, "sampler=ddim", "sampler.steps=50"), model)
+    images = draw(generator, model, COLUMNS * ROWS)
     save(page(tiles(images, COLUMNS, SIZE)), "samples.png")
 
 

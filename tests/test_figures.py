@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from figures import sampling_quality
-from figures.drawing import draw, make_drawer, options, read
+from figures.drawing import draw, make_generator, options, read
 from figures.measure_sampling import BUDGETS, SAMPLERS, SPACINGS, within_budget
 from figures.page import tiles
 from nelbo.runs.images import from_file
@@ -22,16 +22,16 @@ def checkpoint(finished_run):
 def test_steps_are_as_many_as_the_budget_allows(checkpoint):
     model = read(checkpoint)
     for sampler, chosen in [("ddim", SAMPLERS["ddim"]), ("heun", SAMPLERS["heun"])]:
-        drawer = within_budget(checkpoint, model, sampler, "even", budget=5, seed=0)
-        assert drawer.sampler.evaluations(drawer.chain) <= 5
-        more = options(checkpoint, *chosen, f"sampler.steps={drawer.chain.num_steps + 1}", "spacing=even")
-        longer = make_drawer(more, model)
+        generator = within_budget(checkpoint, model, sampler, "even", budget=5, seed=0)
+        assert generator.sampler.evaluations(generator.chain) <= 5
+        more = options(checkpoint, *chosen, f"sampler.steps={generator.chain.num_steps + 1}", "spacing=even")
+        longer = make_generator(more, model)
         assert longer.sampler.evaluations(longer.chain) > 5
 
 
 def test_images_are_shown_pixel_by_pixel(checkpoint):
     model = read(checkpoint)
-    images = draw(make_drawer(options(checkpoint, "sampler.steps=2"), model), model, 3)
+    images = draw(make_generator(options(checkpoint, "sampler.steps=2"), model), model, 3)
     shown = re.findall(r'src="data:image/png;base64,([^"]+)" width="40"', tiles(images, columns=2, size=40))
     assert torch.equal(torch.stack([from_file(io.BytesIO(base64.b64decode(x))) for x in shown]), images)
 
