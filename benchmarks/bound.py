@@ -196,7 +196,7 @@ def compare_times(case: Case, clock: Clock, rounds: int) -> None:
     every = max(1, module.bound.chain.num_steps // 50)
     chain = Chain(module.bound.chain.schedule, torch.arange(every, module.bound.chain.num_steps + 1, every))
     bound = VariationalBound(chain, module.bound.decoder)
-    batch = case.data.pick(case.split, TIMED_EXAMPLES).to(case.device)
+    batch = case.data.take(case.split, TIMED_EXAMPLES).to(case.device)
     noise = torch.randn_like(batch.x0)
 
     def passes() -> None:

@@ -63,7 +63,7 @@ def main() -> None:
     n = len(data.split("test"))
     for split in ("val", "test"):
         if (DATA, split, "", "") not in done:
-            distance = sample_quality(data.pick(split, n).x0, reference, features)["fd_pixels"]
+            distance = sample_quality(data.take(split, n).x0, reference, features)["fd_pixels"]
             write(DATA, split, "", "", "", "", f"{distance:.6g}")
     for seed, budget, sampler, spacing in product(SEEDS, BUDGETS, SAMPLERS, SPACINGS):
         if (sampler, spacing, str(budget), str(seed)) in done:

@@ -115,7 +115,7 @@ print(f"{T} steps composed against the closed form: largest relative difference 
 
 # %%
 digits = Digits()
-two = digits.pick("test", 2).x0
+two = digits.take("test", 2).x0
 axes = panels(2, width=8.6, height=2.3, width_ratios=(1.7, 1))
 shown = torch.tensor([1, 100, 200, 300, 400, 600, 1000]) * T // 1000
 shown[0] = 1
@@ -659,7 +659,7 @@ schedules = {
     "linear, not rescaled": unscaled,
 }
 lengths = (30, 100, 300, 1000, 4000)
-test = data.pick("test", size).x0.double()
+test = data.take("test", size).x0.double()
 prior = {
     name: [
         VariationalBound(Chain(make(num_steps=T)), bound.decoder).prior(test).mean().item() * unit.per_nat
@@ -702,7 +702,7 @@ assert prior["linear, not rescaled"][1] > 0.1
 def measured(timesteps):
     """Parts of the test bound on a chain, bits/dim."""
     on_chain = VariationalBound(Chain(bound.chain.schedule, timesteps), bound.decoder)
-    whole = data.pick("test", size)
+    whole = data.take("test", size)
     (result,) = measure(StratifiedEstimator(16), [BoundVariant(on_chain)], denoiser, [whole], size, unit)
     e = result.estimate
     return {
@@ -768,7 +768,7 @@ for name, parts in rows.items():
 # with the probability of either.
 
 # %%
-train = data.pick("train", len(data.split("train"))).x0
+train = data.take("train", len(data.split("train"))).x0
 network = [p for p in denoiser.parameters() if p.requires_grad]
 T_trained = bound.chain.num_steps
 
@@ -945,7 +945,7 @@ assert curves[2.0][:-1].max() > 1.2
 # has learned, from the table of its run.
 
 # %%
-log_mse = measure_log_mse(bound, denoiser, data.pick("val", size), evaluations=6000)
+log_mse = measure_log_mse(bound, denoiser, data.take("val", size), evaluations=6000)
 step = bound.chain.step(torch.arange(2, T_trained + 1))
 _, w = posterior_coefficients(step)
 best = fraction(best_log_var(log_mse[1:].exp()))

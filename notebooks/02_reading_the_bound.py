@@ -102,7 +102,7 @@ assert report.ledger["clip"] is None  # clipping x0_hat would be another bound
 model = load_model(folder / "checkpoints/last.ckpt")
 data, unit = read_data(model), model.module.unit
 denoiser, bound = model.module.denoiser, model.module.bound
-test = data.pick("test", 180)
+test = data.take("test", 180)
 
 
 def test_bound(estimator, *variants):
@@ -243,7 +243,7 @@ plt.show()
 # variance of this network, measured on the validation split.
 
 # %%
-analytic = Analytic(measure_log_mse(bound, denoiser, data.pick("val", 180), evaluations=6000))
+analytic = Analytic(measure_log_mse(bound, denoiser, data.take("val", 180), evaluations=6000))
 variances = {
     "learned": None,
     "analytic": analytic,

@@ -59,7 +59,7 @@ print(f"T = {T}, logsnr from {schedule.table()[0]:.2f} down to {schedule.table()
 # $T(T-1)/2$ steps. They are measured on the validation split, so that the test split stays untouched by the choice.
 
 # %%
-costs = measure_step_costs(bound, denoiser, data.pick("val", 24).x0)
+costs = measure_step_costs(bound, denoiser, data.take("val", 24).x0)
 
 every = costs.total(torch.arange(1, T + 1))
 by_hand = costs.first[0, 1] + costs.step.diagonal(1).sum() + costs.prior[-1]
@@ -148,7 +148,7 @@ print(f"best chain of 8: {best.tolist()}")
 # level makes chains comparable.
 
 # %%
-test = data.pick("test", 180)
+test = data.take("test", 180)
 
 
 def test_bound(chain):
@@ -210,7 +210,7 @@ assert all(
 features = Pixels()
 RANGE = data.spec.range
 reference = make_reference(data, "train", features, cache=str(folder))
-floor = sample_quality(data.pick("test", 180).x0, reference, features)["fd_pixels"]
+floor = sample_quality(data.take("test", 180).x0, reference, features)["fd_pixels"]
 
 
 def samples(sampler, chain, n=256, seed=0):
@@ -318,7 +318,7 @@ for row, name in zip(axes[:4], samplers, strict=True):
         images(axis, shown[name, budget].numpy(), 10, f"{name}, {found[name, budget][0]} evaluations")
 for axis in axes[4]:
     axis.axis("off")
-images(axes[4, 0], data.pick("train", 10).x0.numpy(), 10, "data")
+images(axes[4, 0], data.take("train", 10).x0.numpy(), 10, "data")
 plt.show()
 
 # %% [markdown]

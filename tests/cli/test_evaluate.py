@@ -104,7 +104,7 @@ def test_the_bound_of_each_class_adds_up_to_the_whole(evaluate, checkpoint):
         assert mean == pytest.approx(result[f"test/{part}"], rel=1e-9)
     # against the labels as the data itself has them
     data = Digits()
-    data.limit("test", 120)
+    data.subset("test", 120)
     batch = next(iter(data.test_dataloader()))
     threes = examples(ended.folder)[batch.label == 3].sum(1) / BITS
     assert classes[3]["bpd"] == pytest.approx(threes.mean().item())
@@ -289,7 +289,7 @@ def test_a_published_model_is_measured_through_an_experiment(evaluate, tmp_path,
     model = from_improved_diffusion(golden.weights, **golden.flags)
     data, bound = Patches(size=16), VariationalBound(model.chain, DiscretizedGaussian(256))
     n = len(data.split("test"))
-    batch = data.pick("test", n)
+    batch = data.take("test", n)
     [expected] = measure(
         StratifiedEstimator(3), [BoundVariant(bound)], model.denoiser, [batch], n, unit_of(3 * 16 * 16, 256)
     )

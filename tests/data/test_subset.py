@@ -9,7 +9,7 @@ from nelbo.data.examples import Flipped, RandomSubset, TensorExamples
 
 def test_it_is_drawn_from_all_of_the_split_and_numbered_anew():
     whole, data = Digits().split("test"), Digits()
-    data.limit("test", 50)
+    data.subset("test", 50)
     subset = data.split("test")
     assert len(subset) == 50
     batch = subset.fetch(torch.arange(50), 0)
@@ -19,7 +19,7 @@ def test_it_is_drawn_from_all_of_the_split_and_numbered_anew():
     assert chosen.max() > len(whole) // 2  # not the first of a listing
     assert torch.equal(batch.x0, whole.fetch(chosen, 0).x0)
     again = Digits()
-    again.limit("test", 50)
+    again.subset("test", 50)
     assert torch.equal(again.split("test").chosen, chosen)
 
 
@@ -34,18 +34,18 @@ def test_its_classes_are_known_without_reading_it():
 def test_more_than_there_are_are_all_of_them():
     data = Digits()
     n = len(data.split("test"))
-    data.limit("test", 10**6)
+    data.subset("test", 10**6)
     assert torch.equal(data.split("test").chosen, torch.arange(n))
 
 
 def test_none_is_refused():
     with pytest.raises(ValueError, match="max_examples=0 must be at least 1"):
-        Digits().limit("test", 0)
+        Digits().subset("test", 0)
 
 
 @pytest.mark.parametrize("most", [7, 10**6])
 def test_some_of_a_split_come_evenly_out_of_it_and_in_values(most):
-    batch = Digits().pick("val", most)
+    batch = Digits().take("val", most)
     assert len(batch.x0) == min(most, 180)
     assert (batch.index[0], batch.index[-1]) == (0, 179)
     assert batch.x0.dtype == torch.float32

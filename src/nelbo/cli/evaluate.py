@@ -58,7 +58,7 @@ def evaluate(config: DictConfig) -> None:
     check_even_batches(data, config.devices)
     data.prepare_data()
     if config.max_examples is not None:
-        data.limit(config.split, config.max_examples)
+        data.subset(config.split, config.max_examples)
     examples, fingerprint = data.split(config.split), data.fingerprint(config.split)
     if config.by_class and examples.label is None:
         raise ValueError(f"by_class=true, but {type(data).__name__} has no classes")

@@ -88,7 +88,7 @@ def train(config: DictConfig) -> float | None:
     data.setup()  # missing or broken data shows now, and not at the end of the training that needs it
     subsets = {split: most for split, most in config.get("max_examples", {}).items() if most is not None}
     for split, most in subsets.items():
-        data.limit(split, most)
+        data.subset(split, most)
     build.check_network(module, data.spec)
     if resumes:  # files are changed last, when nothing is left to refuse
         check_data(run_dir, point, data.record(), module.conditional, allow_changed_data)

@@ -63,7 +63,7 @@ def log_mse(
     """Moments of the model, (T,): those kept beside the checkpoint, or measured on a split now and kept."""
 
     def measure() -> dict[str, Tensor]:
-        batch = data.pick(split, EXAMPLES).to(processes.device)
+        batch = data.take(split, EXAMPLES).to(processes.device)
         module = model.module
         with counted("measuring moments", shown=processes.rank == 0) as progress:
             measured = measure_log_mse(bound, module.denoiser, batch, module.conditional, progress=progress)

@@ -89,7 +89,7 @@ def step_costs(
 
     def measured() -> dict[str, Tensor]:
         module = model.module
-        batch = data.pick(split, EXAMPLES).to(processes.device)
+        batch = data.take(split, EXAMPLES).to(processes.device)
         label = batch.label if module.conditional else None
         with counted("measuring what steps cost", shown=processes.rank == 0) as progress:
             costs = measure_step_costs(bound, module.denoiser, batch.x0, label, progress=progress)

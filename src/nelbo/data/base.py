@@ -135,15 +135,15 @@ class DataModule(LightningDataModule, ABC):
                 f"they must be whole numbers from 0 to {spec.levels - 1}"
             )
 
-    def limit(self, name: SplitName, most: int) -> None:
-        """From now on, a split is a random subset of itself, the same one for every model.
+    def subset(self, name: SplitName, size: int) -> None:
+        """Replace a split by a random subset of itself, which depends on the two sizes only.
 
         Raises:
-            ValueError: for a subset of none.
+            ValueError: if ``size`` is below 1.
         """
-        if most < 1:
-            raise ValueError(f"max_examples={most} must be at least 1")
-        self._splits[name] = RandomSubset(self.split(name), most)
+        if size < 1:
+            raise ValueError(f"max_examples={size} must be at least 1")
+        self._splits[name] = RandomSubset(self.split(name), size)
         self._fingerprints.pop(name, None)
 
     def setup(self, stage: str | None = None) -> None:
@@ -186,10 +186,10 @@ class DataModule(LightningDataModule, ABC):
         """Every example of the test split once."""
         return self.eval_dataloader("test")
 
-    def pick(self, name: SplitName, most: int) -> Batch:
-        """At most so many examples of a split, evenly out of all of it, without augmentation, in values."""
+    def take(self, name: SplitName, n: int) -> Batch:
+        """Up to ``n`` evenly spaced examples of a split, as float32 values, without augmentation."""
         examples = self.split(name)
-        places = torch.linspace(0, len(examples) - 1, min(most, len(examples)), dtype=torch.float64)
+        places = torch.linspace(0, len(examples) - 1, min(n, len(examples)), dtype=torch.float64)
         index = places.round().long()
         return self.on_after_batch_transfer(examples.fetch(index, 0))
 

@@ -21,7 +21,7 @@ def digits(tmp_path_factory):
 
 
 def values(data, split) -> torch.Tensor:
-    return data.pick(split, len(data.split(split))).x0
+    return data.take(split, len(data.split(split))).x0
 
 
 def closed_form(a, b) -> float:
