@@ -84,7 +84,7 @@ def quality_ledger(reference: Reference, num_samples: int, **drawn: Any) -> dict
 
 
 def frechet_distance(a: FeatureAccumulator, b: FeatureAccumulator) -> float:
-    """|mean_a - mean_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)) (Heusel et al. 2017, equation 6)."""
+    """|mean_a - mean_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)) (Heusel et al. 2017)."""
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
     fitted = [{"mu": x.mean().cpu().numpy(), "sigma": x.covariance().cpu().numpy()} for x in (a, b)]
