@@ -39,7 +39,7 @@ MISTAKES = {
     "trainer.precision=bf16-true": "trainer.precision=bf16-true: expected one of 32-true, bf16-mixed",
     "trainer.precision=64": "trainer.precision=64: expected one of 32-true, bf16-mixed, 16-mixed",
     "trainer.precision=16-mixed optimizer.fused=true": "use optimizer.fused=false, or bf16-mixed",
-    "trainer.max_steps=-1": "lr_schedule=cosine must know where to end",
+    "trainer.max_steps=-1": "lr_schedule=cosine needs the number of steps",
     "compile=maybe": "compile=maybe: expected true or false",
     "estimator@val_estimator=importance": "val_estimator: ImportanceEstimator goes through the data several",
     "optimizer.lr=-1": "optimizer.lr=-1: expected a number > 0",

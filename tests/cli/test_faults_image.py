@@ -51,5 +51,5 @@ def test_it_is_replaced_counted_and_named(images, command, tiny):
     with (ended.folder / "metrics.csv").open() as file:
         skipped = [float(row["data/skipped"]) for row in csv.DictReader(file) if row.get("data/skipped")]
     assert skipped == [1.0, 1.0]  # two epochs of 40 images in batches of 8
-    assert ended.err.count("could not be read, and others stood in for them") == 2
+    assert ended.err.count("could not be read and were replaced by others") == 2
     assert (ended.folder / "unreadable.txt").read_text() == f"{images}/train/7.png\n"

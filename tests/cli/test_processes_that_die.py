@@ -113,5 +113,5 @@ def test_what_one_process_cannot_do_is_said_once(running):
     run = running("lr_schedule=cosine", "trainer.max_steps=-1", "trainer.max_epochs=2")
     code, err = how_it_ended(run)
     assert code == 1
-    assert err.startswith("error: lr_schedule=cosine must know where to end")
+    assert err.startswith("error: lr_schedule=cosine needs the number of steps")
     assert err.count("\n") == 0

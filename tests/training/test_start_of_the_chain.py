@@ -1,4 +1,4 @@
-"""A chain that starts cleaner than half a bin of the data is measured, and the user is told."""
+"""The share of the bound at levels below half a bin of the data, and the warning about a large share."""
 
 import pytest
 import torch

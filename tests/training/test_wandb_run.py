@@ -114,8 +114,8 @@ class LostRun:
         raise ConnectionResetError("Connection lost")
 
 
-def test_a_run_that_fails_is_told_once_and_given_up(monkeypatch, capsys):
-    monkeypatch.setattr(wandb_guard, "_tell_warnings", lambda tell: None)
+def test_a_failed_run_gives_one_warning_and_is_disabled(monkeypatch, capsys):
+    monkeypatch.setattr(wandb_guard, "_forward_first_warning", lambda warn: None)
     run = LostRun()
     logger = wandb_guard.GuardedWandbLogger("run", run)
     for step in range(3):
@@ -128,8 +128,8 @@ def test_a_run_that_fails_is_told_once_and_given_up(monkeypatch, capsys):
     )
 
 
-def test_a_mistake_of_ours_is_not_taken_for_a_failure(monkeypatch):
-    monkeypatch.setattr(wandb_guard, "_tell_warnings", lambda tell: None)
+def test_an_error_of_nelbo_is_raised(monkeypatch):
+    monkeypatch.setattr(wandb_guard, "_forward_first_warning", lambda warn: None)
     with pytest.raises(KeyError):
         wandb_guard.GuardedWandbLogger("run", LostRun()).log(lambda run: {}["chart"], 0)
 
@@ -159,7 +159,7 @@ def test_a_key_in_the_netrc_file_counts(content, expected, monkeypatch, tmp_path
 
 
 class RecordedRun:
-    """A run that remembers what it is told."""
+    """A run that records what is logged."""
 
     dir = "run/wandb/run-1/files"
     name = None
@@ -179,7 +179,7 @@ class RecordedRun:
 
 @pytest.fixture
 def recorded(monkeypatch) -> RecordedRun:
-    monkeypatch.setattr(wandb_guard, "_tell_warnings", lambda tell: None)
+    monkeypatch.setattr(wandb_guard, "_forward_first_warning", lambda warn: None)
     return RecordedRun()
 
 

@@ -1,1 +1,1 @@
-"""Training: the LightningModule, and the callbacks that watch it."""
+"""The LightningModule, its callbacks, loggers and strategies."""

@@ -1,8 +1,8 @@
-"""Gradient accumulation over windows of equally many batches, also where an epoch ends.
+"""Gradient accumulation windows that continue across epochs.
 
-Lightning divides the loss of every batch by ``accumulate_grad_batches`` and steps at the end of an epoch
-however few batches there were, so the last step of an epoch would get a fraction of its gradient. Here a
-window continues in the next epoch: each optimizer step has the mean over ``accumulate_grad_batches`` batches.
+Lightning divides every loss by ``accumulate_grad_batches`` and also steps at the end of an epoch, so a window
+that the epoch cuts short would get a fraction of its gradient. Here the window continues in the next epoch,
+and every optimizer step uses the mean over exactly ``accumulate_grad_batches`` batches.
 """
 
 from collections.abc import Callable
@@ -14,13 +14,13 @@ from torch.optim import Optimizer
 
 
 class AccumulatingLoop(_TrainingEpochLoop):
-    """Lightning's loop over the batches of an epoch, with windows that do not end with it.
+    """Lightning's training epoch loop with accumulation windows that continue across epochs.
 
     Args:
-        trainer: of the run. Its loop is replaced.
+        trainer: the trainer of the run.
 
     Attributes:
-        first_batch: number of batches at the beginning of this part of the run, which is that of a window.
+        first_batch: batches trained on before this process started; a window begins there.
     """
 
     def __init__(self, trainer: Trainer) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoint files of a run: written so that a whole one exists at any time, and verified when read."""
+"""Checkpoint files of a run: replaced atomically, and verified when read."""
 
 import os
 from pathlib import Path
@@ -12,12 +12,12 @@ from nelbo.atomic_file import sync
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoint files, with a checksum, and on the disk when ``save_checkpoint`` returns."""
+    """Checkpoint files with a checksum, synchronised to disk before ``save_checkpoint`` returns."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
     ) -> None:
-        """Write the file, and its folder if there is none."""
+        """Write the file; create its folder if it is missing."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         torch_file.save(checkpoint, path)
@@ -34,15 +34,15 @@ class DurableCheckpointIO(TorchCheckpointIO):
 
 
 def write_checkpoint(trainer: Trainer, path: Path, previous: Path | None = None) -> None:
-    """Save the state of training to ``path``: beside its place first, then moved there. On all ranks.
+    """Save the state of training to a temporary file and move it to ``path``. Call it on all ranks.
 
     Args:
         trainer: of the run.
         path: of the file.
-        previous: where the file goes that was there before; None to let it go.
+        previous: new path of the file that ``path`` held before; None to delete it.
 
     Raises:
-        OSError: naming the file, if it cannot be written.
+        OSError: if the file cannot be written; the message names it.
     """
     unfinished = path.with_name(f"{path.stem}.{os.getpid()}.tmp")  # rank 0 writes it
     try:

@@ -8,10 +8,10 @@ from nelbo.option_types import PositiveFloat
 
 
 def data_parallel(timeout: PositiveFloat) -> DDPStrategy:
-    """Every process computes with its rows of the batch, and has all of the weights.
+    """Each process computes its rows of the batch with a full copy of the weights.
 
     Args:
-        timeout: seconds that a process waits for another before it gives up.
+        timeout: seconds before a collective operation fails.
     """
-    # the view spares a copy of the gradients
+    # the view avoids a copy of the gradients
     return DDPStrategy(timeout=timedelta(seconds=timeout), gradient_as_bucket_view=True)

@@ -1,4 +1,4 @@
-"""What can go wrong in training and must reach the user as one line."""
+"""Exceptions of training that are reported to the user in one line."""
 
 
 class NonFiniteLossError(RuntimeError):
@@ -6,11 +6,11 @@ class NonFiniteLossError(RuntimeError):
 
 
 class Interrupted(Exception):  # noqa: N818  # nothing went wrong
-    """A signal asked the run to stop, and it has.
+    """The run was stopped by a signal.
 
     Args:
-        signal: its number.
-        step: optimizer steps so far.
+        signal: signal number.
+        step: completed optimizer steps.
     """
 
     def __init__(self, signal: int, step: int) -> None:

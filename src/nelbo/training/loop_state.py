@@ -1,8 +1,8 @@
-"""Where in the data a run stands, so that Lightning takes it up there exactly.
+"""The position of a run in the data, restored exactly by Lightning's loops.
 
-Lightning counts batches, epochs and logged steps in several places, and the counts that it saves depend on
-the hook in which it saves them. Between two batches all of them follow from two numbers: the batches trained
-on so far and the batches of an epoch. So they are written anew when a checkpoint is taken up.
+Lightning counts batches, epochs and logged steps in several places, and the saved counts depend on the hook
+in which they are saved. Between two batches all of them follow from two numbers: the batches trained on so
+far and the batches of an epoch. They are recomputed from these when a run is resumed.
 """
 
 from typing import Any
@@ -15,12 +15,12 @@ BATCHES_PER_EPOCH = "batches_per_epoch"
 
 
 def save(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
-    """Put into a checkpoint what its own counts do not say."""
+    """Add the number of batches of an epoch to a checkpoint."""
     checkpoint[BATCHES_PER_EPOCH] = int(trainer.num_training_batches)
 
 
 def normalize(checkpoint: dict[str, Any]) -> None:
-    """Let every count of a checkpoint say that the batch before has ended and the next one has not begun."""
+    """Set all loop counters of a checkpoint to the state between two batches, in place."""
     loops = checkpoint["loops"]["fit_loop"]
     batches = loops["epoch_loop.batch_progress"]
     done = batches["total"]["completed"]
@@ -36,22 +36,22 @@ def normalize(checkpoint: dict[str, Any]) -> None:
 
 
 def begins_window(trainer: Trainer) -> bool:
-    """Whether the current batch is the first one whose gradient goes into the next optimizer step."""
+    """Whether the current batch is the first one of an accumulation window."""
     loop = trainer.fit_loop.epoch_loop
     assert isinstance(loop, AccumulatingLoop)
     return loop.begins_window
 
 
 def restore(trainer: Trainer) -> None:
-    """Count steps and the windows of accumulation from where they were. When training starts.
+    """Restore the step counter and the accumulation window. Call it when training starts.
 
-    Lightning's first round after a checkpoint is one without a batch where a validation was due, and counts a
-    step for it.
+    If a validation was due at the checkpoint, the first iteration of Lightning's loop after a resume has no
+    batch, but is counted as a step.
     """
     loop = trainer.fit_loop.epoch_loop
     assert isinstance(loop, AccumulatingLoop)
     loop.first_batch = loop.batch_progress.total.ready
     if loop.restarting:
         assert trainer.fit_loop._data_fetcher is not None
-        empty_round = loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
-        loop._batches_that_stepped = trainer.global_step - empty_round
+        empty_iteration = loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
+        loop._batches_that_stepped = trainer.global_step - empty_iteration

@@ -18,12 +18,12 @@ def cosine(optimizer: Optimizer, warmup_steps: NonNegativeInt, total_steps: int)
     """Linear warm-up over ``warmup_steps``, then half a cosine down to 0 at ``total_steps``.
 
     Raises:
-        ValueError: when it is not known how many steps there will be.
+        ValueError: if ``total_steps`` is below 1, for example for an unlimited training.
     """
     if total_steps < 1:
         raise ValueError(
-            f"lr_schedule=cosine must know where to end, but there are {total_steps} steps: set "
-            "trainer.max_steps, or use lr_schedule=constant"
+            f"lr_schedule=cosine needs the number of steps, got {total_steps}: set trainer.max_steps, or use "
+            "lr_schedule=constant"
         )
 
     def factor(step: int) -> float:

@@ -1,4 +1,4 @@
-"""The LightningModule: one training step of a diffusion model, and the bound on held-out data."""
+"""The LightningModule: training step of a diffusion model, and its bound on held-out data."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -29,24 +29,24 @@ from nelbo.training.sharded.weights import shard
 class DiffusionModule(LightningModule):
     """Trains a denoiser and measures its bound.
 
-    Noise and timesteps of a training batch are functions of (seed, batch number) for the global batch, of
-    which each rank takes its rows: they depend neither on the number of processes nor on interruptions.
-    Dropout is a function of (seed, batch number, rank).
+    Noise and timesteps of a training batch are drawn for the global batch from a generator keyed by (seed,
+    batch number), and each rank takes its rows. They do not depend on the number of processes or on
+    interruptions. Dropout is keyed by (seed, batch number, rank).
 
     Args:
-        denoiser: what is trained.
-        bound: what is measured, on the full chain.
-        loss: what is minimised.
-        timesteps: where on the chain it is minimised.
-        optimizer: makes an optimizer from parameters.
-        lr_schedule: makes a learning-rate schedule, stepped after every optimizer step.
-        val_estimator: measures the bound during training.
-        test_estimator: measures the bound of the finished model.
-        unit: in which the bound is read.
-        conditional: whether the network is told the class labels.
-        label_dropout: share of training examples that are told ``no_label`` in place of their class, so that
-            samples can be guided (Ho & Salimans 2022).
-        no_label: the class that stands for none; None where the network has no such class.
+        denoiser: the model.
+        bound: the bound to measure, on the full chain.
+        loss: training objective.
+        timesteps: sampler of the training timesteps.
+        optimizer: factory of an optimizer from parameters.
+        lr_schedule: factory of a learning-rate schedule, stepped after every optimizer step.
+        val_estimator: estimator of the bound in validations.
+        test_estimator: estimator of the bound in the test.
+        unit: unit of the logged bound.
+        conditional: whether the network receives the class labels.
+        label_dropout: probability of replacing a training label by ``no_label``, for classifier-free guidance
+            (Ho & Salimans 2022).
+        no_label: index of the null class; None if the network has no null class.
         seed: of noise and timesteps.
         config: the run's configuration as plain values, stored in every checkpoint.
     """
@@ -84,18 +84,18 @@ class DiffusionModule(LightningModule):
         self.seed = seed
         self.config = config or {}
         self.validated_at = -1  # optimizer steps at the last validation
-        self.reported: dict[str, float] = {}  # metrics of the run before it was interrupted, if it was
-        self._lr: float | None = None  # of a step that ended in this batch
+        self.reported: dict[str, float] = {}  # metrics in the checkpoint that was resumed
+        self._lr: float | None = None  # of the optimizer step of this batch, if there is one
         self._seen = (torch.empty(0, dtype=torch.long), torch.empty(0))  # steps and losses of the last batch
         self.accumulator = BoundAccumulator(bound.chain.num_steps)  # of the current evaluation
 
     def configure_model(self) -> None:
-        """Share the weights out among the processes, where the strategy made a mesh of them."""
+        """Shard the weights, if the strategy has a device mesh."""
         if self._device_mesh is not None:
             shard(self.denoiser.network, self._device_mesh["data_parallel"])
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Loss of one batch, and what callbacks need to account for it.
+        """Loss of one batch, and the terms that callbacks accumulate.
 
         Returns:
             ``loss`` (), and per example: ``index`` (B,) step of the chain, ``weight`` (B,) its importance
@@ -116,11 +116,11 @@ class DiffusionModule(LightningModule):
         }
 
     def label(self, batch: Batch) -> Tensor | None:
-        """What the network is told of the classes, (B,) or None."""
+        """Labels for the network, (B,); None for an unconditional one."""
         return batch.label if self.conditional else None
 
     def training_label(self, batch: Batch) -> Tensor | None:
-        """The same with some of them dropped: a function of (seed, batch number) for the global batch."""
+        """Labels with dropout, keyed by (seed, batch number) for the global batch; (B,) or None."""
         label = self.label(batch)
         if label is None or self.no_label is None:
             return label
@@ -131,7 +131,7 @@ class DiffusionModule(LightningModule):
         return label.masked_fill(dropped, self.no_label)
 
     def draw(self, x0: Tensor) -> tuple[TimestepSample, Tensor]:
-        """Timesteps and noise of the current batch: this rank's rows of the global draw."""
+        """Timesteps and noise (B, *shape) of the current batch: this rank's rows of the global draw."""
         number, rows = self.trainer.fit_loop.total_batch_idx, len(x0)
         world, rank = self.trainer.world_size, self.trainer.global_rank
         sample = self.timesteps.sample(rows * world, generator(self.seed, "timesteps", number))
@@ -150,7 +150,7 @@ class DiffusionModule(LightningModule):
     def on_after_backward(self) -> None:
         """Update an adaptive timestep sampler with the losses of the global batch.
 
-        This reads them on the host, so it waits until the backward pass is queued on the device.
+        This synchronises host and device, so it is done after the backward pass is queued.
         """
         if not isinstance(self.timesteps, AdaptiveTimestepSampler):
             return
@@ -161,44 +161,44 @@ class DiffusionModule(LightningModule):
         self.timesteps.update(pair[0].long(), pair[1])
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Note the learning rate of this step: the schedule sets that of the next one before it is logged."""
+        """Record the learning rate: the schedule changes it before ``on_train_batch_end``."""
         self._lr = float(optimizer.param_groups[0]["lr"])
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Log the learning rate, and all metrics under the number of optimizer steps that are completed."""
+        """Log the learning rate of the optimizer step, if there was one."""
         lr, self._lr = self._lr, None
         if lr is not None and self.trainer.global_step % self.trainer.log_every_n_steps == 0:  # pyright: ignore
             self.log("train/lr", lr)
             self._log_step()
 
     def on_validation_epoch_end(self) -> None:
-        """Log metrics under the number of optimizer steps that are completed."""
+        """Log the number of completed optimizer steps."""
         self._log_step()
 
     def on_test_epoch_end(self) -> None:
-        """Log metrics under the number of optimizer steps that are completed."""
+        """Log the number of completed optimizer steps."""
         self._log_step()
 
     def _log_step(self) -> None:
-        """Lightning counts the current step from 0; a metric with the name ``step`` replaces it."""
-        numbers = {"step": self.trainer.global_step, "epoch": self.trainer.current_epoch}
-        self.log_dict({name: float(number) for name, number in numbers.items()}, sync_dist=True)
+        """A metric named ``step`` replaces the step of Lightning, which counts from 0."""
+        step, epoch = float(self.trainer.global_step), float(self.trainer.current_epoch)
+        self.log_dict({"step": step, "epoch": epoch}, sync_dist=True)
 
     def on_validation_epoch_start(self) -> None:
-        """Begin a new measurement."""
+        """Reset the accumulator."""
         self.accumulator = self._empty_accumulator("val")
         self.validated_at = self.trainer.global_step
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add a batch of held-out data to the measurement."""
+        """Add a batch of the validation split to the accumulator."""
         self._measure(self.val_estimator, batch, "val")
 
     def on_test_epoch_start(self) -> None:
-        """Begin a new measurement."""
+        """Reset the accumulator."""
         self.accumulator = self._empty_accumulator("test")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add a batch of the test split to the measurement."""
+        """Add a batch of the test split to the accumulator."""
         self._measure(self.test_estimator, batch, "test")
 
     def _empty_accumulator(self, split: SplitName) -> BoundAccumulator:
@@ -228,10 +228,10 @@ class DiffusionModule(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip gradients as the Trainer was told.
+        """Clip gradients as configured in the Trainer.
 
-        Lightning refuses to under mixed precision with a fused optimizer, which unscales gradients by itself.
-        In bfloat16 gradients have no scale, and may be clipped all the same.
+        Lightning raises an error for a fused optimizer in mixed precision, because it unscales gradients
+        itself. bfloat16 gradients have no scale and can be clipped.
         """
         by_norm = gradient_clip_algorithm in (None, "norm")
         if self.trainer.precision == "bf16-mixed" and gradient_clip_val and by_norm:
@@ -249,7 +249,7 @@ class DiffusionModule(LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store what a run needs to be resumed, as plain values and tensors."""
+        """Add configuration, data record, timestep sampler and metrics, as plain values and tensors."""
         metrics, adaptive = self.trainer.callback_metrics, self.timesteps
         checkpoint["nelbo"] = {
             "config": self.config,
@@ -261,9 +261,9 @@ class DiffusionModule(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take it up."""
-        kept = checkpoint["nelbo"]
+        """Restore the timestep sampler and the metrics."""
+        stored = checkpoint["nelbo"]
         if isinstance(self.timesteps, AdaptiveTimestepSampler):
-            self.timesteps.load_state_dict(kept["timesteps"])
-        self.validated_at = kept["validated_at"]
-        self.reported = kept["reported"]
+            self.timesteps.load_state_dict(stored["timesteps"])
+        self.validated_at = stored["validated_at"]
+        self.reported = stored["reported"]

@@ -1,4 +1,4 @@
-"""Sums over the ranks of a run."""
+"""Reductions over the ranks of a run."""
 
 from lightning import Trainer
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""How long a run has trained, interruptions left out."""
+"""Training time of a run, without interruptions."""
 
 import time
 from typing import Any
@@ -7,15 +7,15 @@ from lightning import Callback, LightningModule, Trainer
 
 
 class Stopwatch(Callback):
-    """Counts the seconds of training, validations included, of all parts of a run."""
+    """Seconds of training, validations included, summed over all resumes of a run."""
 
     def __init__(self) -> None:
-        self._before = 0.0  # of the parts before this one, up to the checkpoint
+        self._before = 0.0  # seconds up to the checkpoint that was resumed
         self._started: float | None = None
 
     @property
     def seconds(self) -> float:
-        """So far."""
+        """Training time so far."""
         return self._before + (0.0 if self._started is None else time.perf_counter() - self._started)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -23,7 +23,7 @@ class Stopwatch(Callback):
         self._started = time.perf_counter()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop."""
+        """Stop the clock."""
         self._before, self._started = self.seconds, None
 
     def state_dict(self) -> dict[str, Any]:
@@ -31,5 +31,5 @@ class Stopwatch(Callback):
         return {"seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Restore ``state_dict``."""
         self._before = state_dict["seconds"]

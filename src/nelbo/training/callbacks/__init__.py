@@ -1,4 +1,4 @@
-"""Callbacks: one per file. They read what the training step returned and never compute it again."""
+"""Callbacks, one per file. They read the output of the training step and do not recompute it."""
 
 from nelbo.training.callbacks.best_checkpoint import BestCheckpoint
 from nelbo.training.callbacks.corrupt_images import CorruptImages

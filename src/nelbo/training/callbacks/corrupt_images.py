@@ -1,4 +1,4 @@
-"""Training images that could not be read: counted, and named in ``unreadable.txt``."""
+"""Count training images that cannot be read, and list them in ``unreadable.txt``."""
 
 import sys
 from pathlib import Path
@@ -10,16 +10,16 @@ from torch import Tensor
 
 from nelbo.data import DataModule
 from nelbo.data.loader import Loader
-from nelbo.training.ranks import all_reduce_sum
+from nelbo.training.ranks import all_reduce_sum, stack_ranks
 
 SKIPPED = "skipped"  # in a checkpoint
 
 
 class CorruptImages(Callback):
-    """Log ``data/skipped``, how many examples of the epoch another one stood in for, and name them in a file.
+    """Log ``data/skipped``, the number of replaced examples of an epoch, and write their names to a file.
 
-    Nothing is logged of an epoch that was read whole, and without such examples there is no file. Data sets
-    stop at the first example that cannot be read unless they are told to skip it.
+    Nothing is logged for an epoch without such examples. Relevant with ``data.on_corrupt=skip``; by default
+    the first unreadable example is an error.
 
     Args:
         run_dir: the run's folder.
@@ -29,17 +29,17 @@ class CorruptImages(Callback):
         self.path = Path(run_dir) / "unreadable.txt"
         self._named: set[str] = set()
         self._skipped = 0  # in this epoch, on this rank
-        self._kept: Tensor | None = None  # of every rank, from a checkpoint
+        self._restored: Tensor | None = None  # (ranks,) counts from a checkpoint
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Name what was left out from the beginning; take up what a checkpoint counted."""
+        """List the examples that ``setup`` left out; restore the count of a checkpoint."""
         if self.path.exists():
             self._named.update(self.path.read_text().splitlines())
-        if self._kept is not None:
-            same = len(self._kept) == trainer.world_size
-            total = int(self._kept.sum()) if trainer.is_global_zero else 0
-            self._skipped = int(self._kept[trainer.global_rank]) if same else total
-            self._kept = None
+        if self._restored is not None:
+            same = len(self._restored) == trainer.world_size
+            total = int(self._restored.sum()) if trainer.is_global_zero else 0
+            self._skipped = int(self._restored[trainer.global_rank]) if same else total
+            self._restored = None
         data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         assert isinstance(data, DataModule)
         if trainer.is_global_zero:
@@ -49,7 +49,7 @@ class CorruptImages(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count what was passed over."""
+        """Count the replaced examples of the batch."""
         loader = trainer.train_dataloader
         assert isinstance(loader, Loader)
         names = loader.take_unreadable()
@@ -59,20 +59,18 @@ class CorruptImages(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Save the count of the current epoch, of each rank."""
-        every_rank = torch.zeros(trainer.world_size, dtype=torch.float64, device=pl_module.device)
-        every_rank[trainer.global_rank] = self._skipped
-        all_reduce_sum(trainer, every_rank)
-        checkpoint[SKIPPED] = every_rank.cpu()
+        """Save the count of the current epoch, (ranks,)."""
+        count = torch.tensor(self._skipped, dtype=torch.float64, device=pl_module.device)
+        checkpoint[SKIPPED] = stack_ranks(trainer, count)
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep it until training starts."""
-        self._kept = checkpoint.get(SKIPPED)
+        """Store the counts until training starts."""
+        self._restored = checkpoint.get(SKIPPED)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Report the epoch."""
+        """Log the count of the epoch, if it is not 0."""
         skipped = torch.tensor([float(self._skipped)], dtype=torch.float64, device=pl_module.device)
         all_reduce_sum(trainer, skipped)
         self._skipped = 0
@@ -82,12 +80,12 @@ class CorruptImages(Callback):
         if trainer.is_global_zero:
             print(
                 f"warning: epoch {trainer.current_epoch}: {int(skipped.item())} training images could not be "
-                f"read, and others stood in for them; {self.path} names them",
+                f"read and were replaced by others; they are listed in {self.path}",
                 file=sys.stderr,
             )
 
     def _name(self, names: list[str]) -> None:
-        """Add the names that are new to the file, which all ranks write to."""
+        """Append new names to the file. All ranks write to it."""
         new = [name for name in dict.fromkeys(names) if name not in self._named]
         if new:
             self._named.update(new)

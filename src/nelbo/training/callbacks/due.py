@@ -1,17 +1,16 @@
-"""When something that happens every n optimizer steps is due."""
+"""Trigger an action every n optimizer steps."""
 
 from lightning import Trainer
 
 
 class Due:
-    """True once at every multiple of ``every`` optimizer steps.
+    """True once per multiple of ``every`` optimizer steps.
 
-    Lightning calls ``on_train_batch_end`` for every batch; with gradient accumulation several batches see the
-    same optimizer step.
+    With gradient accumulation, several calls of ``on_train_batch_end`` see the same optimizer step.
 
     Args:
-        every: optimizer steps.
-        since: optimizer steps so far, where a resumed run has been called already.
+        every: optimizer steps between two triggers.
+        since: optimizer steps at the start of this process; this step does not trigger again.
     """
 
     def __init__(self, every: int, since: int = 0) -> None:
@@ -19,7 +18,7 @@ class Due:
         self._last = since
 
     def __call__(self, trainer: Trainer) -> bool:
-        """Ask at the end of a batch."""
+        """Whether the action is due. Call it once per batch, at its end."""
         step = trainer.global_step
         if step == self._last or step % self.every:
             return False

@@ -1,4 +1,4 @@
-"""Exponential moving average of the weights, by Lightning's callback, with a warm-up."""
+"""Exponential moving average of the weights: Lightning's callback with a warm-up."""
 
 from typing import Any
 
@@ -10,50 +10,50 @@ from nelbo.option_types import Probability
 
 
 class EMA(WeightAveraging):
-    """Average the weights; validation, the test and checkpoints' ``state_dict`` use the average.
+    """Average the weights. Validation, test and the ``state_dict`` of checkpoints use the average.
 
-    The decay of update n is min(decay, (1 + n) / (10 + n)): without this warm-up the average of a short run
-    is still largely its initial weights.
+    The decay of update n is min(decay, (1 + n) / (10 + n)). Without this warm-up, the average of a short run
+    consists mostly of its initial weights.
 
     Args:
-        decay: of the average, 0.9999 in DDPM and Improved DDPM.
+        decay: EMA decay rate; 0.9999 in DDPM and Improved DDPM.
 
     Raises:
-        ValueError: when ``decay`` is not inside [0, 1).
+        ValueError: if ``decay`` is not in [0, 1).
     """
 
     def __init__(self, decay: Probability = 0.9999) -> None:
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"callbacks.ema.decay={decay} must be inside [0, 1)")
         self.decay = decay
-        # buffers are tables and counters, of which an average means nothing
+        # buffers are tables and counters: do not average them
         super().__init__(use_buffers=False)
 
     @torch.no_grad()
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Average after every optimizer step, without asking the device how many there were."""
+        """Update after every optimizer step, without a device synchronisation."""
         if trainer.global_step == self._latest_update_step:
             return
         self._latest_update_step = trainer.global_step
         self.update(pl_module, self.decay_at(trainer.global_step))
 
     def update(self, pl_module: LightningModule, decay: float) -> None:
-        """Average the weights into what there is, which counts ``decay``."""
+        """average = decay * average + (1 - decay) * weights, in place."""
         assert self._average_model is not None
         average = list(self._average_model.module.parameters())
         torch._foreach_lerp_(average, list(pl_module.parameters()), 1.0 - decay)  # pyright: ignore
         self._average_model.n_averaged += 1
 
     def decay_at(self, step: int) -> float:
-        """Decay of the update after optimizer step ``step``; the first one takes the weights as they are."""
+        """Decay of the update after optimizer step ``step``; 0 for the first one."""
         n = step - 1
         return 0.0 if n == 0 else min(self.decay, (1 + n) / (10 + n))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the weights as they are: the last checkpoint is yet to be written."""
+        """Keep the raw weights: the last checkpoint is written after this hook."""
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the average into the module, for what comes after training."""
+        """Copy the average into the module for the test."""
         super().on_train_end(trainer, pl_module)

@@ -1,4 +1,4 @@
-"""``checkpoints/last.ckpt``: where training stands, and ``previous.ckpt``: where it stood before."""
+"""``checkpoints/last.ckpt``, the state to resume from, and ``previous.ckpt``, the one before it."""
 
 import sys
 from pathlib import Path
@@ -18,15 +18,15 @@ from nelbo.training.errors import Interrupted, NonFiniteLossError
 class LastCheckpoint(Checkpoint):
     """Save every ``every_n_steps`` steps, at the end, and when training is interrupted.
 
-    It is saved when the next batch is about to begin: all that belongs to the step before is done by then,
-    its validation and what it logged included. So a resumed run repeats and misses nothing.
+    The checkpoint is written just before the next batch. At this point the previous step is complete, its
+    validation and logging included, so a resumed run neither repeats nor misses anything.
 
     Args:
-        folder: where ``last.ckpt`` goes.
+        folder: of ``last.ckpt``.
         every_n_steps: optimizer steps between two saves.
 
     Raises:
-        ValueError: when ``every_n_steps`` is below 1.
+        ValueError: if ``every_n_steps`` is below 1.
     """
 
     def __init__(self, folder: str, every_n_steps: PositiveInt = 500) -> None:
@@ -39,22 +39,22 @@ class LastCheckpoint(Checkpoint):
         self._is_saving = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on from a checkpoint where it was, if there was one."""
+        """Restore the counters of Lightning after a resume."""
         self._saved_at = trainer.global_step
         loop_state.restore(trainer)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Save when it is time."""
+        """Save if a multiple of ``every_n_steps`` is reached."""
         if not loop_state.begins_window(trainer):
-            return  # gradients have been added up, which no checkpoint holds
+            return  # accumulated gradients are not part of a checkpoint
         self._is_between_steps = True
         if trainer.global_step % self.every_n_steps == 0:
             self.save(trainer)
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From here to the next batch the state belongs partly to one step and partly to the next."""
+        """From here to the next batch the state is in the middle of a step."""
         self._is_between_steps = False
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -62,12 +62,12 @@ class LastCheckpoint(Checkpoint):
         self.save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save after an interruption, if the state is one that a run can be resumed from exactly.
+        """Save after an interruption, if a resume from this state is exact.
 
-        Several processes save together, which they can do only if all of them were interrupted at one step.
+        Saving is collective: with several ranks, all of them must be interrupted at the same step.
         """
         if isinstance(exception, NonFiniteLossError):
-            return  # what there is, is not worth keeping
+            return  # keep the last good checkpoint
         is_between = isinstance(exception, Interrupted) or (
             self._is_between_steps and trainer.world_size == 1
         )
@@ -77,7 +77,7 @@ class LastCheckpoint(Checkpoint):
                 print(f"stopped at step {trainer.global_step}, saved in {self.path}", file=sys.stderr)
 
     def save(self, trainer: Trainer) -> None:
-        """Write the checkpoint, unless this step's is there."""
+        """Write the checkpoint, unless it was already written at this step."""
         if trainer.global_step == self._saved_at:
             return
         self._is_saving = True
@@ -90,9 +90,9 @@ class LastCheckpoint(Checkpoint):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Note the position in the data, and what the run's files contain.
+        """Add the position in the data and, to ``last.ckpt`` only, the state of the run's files.
 
-        Only in ``last.ckpt``: other checkpoints are saved when a step is not finished.
+        Other checkpoints are saved in the middle of a step.
         """
         loop_state.save(trainer, checkpoint)
         if self._is_saving and trainer.is_global_zero:
@@ -101,6 +101,6 @@ class LastCheckpoint(Checkpoint):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Normalize the position in the data, if training continues."""
+        """Normalize the loop counters, unless training is complete."""
         if trainer.max_steps < 0 or checkpoint["global_step"] < trainer.max_steps:
             loop_state.normalize(checkpoint)

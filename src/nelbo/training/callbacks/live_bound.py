@@ -1,4 +1,4 @@
-"""The loss and the bound of the training batches, from their own predictions: no extra evaluation."""
+"""Loss and bound of the training batches, from the predictions of the training step."""
 
 from functools import partial
 from pathlib import Path
@@ -19,10 +19,10 @@ LIVE_BOUND = "live_bound"  # in a checkpoint
 
 
 class LiveBound(Callback):
-    """Log ``train/loss``, ``train/bpd`` and its parts, and keep L_t of every t for ``bound.parquet``.
+    """Log ``train/loss``, ``train/bpd`` and its parts, and write L_t for every t to ``bound.parquet``.
 
-    A draw of step i with importance weight w = 1 / (K p_i) is an unbiased sample K w L_i of L_0 + sum L_t.
-    In the table of L_t against t the weight has no place: there, draws of one step are averaged as they are.
+    A draw of step i with importance weight w = 1 / (K p_i) gives the unbiased sample K w L_i of L_0 + sum
+    L_t. The table of L_t against t contains unweighted means over the draws of each step.
 
     Args:
         run_dir: the run's folder.
@@ -37,7 +37,7 @@ class LiveBound(Callback):
         self._saved: dict[str, Any] | None = None  # the sums of every rank, from a checkpoint
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to count."""
+        """Create the accumulators; restore the sums of a checkpoint."""
         assert isinstance(pl_module, DiffusionModule)
         K = pl_module.bound.chain.num_steps
         self._window = BoundAccumulator(K, pl_module.device)
@@ -51,7 +51,7 @@ class LiveBound(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Add the batch; log what the window says when it is time."""
+        """Add the batch; log every ``log_every_n_steps`` steps."""
         assert isinstance(pl_module, DiffusionModule)
         assert self._window is not None
         assert self._steps is not None
@@ -63,7 +63,7 @@ class LiveBound(Callback):
         )
         self._window.add(draws)
         self._steps.add(draws)
-        # Lightning hands the loss on divided by the number of batches that share an optimizer step
+        # Lightning has divided the loss by accumulate_grad_batches
         loss = outputs["loss"].detach().double() * trainer.accumulate_grad_batches
         self._loss += torch.stack([loss, torch.ones_like(loss)])
         if self._due(trainer):
@@ -74,7 +74,7 @@ class LiveBound(Callback):
         self._write(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write what is left."""
+        """Write the remaining rows."""
         self._write(trainer, pl_module)
 
     def on_save_checkpoint(
@@ -96,7 +96,7 @@ class LiveBound(Callback):
         self._saved = from_flat(saved) if isinstance(saved, Tensor) else saved
 
     def _restore(self, saved: dict[str, Any], trainer: Trainer) -> None:
-        """The sums of this rank; if the number of ranks has changed, all of them on the first rank."""
+        """Load the sums of this rank; if the number of ranks has changed, rank 0 gets the total."""
         assert self._window is not None
         assert self._steps is not None
 
@@ -136,11 +136,11 @@ class LiveBound(Callback):
 
 
 def from_flat(saved: Tensor) -> dict[str, Any]:
-    """The sums in a checkpoint of an earlier version, which has them as one vector (ranks, S) float64.
+    """Sums of a checkpoint of an earlier version, stored as one tensor (ranks, S) float64.
 
-    It holds, for the window and for the table: evaluations, examples, 4 parts, their squares, their Monte
-    Carlo variances (NaN), and (6, K) rows: count, nats, squared nats, errors (NaN), interpolations (NaN),
-    weighted nats; then the sum and the number of the losses.
+    Its columns are, for the window and for the table: evaluations, examples, 4 parts, their squares, their
+    Monte Carlo variances (NaN), and (6, K) rows: count, nats, squared nats, errors (NaN), interpolations
+    (NaN), weighted nats; then the sum and the number of the losses.
     """
     ranks, size = len(saved), (saved.shape[1] - 2) // 2
 

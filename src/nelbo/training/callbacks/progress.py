@@ -1,4 +1,4 @@
-"""A progress bar that counts optimizer steps, with the loss and the live bound beside it."""
+"""A progress bar over optimizer steps, with the loss and the bound of training."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from nelbo.option_types import PositiveInt
 
 
 class StepProgress(ProgressBar):
-    """One line for the whole training; where there is no terminal, one line per validation.
+    """One bar for the whole training; without a terminal, one line per validation.
 
     Args:
-        refresh_every: steps between two updates.
+        refresh_every: optimizer steps between two updates.
     """
 
     def __init__(self, refresh_every: PositiveInt = 10) -> None:
@@ -33,11 +33,11 @@ class StepProgress(ProgressBar):
         )
 
     def disable(self) -> None:
-        """Called on every rank but the first."""
+        """Called by Lightning on ranks other than 0."""
         self._enabled = False
 
     def enable(self) -> None:
-        """Called on the first rank."""
+        """Called by Lightning on rank 0."""
         self._enabled = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -50,12 +50,12 @@ class StepProgress(ProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Move the bar."""
+        """Update the bar every ``refresh_every`` steps."""
         if self._shown and trainer.global_step % self.refresh_every == 0:
             self._update(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Without a bar, print a line."""
+        """Print a line, if there is no terminal."""
         if self._enabled and trainer.state.fn == "fit" and not self._console.is_terminal:
             self._console.print(f"step {trainer.global_step:>7}  {self._metrics(trainer)}", soft_wrap=True)
 
@@ -66,7 +66,7 @@ class StepProgress(ProgressBar):
             self._progress.stop()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Give the terminal back."""
+        """Stop the bar, so that the error message has its own line."""
         if self._shown:
             self._progress.stop()
 

@@ -1,4 +1,4 @@
-"""A grid of samples at every validation: ``samples/step_00000500.png`` and the loggers' images."""
+"""A grid of samples at every validation: ``samples/step_00000500.png``, and an image in W&B."""
 
 from pathlib import Path
 
@@ -19,16 +19,16 @@ from nelbo.training.module import DiffusionModule
 class SampleGrid(Callback):
     """Draw samples with the averaged weights, always from the same noise.
 
-    Data that is not images has no grid. A schedule of fewer timesteps than the sampler has steps is walked
-    through whole: the grid is there to look at, not a reason to refuse a short chain.
+    Data that is not images has no grid. If the schedule has fewer timesteps than the sampler has steps, all
+    timesteps are used.
 
     Args:
-        sampler: draws the samples.
+        sampler: of the samples.
         spacing: of the sampler's steps.
         spec: of the data.
         run_dir: the run's folder.
-        num_samples: how many, at best a square number.
-        num_classes: of a conditional model, whose samples go through the classes in turn.
+        num_samples: number of samples, preferably a square number; 0 disables the grid.
+        num_classes: of a conditional model; sample i has the class i mod ``num_classes``.
         seed: of the noise.
     """
 
@@ -51,7 +51,7 @@ class SampleGrid(Callback):
         self.seed = seed
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw and save the grid. At the start of the epoch, for at its end the average is swapped out."""
+        """Draw and save the grid. The average of the weights is in place until the end of the epoch."""
         assert isinstance(pl_module, DiffusionModule)
         if not self.spec.is_image or self.num_samples == 0 or not trainer.is_global_zero:
             return
@@ -62,7 +62,7 @@ class SampleGrid(Callback):
         wandb_charts.log_image(trainer, "samples", path)
 
     def sample(self, pl_module: DiffusionModule) -> Tensor:
-        """Pictures of the samples, (num_samples, 1 or 3, H, W') uint8, on the CPU."""
+        """Samples as pixels, (num_samples, 1 or 3, H, W') uint8, on the CPU."""
         index = torch.arange(self.num_samples)
         label = None if self.num_classes is None else index % self.num_classes
         x0 = generate(

@@ -37,28 +37,28 @@ FILE_NAME = "sample_quality.json"
 class SampleQuality(Callback):
     """Draw samples with the averaged weights, always from the same noise, and compare them with data.
 
-    Ranks share the samples out; which there are, and so the metrics, does not depend on how many ranks.
+    Each rank draws a part of the samples. The samples and the metrics do not depend on the number of ranks.
 
     Args:
-        sampler: draws the samples.
+        sampler: of the samples.
         spacing: of the sampler's steps.
-        features: by which samples and data are compared.
+        features: feature extractor for samples and data.
         spec: of the data.
         run_dir: the run's folder.
-        num_samples: how many; figures are comparable only where it is the same.
-        every: validations between two measurements. The last one of a training is never left out.
-        split: of the data, that samples are compared with.
-        num_examples: of that split; None for all.
-        pairwise: how many of the samples and the examples are compared pair by pair, for kid, precision and
-            recall; 0 for none of these.
+        num_samples: number of samples. Metrics are comparable only for the same number.
+        every: validations between two measurements. The last validation of a training always measures.
+        split: split that the samples are compared with.
+        num_examples: number of examples of that split; None for all.
+        pairwise: number of samples and examples for the metrics over pairs (kid, precision, recall); 0 for
+            none.
         batch_size: samples drawn at a time, on each rank.
         cache: folder for features of the data; None for $NELBO_CACHE, or else ~/.cache/nelbo.
-        num_classes: of a conditional model, whose samples have classes in the proportions of the training
-            split; None for an unconditional model.
+        num_classes: of a conditional model; labels have the class proportions of the training split. None for
+            an unconditional model.
         seed: of the noise.
 
     Raises:
-        ValueError: for numbers that are too small, or features that there are not of such data.
+        ValueError: if a number is too small, or ``features`` does not support the data.
     """
 
     def __init__(
@@ -101,11 +101,11 @@ class SampleQuality(Callback):
         self._reference: Reference | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the data first: what is wrong with it shows now."""
+        """Compute the features of the data before training, so that errors are reported early."""
         self._reference = self._make_reference(trainer, pl_module)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure. At the start of the epoch, for at its end the average is swapped out."""
+        """Measure. The average of the weights is in place until the end of the epoch."""
         assert isinstance(pl_module, DiffusionModule)
         self.validations += 1
         is_last = trainer.state.fn != "fit" or trainer.global_step == trainer.max_steps
@@ -116,17 +116,17 @@ class SampleQuality(Callback):
         metrics = self._measure(trainer, pl_module, self._reference)
         for name, value in metrics.items():
             shown = name == self.features.names.frechet
-            # the same on every rank; sync_dist only tells Lightning not to warn that it might not be
+            # equal on all ranks; sync_dist only silences a warning of Lightning
             pl_module.log(f"val/{name}", value, prog_bar=shown, sync_dist=True)
         if trainer.is_global_zero:
             self._write(trainer, pl_module, metrics, self._reference)
 
     def state_dict(self) -> dict[str, Any]:
-        """How many validations there were."""
+        """The number of validations so far."""
         return {"validations": self.validations}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Restore ``state_dict``."""
         self.validations = state_dict["validations"]
 
     def _make_reference(self, trainer: Trainer, pl_module: LightningModule) -> Reference:
@@ -175,7 +175,7 @@ class SampleQuality(Callback):
             )
             accumulator.add(features_of(x0, self.features, self.spec), index)
         accumulator.all_reduce_sum(partial(all_reduce_sum, trainer))
-        # one process is enough, and many at once would be in each other's way
+        # computed once: ranks on one machine would compete for its cores
         metrics = quality(accumulator, reference, self.features) if trainer.is_global_zero else {}
         return trainer.strategy.broadcast(metrics)
 

@@ -1,4 +1,4 @@
-"""Stop when the loss is NaN or infinite, before a checkpoint is written over."""
+"""Stop when the loss is NaN or infinite, before a checkpoint is overwritten."""
 
 from typing import Any
 
@@ -16,12 +16,11 @@ KEPT = "the last good checkpoint is kept; try a lower optimizer.lr or trainer.gr
 class StopOnNonFinite(Callback):
     """Raise :class:`NonFiniteLossError`, naming the step and the timesteps of the batch.
 
-    On a GPU a look at the loss would make the host wait for the device, so batches are remembered and
-    looked at together: every ``check_every`` steps, and before anything is validated or saved. On the CPU,
-    where a look is free, every step.
+    On a GPU, reading the loss synchronises host and device. Losses are therefore checked together, every
+    ``check_every`` batches and before a validation or a save; on the CPU, after every batch.
 
     Args:
-        check_every: steps between two looks on a GPU.
+        check_every: batches between two checks on a GPU.
     """
 
     def __init__(self, check_every: PositiveInt = 50) -> None:
@@ -31,30 +30,30 @@ class StopOnNonFinite(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Remember the batch; look when it is time."""
+        """Record the batch; check if due."""
         self._seen.append((trainer.global_step, outputs["loss"].isfinite(), outputs["index"]))
         if pl_module.device.type == "cpu" or len(self._seen) >= self.check_every:
             self.check(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look before anything is measured."""
+        """Check before a validation."""
         self.check(trainer)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Look before anything is written, at the weights too: a gradient may be NaN for a finite loss."""
+        """Check before a save, the weights too: a gradient may be NaN although the loss is finite."""
         self.check(trainer)
         weights = checkpoint["state_dict"].items()
         broken = next((name for name, w in weights if not w.isfinite().all()), None)
         if trainer.strategy.reduce_boolean_decision(broken is not None, all=False):
-            which = broken or "of another process"
+            name = broken or "of another process"
             raise NonFiniteLossError(
-                f"weights are not finite at step {trainer.global_step} ({which}): training stopped, {KEPT}"
+                f"weights are not finite at step {trainer.global_step} ({name}): training stopped, {KEPT}"
             )
 
     def check(self, trainer: Trainer) -> None:
-        """Raise if a remembered loss was not finite, on this rank or another."""
+        """Raise if a recorded loss is not finite on any rank. Call it on all ranks."""
         if not self._seen:
             return
         finite = torch.stack([is_finite for _, is_finite, _ in self._seen])

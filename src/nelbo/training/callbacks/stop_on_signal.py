@@ -1,4 +1,4 @@
-"""Stop between two steps when a signal asks for it: Ctrl-C, SIGTERM, SIGHUP, and SLURM's warning SIGUSR1."""
+"""Stop between two steps after Ctrl-C, SIGTERM, SIGHUP, or SIGUSR1 of SLURM."""
 
 import os
 import signal
@@ -15,18 +15,18 @@ from nelbo.training.errors import Interrupted
 
 
 class StopOnSignal(Callback):
-    """Raise :class:`Interrupted` on all ranks at the same step, after the current one.
+    """Raise :class:`Interrupted` on all ranks between the same two steps.
 
-    A signal may come in the middle of an optimizer step, and to one process before another; Lightning's own
-    handlers would save, or talk to the other processes, right there. So a signal is only remembered, and all
-    ranks agree on it between two steps. A second Ctrl-C does not wait.
+    A signal may arrive in the middle of an optimizer step, and on one rank before another. The handlers of
+    Lightning would save and communicate at that point. Here a signal is only recorded, and all ranks agree on
+    it between two steps. A second Ctrl-C stops at once.
 
     Args:
-        agree_every: steps between two looks of several ranks at each other, for which a device has to be
-            waited for. A process alone looks before every step.
+        agree_every: steps between two exchanges among several ranks, each of which synchronises host and
+            device. A single rank checks before every step.
 
     Raises:
-        ValueError: when ``agree_every`` is below 1.
+        ValueError: if ``agree_every`` is below 1.
     """
 
     def __init__(self, agree_every: PositiveInt = 10) -> None:
@@ -36,41 +36,41 @@ class StopOnSignal(Callback):
         self._received: int | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen. Not earlier, for Lightning sets its handlers just before."""
-        self._listen(self._remember)
+        """Set the handlers. Lightning has set its own just before."""
+        self._set_handlers(self._record)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Stop, if any rank was told to."""
+        """Stop if any rank has received a signal."""
         due = trainer.world_size == 1 or trainer.global_step % self.agree_every == 0
         if due and loop_state.begins_window(trainer):
-            self._stop_if_told(trainer)
+            self._stop_if_received(trainer)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """There is nothing to save in a test: stop at once."""
-        self._stop_if_told(trainer)
+        """Stop at once: a test has nothing to save."""
+        self._stop_if_received(trainer)
 
         def stop(number: int, frame: FrameType | None) -> None:
             raise Interrupted(number, trainer.global_step)
 
-        self._listen(stop)
+        self._set_handlers(stop)
 
-    def _stop_if_told(self, trainer: Trainer) -> None:
-        told = self._received is not None
+    def _stop_if_received(self, trainer: Trainer) -> None:
+        received = self._received is not None
         if trainer.world_size > 1:
-            told = trainer.strategy.reduce_boolean_decision(told, all=False)
-        if told:
+            received = trainer.strategy.reduce_boolean_decision(received, all=False)
+        if received:
             raise Interrupted(self._received or signal.SIGTERM, trainer.global_step)
 
-    def _remember(self, number: int, frame: FrameType | None) -> None:
+    def _record(self, number: int, frame: FrameType | None) -> None:
         self._received = number
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             if rank_zero_only.rank == 0:
                 print("\nstopping after this step; Ctrl-C again stops at once", file=sys.stderr)
 
-    def _listen(self, handler: Any) -> None:
+    def _set_handlers(self, handler: Any) -> None:
         numbers = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
             numbers.append(signal.SIGHUP)

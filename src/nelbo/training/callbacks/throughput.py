@@ -1,4 +1,4 @@
-"""``throughput/images_per_second``: training speed, validation left out."""
+"""``throughput/images_per_second``: training speed without validation."""
 
 import time
 from typing import Any
@@ -23,13 +23,13 @@ class Throughput(Callback):
         self._restart()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock again: validation is not training."""
+        """Restart the clock: validation does not count."""
         self._restart()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Count the batch; log when it is time."""
+        """Count the batch; log every ``log_every_n_steps`` steps."""
         self._examples += len(batch.x0) * trainer.world_size
         if self._due(trainer):
             elapsed = time.perf_counter() - self._started

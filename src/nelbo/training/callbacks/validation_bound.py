@@ -12,12 +12,12 @@ from nelbo.training.loggers import wandb_charts
 from nelbo.training.module import DiffusionModule
 from nelbo.training.ranks import all_reduce_sum
 
-# a share of the bound that shows in the third digit of bits/dim
+# a share that changes the third digit of bits/dim
 VISIBLE_SHARE = 0.05
 
 
 class ValidationBound(Callback):
-    """Log what the module measured: ``val/bpd`` and its parts, or ``test/...``.
+    """Log the bound that the module measured: ``val/bpd`` and its parts, or ``test/...``.
 
     Args:
         run_dir: the run's folder.
@@ -28,11 +28,11 @@ class ValidationBound(Callback):
         self._warned = False
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Report the validation that just ended."""
+        """Log the validation."""
         self._report(trainer, pl_module, "val")
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Report the test that just ended."""
+        """Log the test."""
         self._report(trainer, pl_module, "test")
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
@@ -47,7 +47,7 @@ class ValidationBound(Callback):
         bar = f"{split}/{pl_module.unit.metric}"
         below = share_below_half_bin(chain, steps.contribution, estimate.total.mean)
         metrics[f"{split}/share_below_half_bin"] = below
-        # the same on every rank by now; sync_dist only tells Lightning not to warn that it might not be
+        # equal on all ranks; sync_dist only silences a warning of Lightning
         pl_module.log(bar, metrics.pop(bar), prog_bar=split == "val", sync_dist=True)
         pl_module.log_dict(metrics, sync_dist=True)
         if trainer.is_global_zero:
@@ -59,6 +59,6 @@ class ValidationBound(Callback):
         if share > VISIBLE_SHARE and not self._warned:
             self._warned = True
             rank_zero_warn(
-                f"{share:.0%} of the bound lies in noise levels cleaner than half a bin of the data, where "
-                "there is nothing to learn: start the chain later with schedule.logsnr_max=auto"
+                f"{share:.0%} of the bound lies at noise levels below half a bin of the data, where "
+                "nothing can be learned: start the chain later with schedule.logsnr_max=auto"
             )

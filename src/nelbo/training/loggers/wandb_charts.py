@@ -22,10 +22,10 @@ def log_bound(trainer: Trainer, split: str, timesteps: Tensor, table: StepTable,
     The last three are empty where there are fewer than two draws.
 
     Args:
-        trainer: whose loggers receive it.
+        trainer: with the loggers.
         split: ``val`` or ``test``.
         timesteps: (K,) t of each step.
-        table: sums of each step; steps that were never drawn are left out.
+        table: sums of each step; steps without draws are omitted.
         unit: of the chart.
     """
     for logger in _wandb_loggers(trainer):
@@ -36,8 +36,8 @@ def log_bound(trainer: Trainer, split: str, timesteps: Tensor, table: StepTable,
 
         def record(run: wandb.Run, rows: Any = rows, figure: Any = figure, key: str = key) -> dict[str, Any]:
             data = wandb.Table(columns=list(COLUMNS), data=rows)
-            # A table that belongs to the run is a file of the run. Any other becomes an artifact, for which
-            # W&B asks the server: the training would wait for the answer, or fail with it.
+            # A table bound to the run is a file of the run. Any other table becomes an artifact, which needs
+            # an answer of the server.
             data.bind_to_run(run, f"{key}_table", run.step)
             chart = {} if figure is None else {key: wandb.Plotly(figure)}
             return {**chart, f"{key}_table": data}
@@ -57,7 +57,7 @@ def table_rows(timesteps: Tensor, table: StepTable, unit: Unit) -> list[list[flo
 
 
 def log_image(trainer: Trainer, key: str, path: Path) -> None:
-    """An image file."""
+    """Log an image file."""
     for logger in _wandb_loggers(trainer):
         logger.log(lambda run: {key: wandb.Image(str(path))}, logged_step(trainer))
 

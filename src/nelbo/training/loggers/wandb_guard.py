@@ -1,4 +1,4 @@
-"""A W&B logger whose failure costs one line, and never the training."""
+"""A W&B logger that is disabled on failure, so that training continues."""
 
 import logging
 import sys
@@ -18,22 +18,22 @@ from nelbo.evaluation.units import Unit
 
 STEP = "trainer/global_step"
 ERROR = "_stderr"  # in the name of a metric that is a standard error or a part of one
-CHOICES = ("data", "schedule", "loss")  # that name and tag a run by default
+CHOICES = ("data", "schedule", "loss")  # default name and tags of a run
 
 BoundFigure = Callable[[str, Tensor, StepTable, Unit], Any]  # of (split, timesteps, table, unit)
 LOST = (OSError, wandb.Error, MailboxClosedError, HandleAbandonedError)
-"""What is raised when W&B's own process has died, cannot write, or cannot do without the server."""
+"""Errors of W&B when its service process has died, cannot write, or cannot reach the server."""
 
 
 class GuardedWandbLogger(WandbLogger):
-    """A W&B run that is given up when it fails: the first failure is told, and nothing is sent after it.
+    """A W&B run that is disabled by its first failure, with one warning.
 
     Args:
-        experiment: the run; None on other ranks, where nothing is logged.
         save_dir: the run's folder.
-        named: whether the run has a name; otherwise its configuration gives it one.
-        tagged: the same for its tags.
-        bound_figure: makes the chart of L_t against t; None for the table alone.
+        experiment: the run; None on ranks other than 0, where nothing is logged.
+        named: whether the run has a name; if not, it is named by the classes of :data:`CHOICES`.
+        tagged: whether the run has tags; if not, it is tagged by the same classes.
+        bound_figure: draws L_t against t; None to log the table only.
     """
 
     def __init__(
@@ -46,16 +46,16 @@ class GuardedWandbLogger(WandbLogger):
     ) -> None:
         super().__init__(save_dir=save_dir, experiment=experiment)
         self.bound_figure = bound_figure
-        self._given_up = False
+        self._failed = False
         self._folder = Path(experiment.dir).parent if experiment else None
         self._named, self._tagged = named, tagged
         self._hidden: set[str] = set()
         if experiment:
-            _tell_warnings(self.tell)
+            _forward_first_warning(self.warn)
             self.guarded(lambda: _plot_against_steps(experiment))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Scalars. Standard errors get no panels of their own in W&B's automatic workspace."""
+        """Log scalars. Standard errors get no panels in the automatic workspace."""
         errors = {name for name in metrics if ERROR in name} - self._hidden
         self._hidden |= errors
         for name in sorted(errors):
@@ -63,7 +63,7 @@ class GuardedWandbLogger(WandbLogger):
         self.guarded(lambda: super(GuardedWandbLogger, self).log_metrics(metrics, step))
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
-        """The configuration, and the default name and tags from it."""
+        """Log the configuration, and set the default name and tags."""
         self.guarded(lambda: super(GuardedWandbLogger, self).log_hyperparams(params))
         self.guarded(lambda: self._label_run(choices(params if isinstance(params, dict) else vars(params))))
 
@@ -74,42 +74,42 @@ class GuardedWandbLogger(WandbLogger):
             self.experiment.tags = tuple(chosen)
 
     def log(self, record: Callable[[wandb.Run], dict[str, Any]], step: int) -> None:
-        """Charts and images at a training step. ``record`` makes them, which may copy a file into the run."""
+        """Log charts and images at a training step; ``record`` creates them."""
         self.guarded(lambda: self.experiment.log({**record(self.experiment), STEP: step}))
 
     def finish(self) -> None:
-        """End the run; the wait for the server has a bound."""
+        """Finish the run; waits for the server until ``finish_timeout``."""
         if self._folder is None:
             return
         self.guarded(wandb.finish)
-        if self._given_up:  # the next job of a sweep needs a process of W&B's that is alive
-            with suppress(*LOST):  # told already
+        if self._failed:  # the next job of a sweep needs a new service process
+            with suppress(*LOST):
                 wandb.teardown()
 
     def guarded(self, action: Callable[[], None]) -> None:
-        """Do it, unless the run was given up; give it up if it fails."""
-        if self._given_up:
+        """Run ``action`` unless the run has failed; on an error of W&B, warn and mark the run as failed."""
+        if self._failed:
             return
         try:
             action()
         except LOST as error:
-            self._given_up = True
-            self.tell(f"{type(error).__name__}: {error}; nothing more is logged there")
+            self._failed = True
+            self.warn(f"{type(error).__name__}: {error}; nothing more is logged there")
 
-    def tell(self, what: str) -> None:
-        """Say what happened and where the run is."""
-        print(f"warning: W&B: {what}; `wandb sync {self._folder}` uploads it later", file=sys.stderr)
+    def warn(self, problem: str) -> None:
+        """Print the problem, and the command that uploads the run later."""
+        print(f"warning: W&B: {problem}; `wandb sync {self._folder}` uploads it later", file=sys.stderr)
 
 
 def choices(config: Mapping[str, Any]) -> list[str]:
-    """Class names of the data, the schedule and the loss of a configuration, as far as it has them."""
+    """Class names of data, schedule and loss in a configuration; missing ones are skipped."""
     nodes = (config.get(name) for name in CHOICES)
     targets = (node.get("_target_") for node in nodes if isinstance(node, Mapping))
     return [str(target).rpartition(".")[2] for target in targets if target]
 
 
 def _plot_against_steps(run: wandb.Run) -> None:
-    """Make training steps the axis of every chart, in place of W&B's count of rows."""
+    """Use training steps as the axis of all charts, instead of the row number."""
     run.define_metric(STEP)
     run.define_metric("*", step_metric=STEP, step_sync=True)
 
@@ -118,23 +118,23 @@ def _hide(run: wandb.Run, name: str) -> None:
     run.define_metric(name, step_metric=STEP, step_sync=True, hidden=True)
 
 
-def _tell_warnings(tell: Callable[[str], None]) -> None:
-    """Keep W&B from writing to the terminal; the first warning of a run, such as a refusal, is told."""
+def _forward_first_warning(warn: Callable[[str], None]) -> None:
+    """Silence the terminal output of W&B, except for the first warning of a run."""
     logger = logging.Logger("wandb.terminal", logging.WARNING)
-    logger.addHandler(_First(tell))
+    logger.addHandler(_FirstRecord(warn))
     wandb.termsetup(wandb.Settings(silent=True), logger)
 
 
-class _First(logging.Handler):
-    """Hands on the first record: those after it say the same of the same server."""
+class _FirstRecord(logging.Handler):
+    """Forwards the first record; later ones repeat it."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(self, warn: Callable[[str], None]) -> None:
         super().__init__()
-        self._tell = tell
-        self._told = False
+        self._warn = warn
+        self._warned = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """W&B's lines begin with its name; after the first sentence they advise what ``tell`` says better."""
-        if not self._told:
-            self._told = True
-            self._tell(record.getMessage().removeprefix("wandb: ").split(". ")[0].rstrip("."))
+        """Forward the first sentence, without the prefix ``wandb:``."""
+        if not self._warned:
+            self._warned = True
+            self._warn(record.getMessage().removeprefix("wandb: ").split(". ")[0].rstrip("."))

@@ -1,6 +1,5 @@
-"""Weights, gradients, moments and averages shared out among the processes (ZeRO; torch's FSDP2).
+"""``trainer=fsdp``: sharded weights, gradients, optimizer states and averages (ZeRO; FSDP2 of torch).
 
-A network in training takes 20 bytes a parameter on every device of ``trainer=ddp``: the weight, its gradient,
-Adam's two moments and the average. Here each device keeps its part of them, and gathers the weights of one
-block at a time for as long as it computes with them.
+With ``trainer=ddp`` every device holds 20 bytes per parameter: the weight, its gradient, Adam's two moments
+and the average. Here each device holds its shard of them and gathers the weights of one block at a time.
 """

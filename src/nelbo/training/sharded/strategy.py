@@ -8,12 +8,12 @@ from nelbo.option_types import PositiveFloat
 
 
 class FullySharded(ModelParallelStrategy):
-    """Every process computes with its rows of the batch, and keeps its part of the weights.
+    """Each process computes its rows of the batch and holds a shard of the weights.
 
-    Checkpoints are whole, in one file like those of any other run.
+    A checkpoint is one unsharded file, as for any other strategy.
 
     Args:
-        timeout: seconds that a process waits for another before it gives up.
+        timeout: seconds before a collective operation fails.
     """
 
     def __init__(self, timeout: PositiveFloat) -> None:
@@ -21,6 +21,6 @@ class FullySharded(ModelParallelStrategy):
         super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False, timeout=limit)
 
     def setup_environment(self) -> None:
-        """Join the other processes."""
+        """Use all processes for data parallelism."""
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()

@@ -1,4 +1,4 @@
-"""With ``trainer=fsdp``, the whole network on every process while it is evaluated."""
+"""The unsharded network for evaluations with ``trainer=fsdp``."""
 
 from lightning import Callback, LightningModule, Trainer
 
@@ -6,24 +6,24 @@ from nelbo.training.sharded.weights import reshard, unshard
 
 
 class WholeNetwork(Callback):
-    """Gather the weights once for an evaluation, instead of once for every batch.
+    """Gather the weights once per evaluation, instead of once per batch.
 
-    Processes may then have different numbers of batches, and the first may draw samples alone: no evaluation
-    of the network waits for another process. It takes 4 bytes a parameter, of the 20 that training would.
+    The network then needs no communication, so processes may have different numbers of batches, and rank 0
+    can draw samples alone. This takes 4 bytes per parameter.
     """
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """After the average was swapped in."""
+        """Gather the weights, after the average was swapped in."""
         unshard(pl_module)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go back to training."""
+        """Reshard."""
         reshard(pl_module)
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The same for the test."""
+        """Gather the weights."""
         unshard(pl_module)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The same for the test."""
+        """Reshard."""
         reshard(pl_module)
