@@ -14,25 +14,25 @@
 # %% [markdown]
 # # The derivation, checked
 #
-# From the forward process to $L_\text{simple}$: every equation beside the code that computes it, and a number that
-# shows that the two are the same. The second half measures four remarks that usually accompany the derivation; none
-# of them holds without a condition.
+# This notebook follows the derivation from the forward process to $L_\text{simple}$. Every equation is compared numerically
+# with the code that computes it. The second half tests four common remarks on the derivation; none of them holds
+# without a condition.
 #
-# The derivation writes $\alpha_t$ for $1-\beta_t$, newer papers write it for $\sqrt{\bar\alpha_t}$. The code avoids
-# a bare `alpha`, and gets everything from one number, the logarithm of the signal-to-noise ratio.
+# Some papers write $\alpha_t$ for $1-\beta_t$, others for $\sqrt{\bar\alpha_t}$. The code does not use the name `alpha`.
+# It computes all quantities from the logarithm of the signal-to-noise ratio.
 #
 # | symbol | code | meaning |
 # |---|---|---|
-# | $\lambda_t = \log\frac{\bar\alpha_t}{1-\bar\alpha_t}$ | `level.logsnr` | the noise level itself |
-# | $\bar\alpha_t = \prod_{i\le t}(1-\beta_i) = \sigma(\lambda_t)$ | `level.alpha_bar` | share of the variance that is signal |
+# | $\lambda_t = \log\frac{\bar\alpha_t}{1-\bar\alpha_t}$ | `level.logsnr` | noise level |
+# | $\bar\alpha_t = \prod_{i\le t}(1-\beta_i) = \sigma(\lambda_t)$ | `level.alpha_bar` | fraction of the variance that is signal |
 # | $\sqrt{\bar\alpha_t}$, $\sqrt{1-\bar\alpha_t}$ | `level.signal_scale`, `level.noise_scale` | $x_t = $ signal_scale $x_0$ + noise_scale $\epsilon$ |
 # | $\beta_t$ | `step.log_beta.exp()` | variance of $q(x_t \mid x_{t-1})$ |
 # | $\tilde\beta_t$ | `step.log_beta_tilde.exp()` | variance of $q(x_{t-1} \mid x_t, x_0)$ |
-# | $\hat x_0,\ \hat\epsilon$ | `prediction.x0_hat`, `.eps_hat` | what the network says, in two forms |
+# | $\hat x_0,\ \hat\epsilon$ | `prediction.x0_hat`, `.eps_hat` | prediction of the network, in two forms |
 # | $L_0,\ L_t,\ L_T$ | `reconstruction`, `denoising`, `prior` | the three parts of the bound |
 #
 # Timesteps are $1 \dots T$, and $t=0$ is data. A *step* goes from the noisier level $t$ to the cleaner level $s$;
-# in a full chain $s = t-1$. All figures are in nats unless they say bits/dim.
+# in a full chain $s = t-1$. Values are in nats unless bits/dim is stated.
 
 # %%
 import json
@@ -70,8 +70,7 @@ torch.manual_seed(0)
 double = torch.float64
 
 # %% [markdown]
-# What is worth varying stands here. The assertions are about these values; with others some of them need not hold, and
-# which ones is a good question.
+# These values can be varied. The assertions below hold for these values, and not necessarily for others.
 
 # %%
 T = 1000  # steps of the full chains
@@ -89,14 +88,14 @@ BATCH, REPEATS = 64, 16  # of remark 3
 # %% [markdown]
 # ## 1. The forward process
 #
-# One step adds a little noise, and steps compose to a Gaussian again:
+# Each step adds Gaussian noise, and the composition of steps is Gaussian:
 #
 # $$q(x_t \mid x_{t-1}) = \mathcal N\!\left(\sqrt{1-\beta_t}\,x_{t-1},\ \beta_t I\right)
 # \quad\Longrightarrow\quad
 # q(x_t \mid x_0) = \mathcal N\!\left(\sqrt{\bar\alpha_t}\,x_0,\ (1-\bar\alpha_t) I\right).$$
 #
 # If $x_{t-1}$ has mean $m x_0$ and variance $v$, then $x_t$ has mean $\sqrt{1-\beta_t}\,m x_0$ and variance
-# $(1-\beta_t) v + \beta_t$. We walk through all steps of DDPM's chain with `forward` and arrive at `marginal`.
+# $(1-\beta_t) v + \beta_t$. The code composes all steps of DDPM's chain with `forward` and compares the result with `marginal`.
 
 # %%
 ddpm = Chain(LinearSchedule(num_steps=T))
@@ -135,7 +134,7 @@ axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
 
 # %% [markdown]
-# ## 2. The posterior, by Bayes
+# ## 2. The posterior by Bayes' rule
 #
 # $$q(x_{t-1} \mid x_t, x_0) = \frac{q(x_t \mid x_{t-1})\; q(x_{t-1} \mid x_0)}{q(x_t \mid x_0)}
 # = \mathcal N(\tilde\mu_t, \tilde\beta_t I),$$
@@ -143,8 +142,8 @@ plt.show()
 # + \frac{\sqrt{1-\beta_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}\,x_t,
 # \qquad \tilde\beta_t = \frac{1-\bar\alpha_{t-1}}{1-\bar\alpha_t}\,\beta_t .$$
 #
-# The product of the two densities on a grid, normalised by its sum, is the formula. A chain of 10 steps, so that one
-# step is wide enough to be seen.
+# The product of the two densities on a grid, normalised by its sum, equals the formula. The chain has 10 steps, so that
+# one step is large enough to be visible.
 
 # %%
 step = Chain(CosineSchedule(num_steps=10)).step(torch.tensor([6]))
@@ -175,13 +174,12 @@ plt.show()
 # %% [markdown]
 # ## 3. The posterior mean in two forms
 #
-# Substituting $x_0 = (x_t - \sqrt{1-\bar\alpha_t}\,\epsilon)/\sqrt{\bar\alpha_t}$ turns the mean of $x_0$ into one of
-# the noise:
+# Substituting $x_0 = (x_t - \sqrt{1-\bar\alpha_t}\,\epsilon)/\sqrt{\bar\alpha_t}$ expresses the mean by the noise:
 #
 # $$\tilde\mu_t = \frac{1}{\sqrt{1-\beta_t}}\left(x_t - \frac{\beta_t}{\sqrt{1-\bar\alpha_t}}\,\epsilon\right).$$
 #
-# Where $\beta_t$ is near 1 (the last steps of the cosine schedule, the long steps of a short chain) the second form
-# subtracts two nearly equal numbers and divides the difference by $\sqrt{1-\beta_t}$, so the code only has the first.
+# If $\beta_t$ is near 1 (the last steps of the cosine schedule, the long steps of a short chain), the second form
+# subtracts two nearly equal numbers and divides the difference by $\sqrt{1-\beta_t}$. The code therefore uses the first form.
 
 # %%
 x0, eps = torch.randn(2, 4, 1, 8, 8, dtype=double)
@@ -217,8 +215,8 @@ assert errors["second"] > 100 * errors["first"]  # the cosine schedule's
 # = \tfrac12\left(r + e^{-r} - 1\right) + \frac{(\mu_q-\mu_p)^2}{2\sigma_p^2},
 # \qquad r = \log\sigma_p^2 - \log\sigma_q^2 .$$
 #
-# Against the integral $\int q \log(q/p)$ on a grid. For nearly equal variances the first part is about $r^2/4$: the
-# code has `r + expm1(-r)`, for $r + e^{-r} - 1$ in floating point is rounding noise there.
+# The formula is compared with the integral $\int q \log(q/p)$ on a grid. For nearly equal variances the first part is about
+# $r^2/4$. The code computes `r + expm1(-r)`, because $r + e^{-r} - 1$ is dominated by rounding errors there.
 
 # %%
 grid = torch.linspace(-30, 30, 200_001, dtype=double)
@@ -236,10 +234,10 @@ assert by_expm1 > 0
 print(f"\nr = 1e-9: r + expm1(-r) = {by_expm1:.3e}, r + exp(-r) - 1 = {by_exp:.3e}")
 
 # %% [markdown]
-# ## 5. The bound, and how it telescopes
+# ## 5. The bound and its three parts
 #
-# Jensen's inequality gives the bound; Bayes' rule (conditioned on $x_0$, which the Markov chain permits) reverses every
-# factor $q(x_t\mid x_{t-1})$ with $t \ge 2$; and the marginals cancel in pairs:
+# Jensen's inequality gives the bound. Bayes' rule, conditioned on $x_0$ (by the Markov property), reverses every factor
+# $q(x_t\mid x_{t-1})$ with $t \ge 2$. The marginals cancel in pairs:
 #
 # $$-\log p(x_0) \le \mathbb E_q\!\left[-\log\frac{p(x_{0:T})}{q(x_{1:T}\mid x_0)}\right]
 # = \underbrace{\mathbb E_q[-\log p(x_0\mid x_1)]}_{L_0}
@@ -248,14 +246,14 @@ print(f"\nr = 1e-9: r + expm1(-r) = {by_expm1:.3e}, r + exp(-r) - 1 = {by_exp:.3
 #
 # (DDPM, equation 5, where our $L_t$ is called $L_{t-1}$.)
 #
-# Data for which all of this can be known: a mixture of two Gaussians on a line. Its exact denoiser
-# $\mathbb E[x_0\mid x_t]$ has a closed form. Along drawn trajectories we compute
+# For a mixture of two Gaussians in one dimension, the exact denoiser $\mathbb E[x_0\mid x_t]$ has a closed form. Along
+# sampled trajectories we compute
 #
 # 1. the **plain** estimate, $-\log p(x_{0:T}) + \log q(x_{1:T}\mid x_0)$;
 # 2. the **telescoped** one, whose terms are $\log q(x_{t-1}\mid x_t,x_0) - \log p(x_{t-1}\mid x_t)$;
-# 3. the **three-part** one, with the KL in closed form in place of each of these terms.
+# 3. the **three-part** one, with the KL in closed form instead of each of these terms.
 #
-# The first two are the same number on every trajectory, not only on average; the third has the same mean.
+# The first two are equal on every trajectory, not only on average. The third has the same mean.
 
 
 # %%
@@ -295,15 +293,15 @@ assert difference.mean().abs() < 4 * difference.std() / math.sqrt(n)
 print(f"plain less three-part, on average: {difference.mean():.4f} ± {difference.std() / math.sqrt(n):.4f}")
 
 # %% [markdown]
-# Which has the smaller variance? **Term by term**, the KL: it is the expectation of the log ratio over $x_{t-1}$, and an
-# expectation varies less than what it is taken of (Rao-Blackwell). DDPM gives this as the reason for the three-part
-# form, and for *one random $t$* per example, which is all that training draws, it is one.
+# Which estimate has the smaller variance? **Term by term**, the KL has: it is the expectation of the log ratio over
+# $x_{t-1}$, and taking an expectation reduces the variance (Rao-Blackwell). DDPM gives this as the reason for the
+# three-part form. It applies to *one random $t$* per example, which is what training draws.
 #
-# **Added up along one trajectory** it is the other way round. If the model is good, $p(x_{0:T})\,/\,q(x_{1:T}\mid x_0)$
-# is close to $p(x_0)$ on every single trajectory: the fluctuations of neighbouring log ratios cancel, and nearly all
-# that is left is how much $-\log p(x_0)$ itself varies from image to image. The KLs of one trajectory are positively
-# correlated, so their sum varies more. Independent noise for every $t$, as `VariationalBound.terms` and the estimators
-# of the package draw it, removes that correlation, but the sum still varies more than the plain one.
+# **Summed along one trajectory**, the order is reversed. If the model is good, $p(x_{0:T})\,/\,q(x_{1:T}\mid x_0)$
+# is close to $p(x_0)$ on every trajectory: the fluctuations of neighbouring log ratios cancel, and most of the remaining
+# variance is the variance of $-\log p(x_0)$ between examples. The KLs of one trajectory are positively
+# correlated, so their sum has a larger variance. Independent noise for every $t$, as in `VariationalBound.terms` and the
+# estimators of the package, removes the correlation, but the sum still has a larger variance than the plain estimate.
 
 # %%
 independent = bound.terms(TWO_HUMPS, humps, lambda i: torch.randn(n, 1, dtype=double)).total
@@ -359,17 +357,17 @@ axes[1].legend()
 plt.show()
 
 # %% [markdown]
-# ### What the inequality costs
+# ### The gap of the inequality
 #
-# The bound is one of $-\log p(x_0)$, the *model's* density. On a line that can be computed, too: begin with
-# $\mathcal N(0, 1)$ on a grid and apply the reverse steps one after the other. Then the whole chain of inequalities is
-# there, and with it the two reasons for which a bound lies above the entropy of the data:
+# The bound is an upper bound on $-\log p(x_0)$, where $p$ is the density of the model. In one dimension this density can be
+# computed: start with $\mathcal N(0, 1)$ on a grid and apply the reverse steps one after the other. This shows the two
+# reasons why the bound exceeds the entropy of the data:
 #
 # $$\mathbb E\,L - H(q) \;=\; \underbrace{\mathrm{KL}\big(q(x_0)\,\|\,p(x_0)\big)}_{\text{the model is another distribution}}
 # \;+\; \underbrace{\mathbb E\,\mathrm{KL}\big(q(x_{1:T}\mid x_0)\,\|\,p(x_{1:T}\mid x_0)\big)}_{\text{Jensen}} .$$
 #
-# The denoiser is exact, and still both are there: the true $q(x_{t-1}\mid x_t)$ is a mixture, and each reverse step is
-# only allowed one Gaussian. The shorter the steps, the less that matters.
+# Both are positive although the denoiser is exact: the true $q(x_{t-1}\mid x_t)$ is a mixture, and each reverse step is
+# a single Gaussian. Both decrease with shorter steps.
 
 # %%
 grid = torch.linspace(-7, 7, 1401, dtype=double)[:, None]
@@ -412,8 +410,8 @@ for length in (5, 10, 20, 50, 100):
 assert list(gaps.values()) == sorted(gaps.values(), reverse=True)
 
 # %% [markdown]
-# For data $\mathcal N(0, I)$ and $\sigma_t^2 = \beta_t$ there is nothing above it: there the reverse steps *are*
-# Gaussians of that variance, and the plain estimate is $-\log p(x_0)$ on every single trajectory.
+# For data $\mathcal N(0, I)$ and $\sigma_t^2 = \beta_t$ the gap is zero: the true reverse steps are Gaussians of that
+# variance, and the plain estimate equals $-\log p(x_0)$ on every trajectory.
 
 # %%
 x0 = torch.randn(1000, 1, dtype=double)
@@ -431,12 +429,12 @@ for length in (1, 2, 10, 100):
 # %% [markdown]
 # ### The two ends
 #
-# $L_0$ is the code length of a pixel, so for quantised data $p(x_0\mid x_1)$ is a Gaussian integrated over the bin of
-# $x_0$, and the outermost bins reach to infinity (DDPM, equation 13):
+# $L_0$ is the code length of $x_0$ given $x_1$. For quantised data, $p(x_0\mid x_1)$ is a Gaussian integrated over the bin of
+# $x_0$, and the outermost bins extend to infinity (DDPM, equation 13):
 #
 # $$p(x_0\mid x_1) = \prod_d \int_{\text{bin of }x_{0,d}} \mathcal N\big(x;\ \mu_d,\ \sigma_1^2\big)\,dx .$$
 #
-# $L_T$ is a KL of two Gaussians, one of them standard, and has no parameters:
+# $L_T$ is the KL divergence between $q(x_T\mid x_0)$ and a standard Gaussian, and has no parameters:
 #
 # $$L_T = \tfrac12\sum_d\Big(\bar\alpha_T\,x_{0,d}^2 - \bar\alpha_T - \log(1-\bar\alpha_T)\Big).$$
 
@@ -459,17 +457,18 @@ assert torch.allclose(VariationalBound(ddpm, GaussianDecoder()).prior(x0), by_fo
 print(f"L_T of {len(x0)} examples of 8 numbers, nats: " + ", ".join(f"{value:.2e}" for value in by_formula))
 
 # %% [markdown]
-# ## 6. From the KL to the error of the noise
+# ## 6. From the KL to the noise error
 #
-# Posterior and reverse step have the same weight on $x_t$ in their means, so only the error in $x_0$ is left; with
-# $x_0 - \hat x_0 = \frac{\sqrt{1-\bar\alpha_t}}{\sqrt{\bar\alpha_t}}(\hat\epsilon - \epsilon)$ it is one in $\epsilon$:
+# The means of posterior and reverse step have the same coefficient of $x_t$, so their difference depends only on the error in
+# $x_0$. With $x_0 - \hat x_0 = \frac{\sqrt{1-\bar\alpha_t}}{\sqrt{\bar\alpha_t}}(\hat\epsilon - \epsilon)$ this is an error in
+# $\epsilon$:
 #
 # $$L_t = \mathbb E\left[\frac{\beta_t^2}{2\sigma_t^2\,(1-\beta_t)(1-\bar\alpha_t)}\,\|\epsilon-\hat\epsilon\|^2\right]
 # + \frac D2\left(r_t + e^{-r_t} - 1\right), \qquad r_t = \log\sigma_t^2 - \log\tilde\beta_t .$$
 #
-# The second part has no network in it, and vanishes for $\sigma_t^2 = \tilde\beta_t$. With that variance the first
-# weight is $\frac12(\mathrm{SNR}_{t-1} - \mathrm{SNR}_t)\,/\,\mathrm{SNR}_t$: it depends on two noise levels and on
-# nothing else. Checked for a denoiser that is wrong on purpose.
+# The second part does not depend on the network, and vanishes for $\sigma_t^2 = \tilde\beta_t$. With that variance, the
+# weight of the first part is $\frac12(\mathrm{SNR}_{t-1} - \mathrm{SNR}_t)\,/\,\mathrm{SNR}_t$, which depends only on the two
+# noise levels. The formula is checked with an inexact denoiser.
 
 # %%
 x0, eps = torch.randn(2, 64, 8, dtype=double)
@@ -493,9 +492,9 @@ for variance in (FixedSmall(), FixedLarge()):
     )
 
 # %% [markdown]
-# What the network puts out is a third choice. $\hat x_0$ and $\hat\epsilon$ are two forms of one prediction, and so is
-# $v = \sqrt{\bar\alpha_t}\,\epsilon - \sqrt{1-\bar\alpha_t}\,x_0$ (Salimans & Ho 2022), which the networks below predict:
-# each is two coefficients, $\hat x_0 = c_\text{skip}\,x_t + c_\text{out}\,\text{net}(x_t)$.
+# The output of the network can be any of several forms of the same prediction: $\hat x_0$, $\hat\epsilon$, or
+# $v = \sqrt{\bar\alpha_t}\,\epsilon - \sqrt{1-\bar\alpha_t}\,x_0$ (Salimans & Ho 2022), which the networks below predict.
+# Each form has two coefficients: $\hat x_0 = c_\text{skip}\,x_t + c_\text{out}\,\text{net}(x_t)$.
 
 # %%
 for parameterization in (Eps(), X0(), V()):
@@ -513,13 +512,13 @@ for parameterization in (Eps(), X0(), V()):
 # %% [markdown]
 # ## 7. The score
 #
-# Predicting the noise is estimating the score of the noisy data (Tweedie's formula):
+# A prediction of the noise is an estimate of the score of the noisy data (Tweedie's formula):
 #
 # $$\nabla_{x_t} \log q(x_t) = -\frac{\mathbb E[\epsilon\mid x_t]}{\sqrt{1-\bar\alpha_t}},
 # \qquad\text{so}\qquad \hat\epsilon = -\,\texttt{noise\_scale}\times\text{score}.$$
 #
-# The density of the noisy mixture is known; automatic differentiation gives its score, the exact denoiser its
-# $\hat\epsilon$.
+# The density of the noisy mixture is known. Its score is computed by automatic differentiation and compared with
+# $\hat\epsilon$ of the exact denoiser.
 
 # %%
 axes = panels(3, height=2.3, sharey=True)
@@ -558,12 +557,12 @@ print("eps_hat = -noise_scale * score at all three levels, to 1e-9")
 #
 # $$L_\text{simple} = \mathbb E_{t\sim U\{1..T\}}\ \|\epsilon-\hat\epsilon\|^2 / D$$
 #
-# drops the weight of section 6. So for $t\ge2$ it is a weighted sum of the same errors. Squared error is least at
-# $\mathbb E[\epsilon\mid x_t]$ whatever its weight, so a network without limits would be the same one; what changes is
-# where one of finite size puts its effort. At $t = 1$ the noise error stands for $L_0$, with the integral over a bin
-# replaced by density times width (DDPM, section 3.4): nearly the same optimum, not the same number. In the code each such
-# loss is one function of the noise level. The check: $L_\text{simple}$'s loss times the bound's weight is the bound's
-# term.
+# omits the weight of section 6. For $t\ge2$ it is a sum of the same errors with other weights. The squared error is minimal at
+# $\mathbb E[\epsilon\mid x_t]$ for any weight, so the weights do not change the optimum of an unrestricted network. They
+# determine how a network of finite capacity distributes its error over $t$. At $t = 1$ the noise error approximates $L_0$, with
+# the integral over a bin replaced by density times width (DDPM, section 3.4). In the code, each such loss is one function of
+# the noise level. The code checks that the loss of $L_\text{simple}$ times the weight of the bound equals the term of the
+# bound.
 
 # %%
 variance = FixedSmall()
@@ -609,14 +608,14 @@ axes[0].legend(ncols=2, loc="upper right")
 plt.show()
 
 # %% [markdown]
-# The bound cares about clean levels, where a small error of the noise decides the last bits; $L_\text{simple}$ moves
-# effort to noisier levels, where the shape of things is decided; min-SNR and P2 go further. On the cosine schedule the
-# bound's weight rises again at the very end, where one step destroys nearly all that is left of the signal.
+# The bound gives most weight to clean levels, where a small noise error changes the last bits. $L_\text{simple}$ gives more
+# weight to noisier levels, which determine the global structure; min-SNR and P2 even more. On the cosine schedule the weight
+# of the bound increases again at the end, where one step removes nearly all of the remaining signal.
 #
 # # Four remarks, measured
 #
-# For three of them we need a network that was really trained. This is the project's own command, in a folder that is
-# thrown away; a small network and few steps, so that it takes half a minute on a CPU.
+# Three of them need a trained network. It is trained with `train.py` in a temporary folder. The network is small and the
+# training short, so that it takes half a minute on a CPU.
 
 
 # %%
@@ -639,10 +638,10 @@ print(
 # %% [markdown]
 # ## Remark 1: "$L_T$ is about 0 and can be ignored"
 #
-# It has no parameters, so training may ignore it. Whether it is about 0 is a property of the schedule and of $T$, and a
-# bound that leaves it out is no bound. Here for the pixels of the digits, in bits/dim; $L_T$ depends on the data only
-# through $x_0^2$. Four published schedules, and a mistake that is easily made: DDPM's betas, $10^{-4}$ to $0.02$, used
-# as they are with another $T$ than 1000.
+# $L_T$ has no parameters, so training can ignore it. Its size depends on the schedule and on $T$, and a value without $L_T$
+# is not a bound. It is computed for the pixels of the digits, in bits/dim; $L_T$ depends on the data only through $x_0^2$.
+# The table has four published schedules, and a common mistake: the betas of DDPM, $10^{-4}$ to $0.02$, unscaled with
+# $T \ne 1000$.
 
 
 # %%
@@ -684,18 +683,17 @@ assert 0.001 < min(prior["linear in logsnr"]) < 0.005
 assert prior["linear, not rescaled"][1] > 0.1
 
 # %% [markdown]
-# **True for the published schedules, not in general.** At $T = 1000$ it is $2\cdot10^{-5}$ bits/dim for DDPM's linear
-# schedule and less for the next two. VDM's ends near a logsnr of $-5$, and $L_T$ is 0.0035 whatever $T$ is: just below
-# what a published figure shows. A chain that stops before its signal is gone has a large one, and no training of the
-# network makes up for it.
+# **True for the published schedules, not in general.** At $T = 1000$, $L_T$ is $2\cdot10^{-5}$ bits/dim for the linear
+# schedule of DDPM and less for the next two. The schedule of VDM ends near a logsnr of $-5$, and $L_T$ is 0.0035 for every
+# $T$, just below the precision of published values. If the chain ends with signal left, $L_T$ is large, and training the
+# network does not reduce it.
 
 # %% [markdown]
 # ## Remark 2: "the denoising terms carry over 99% of the objective"
 #
-# Measured on the trained network, and as DDPM published it for CIFAR-10 (Ho et al. 2020, section 4.3: rate 1.78,
-# distortion 1.97 bits/dim). A chain may begin anywhere, so also: the same network, scored on chains that leave out the
-# cleanest levels; and one that was trained on a chain that begins where the cosine schedule was published to begin,
-# far below the resolution of 17 levels.
+# The table compares the trained network with the published values of DDPM on CIFAR-10 (Ho et al. 2020, section 4.3: rate
+# 1.78, distortion 1.97 bits/dim). It also has the same network on chains without the cleanest levels, and a network trained
+# with the published start of the cosine schedule, which is far below the resolution of 17 levels.
 
 
 # %%
@@ -750,22 +748,22 @@ for name, parts in rows.items():
     print(f"{name:24} L_0 {parts['L_0']:.3f}   L_t {parts['L_t']:.3f}   share of L_t {share:.1%}")
 
 # %% [markdown]
-# **It depends on where the chain begins, and is no sign of a good one.** Begun at half a bin of the data, $L_0$ is a
-# quarter of the bound; in DDPM's own figures it is half; on chains that begin noisier it is more. With the published
-# start on these 17 levels $L_t$ is all of the bound, and the bound is about twice as large: levels far below the
-# resolution of the data cost bits and teach nothing. What one may say in general is that $T-1$ of $T$ terms are denoising
-# terms, so that a uniformly drawn $t$ almost never trains $L_0$.
+# **It depends on the start of the chain, and does not indicate a good model.** If the chain starts at half a bin of the data,
+# $L_0$ is a quarter of the bound; in the published values of DDPM it is half; with a noisier start it is more. With the
+# published start on these 17 levels, $L_t$ is the whole bound, and the bound is about twice as large, because levels far below
+# the resolution of the data cost bits without giving information. In general, $T-1$ of $T$ terms are denoising terms, so a
+# uniform $t$ rarely trains $L_0$.
 #
 # ## Remark 3: "uniform timesteps stabilise training"
 #
-# A batch sees a few timesteps and estimates the gradient of the whole sum from them. How noisy is that, at one point of
-# one training? For each loss and each way to draw $t$: the variance of the gradient of a batch over its squared mean,
-# $\mathbb E\|g-\mathbb Eg\|^2 / \|\mathbb Eg\|^2$. Importance sampling learns its probabilities from the losses, as it does
-# in training.
+# A batch contains a few timesteps, from which the gradient of the whole sum is estimated. We measure the noise of this
+# estimate at one point of training. For each loss and each distribution of $t$, it is the variance of the gradient of a
+# batch over its squared mean, $\mathbb E\|g-\mathbb Eg\|^2 / \|\mathbb Eg\|^2$. Importance sampling estimates its
+# probabilities from the losses, as in training.
 #
-# A few dozen batches would mislead: a batch of 64 out of 1000 timesteps holds $t=1$ one time in sixteen, and what
-# happens then may be most of the variance. So batches with and without $t=1$ are measured apart and put together
-# with the probability of either.
+# A few dozen batches are not enough: of 64 timesteps out of 1000, one is $t=1$ in about one batch of sixteen, and these
+# batches may contribute most of the variance. Batches with and without $t=1$ are therefore measured separately and combined
+# with their probabilities.
 
 # %%
 train = data.take("train", len(data.split("train"))).x0
@@ -871,25 +869,25 @@ assert noise_of["VLB", "importance"][0] < 0.2 * noise_of["VLB", "uniform"][0]
 assert noise_of["VLB", "uniform"][0] > 5 * noise_of["Simple", "uniform"][0]
 
 # %% [markdown]
-# **They do not; the weights of the loss do.** For $L_\text{simple}$ it matters little how $t$ is drawn: its terms are of
-# similar size, and importance sampling gains a third. For the bound a single timestep, $t=1$, makes nearly all of the
-# noise: one batch in sixteen holds it, and that batch's gradient is hundreds of times as noisy as the others'. Spreading
-# $t$ over the batch does not change how often that happens, so it does not help; importance sampling does, for it draws
-# $t=1$ in every batch, with a small weight, and brings the bound down to the noise of $L_\text{simple}$. So what makes
-# $L_\text{simple}$ trainable with uniform $t$ is that it weighs those timesteps down. (This is the noise of the gradient at
-# one point of one training, and not yet its stability.)
+# **Not the timesteps, but the weights of the loss.** For $L_\text{simple}$ the distribution of $t$ has little effect: its
+# terms are of similar size, and importance sampling gains a third. For the bound, a single timestep, $t=1$, causes nearly all
+# of the noise: one batch in sixteen contains it, and the gradient of that batch is hundreds of times noisier. Stratification
+# does not change how often this happens, so it does not help. Importance sampling draws $t=1$ in every batch with a small
+# weight, and reduces the noise of the bound to that of $L_\text{simple}$. $L_\text{simple}$ can be trained with uniform $t$
+# because it gives little weight to these timesteps. (This is the gradient noise at one point of one training run, not the
+# stability of training.)
 #
 # ## Remark 4: "$\sigma_t^2 = \beta_t$ and $\tilde\beta_t$ bracket the best variance"
 #
-# For a given denoiser, the expected KL of a step is smallest at (Analytic-DPM, Bao et al. 2022, theorem 1, for the exact
-# denoiser; their sequel, arXiv 2206.07309, for one that errs)
+# For a given denoiser, the expected KL of a step is minimal at (Analytic-DPM, Bao et al. 2022, theorem 1, for the exact
+# denoiser; arXiv 2206.07309 for any denoiser)
 #
 # $$\sigma_t^{2} = \tilde\beta_t + w_t^2\,\mathrm{MSE}_t,\qquad
 # \mathrm{MSE}_t = \tfrac1D\,\mathbb E\|x_0-\hat x_0\|^2,$$
 #
-# with $w_t$ the weight of $x_0$ in the posterior mean (`variance=analytic`). For data
-# $\mathcal N(0, s^2 I)$ and the exact denoiser, MSE is $\mathrm{Var}(x_0\mid x_t)$, and all is closed form. Below, the
-# place of the best variance: 0 at $\tilde\beta_t$, 1 at $\beta_t$, on a logarithmic scale.
+# where $w_t$ is the weight of $x_0$ in the posterior mean (`variance=analytic`). For data $\mathcal N(0, s^2 I)$ and the
+# exact denoiser, the MSE is $\mathrm{Var}(x_0\mid x_t)$, which has a closed form. The figure shows the position of the best
+# variance on a logarithmic scale, where 0 is $\tilde\beta_t$ and 1 is $\beta_t$.
 
 # %%
 chain = Chain(CosineSchedule(T))
@@ -941,8 +939,8 @@ assert ((curves[0.5] > 0) & (curves[0.5] < 1)).all()
 assert curves[2.0][:-1].max() > 1.2
 
 # %% [markdown]
-# And for the trained network: MSE measured on the validation split, and beside it the variance that the network itself
-# has learned, from the table of its run.
+# For the trained network, the MSE is measured on the validation split. The figure also shows the learned variance of the
+# network, from the table of its run.
 
 # %%
 log_mse = measure_log_mse(bound, denoiser, data.take("val", size), evaluations=6000)
@@ -991,23 +989,23 @@ print(f"digits: inside the bracket at {inside:.1%} of t; the best place is " + "
 
 # %% [markdown]
 # **True for data whose variance per dimension is at most 1, and a network near the exact denoiser.** $\tilde\beta_t$ is
-# a lower limit for any data. And $\mathbb E\,\mathrm{Var}(x_0\mid x_t)$ is at most the error of the best linear estimator,
-# $s^2(1-\bar\alpha_t)/(\bar\alpha_t s^2+1-\bar\alpha_t)$ with $s^2$ the variance per dimension, which grows with $s^2$ and
-# gives exactly $\beta_t$ at $s = 1$. So $\beta_t$ is an upper limit for anything scaled to $[-1, 1]$, and none for $s = 2$. The
-# error of a network comes on top, and can push its best beyond $\beta_t$; the one trained here stays inside.
+# a lower limit for any data. $\mathbb E\,\mathrm{Var}(x_0\mid x_t)$ is at most the error of the best linear estimator,
+# $s^2(1-\bar\alpha_t)/(\bar\alpha_t s^2+1-\bar\alpha_t)$ with variance $s^2$ per dimension. This error increases with $s^2$ and
+# gives exactly $\beta_t$ at $s = 1$. $\beta_t$ is therefore an upper limit for data scaled to $[-1, 1]$, but not for $s = 2$. The
+# error of a network is added and can move its best variance beyond $\beta_t$; the network trained here stays inside.
 #
-# Which end is closer depends on $t$: at levels far cleaner than $s$ every Gaussian is as wide as $\mathcal N(0, I)$, and
-# $\beta_t$ is right. For Gaussian data these levels decide: in the table $\tilde\beta_t$ costs 0.3 to 0.4 nats per
-# dimension whatever $s$ is, and $\beta_t$ 0.023 at most. On the digits, where the best place is in the middle, the two cost
-# nearly the same (notebook 02). (The network has seen 200 batches, and its own variance is still nearly the same at all
-# $t$.)
+# Which end is closer depends on $t$: at noise levels far below $s$, $\mathrm{Var}(x_0\mid x_t)$ is the same as for $\mathcal N(0, I)$, and
+# $\beta_t$ is optimal. For Gaussian data these levels dominate: in the table, $\tilde\beta_t$ costs 0.3 to 0.4 nats per
+# dimension for every $s$, and $\beta_t$ at most 0.023. On the digits, where the best position is in the middle, both cost
+# nearly the same (notebook 02). (The network was trained on 200 batches, and its learned variance is still nearly the same at
+# all $t$.)
 #
-# # In short
+# # Summary
 #
-# | remark | found |
+# | remark | result |
 # |---|---|
-# | $L_T \approx 0$ | for the published schedules, below $10^{-4}$ bits/dim at $T = 1000$ or 0.0035 (VDM's ends); not for a chain that stops early |
-# | $L_t$ carries over 99% | of a chain that begins far below the data's resolution; three quarters where it begins at it, 47% in DDPM's own figures |
-# | uniform $t$ stabilises training | what is measured is the noise of the gradient: $L_\text{simple}$ has little of it however $t$ is drawn, and the bound much, nearly all from $t = 1$; importance sampling removes that |
-# | $\beta_t$, $\tilde\beta_t$ bracket the best | yes for data of variance at most 1 per dimension and a good network, not beyond |
-# | the three-part form has less variance | term by term, yes; added up along a trajectory of a good model, no |
+# | $L_T \approx 0$ | for the published schedules, below $10^{-4}$ bits/dim at $T = 1000$, or 0.0035 (ends of VDM); not for a chain that ends early |
+# | $L_t$ carries over 99% | if the chain starts far below the resolution of the data; three quarters if it starts at the resolution, 47% in the published values of DDPM |
+# | uniform $t$ stabilises training | measured as gradient noise: $L_\text{simple}$ has little for every distribution of $t$; the bound has much, nearly all from $t = 1$, which importance sampling removes |
+# | $\beta_t$, $\tilde\beta_t$ bracket the best | yes for data of variance at most 1 per dimension and a good network; otherwise no |
+# | the three-part form has less variance | term by term, yes; summed along a trajectory of a good model, no |

@@ -14,12 +14,12 @@
 # %% [markdown]
 # # Reading the bound
 #
-# What a run says about a model, figure by figure: the total and what it measured, how far it can be trusted, where on
-# the chain the bits are, what each shape of the curve means, and what to change. The charts are those of
-# `report.html`, drawn as still pictures.
+# This notebook explains the results of a run: the total bound and what it measures, its error, the distribution of bits over
+# the chain, the meaning of the shapes of the curves, and what to change. The charts are those of `report.html`, drawn as
+# static figures.
 #
-# A small model, trained on the digits with the project's own command, in a folder that is thrown away. It is not a good
-# model; it is one that takes half a minute.
+# The model is small and trained on the digits with `train.py` in a temporary folder. It takes half a minute and is not a good
+# model.
 
 # %%
 import math
@@ -55,11 +55,11 @@ printed = run("train.py", *options.split(), "callbacks.samples=null", f"hydra.ru
 print(printed[printed.index("variational bound") : printed.index("run  ")])
 
 # %% [markdown]
-# ## The total, and what it measured
+# ## The total and the ledger
 #
-# The bound is a code length: so many bits per pixel would send the test images without loss. $L_0$ is what sending
-# $x_0$ costs when $x_1$ is known, the terms $L_t$ are what it costs to come from $x_T$ to $x_1$, and $L_T$ is the
-# cost of $x_T$. Two bounds compare only where they measured the same thing: that is the ledger.
+# The bound is a code length: the number of bits per pixel for lossless transmission of the test images. $L_0$ is the cost of
+# $x_0$ given $x_1$, the terms $L_t$ are the cost from $x_T$ to $x_1$, and $L_T$ is the cost of $x_T$. Two bounds can be
+# compared only if they measure the same quantity, which the ledger records.
 
 # %%
 report = read_run(folder)
@@ -89,14 +89,15 @@ assert math.isclose(
 assert report.ledger["clip"] is None  # clipping x0_hat would be another bound
 
 # %% [markdown]
-# ## How far it can be trusted
+# ## The standard error
 #
-# The standard error has two parts. **Chance** comes from noise and timesteps: more network evaluations remove it. The
-# **data set** part is there because 180 images are a sample of all digits: only more images remove it.
+# The standard error has two parts. The **Monte Carlo error** comes from noise and timesteps; more network evaluations reduce
+# it. The **data set error** exists because 180 images are a sample of all digits; only more images reduce it.
 #
-# How much chance there is depends on how timesteps are drawn. Two estimators with the same number of network
-# evaluations on the trained model, twelve seeds each. What an estimator says of its chance should be how far its seeds lie
-# apart; twelve seeds tell that to about a fifth. `stratified` reports one standard error, which it does not split.
+# The Monte Carlo error depends on the distribution of timesteps. We run two estimators with the same number of network
+# evaluations on the trained model, with twelve seeds each. The reported Monte Carlo error should equal the standard deviation
+# between seeds, which twelve seeds determine to about a fifth. `stratified` reports one standard error, which it does not
+# split.
 
 # %%
 model = load_model(folder / "checkpoints/last.ckpt")
@@ -162,16 +163,16 @@ assert abs(agree.mean) < 4 * agree.stderr + 1e-9
 assert found["importance"][0].num_evaluations <= found["stratified"][0].num_evaluations
 
 # %% [markdown]
-# The standard error of `importance` is the shorter one at the same price, and most of it is the data set. That of
-# `stratified` is much longer than its seeds are apart: it spreads its timesteps over the images as well. That lowers the
-# variance of the mean, but an error bar computed image by image cannot show it, nor can it be split into chance and data
-# set. (`docs/bound.md` has the same with more seeds and a better model.)
+# The standard error of `importance` is smaller at the same cost, and most of it is the data set error. The standard error of
+# `stratified` is much larger than the deviation between its seeds. Its timesteps are stratified over the images, which reduces
+# the variance of the mean, but an error computed from single images does not show this and cannot be split. (`docs/bound.md`
+# has the same comparison with more seeds and a better model.)
 #
 # ## $L_t$ against $t$
 #
-# The diamond on the left is $L_0$; bands are one standard error. Per step, the curve falls by a factor of about 200: a
-# step among the clean levels costs far more than one among the noisy ones, of which there are many more. So look at the curve added up as well: a steep
-# piece is where the bits are.
+# The diamond on the left is $L_0$, and bands are one standard error. Per step, the curve falls by a factor of about 200: a
+# step between clean levels costs far more than one between noisy levels, but there are many more noisy levels. The cumulative
+# curve shows where the bits are: where it is steep.
 
 # %%
 card = chain(entries)
@@ -184,12 +185,12 @@ plt.show()
 # %% [markdown]
 # | shape | meaning | what to change |
 # |---|---|---|
-# | the added-up curve is flat on the right | these levels tell nothing yet, and cost nothing | fewer steps there (notebook 03) |
-# | it starts well above 0 at $t = T$ | $L_T$ is visible: the chain ends before the signal is gone | a lower `schedule.logsnr_min`, or `schedule=cosine` |
-# | most of its height is in the last decade, $t\le 10$ | the chain starts cleaner than the data's own resolution | `schedule.logsnr_max=auto` |
-# | the diamond is well above half of the total (DDPM on CIFAR-10: 53%) | the chain starts too noisy, and the decoder has to guess | a higher `schedule.logsnr_max`, or more steps |
-# | a hump in the per-step curve, where another run has none | the network is bad at these levels | train longer, or put weight there: `loss`, `timesteps` |
-# | held-out far above training at small $t$ | it overfits | more data, `model.dropout` |
+# | the cumulative curve is flat on the right | these levels contain no information and cost nothing | fewer steps there (notebook 03) |
+# | it starts well above 0 at $t = T$ | $L_T$ is not small: the chain ends with signal left | a lower `schedule.logsnr_min`, or `schedule=cosine` |
+# | most of its height is in the last decade, $t\le 10$ | the chain starts below the resolution of the data | `schedule.logsnr_max=auto` |
+# | the diamond is well above half of the total (DDPM on CIFAR-10: 53%) | the chain starts too noisy for the decoder | a higher `schedule.logsnr_max`, or more steps |
+# | a hump in the per-step curve that another run does not have | the network is inaccurate at these levels | train longer, or give these levels more weight: `loss`, `timesteps` |
+# | held-out far above training at small $t$ | overfitting | more data, `model.dropout` |
 # | wide bands | few draws | more evaluations, or `estimator=importance` |
 #
 # ## Shares by decade of $t$
@@ -209,7 +210,7 @@ assert math.isclose(sum(parts.values()), 1.0, abs_tol=1e-6)
 print(", ".join(f"{name} {share:.1%}" for name, share in parts.items()))
 
 # %% [markdown]
-# Which levels are learned when: a column ends at its validation, the lowest row is $L_0$.
+# The heat map shows when each level is learned. Each column ends at a validation, and the lowest row is $L_0$.
 
 # %%
 draw(panels(width=6.6, height=2.8), heat_map(entries).views["validation"])
@@ -224,10 +225,10 @@ for name in ("L_0", "t_2_10", "t_11_100", "t_101_1000"):
 # %% [markdown]
 # ## Rate and distortion
 #
-# Sent from noise to data: after all steps down to $t$ the receiver knows $x_t$ and can show $\hat x_0$. The rate is what
-# has been sent by then, the distortion how far $\hat x_0$ is from the image, on a scale of 0 to 255. A bound spent well
-# falls steeply at the left: few bits for what matters most to the eye. The open circles are DDPM's on CIFAR-10: other
-# data, so not a target. (There, half of all bits describe details that nobody sees.)
+# In transmission from noise to data, the receiver has $x_t$ after all steps down to $t$ and can compute $\hat x_0$. The rate
+# is the number of bits sent up to this point, and the distortion is the distance between $\hat x_0$ and the image on a scale
+# of 0 to 255. A curve that falls steeply on the left uses few bits for the most visible structure. The open circles are the
+# values of DDPM on CIFAR-10, which are not a target for other data. (There, half of all bits describe imperceptible details.)
 
 # %%
 axis = panels(width=6.0, height=2.9)
@@ -237,10 +238,10 @@ plt.show()
 # %% [markdown]
 # ## The variance of the reverse steps
 #
-# What the bound would be with another variance follows from the same network evaluations: a `BoundVariant` is a bound and a
-# variance, and one measurement takes several. The differences are paired, example by example: what makes an image hard
-# is common to all rows and cancels, so their errors are far below those of the totals. `analytic` is the best fixed
-# variance of this network, measured on the validation split.
+# The bound under other variances is computed from the same network evaluations. A `BoundVariant` is a bound and a variance,
+# and one measurement accepts several. The differences are paired by example: the difficulty of an image is common to all rows
+# and cancels, so the errors of differences are far below those of the totals. `analytic` is the best fixed variance of this
+# network, measured on the validation split.
 
 # %%
 analytic = Analytic(measure_log_mse(bound, denoiser, data.take("val", 180), evaluations=6000))
@@ -272,16 +273,14 @@ for y, name in ((0, r"$\tilde\beta_t$"), (1, r"$\beta_t$")):
 plt.show()
 
 # %% [markdown]
-# Read the column $L_0$ beside the difference: nearly all that the learned variance gains over the fixed ones, it gains in
-# the first step, which the diamond shows. Over all other steps the best fixed variance is level with it; this network has
-# seen 250 batches.
+# Compare the column $L_0$ with the difference: the learned variance improves on the fixed variances almost only at step 1, which
+# the diamond shows. Over all other steps, the best fixed variance is equally good. This network was trained on 250 batches.
 
 # %% [markdown]
-# ## The same model, seen through other chains
+# ## Chains with an exact denoiser
 #
-# To see what start, end, length and variance of the chain do to the bound, take the network out of it: data whose
-# denoiser is known. Each pixel is $\mathcal N(0, 0.15^2)$, rounded to 17 levels; its entropy can be computed, and a
-# good bound lies little above it.
+# Data with a known denoiser shows the effect of start, end, length and variance of the chain without a network. Each pixel is
+# $\mathcal N(0, 0.15^2)$, rounded to 17 levels. Its entropy can be computed, and a good bound is slightly above it.
 
 # %%
 std, half_bin = 0.15, 1 / 16
@@ -329,15 +328,15 @@ for name, total in totals.items():
     print(f"{name:28}{total - entropy:+.3f}")
 
 # %% [markdown]
-# What is left above the entropy in the first bar has three reasons: 200 steps, one Gaussian for what is a distribution
-# over 17 levels, and a denoiser that does not know that the data was rounded.
+# The gap between the first bar and the entropy has three causes: the chain has only 200 steps, a Gaussian approximates a
+# distribution over 17 levels, and the denoiser is that of the data before rounding.
 
 # %% [markdown]
-# ## What the report says
+# ## Advice in the report
 #
-# The report carries the checks of the table above as advice. Here it is for this run, for one whose chain starts where
-# the cosine schedule was published to start, and then the command that makes the page; every run folder holds one
-# already.
+# The report contains the checks of the table above as advice. The code prints the advice for this run and for a run with the
+# published start of the cosine schedule, and then runs the command that writes the report. Every run folder already contains
+# a report.
 
 # %%
 clean = scratch() / "clean"

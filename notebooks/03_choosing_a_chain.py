@@ -14,10 +14,10 @@
 # %% [markdown]
 # # Choosing a chain
 #
-# A chain is a list of noise levels, and the levels that a network was trained on are only the longest list there is.
-# Which $K$ of them to keep? For the bound the question has an exact answer: the bound of a chain is a sum over its
-# neighbouring levels, so the best chain is a shortest path (Watson et al. 2021). We measure what every step between two
-# levels costs, find the best chains, see what fewer steps lose, and then look at samples, which want something else.
+# A chain is a list of noise levels. The full chain has all levels that the network was trained on; a shorter chain has $K$ of
+# them. For the bound, the best choice can be computed: the bound of a chain is a sum over pairs of adjacent levels, so the best
+# chain is a shortest path (Watson et al. 2021). We measure the cost of every step between two levels, compute the best chains
+# and the loss from fewer steps, and then look at samples, for which other chains are better.
 
 # %%
 import matplotlib.pyplot as plt
@@ -52,11 +52,11 @@ schedule, T = bound.chain.schedule, bound.chain.num_steps
 print(f"T = {T}, logsnr from {schedule.table()[0]:.2f} down to {schedule.table()[-1]:.2f}")
 
 # %% [markdown]
-# ## What a step costs
+# ## The cost of a step
 #
-# For levels $s < t$, the step costs $\mathbb E\,\mathrm{KL}\big(q(x_s\mid x_t,x_0)\,\|\,p(x_s\mid x_t)\big)$. A network
-# predicts $\hat x_0$ from $x_t$ and is not told where the step goes, so $T$ evaluations per example give all
-# $T(T-1)/2$ steps. They are measured on the validation split, so that the test split stays untouched by the choice.
+# For levels $s < t$, the step costs $\mathbb E\,\mathrm{KL}\big(q(x_s\mid x_t,x_0)\,\|\,p(x_s\mid x_t)\big)$. The network
+# predicts $\hat x_0$ from $x_t$ independently of $s$, so $T$ evaluations per example give all $T(T-1)/2$ steps. The costs are
+# measured on the validation split, so that the choice does not depend on the test split.
 
 # %%
 costs = measure_step_costs(bound, denoiser, data.take("val", 24).x0)
@@ -91,15 +91,15 @@ axes[1].legend(loc="upper right")
 plt.show()
 
 # %% [markdown]
-# A long step costs more than the short ones that lead the same way, because one Gaussian replaces the distribution that
-# many short steps could make. How much more depends on where it lies, and that is what there is to gain.
+# A long step costs more than the short steps that it replaces, because a single Gaussian replaces the composition of several.
+# The difference depends on the position of the step, so the choice of the chain matters.
 #
 # ## The best chains
 #
 # $$V_1[t] = L_0 \text{ from } t, \qquad V_k[t] = \min_{s<t}\big(V_{k-1}[s] + \mathrm{cost}(s, t)\big), \qquad
 # \min_t\big(V_K[t] + L_T[t]\big).$$
 #
-# Each row is a chain of $K$ levels, drawn over logsnr: data on the left.
+# Each row is a chain of $K$ levels against logsnr, with data on the left.
 
 # %%
 spacings = {
@@ -137,15 +137,15 @@ assert min(costs.total(rival) for rival in rivals) >= costs.total(best)
 print(f"best chain of 8: {best.tolist()}")
 
 # %% [markdown]
-# The best chains spend their levels between logsnr 5 and 0, and few beyond. They stop short of the noisiest level, for
-# the prior costs nothing there already; and they begin with two close neighbours: with `first_step=beta_tilde` the last
-# step to the data borrows its variance from the step before, and a short one keeps it small.
+# The best chains have most of their levels between logsnr 5 and 0. They end before the noisiest level, because the cost of the
+# prior is already negligible there. They begin with two close levels: with `first_step=beta_tilde`, step 1 has the variance
+# of step 2, which is small if step 2 is short.
 #
-# ## What fewer steps lose
+# ## The loss from fewer steps
 #
-# By the table, for all chains at once; and measured on the test split, all terms of all images, for some. The table is
-# an expectation over 24 validation images with one draw of noise, and yet it orders chains well: the same noise at every
-# level makes chains comparable.
+# The table gives the bound of all chains. For some chains it is also measured on the test split, with all terms of all images.
+# The table is an expectation over 24 validation images with one draw of noise. It ranks chains reliably because all chains use
+# the same noise at every level.
 
 # %%
 test = data.take("test", 180)
@@ -199,12 +199,12 @@ assert all(
 )
 
 # %% [markdown]
-# ## Samples want something else
+# ## Chains for samples
 #
-# The bound counts every bit, most of which tell neighbouring grey levels apart. Samples are judged by their shapes,
-# which are decided at the noisy levels. So the chain with the best bound need not draw the best samples. Here both, for
-# every spacing at 8 steps: the bound, and the Fréchet distance between 256 samples and the training images (of the
-# pixels themselves: lower is better; part of it is there because 256 samples are few).
+# The bound counts every bit, and most bits distinguish adjacent grey levels. The quality of samples depends on their shapes,
+# which are determined at noisy levels. The chain with the best bound therefore need not give the best samples. The table has
+# both for every spacing at 8 steps: the bound, and the Fréchet distance between the pixels of 256 samples and of the training
+# images. Lower is better; with 256 samples, the distance is biased upwards.
 
 # %%
 features = Pixels()
@@ -262,18 +262,17 @@ assert by_name["optimal"][0] < by_name["trailing"][0]
 assert worse - better > 2 * np.hypot(far, apart) / 2  # of means of four seeds
 
 # %% [markdown]
-# Here the chain with the best bound draws worse samples than plain even strides do with DDIM: its levels lie where bits
-# are, and too few where the shape of a digit is decided. Nor is the reverse order right: uniform logsnr is bad at both.
-# It depends on sampler and model: for the default model, trained four times as long, the optimal chain is the best of all
-# for `dpm_solver_pp` at 5 steps (`docs/sampling.md`). A bound is a measure of a model, and for choosing a sampler's steps
-# one looks at samples.
+# Here the chain with the best bound gives worse samples with DDIM than even strides: it has too few levels where the shape of
+# a digit is determined. The reverse order does not hold either: uniform logsnr is bad for both. The result depends on sampler
+# and model. For the default model, trained four times as long, the optimal chain is the best chain for `dpm_solver_pp` with 5
+# steps (`docs/sampling.md`). Use the bound to compare models, and the quality of samples to choose the steps of a sampler.
 
 # %% [markdown]
 # ## Samplers
 #
-# On one chain, the samplers differ in how they take a step. Ancestral sampling draws from the very
-# $p(x_{t-1}\mid x_t)$ that the bound scores; the others follow the deterministic path that has the same marginals. Heun
-# evaluates the network nearly twice per step, so it gets half the steps here.
+# Samplers differ in the step that they take on a chain. Ancestral sampling draws from the $p(x_{t-1}\mid x_t)$ of the bound.
+# The others solve the deterministic ODE with the same marginals. Heun evaluates the network nearly twice per step, so it uses
+# half the number of steps here.
 
 # %%
 budgets = (5, 10, 20, 40)  # network evaluations
@@ -322,15 +321,15 @@ images(axes[4, 0], data.take("train", 10).x0.numpy(), 10, "data")
 plt.show()
 
 # %% [markdown]
-# One seed each: mind how far seeds lie apart before reading much into it. What is beyond that: the deterministic samplers
-# are close to where they will end after about 10 evaluations, and with the same noise they draw the same digits.
-# Ancestral sampling gains from more of them and ends lower on this network; on the default model it does not
-# (`docs/sampling.md`). More than about 20 evaluations buy little here; training for longer would buy more.
+# These are results of one seed; compare differences with the deviation between seeds. The deterministic samplers are close to
+# their limit after about 10 evaluations, and generate the same digits from the same noise. Ancestral sampling improves with
+# more evaluations and reaches a lower distance on this network, but not on the default model (`docs/sampling.md`). More than
+# about 20 evaluations improve little here; longer training would improve more.
 #
 # ## From the command line
 #
 # ```bash
-# python evaluate.py checkpoint=last.ckpt spacing=optimal steps=16     # measures the costs and keeps them
+# python evaluate.py checkpoint=last.ckpt spacing=optimal steps=16     # measures the costs and caches them
 # python evaluate.py -m checkpoint=last.ckpt estimator=full spacing=even,quadratic,optimal steps=8,16,32
 # python sample.py checkpoint=last.ckpt sampler=dpm_solver_pp sampler.steps=20 features=pixels format=none
 # ```

@@ -14,19 +14,19 @@
 # %% [markdown]
 # # Sweeps
 #
-# Two schedules, two losses, four runs, and one question: which is better, and where on the chain? The losses are the
-# bound itself and Improved DDPM's hybrid, which trains the mean by $L_\text{simple}$; both have a learned variance and draw
-# $t$ by importance, so that the loss is all in which they differ. Everything is read
-# from the files that the runs leave behind, so it works as well for a sweep that ran elsewhere for days.
+# This notebook compares two schedules and two losses in four runs, in total and by timestep. The losses are the bound and the
+# hybrid loss of Improved DDPM, which trains the mean with $L_\text{simple}$. Both have a learned variance and
+# importance-sampled timesteps, so only the loss differs. All results are read from the files of the runs, so the notebook also
+# works for a sweep that ran on another machine.
 #
 # | file of a run | content |
 # |---|---|
 # | `summary.json` | final metrics, and the ledger: what exactly the bound measured |
-# | `bound.parquet` | $L_t$ against $t$: per step of training, split and $t$ a sum, a sum of squares and a count |
+# | `bound.parquet` | $L_t$ against $t$: sum, sum of squares and count for every training step, split and $t$ |
 # | `examples.parquet` | the bound of every test example, by decade of $t$ |
 #
-# One command is the whole sweep. The runs are tiny, so that all four take about two minutes; what they say of schedules
-# and losses is true of tiny runs only. The way to read them is what matters here.
+# One command runs the sweep. The runs are short, so that all four take about two minutes. Their results on schedules and losses
+# do not extend to longer runs; the notebook shows how to read them.
 
 # %%
 import json
@@ -78,8 +78,8 @@ print(
 # %% [markdown]
 # ## The totals
 #
-# `summary.json` is flat: a metric is a key. The ledger says whether two figures may be compared at all; here the runs
-# differ in schedule and loss, which are choices of a model, and agree in what was measured.
+# `summary.json` is flat: every metric is a key. The ledger shows whether two values can be compared. These runs differ in
+# schedule and loss, which are choices of a model, and measure the same quantity.
 
 # %%
 summaries = [json.loads((path / "summary.json").read_text()) for path in paths]
@@ -96,11 +96,11 @@ for name, summary in zip(names, summaries, strict=True):
     )
 
 # %% [markdown]
-# ## Is a difference real?
+# ## Paired differences
 #
-# The error bars of the totals are mostly those of the data set: some digits are harder than others, for every model.
-# The same 180 images were scored by all four, so that part cancels in the differences. `examples.parquet` has a row per
-# image; the paired error is what to judge by.
+# The errors of the totals are mostly data set errors: some digits are harder than others for every model. All four runs
+# measured the same 180 images, so this part cancels in the differences. `examples.parquet` has one row per image. Use the
+# paired error to judge a difference.
 
 # %%
 unit = runs[0].unit
@@ -130,15 +130,14 @@ for axis, other in zip(axes, ("cosine, hybrid", "linear, vlb"), strict=True):
 plt.show()
 
 # %% [markdown]
-# Judge by the paired column: a difference of two of its errors is worth a second look, and a smaller one is not
-# evidence. The paired error says how sure the difference of *these two networks* is. Another seed is another network: add
-# `seed=0,1,2` to the sweep before saying which loss is better.
+# A difference of less than two paired errors is not evidence. The paired error is the error of the difference between *these
+# two networks*. Another seed gives another network: add `seed=0,1,2` to the sweep before concluding which loss is better.
 #
-# ## Where is it?
+# ## Differences by timestep
 #
-# By decade of $t$, from the same table. But mind what a decade is: $t = 100$ of a linear and of a cosine schedule are
-# different noise levels. Between the two losses of one schedule the t_bins compare; between schedules only $L_0$,
-# $\sum L_t$ and the total do.
+# The same table gives the differences by decade of $t$. At the same $t$, a linear and a cosine schedule have different noise
+# levels. The decades can therefore be compared between losses of one schedule; between schedules, compare only $L_0$,
+# $\sum L_t$ and the total.
 
 # %%
 entries = make_entries(runs)
@@ -153,15 +152,14 @@ for axis, pair in zip(
 plt.show()
 
 # %% [markdown]
-# In both schedules the bound as a loss is ahead at the cleanest timesteps, $L_0$ and $t \le 10$, on which it puts its
-# weight, and behind from $t = 11$ on, most of all at $t > 100$, which after so few steps decides the total. Longer runs are
-# another matter; the table of t_bins shows when the order turns.
+# With both schedules, the loss `vlb` is better at the cleanest timesteps, $L_0$ and $t \le 10$, to which it gives most weight, and
+# worse from $t = 11$ on. The difference is largest at $t > 100$, which dominates the total after so few steps. In longer runs
+# the order can change; the differences by decade show when.
 #
 # ## Curves on a common axis
 #
-# Against logsnr, chains of different schedules do compare: added up from the data, the curve at a noise level is what
-# it costs to send $x_0$ to someone who knows $x_t$ at that level. `bound.parquet` holds sums and counts, so a curve is
-# as many rows added together as the reader likes.
+# Against logsnr, chains of different schedules can be compared. Summed from the data, the curve at a noise level is the cost of
+# $x_0$ given $x_t$ at that level. `bound.parquet` contains sums and counts, so rows can be combined into bins of any size.
 
 # %%
 rows = pq.read_table(paths[0] / "bound.parquet")
@@ -185,16 +183,16 @@ axis.legend(loc="lower right")
 plt.show()
 
 # %% [markdown]
-# ## The same from the command line
+# ## From the command line
 #
-# `python -m nelbo compare` prints the differences from the first run, paired where it can, with what to know before
-# reading them; `python -m nelbo report` puts all runs on one page.
+# `python -m nelbo compare` prints the differences from the first run, paired if possible, and notes on their interpretation.
+# `python -m nelbo report` writes all runs to one page.
 
 # %%
 print(run("-m nelbo compare", *(str(folder / number) for number in "3210")))
 
 # %% [markdown]
-# And the same as values: `compare` of the package is what the command prints.
+# The function `compare` of the package returns the values that the command prints.
 
 # %%
 others = [number for number in range(4) if number != base]
