@@ -163,7 +163,7 @@ def test_a_renamed_class_is_refused_by_name(trained, evaluate, images):
     rename(images, "dog", "ant")
     ended = evaluate(f"checkpoint={last(trained)}", f"root={images}", *QUICK)
     assert ended.code == 1
-    assert "the model knows the classes cat, dog; ImageFolder has the classes ant, cat" in ended.err
+    assert "the model has the classes cat, dog, and ImageFolder has the classes ant, cat" in ended.err
 
 
 @pytest.mark.slow

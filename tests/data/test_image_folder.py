@@ -108,7 +108,7 @@ def test_a_missing_folder_says_what_to_set(tmp_path):
 
 def test_too_few_images_for_a_split_say_so(tmp_path):
     save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"none of the 1 images in .* fell to the (val|train) split"):
+    with pytest.raises(ValueError, match=r"none of the 1 images in .* is in the (val|train) split"):
         ImageFolder(root=tmp_path).setup("fit")
 
 
@@ -279,7 +279,7 @@ def test_a_test_folder_next_to_classes_is_held_out(tmp_path):
     [
         (("train/a", "val/a", "valid/a"), "has two folders for the val split, val and valid"),
         (("train", "bird", "boat"), "has train/ and 2 images outside of it"),
-        (("cat/train", "cat/test", "dog/train"), r"has the split (train|test) inside of (cat|dog)"),
+        (("cat/train", "cat/test", "dog/train"), r"has the split (train|test) inside (cat|dog)"),
     ],
 )
 def test_a_layout_with_two_meanings_is_refused(names, expected, tmp_path):
@@ -310,7 +310,7 @@ def test_the_home_folder_is_expanded_and_a_file_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     folders(tmp_path, "images/cat")
     assert ImageFolder(root="~/images").root == tmp_path / "images"
-    with pytest.raises(ValueError, match=r"data\.root=.*0\.png is a file, and must be a folder"):
+    with pytest.raises(ValueError, match=r"data\.root=.*0\.png is a file: expected a folder"):
         ImageFolder(root=tmp_path / "images/cat/0.png")
 
 
@@ -327,7 +327,7 @@ def test_images_that_cannot_be_decoded_are_counted(tmp_path):
     folders(tmp_path, "train", "val", "test", count=1)
     for name in ("a.heic", "b.HEIC", "c.svg", "notes.txt"):
         (tmp_path / "train" / name).touch()
-    with pytest.warns(UserWarning, match=r"3 images of .* are not read: 2 \.heic, 1 \.svg"):
+    with pytest.warns(UserWarning, match=r"3 images of .* are ignored: 2 \.heic, 1 \.svg"):
         ImageFolder(root=tmp_path, size=8).setup()
 
 

@@ -151,7 +151,7 @@ def test_two_processes_see_what_one_sees(tmp_path):
     [
         (torch.rand(20, 1), "torch.float32 values of .*whole numbers from 0 to 255"),
         (torch.full((20, 1), 300), "values of 300 to 300; with spec.levels=256"),
-        (torch.zeros(20, 1, 4, dtype=torch.uint8), r"examples of shape \(1, 4\), and spec.shape is \(1,\)"),
+        (torch.zeros(20, 1, 4, dtype=torch.uint8), r"examples of shape \(1, 4\), but spec.shape is \(1,\)"),
     ],
 )
 def test_examples_that_are_not_what_the_spec_says(x, message, monkeypatch):

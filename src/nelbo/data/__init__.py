@@ -1,4 +1,4 @@
-"""Data: each module declares a shape, a value range and a number of levels, and yields batches."""
+"""Data modules: they declare shape, value range and number of levels, and yield batches."""
 
 from nelbo.data.base import DataModule
 from nelbo.data.batch import Batch

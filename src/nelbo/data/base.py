@@ -1,4 +1,4 @@
-"""The base of all data modules: splits, loaders and the step from level indices to values."""
+"""Base class of the data modules: splits, loaders, and conversion of level indices to values."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -21,7 +21,7 @@ from nelbo.option_types import NonNegativeInt, PositiveInt, Seed
 
 SplitName = Literal["train", "val", "test"]
 
-BLOCK = 1024  # examples that are hashed at a time
+BLOCK = 1024  # examples hashed at a time
 _SPLITS_OF_STAGE: dict[str, tuple[SplitName, ...]] = {
     "fit": ("train", "val"),
     "validate": ("val",),
@@ -30,7 +30,7 @@ _SPLITS_OF_STAGE: dict[str, tuple[SplitName, ...]] = {
 
 
 class Loading(TypedDict, total=False):
-    """What every data module takes beside its own arguments: see :class:`DataModule`."""
+    """Arguments common to all data modules, see :class:`DataModule`."""
 
     batch_size: PositiveInt
     eval_batch_size: PositiveInt
@@ -39,22 +39,22 @@ class Loading(TypedDict, total=False):
 
 
 class DataModule(LightningDataModule, ABC):
-    """Data for training and evaluation. A subclass says what it is (``spec``) and reads it.
+    """Data for training and evaluation. A subclass defines ``spec`` and ``read_split``.
 
-    Its loaders share batches out among processes and keep their position themselves; Lightning adds
-    no sampler of its own, for they are not torch DataLoaders.
+    The loaders distribute batches among processes and track their position. They are no torch DataLoaders, so
+    Lightning does not replace their sampler.
 
     Args:
-        batch_size: examples in a training step, all processes together.
-        eval_batch_size: examples in an evaluation step, all processes together.
-        num_workers: processes that fetch batches, for each loader; 0 fetches in the main process,
-            which is fastest for data held in memory.
-        seed: of the order and the augmentation of training; what is in a split does not depend on it.
+        batch_size: examples in a training step, over all processes.
+        eval_batch_size: examples in an evaluation step, over all processes.
+        num_workers: worker processes of each loader; 0 fetches in the main process, which is fastest for data
+            in memory.
+        seed: of the order and the augmentation of training. The content of the splits does not depend on it.
 
     Attributes:
-        flip: mirror training images at random; for a subclass to set, if its data looks natural mirrored.
-        left_out: names of the examples of a split that could not be read and are not part of it.
-        root: the folder that holds the data; for a subclass to set, if its data is in one.
+        flip: mirror training images at random; set by subclasses.
+        left_out: names of unreadable examples that were removed from a split.
+        root: the folder of the data; set by subclasses that read files.
     """
 
     def __init__(
@@ -79,22 +79,22 @@ class DataModule(LightningDataModule, ABC):
     @property
     @abstractmethod
     def spec(self) -> DataSpec:
-        """Shape, range and levels; known before ``setup``."""
+        """Shape, range and levels; available before ``setup``."""
 
     @abstractmethod
     def read_split(self, name: SplitName) -> Examples:
         """Read one split, without augmentation.
 
         Raises:
-            FileNotFoundError: if the data is not there, saying where it was looked for.
+            FileNotFoundError: if there is no data; the message names the folder.
             ValueError: if it cannot be read.
         """
 
     def split(self, name: SplitName) -> Examples:
-        """The examples of one split, without augmentation, read when first asked for.
+        """The examples of one split, without augmentation. They are read at the first call.
 
         Raises:
-            ValueError: if there is no such split.
+            ValueError: for an unknown split, or examples that do not agree with ``spec``.
         """
         if name not in get_args(SplitName):
             choices = ", ".join(get_args(SplitName))
@@ -111,11 +111,10 @@ class DataModule(LightningDataModule, ABC):
         return self._splits[name]
 
     def _check_same_examples(self, name: SplitName, examples: Examples) -> None:
-        """Hold the first example against what ``spec`` says.
+        """Compare the first example with ``spec``.
 
         Raises:
-            ValueError: for one of another shape, with values that are no level indices, or that cannot be
-                flipped.
+            ValueError: if its shape differs, its values are not level indices, or it cannot be flipped.
         """
         x, spec = examples.fetch(torch.tensor([0]), 0).x0[0], self.spec
         if self.flip and not spec.is_image:
@@ -123,15 +122,17 @@ class DataModule(LightningDataModule, ABC):
                 f"data.flip=true mirrors images (C, H, W), and this data has shape {spec.shape}: "
                 "use data.flip=false"
             )
-        what = f"the {name} split of {type(self).__name__}"
+        subject = f"the {name} split of {type(self).__name__}"
         if tuple(x.shape) != tuple(spec.shape):
-            raise ValueError(f"{what} has examples of shape {tuple(x.shape)}, and spec.shape is {spec.shape}")
+            raise ValueError(
+                f"{subject} has examples of shape {tuple(x.shape)}, but spec.shape is {spec.shape}"
+            )
         if spec.levels is None:
             return
         low, high = x.double().aminmax()  # in float64: torch has no extremes of uint16
         if x.is_floating_point() or not 0 <= low <= high < spec.levels:
             raise ValueError(
-                f"{what} has {x.dtype} values of {low:g} to {high:g}; with spec.levels={spec.levels} "
+                f"{subject} has {x.dtype} values of {low:g} to {high:g}; with spec.levels={spec.levels} "
                 f"they must be whole numbers from 0 to {spec.levels - 1}"
             )
 
@@ -147,13 +148,13 @@ class DataModule(LightningDataModule, ABC):
         self._fingerprints.pop(name, None)
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the splits that ``stage`` needs (None: all), so that bad data shows at once."""
+        """Read the splits of ``stage`` (None: all), so that errors in the data are reported at the start."""
         names = get_args(SplitName) if stage is None else _SPLITS_OF_STAGE.get(stage, ())
         for name in names:
             self.split(name)
 
     def train_dataloader(self) -> Loader:
-        """Shuffled, augmented batches; the last incomplete one of an epoch is dropped."""
+        """Shuffled, augmented batches. An incomplete last batch of an epoch is dropped."""
         examples = self.split("train")
         if self.flip:
             examples = Flipped(examples, self.seed)
@@ -165,13 +166,13 @@ class DataModule(LightningDataModule, ABC):
 
         Args:
             name: of the split.
-            position: (rank, number of processes), which share the examples out; None: as the Trainer says.
+            position: (rank, number of processes); None: those of the Trainer.
 
         Raises:
-            ValueError: when there are fewer examples than processes of the Trainer.
+            ValueError: if there are fewer examples than processes of the Trainer.
         """
         examples, world_size = self.split(name), self._position()[1]
-        if position is None and len(examples) < world_size:  # Lightning has each process evaluate something
+        if position is None and len(examples) < world_size:  # Lightning needs a batch on each
             raise ValueError(
                 f"{len(examples)} examples in the {name} split are too few for {world_size} processes"
             )
@@ -195,23 +196,23 @@ class DataModule(LightningDataModule, ABC):
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """Names of the classes in the order of the labels: those of ``spec``, unless they were mapped."""
+        """Class names in the order of the labels: those of ``spec``, or of ``map_classes``."""
         return self._class_names or self.spec.class_names
 
     def map_classes(self, names: Sequence[str]) -> None:
-        """From now on, label i is the class ``names[i]``: the order of the classes of a trained model.
+        """Renumber the labels, so that label i is the class ``names[i]`` of a trained model.
 
         Args:
-            names: of all classes of the model. This data may have fewer.
+            names: all classes of the model. The data may have fewer.
 
         Raises:
-            ValueError: if this data has a class that is not among them.
+            ValueError: if the data has a class that is not in ``names``.
         """
         own = self.spec.class_names or ()
         unknown = [name for name in own if name not in names]
         if unknown or not own:
             raise ValueError(
-                f"the model knows the classes {format_names(names)}; {type(self).__name__} has the classes "
+                f"the model has the classes {format_names(names)}, and {type(self).__name__} has the classes "
                 f"{format_names(own)}: labels are matched by class name, so use the names of training"
             )
         self._class_names = tuple(names)
@@ -219,9 +220,9 @@ class DataModule(LightningDataModule, ABC):
         self._fingerprints.clear()
 
     def fingerprint(self, name: SplitName) -> str:
-        """Digest of all examples of a split in their order, and of the names of their classes.
+        """Digest of all examples of a split, their order and their class names; cached.
 
-        Every example is read once; the digest is kept. It does not depend on the order of the classes.
+        It does not depend on the order of the classes.
         """
         if name not in self._fingerprints:
             examples = self.split(name)
@@ -234,7 +235,7 @@ class DataModule(LightningDataModule, ABC):
         return self._fingerprints[name]
 
     def record(self) -> DataRecord:
-        """What identifies this data, for a checkpoint."""
+        """Description of the data for a checkpoint."""
         splits = get_args(SplitName)
         label, spec, root = self.split("train").label, self.spec, getattr(self, "root", None)
         return DataRecord(
@@ -249,16 +250,16 @@ class DataModule(LightningDataModule, ABC):
         )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
-        """Level indices to float32 values, on the device. The Trainer calls it; others must."""
-        label = None if batch.label is None else batch.label.long()  # a data set may have them as uint8
+        """Convert level indices to float32 values, on the device. Without a Trainer, call it explicitly."""
+        label = None if batch.label is None else batch.label.long()  # may be uint8
         return batch._replace(x0=self.spec.from_levels(batch.x0), label=label)
 
     def _position(self) -> tuple[int, int]:
-        """(rank, world size); a data module without a Trainer is alone."""
+        """(rank, world size) of the Trainer; (0, 1) without one."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _batches_in_flight(self) -> int:
-        """Batches that the Trainer took but did not finish: 1 when an exception ends the step."""
+        """Batches that the Trainer has fetched but not completed: 1 if an exception interrupts a step."""
         if self.trainer is None:
             return 0
         progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
@@ -266,14 +267,14 @@ class DataModule(LightningDataModule, ABC):
 
 
 def folder_of(root: str | Path) -> Path:
-    """The absolute folder that ``data.root`` names, with ``~`` expanded. It need not exist.
+    """``data.root`` as an absolute path with ``~`` expanded. The folder may be missing.
 
     Raises:
         ValueError: for a file.
     """
     folder = Path(root).expanduser().absolute()
     if folder.is_file():
-        raise ValueError(f"data.root={root} is a file, and must be a folder")
+        raise ValueError(f"data.root={root} is a file: expected a folder")
     return folder
 
 

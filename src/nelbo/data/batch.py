@@ -1,4 +1,4 @@
-"""What a loader yields."""
+"""Batches of examples."""
 
 from typing import NamedTuple
 
@@ -9,8 +9,8 @@ from torch import Tensor
 class Batch(NamedTuple):
     """A batch of B examples.
 
-    Loaders yield quantised data as level indices, four times smaller to transfer than floats;
-    ``DataModule.on_after_batch_transfer`` turns them into values on the device.
+    Loaders yield quantised data as level indices, which are smaller than floats;
+    ``DataModule.on_after_batch_transfer`` converts them to values on the device.
     """
 
     x0: Tensor

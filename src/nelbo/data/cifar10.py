@@ -1,4 +1,4 @@
-"""CIFAR-10, in the pickled batches of its authors."""
+"""CIFAR-10 (Krizhevsky 2009), from its official Python files."""
 
 from pathlib import Path
 from typing import Unpack
@@ -14,7 +14,7 @@ from nelbo.data.spec import DataSpec
 from nelbo.data.split import deal
 from nelbo.option_types import Folder
 
-# as in the file batches.meta, which only exists once the data is there
+# those of the file batches.meta, needed before the download
 CLASS_NAMES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"
 )  # fmt: skip
@@ -26,8 +26,8 @@ class CIFAR10(DataModule):
     Test is the official test set. Of every ten training images of a class, one goes to validation.
 
     Args:
-        root: the folder that holds ``cifar-10-batches-py/``.
-        download: fetch the data if it is not there.
+        root: parent folder of ``cifar-10-batches-py/``.
+        download: download missing data.
         flip: mirror training images at random.
         loading: see :class:`DataModule`.
     """
@@ -51,20 +51,20 @@ class CIFAR10(DataModule):
 
     @property
     def folder(self) -> Path:
-        """Where the files are."""
+        """The folder of the files."""
         return self.root / torchvision.datasets.CIFAR10.base_folder
 
     def prepare_data(self) -> None:
-        """Download the data if it is missing and that is wanted.
+        """Download missing data, if ``download`` is set.
 
         Raises:
-            OSError: if that fails.
+            OSError: if the download fails.
         """
         if self.download and not self.folder.is_dir():
             download(torchvision.datasets.CIFAR10, str(self.root))
 
     def read_split(self, name: SplitName) -> Examples:
-        """Read the official files, and set the validation images apart from the training images."""
+        """Read the official files; validation is a part of the official training set."""
         if not self.folder.is_dir():
             raise FileNotFoundError(
                 f"no CIFAR-10 in {self.folder}: set data.root to the folder that holds "
@@ -72,7 +72,7 @@ class CIFAR10(DataModule):
             )
         try:
             official = torchvision.datasets.CIFAR10(self.root, train=name != "test")
-        except RuntimeError as error:  # torchvision found a checksum that is not right
+        except RuntimeError as error:  # a wrong checksum
             raise ValueError(f"{self.folder} is damaged: delete it and fetch it again") from error
         x = torch.from_numpy(np.asarray(official.data)).permute(0, 3, 1, 2).contiguous()
         label = torch.tensor(official.targets)

@@ -1,4 +1,4 @@
-"""The handwritten digits that come with scikit-learn: real data, with no download."""
+"""The handwritten digits of scikit-learn, without a download."""
 
 import torch
 from sklearn.datasets import load_digits
@@ -10,11 +10,11 @@ from nelbo.data.split import deal
 
 
 class Digits(DataModule):
-    """1797 grey images of 8x8, 17 levels, 10 classes: 1437 to train on, 180 and 180 held out."""
+    """1797 grey images of 8x8, 17 levels, 10 classes: 1437 / 180 / 180."""
 
     @property
     def spec(self) -> DataSpec:
-        """Small images of few levels."""
+        """8x8 images of 17 levels."""
         return DataSpec((1, 8, 8), levels=17, num_classes=10, class_names=tuple("0123456789"))
 
     def read_split(self, name: SplitName) -> Examples:

@@ -1,4 +1,4 @@
-"""Let torchvision fetch a data set, and say in one line why it could not."""
+"""Downloads by torchvision, with one-line errors."""
 
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ def download(source: type[Any], root: str) -> None:
     lock = Path(root) / f".{source.__name__}.lock"
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock):  # what another process has fetched by then is not fetched again
+        with FileLock(lock):  # another process may have completed the download
             source(root, download=True)
     except (OSError, RuntimeError) as error:  # torchvision reports failed mirrors as RuntimeError
         reason = str(error).strip().splitlines()[-1]
         raise OSError(
-            f"cannot download {source.__name__} into {root} ({reason}): set data.root to a folder "
-            f"that already holds it"
+            f"cannot download {source.__name__} into {root} ({reason}): "
+            "set data.root to a folder with the data"
         ) from error

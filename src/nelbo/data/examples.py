@@ -1,4 +1,4 @@
-"""Sets of examples that are fetched a whole batch at a time."""
+"""Splits of a data set, read batch by batch."""
 
 from abc import ABC, abstractmethod
 from functools import lru_cache
@@ -12,17 +12,17 @@ from nelbo.randomness import generator
 
 
 class Request(NamedTuple):
-    """One batch, as asked of a worker. Plain integers: tensors would travel by shared memory."""
+    """One batch, as requested from a worker. Plain integers: tensors would use shared memory."""
 
     epoch: int
     indices: list[int]
 
 
 class Examples(ABC):
-    """A split of a data set. Augmentation depends on the epoch and the index of an example only.
+    """A split of a data set. Augmentation depends only on the epoch and the index of an example.
 
     Attributes:
-        label: (N,) int64 class of each example, known without reading one; None where there are no classes.
+        label: (N,) int64 class of each example, available without reading it; None if there are no classes.
     """
 
     label: Tensor | None = None
@@ -32,27 +32,26 @@ class Examples(ABC):
 
     @abstractmethod
     def fetch(self, indices: Tensor, epoch: int) -> Batch:
-        """The examples at ``indices`` (B,) as they look in ``epoch``.
+        """The examples at ``indices`` (B,), augmented for ``epoch``.
 
-        Where ``Batch.index`` is not what was asked for, that example stands in for one that cannot be read.
+        If ``Batch.index`` differs from ``indices``, that example replaces one that cannot be read.
 
         Raises:
-            ValueError: for an example that cannot be read, naming it.
+            ValueError: for an example that cannot be read; the message names it.
         """
 
     def name(self, index: int) -> str:
-        """What a person can find an example by."""
+        """Name of an example for messages, such as its file."""
         return f"example {index}"
 
     def content(self, indices: Tensor) -> bytes:
-        """Bytes that identify the content of the examples at ``indices`` (B,), labels left out."""
+        """Bytes that identify the examples at ``indices`` (B,), without labels."""
         return self.fetch(indices, 0).x0.contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
     def __getitem__(self, request: Request) -> Batch | ValueError:
-        """What torch's DataLoader calls; the epoch comes along because workers outlive it.
+        """Called by torch's DataLoader. The request has the epoch, because workers persist across epochs.
 
-        An example that cannot be read is returned as an error, not raised: what a worker raises arrives as
-        text, wrapped in the worker's traceback.
+        An error is returned, not raised: an exception of a worker arrives as the text of its traceback.
         """
         try:
             return self.fetch(torch.tensor(request.indices), request.epoch)
@@ -76,54 +75,21 @@ class TensorExamples(Examples):
         return len(self.x)
 
     def fetch(self, indices: Tensor, epoch: int) -> Batch:
-        """The same in every epoch."""
+        """The examples at ``indices`` (B,), equal in all epochs."""
         label = None if self.label is None else self.label[indices]
         return Batch(self.x[indices], label, indices)
 
 
-class RandomSubset(Examples):
-    """Some of the examples, drawn without order from all of them: a listing is often sorted by class.
+class WrappedExamples(Examples):
+    """Base of transformed splits; subclasses implement ``fetch``.
 
     Args:
-        examples: all of them.
-        size: how many, at most all; which ones depends on this number and theirs alone.
+        examples: the split to transform.
     """
 
-    def __init__(self, examples: Examples, size: int) -> None:
+    def __init__(self, examples: Examples) -> None:
         self.examples = examples
-        order = torch.randperm(len(examples), generator=generator("subset", len(examples)))
-        self.chosen = order[:size].sort().values
-        self.label = None if examples.label is None else examples.label[self.chosen]
-
-    def __len__(self) -> int:
-        return len(self.chosen)
-
-    def name(self, index: int) -> str:
-        """As all of them name it."""
-        return self.examples.name(int(self.chosen[index]))
-
-    def fetch(self, indices: Tensor, epoch: int) -> Batch:
-        """The examples at ``indices`` (B,), which count within the subset."""
-        return self.examples.fetch(self.chosen[indices], epoch)._replace(index=indices)
-
-    def content(self, indices: Tensor) -> bytes:
-        """As all of them have it."""
-        return self.examples.content(self.chosen[indices])
-
-
-class Relabeled(Examples):
-    """Examples whose classes have other numbers.
-
-    Args:
-        examples: with the numbers that are replaced.
-        numbers: (classes,) int64, the new number of each class.
-    """
-
-    def __init__(self, examples: Examples, numbers: Tensor) -> None:
-        assert examples.label is not None, "data with class names has labels"
-        self.examples = examples
-        self.numbers = numbers
-        self.label = numbers[examples.label]
+        self.label = examples.label
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -132,41 +98,78 @@ class Relabeled(Examples):
         """Name of an example, unchanged."""
         return self.examples.name(index)
 
-    def fetch(self, indices: Tensor, epoch: int) -> Batch:
-        """The examples at ``indices`` (B,), with the new numbers."""
-        batch = self.examples.fetch(indices, epoch)
-        return batch._replace(label=None if batch.label is None else self.numbers[batch.label])
-
     def content(self, indices: Tensor) -> bytes:
         """Content of the examples, unchanged."""
         return self.examples.content(indices)
 
 
-class Flipped(Examples):
+class RandomSubset(WrappedExamples):
+    """A random subset, in the order of the whole split.
+
+    Args:
+        examples: the whole split.
+        size: number of examples, at most all. The subset depends only on the two sizes.
+    """
+
+    def __init__(self, examples: Examples, size: int) -> None:
+        super().__init__(examples)
+        order = torch.randperm(len(examples), generator=generator("subset", len(examples)))
+        self.chosen = order[:size].sort().values
+        self.label = None if examples.label is None else examples.label[self.chosen]
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def name(self, index: int) -> str:
+        """Name of an example in the whole split."""
+        return super().name(int(self.chosen[index]))
+
+    def fetch(self, indices: Tensor, epoch: int) -> Batch:
+        """The examples at ``indices`` (B,) of the subset."""
+        return self.examples.fetch(self.chosen[indices], epoch)._replace(index=indices)
+
+    def content(self, indices: Tensor) -> bytes:
+        """Content of the examples in the whole split."""
+        return super().content(self.chosen[indices])
+
+
+class Relabeled(WrappedExamples):
+    """Examples with renumbered classes.
+
+    Args:
+        examples: with labels.
+        numbers: (classes,) int64, the new number of each class.
+    """
+
+    def __init__(self, examples: Examples, numbers: Tensor) -> None:
+        assert examples.label is not None, "data with class names has labels"
+        super().__init__(examples)
+        self.numbers = numbers
+        self.label = numbers[examples.label]
+
+    def fetch(self, indices: Tensor, epoch: int) -> Batch:
+        """The examples at ``indices`` (B,), with the new numbers."""
+        batch = self.examples.fetch(indices, epoch)
+        return batch._replace(label=None if batch.label is None else self.numbers[batch.label])
+
+
+class Flipped(WrappedExamples):
     """Images (C, H, W) mirrored left to right, each with probability 1/2 in each epoch."""
 
     def __init__(self, examples: Examples, seed: int) -> None:
-        self.examples = examples
-        self.label = examples.label
+        super().__init__(examples)
         self.seed = seed
 
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def name(self, index: int) -> str:
-        """As the images name it."""
-        return self.examples.name(index)
-
     def fetch(self, indices: Tensor, epoch: int) -> Batch:
-        """The images at ``indices``, those that are to be mirrored in ``epoch`` mirrored."""
+        """The images at ``indices`` (B,), mirrored as drawn for ``epoch``."""
         batch = self.examples.fetch(indices, epoch)
         _, _, _, width = batch.x0.shape
         mirrored = _coin_tosses(len(self), self.seed, epoch)[indices]
-        # by index: torch flips no uint16
+        # by index: torch.flip does not support uint16
         other_way = batch.x0[..., torch.arange(width - 1, -1, -1)]
         return batch._replace(x0=torch.where(mirrored[:, None, None, None], other_way, batch.x0))
 
 
-@lru_cache(maxsize=1)  # one toss for each example of the epoch: too many to repeat for each batch
+@lru_cache(maxsize=1)  # drawn once per epoch, for all of its batches
 def _coin_tosses(n: int, seed: int, epoch: int) -> Tensor:
     return torch.rand(n, generator=generator(seed, epoch, "flip")) < 0.5

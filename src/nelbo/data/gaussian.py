@@ -1,4 +1,4 @@
-"""One Gaussian: every term of the bound, and the entropy it cannot beat, are known exactly."""
+"""Gaussian data, for which every term of the bound and the entropy are known exactly."""
 
 from typing import Unpack
 
@@ -17,7 +17,7 @@ class Gaussian(DataModule):
     Args:
         dims: dimensions D of a vector.
         std: standard deviation in each of them.
-        n_train, n_val, n_test: vectors in each split, drawn once and for all.
+        n_train, n_val, n_test: vectors in each split, which do not depend on the seed.
         loading: see :class:`DataModule`.
     """
 

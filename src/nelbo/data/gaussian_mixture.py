@@ -1,4 +1,4 @@
-"""A mixture of Gaussians: multimodal, and still with a denoiser in closed form."""
+"""A mixture of Gaussians: multimodal data with a denoiser in closed form."""
 
 import math
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ class GaussianMixture(DataModule):
     Args:
         components: number of components, evenly spaced on a circle in the plane.
         radius: radius of that circle.
-        means: K points (K, D) that take the place of the circle, if it is not what you want.
-        weights: K positive numbers, scaled to sum to 1; None makes all components equally likely.
+        means: (K, D) points instead of the circle.
+        weights: K positive numbers, normalised to sum 1; None for equal weights.
         std: standard deviation of each component, in each dimension.
-        n_train, n_val, n_test: vectors in each split, drawn once and for all.
+        n_train, n_val, n_test: vectors in each split, which do not depend on the seed.
         loading: see :class:`DataModule`.
 
     Attributes:
@@ -32,7 +32,7 @@ class GaussianMixture(DataModule):
         std: float.
 
     Raises:
-        ValueError: if there are not as many weights as components.
+        ValueError: if the numbers of weights and components differ.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class GaussianMixture(DataModule):
         **loading: Unpack[Loading],
     ) -> None:
         super().__init__(**loading)
-        # list(): a sequence read from a configuration file need not be one that torch understands
+        # torch does not accept the lists of OmegaConf
         self.means = (
             _circle(components, radius)
             if means is None

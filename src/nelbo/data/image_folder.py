@@ -1,4 +1,4 @@
-"""Any folder of images."""
+"""Images in a folder, with optional splits and classes by subfolder."""
 
 import hashlib
 import os
@@ -29,39 +29,38 @@ from nelbo.option_types import Folder, PositiveInt
 
 T = TypeVar("T")
 
-_SPLIT_OF: dict[str, SplitName] = {  # names of folders, in any case
+_SPLIT_OF: dict[str, SplitName] = {  # by the lower-case name of the folder
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
-_NOT_DATA = {"__MACOSX", "@eaDir", "lost+found"}  # that other programs leave behind
-_BUCKET: dict[SplitName, int] = {"val": 0, "test": 1}  # of twenty; training has the others
+_NOT_DATA = {"__MACOSX", "@eaDir", "lost+found"}  # folders of operating systems
+_BUCKET: dict[SplitName, int] = {"val": 0, "test": 1}  # of 20; training has the rest
 
 
 class ImageFolder(DataModule):
-    """Images found under a folder, however deep, cropped to a centred square and resized.
+    """All images in a folder and its subfolders, cropped to a centred square and resized.
 
     Folders ``train`` (``training``), ``val`` (``valid``, ``validation``) and ``test`` (``testing``), in upper
-    or lower case, are splits. Other sub-folders, of ``root`` or of the splits, are classes if every image is
+    or lower case, are splits. Other subfolders, of ``root`` or of the splits, are classes if every image is
     in one. Without ``train``, the training images are those outside of the other splits. A held-out split
-    that has no folder is a twentieth of the training images, chosen by a hash of their names: adding images
-    moves no image from one split to another. Splits come in the order of that hash, so that the first images
-    of a split are not all of one class.
+    without a folder is a twentieth of the training images, selected by a hash of their names, so that adding
+    images does not move others between splits. Splits are sorted by this hash, so that their first images are
+    of all classes.
 
-    Links are followed. Names that begin with a dot, and what macOS and NAS systems add, are ignored. Of an
-    animation the first frame is read. Every file is read once, for the fingerprint of the data.
+    Links are followed. Names that begin with a dot, and files added by macOS and NAS systems, are ignored. Of
+    an animation, the first frame is read. Every file is read once, for the fingerprint of the data.
 
     Args:
         root: the folder.
-        size: height and width of the images that come out.
+        size: height and width of the resized images.
         channels: 3 (RGB) or 1 (grey).
-        in_memory: decode every image once, in ``setup``, where a broken one shows before training; otherwise
-            each time it is asked for, and ``setup`` reads the headers alone.
-        on_corrupt: what becomes of an image that cannot be read. ``stop``: an error that names it. ``skip``:
-            found by ``setup`` it is left out of its split, whose count says so; found in the middle of
-            training, the next image that can be read stands in for it, so that batches keep their size and
-            their order. Nothing stands in for held-out images: their bound would count another image twice.
-            So ``setup`` decodes all of those.
+        in_memory: decode every image once, in ``setup``, so that errors are reported before training.
+            Otherwise ``setup`` reads only the headers, and images are decoded when they are fetched.
+        on_corrupt: handling of unreadable images. ``stop``: an error. ``skip``: an image that ``setup``
+            cannot read is removed from its split; an image that fails during training is replaced by the next
+            readable one, so that batches keep their size and order. Held-out images are not replaced, because
+            the bound would count another image twice, so ``setup`` decodes all of them.
         flip: mirror training images at random.
         loading: see :class:`DataModule`.
 
@@ -93,7 +92,7 @@ class ImageFolder(DataModule):
 
     @property
     def spec(self) -> DataSpec:
-        """8-bit images; how many classes there are is found by listing the folder.
+        """8-bit images; the classes are those of the folder.
 
         Raises:
             FileNotFoundError: if there are no images.
@@ -104,24 +103,24 @@ class ImageFolder(DataModule):
 
     @cached_property
     def classes(self) -> list[str]:
-        """Names of the sub-folders, sorted, shared by all splits; empty if there are no classes."""
+        """Names of the subfolders of all splits, sorted; empty if there are no classes."""
         names = {entry.class_name for entries in self._entries.values() for entry in entries}
         return [] if "" in names else sorted(names)
 
     def read_split(self, name: SplitName) -> Examples:
-        """Find the images of a split, and decode them if they are to be held in memory."""
+        """List the images of a split, and decode them with ``in_memory``."""
         entries = self._entries[name]
         if not entries:
             total = sum(len(entries) for entries in self._entries.values())
             raise ValueError(
-                f"none of the {total} images in {self.root} fell to the {name} split: add images, or "
+                f"none of the {total} images in {self.root} is in the {name} split: add images, or "
                 f"sort them into {self.root}/train, {self.root}/val and {self.root}/test"
             )
-        # what cannot be read shall show now, and not after hours of training
-        wholly = self.in_memory or (self.skips and name != "train")
-        read = (
-            partial(decode_with_digest, size=self.size, channels=self.channels) if wholly else _digest_alone
-        )
+        # with skip, decode held-out images now: they cannot be replaced later
+        if self.in_memory or (self.skips and name != "train"):
+            read = partial(decode_with_digest, size=self.size, channels=self.channels)
+        else:
+            read = lambda path: (None, check(path))  # noqa: E731
         kept: list[_Entry] = []
         images: list[Tensor | None] = []
         digests: list[bytes] = []
@@ -131,15 +130,15 @@ class ImageFolder(DataModule):
             digests.append(digest)
         paths, label = [entry.path for entry in kept], self._labels(kept)
         if self.in_memory:
-            return ImageTensors(torch.stack([x for x in images if x is not None]), label, paths, digests)
+            return ImageTensors(paths, digests, label, torch.stack([x for x in images if x is not None]))
         replacement = self.skips and name == "train"
-        return ImageFiles(paths, self.size, self.channels, label, digests, replacement)
+        return ImageFiles(paths, digests, label, self.size, self.channels, replacement)
 
     def _readable(self, name: SplitName, read: Callable[[Path], T]) -> Iterator[tuple["_Entry", T]]:
-        """The images of a split that can be read, each with what was read of it.
+        """The readable images of a split, each with the result of ``read``.
 
         Raises:
-            ValueError: for one that cannot, if none may be left out, or if all would be.
+            ValueError: for an unreadable image with ``on_corrupt=stop``, or if all are unreadable.
         """
         left_out = []
         for entry in self._entries[name]:
@@ -175,7 +174,7 @@ class ImageFolder(DataModule):
 
         Raises:
             FileNotFoundError: if there are no images.
-            ValueError: if it is not clear which folders are splits and which are classes.
+            ValueError: if splits and classes cannot be told apart.
         """
         folders = _split_folders(self.root)
         held_out: dict[SplitName, list[_Entry]] = {
@@ -204,10 +203,10 @@ class ImageFolder(DataModule):
         return splits
 
     def _check_ignored(self, folders: dict[SplitName, Path]) -> None:
-        """Name the images next to the folders of splits, which are in no split.
+        """Warn about images that are outside of the folders of the splits.
 
         Raises:
-            ValueError: if the only split is train, which could be a class like the folders next to it.
+            ValueError: if the only split is train, which could also be a class.
         """
         ignored = _list_images(self.root, leave_out=tuple(folders.values()))
         if not ignored:
@@ -225,7 +224,7 @@ class ImageFolder(DataModule):
         )
 
     def _check_entries(self, entries: list["_Entry"]) -> None:
-        """Name what would otherwise be read in another way than meant.
+        """Warn about images in unreadable formats or outside of the classes.
 
         Raises:
             ValueError: for splits inside classes, or a class whose name is not UTF-8.
@@ -233,7 +232,7 @@ class ImageFolder(DataModule):
         inside = next((e for e in entries if e.class_name and e.subfolder.lower() in _SPLIT_OF), None)
         if inside is not None:
             raise ValueError(
-                f"data.root={self.root} has the split {inside.subfolder} inside of {inside.class_name}: "
+                f"data.root={self.root} has the split {inside.subfolder} inside {inside.class_name}: "
                 f"expected splits with classes inside, or set data.root={self.root / inside.class_name}"
             )
         for name in {entry.class_name for entry in entries}:
@@ -246,36 +245,31 @@ class ImageFolder(DataModule):
             counts = Counter(entry.path.suffix.lower() for entry in unreadable)
             found = ", ".join(f"{count} {suffix}" for suffix, count in sorted(counts.items()))
             rank_zero_warn(
-                f"{len(unreadable)} images of {self.root} have formats that are not decoded here and are not "
-                f"read: {found}"
+                f"{len(unreadable)} images of {self.root} have formats that cannot be decoded and are "
+                f"ignored: {found}"
             )
         outside = [entry for entry in entries if not entry.class_name]
         if 0 < len(outside) < len(entries):
             rank_zero_warn(
-                f"data.root={self.root} has folders of classes, but {len(outside)} images are in none, such "
-                f"as {show_path(outside[0].path)}: the data is read without classes"
+                f"data.root={self.root} has folders of classes, but {len(outside)} images are in none, "
+                f"such as {show_path(outside[0].path)}: the data is read without classes"
             )
-
-
-def _digest_alone(path: Path) -> tuple[None, bytes]:
-    """What is read of an image that is decoded later."""
-    return None, check(path)
 
 
 class _Entry(NamedTuple):
     """One image file."""
 
-    digest: int  # of its name relative to the folder that was format_list; first, for it is the sort key
+    digest: int  # of its path relative to the folder; the sort key
     path: Path
     class_name: str  # empty if the image lies in no sub-folder
     subfolder: str  # of the class; empty if the image lies in the class folder itself
 
 
 def _split_folders(root: Path) -> dict[SplitName, Path]:
-    """The folders of splits in ``root``, by any of their usual names.
+    """The folders of the splits in ``root``.
 
     Raises:
-        ValueError: if there are two for one split.
+        ValueError: if a split has two folders.
     """
     found: dict[SplitName, Path] = {}
     for path in sorted(root.iterdir()) if root.is_dir() else ():
@@ -292,14 +286,14 @@ def _split_folders(root: Path) -> dict[SplitName, Path]:
 
 
 def _list_images(folder: Path, leave_out: tuple[Path, ...] = ()) -> list[_Entry]:
-    """All images under ``folder``, in the order of their digests, those of unknown formats among them.
+    """All images under ``folder``, of unreadable formats too, sorted by digest.
 
     Args:
-        folder: that is format_list; its images do not depend on where it lies.
-        leave_out: folders that are not entered.
+        folder: the folder; its own path does not affect the digests.
+        leave_out: folders to skip.
     """
     entries = []
-    for path in _walk(folder, leave_out, ()):
+    for path in _files(folder, leave_out, ()):
         if is_image_name(path):
             name = path.relative_to(folder)
             digest = int.from_bytes(hashlib.sha256(os.fsencode(name.as_posix())).digest()[:8])
@@ -308,8 +302,8 @@ def _list_images(folder: Path, leave_out: tuple[Path, ...] = ()) -> list[_Entry]
     return sorted(entries)
 
 
-def _walk(folder: Path, leave_out: tuple[Path, ...], above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
-    """Everything under ``folder`` but folders. Links are followed, but not into a folder that holds them."""
+def _files(folder: Path, leave_out: tuple[Path, ...], above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+    """All files under ``folder``. Links are followed, except to a folder that contains them."""
     if not folder.is_dir():
         return
     status = folder.stat()
@@ -320,6 +314,6 @@ def _walk(folder: Path, leave_out: tuple[Path, ...], above: tuple[tuple[int, int
         if path.name.startswith(".") or path.name in _NOT_DATA or path in leave_out:
             continue
         if path.is_dir():
-            yield from _walk(path, leave_out, (*above, identity))
+            yield from _files(path, leave_out, (*above, identity))
         else:
             yield path

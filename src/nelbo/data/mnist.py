@@ -1,4 +1,4 @@
-"""MNIST, read from the original files, unpacked or not."""
+"""MNIST (LeCun et al. 1998), from the original files, compressed or not."""
 
 import gzip
 import zlib
@@ -24,16 +24,16 @@ class MNIST(DataModule):
     Test is the official test set. Of every twelve training images of a class, one goes to validation.
 
     Args:
-        root: the folder that holds ``MNIST/raw/``, with the four files or their ``.gz``; may be
-            read-only if they are there.
-        download: fetch the files if they are not there.
+        root: parent folder of ``MNIST/raw/`` with the four files or their ``.gz``. With all files it may be
+            read-only.
+        download: download missing files.
         loading: see :class:`DataModule`.
     """
 
     source: type[torchvision.datasets.MNIST] = torchvision.datasets.MNIST
-    """The torchvision class that knows where the files are published and what their folder is called."""
+    """The torchvision class with the addresses of the files; its name is the name of the folder."""
     class_names: tuple[str, ...] = tuple("0123456789")
-    """In the order of the labels."""
+    """Class names in the order of the labels."""
 
     def __init__(
         self,
@@ -47,26 +47,26 @@ class MNIST(DataModule):
 
     @property
     def spec(self) -> DataSpec:
-        """8-bit grey images; 28 can be halved twice."""
+        """8-bit grey images of 28x28."""
         return DataSpec((1, 28, 28), levels=256, num_classes=10, class_names=self.class_names)
 
     @property
     def folder(self) -> Path:
-        """Where the files are."""
+        """The folder of the files."""
         return self.root / self.source.__name__ / "raw"
 
     def prepare_data(self) -> None:
-        """Download the files that are missing, if that is wanted.
+        """Download missing files, if ``download`` is set.
 
         Raises:
-            OSError: if that fails.
+            OSError: if the download fails.
         """
         stems = [Path(name).stem for name, _ in self.source.resources]
         if self.download and any(_find(self.folder, stem) is None for stem in stems):
             download(self.source, str(self.root))
 
     def read_split(self, name: SplitName) -> Examples:
-        """Read the official files, and set the validation images apart from the training images."""
+        """Read the official files; validation is a part of the official training set."""
         official = "t10k" if name == "test" else "train"
         x = _read_idx(self.folder, f"{official}-images-idx3-ubyte")[:, None]
         label = _read_idx(self.folder, f"{official}-labels-idx1-ubyte").long()
@@ -78,13 +78,13 @@ class MNIST(DataModule):
 
 
 def _find(folder: Path, stem: str) -> Path | None:
-    """The file, unpacked or else packed, or None."""
+    """The uncompressed file, or else the compressed one, or None."""
     paths = (folder / stem, folder / f"{stem}.gz")
     return next((path for path in paths if path.is_file()), None)
 
 
 def _read_idx(folder: Path, stem: str) -> Tensor:
-    """Read bytes in the IDX format: a magic number that ends in the number of axes, sizes, values.
+    """Read uint8 values in the IDX format: a magic number that ends in the number of axes, sizes, values.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -103,4 +103,4 @@ def _read_idx(folder: Path, stem: str) -> Tensor:
         values = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * axes).reshape(shape)
     except (OSError, EOFError, zlib.error, ValueError, IndexError) as error:
         raise ValueError(f"{path} is damaged ({error}): delete it and fetch it again") from error
-    return torch.from_numpy(values.copy())  # a buffer of bytes is read-only, a tensor must not be
+    return torch.from_numpy(values.copy())  # the buffer is read-only

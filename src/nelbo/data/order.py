@@ -1,7 +1,7 @@
-"""Which examples come when, and on which rank.
+"""The order of examples, and their distribution among ranks.
 
-``batch_size`` is always the global batch: what all ranks together see in one step. The number of
-ranks therefore changes neither the optimisation nor which examples meet in a batch.
+``batch_size`` is the global batch: the examples of one step over all ranks. The composition of a batch does
+not depend on the number of ranks.
 """
 
 from abc import ABC, abstractmethod
@@ -18,7 +18,7 @@ class Order(ABC):
     Args:
         n: number of examples.
         batch_size: examples in a global batch.
-        rank, world_size: this process among all.
+        rank, world_size: of this process.
 
     Raises:
         ValueError: if the batch cannot be divided evenly among the processes.
@@ -45,13 +45,12 @@ class Order(ABC):
 
 
 class ShuffledOrder(Order):
-    """Training: a new permutation each epoch, a function of (seed, epoch) alone.
+    """Training: a permutation of all examples, keyed by (seed, epoch).
 
-    Rank r takes the r-th contiguous piece of each global batch. What does not fill a last batch is
-    left out of the epoch.
+    Rank r takes the r-th contiguous part of each global batch. An incomplete last batch is dropped.
 
     Raises:
-        ValueError: if there are fewer examples than one batch takes.
+        ValueError: if there are fewer examples than ``batch_size``.
     """
 
     def __init__(self, n: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
@@ -73,10 +72,9 @@ class ShuffledOrder(Order):
 
 
 class SequentialOrder(Order):
-    """Evaluation: every example exactly once, rank r taking every world_size-th from the r-th on.
+    """Evaluation: every example exactly once; rank r takes r, r + world_size, ...
 
-    Nothing is dropped, padded or repeated, so the last batch may be smaller, and a rank may have one
-    batch fewer than another.
+    Nothing is dropped or padded, so the last batch may be smaller, and ranks may differ by one batch.
     """
 
     def __len__(self) -> int:

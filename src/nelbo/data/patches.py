@@ -1,4 +1,4 @@
-"""Crops of the two photographs that come with scikit-learn: natural images, with no download."""
+"""Crops of the two photographs of scikit-learn: natural images without a download."""
 
 from typing import Annotated, Unpack
 
@@ -15,7 +15,7 @@ from nelbo.data.spec import DataSpec
 from nelbo.option_types import PositiveInt
 from nelbo.randomness import generator
 
-# Columns of each photograph (427 rows, 640 columns) that belong to each split.
+# columns of each photograph (427 rows, 640 columns) in each split
 COLUMNS: dict[SplitName, slice] = {
     "val": slice(0, 96),
     "train": slice(96, 544),
@@ -25,19 +25,19 @@ _MAX_SIZE = 96  # the width of the narrowest region
 
 
 class Patches(DataModule):
-    """Square 8-bit RGB crops; each split has a region of each photograph to itself.
+    """Square 8-bit RGB crops. The regions of the splits do not overlap.
 
-    An epoch of training is ``crops_per_epoch`` crops at random places. Validation and test are fixed
-    crops that tile their regions without overlap: 78 each at size 32.
+    An epoch of training has ``crops_per_epoch`` crops at random positions. Validation and test are the tiles
+    of their regions: 78 each at size 32.
 
     Args:
         size: height and width of a crop, at most 96.
-        crops_per_epoch: training crops drawn anew each epoch.
+        crops_per_epoch: training crops, drawn for each epoch.
         flip: mirror training crops at random.
         loading: see :class:`DataModule`.
 
     Raises:
-        ValueError: if ``size`` does not fit into the regions.
+        ValueError: if ``size`` is larger than the regions.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Patches(DataModule):
         return DataSpec(shape=(3, self.size, self.size), levels=256, num_classes=None)
 
     def read_split(self, name: SplitName) -> Examples:
-        """Cut out the region of the split, and crops of it."""
+        """Crop the region of the split."""
         photographs = torch.from_numpy(np.stack(load_sample_images().images)).permute(0, 3, 1, 2)
         region = photographs[..., COLUMNS[name]].contiguous()
         if name == "train":
@@ -69,7 +69,7 @@ class Patches(DataModule):
 
 
 class RandomCrops(Examples):
-    """Square crops, uniform over images and places, a function of (seed, epoch, index).
+    """Square crops, uniform over images and positions, keyed by (seed, epoch, index).
 
     Args:
         images: ``(N, C, H, W)``.
@@ -88,10 +88,10 @@ class RandomCrops(Examples):
         return self.n
 
     def fetch(self, indices: Tensor, epoch: int) -> Batch:
-        """The epoch's crops at ``indices``."""
+        """The crops of the epoch at ``indices`` (B,)."""
         images, _, height, width = self.images.shape
         g = generator(self.seed, epoch, "crop")
-        # drawn for the whole epoch, then indexed: the crop of an index must not depend on its batch
+        # drawn for the whole epoch, so that a crop does not depend on its batch
         image, top, left = (
             torch.randint(high, (self.n,), generator=g)[indices]
             for high in (images, height - self.size + 1, width - self.size + 1)
@@ -105,6 +105,6 @@ class RandomCrops(Examples):
 
 
 def _tiles(images: Tensor, size: int) -> Tensor:
-    """All crops of a grid without overlap, (N, C, size, size); what is left at the edges is not used."""
+    """All tiles of a grid without overlap, (N, C, size, size); the rest at the edges is not used."""
     tiles = images.unfold(2, size, size).unfold(3, size, size)  # (N, C, rows, columns, size, size)
     return tiles.permute(0, 2, 3, 1, 4, 5).reshape(-1, images.shape[1], size, size)

@@ -1,4 +1,4 @@
-"""What data a model was trained on, as plain values that a checkpoint can hold."""
+"""Description of the training data, as plain values for a checkpoint."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ MOST_NAMES = 20  # in a message
 
 @dataclass(frozen=True)
 class DataRecord:
-    """The data of a training run. Readers of a checkpoint need no other description of it.
+    """The data of a training run, sufficient to use a checkpoint without the data.
 
     Attributes:
         name: class of the data module.
         spec: shape, levels and class names.
-        num_examples: of each split.
+        num_examples: examples in each split.
         class_counts: number of training examples of each class, in the order of the labels; None for data
             without classes.
         fingerprints: of all examples of each split, see ``DataModule.fingerprint``.
-        root: absolute path of the folder that holds the data; None for data that needs no folder.
+        root: absolute path of the folder of the data; None for data without a folder.
     """
 
     name: str
@@ -41,7 +41,7 @@ class DataRecord:
         """The inverse of :meth:`to_dict`.
 
         Raises:
-            ValueError: in one line, for values that are not a data record.
+            ValueError: if ``content`` is not a data record.
         """
         try:
             return _ADAPTER.validate_python(content)
@@ -51,9 +51,9 @@ class DataRecord:
             raise ValueError(f"the data record is damaged ({where}: {first['msg']})") from error
 
     def differences(self, other: "DataRecord") -> list[str]:
-        """What differs between this data and ``other``, in a few words each; empty if nothing does.
+        """Descriptions of the differences to ``other``; empty if there are none.
 
-        The root is not compared: the same content may lie in another folder.
+        The root is not compared: a copy in another folder is the same data.
         """
         mine, theirs = self.spec, other.spec
         found = []
@@ -61,10 +61,10 @@ class DataRecord:
             found.append(
                 f"classes {format_names(mine.class_names)} became {format_names(theirs.class_names)}"
             )
-        for what in ("shape", "levels"):
-            before, after = getattr(mine, what), getattr(theirs, what)
+        for name in ("shape", "levels"):
+            before, after = getattr(mine, name), getattr(theirs, name)
             if before != after:
-                found.append(f"{what} {before} became {after}")
+                found.append(f"{name} {before} became {after}")
         for split, count in self.num_examples.items():
             now = other.num_examples.get(split)
             if count != now:

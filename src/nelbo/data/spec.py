@@ -1,4 +1,4 @@
-"""What the rest of the program needs to know about the data before it has seen any."""
+"""Shape, range and quantisation of data, available before it is read."""
 
 import math
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ MOST_LEVELS = 2**16
 class DataSpec:
     """Shape and quantisation of one example.
 
-    Range, storage, default clipping and pictures of data and samples follow from it, here and nowhere else:
+    Range, storage, default clipping and rendering of data and samples follow from it:
 
-    | levels | range | stored as | PNG file | picture |
+    | levels | range | stored as | PNG file | pixels |
     | --- | --- | --- | --- | --- |
     | 2 to 256 | [-1, 1] | uint8 levels | grey, RGB | the range is black to white |
     | 257 to 65536 | [-1, 1] | uint16 levels | no | the range is black to white |
@@ -29,8 +29,8 @@ class DataSpec:
         class_names: name of each class, in the order of the labels; None if the classes have no names.
 
     Raises:
-        ValueError: for fewer than 2 or more than 65536 levels, or names that are not unique, or not one for
-            each class.
+        ValueError: for fewer than 2 or more than 65536 levels, or names that are not one unique name per
+            class.
     """
 
     shape: tuple[int, ...]
@@ -48,7 +48,7 @@ class DataSpec:
 
     @property
     def dims(self) -> int:
-        """Scalars in one example: what nats are divided by to get nats per dimension."""
+        """Number of scalars in one example."""
         return math.prod(self.shape)
 
     @property
@@ -63,14 +63,14 @@ class DataSpec:
 
     @property
     def storage(self) -> torch.dtype:
-        """Smallest dtype that holds an example exactly: of level indices, or of continuous values."""
+        """Smallest dtype that stores an example exactly: uint8 or uint16 indices, or float32 values."""
         if self.levels is None:
             return torch.float32
         return torch.uint8 if self.levels <= 256 else torch.uint16
 
     @property
     def fits_png(self) -> bool:
-        """Whether a PNG file holds one example exactly: grey and RGB images of at most 256 levels."""
+        """Whether a PNG file stores an example exactly: grey and RGB images of at most 256 levels."""
         return self.is_image and self.shape[0] in (1, 3) and self.storage == torch.uint8
 
     @property
@@ -81,17 +81,17 @@ class DataSpec:
     def from_levels(self, index: Tensor) -> Tensor:
         """Values of level indices: 0..levels-1 of any integer type -> float32 in [-1, 1].
 
-        Continuous data has no levels and comes back as it is.
+        Continuous data is returned unchanged.
         """
         if self.levels is None:
             return index
-        # multiply before dividing: both ends of the range, and its middle, come out exactly
+        # multiply before dividing: the ends and the middle of the range are exact
         return index.float() * 2.0 / (self.levels - 1) - 1.0
 
     def to_levels(self, x: Tensor) -> Tensor:
         """The inverse of :meth:`from_levels`: values -> nearest level indices, of dtype :attr:`storage`.
 
-        Values out of range become the first or the last level. Continuous values come back as float32.
+        Values out of range are clamped. Continuous values are converted to float32.
         """
         if self.levels is None:
             return x.float()
@@ -99,14 +99,14 @@ class DataSpec:
         return (0.5 * last * (x + 1.0)).round().clamp(0, last).to(self.storage)
 
     def as_stored(self, x: Tensor) -> Tensor:
-        """Values or level indices -> float32 values, as they are after being stored and read back."""
+        """Values or level indices -> float32 values, rounded as by storing and reading them."""
         return self.from_levels(self.to_levels(x) if x.is_floating_point() else x)
 
     def to_pixels(self, x: Tensor) -> Tensor:
-        """Pictures of image values: (B, C, H, W) -> (B, 1 or 3, H, W') uint8.
+        """Render image values as pixels: (B, C, H, W) -> (B, 1 or 3, H, W') uint8.
 
-        One channel is grey and three are RGB. Any other number of channels is drawn as grey pictures, one
-        channel next to the other, W' = C W. Continuous data is scaled by its extent in the whole batch.
+        One channel is grey and three are RGB. For other numbers, the channels are grey images side by side,
+        W' = C W. Continuous data is scaled by the extrema of the batch.
         """
         low, high = self.range or (x.min(), x.max())
         scale = 255.0 / max(float(high - low), 1e-30)

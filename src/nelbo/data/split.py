@@ -1,4 +1,4 @@
-"""Splits that are the same for everyone: they depend on the data and on no seed of the user's."""
+"""Splits that depend on the data only, not on the seed of a run."""
 
 import torch
 from torch import Tensor
@@ -7,17 +7,17 @@ from nelbo.randomness import generator
 
 
 def deal(label: Tensor, hands: int) -> list[Tensor]:
-    """Deal examples like cards, class by class, into ``hands`` parts.
+    """Split examples into ``hands`` parts, stratified by class.
 
-    Parts are disjoint and cover everything; sizes, also within each class, differ by at most one.
-    Each part comes in random order, so that its first examples are fair to all classes too.
+    Parts are disjoint and complete. Their sizes, also within each class, differ by at most one. Each part is
+    in random order, so that its first examples are a random sample of the classes.
 
     Args:
         label: ``(N,)`` class of each example.
         hands: number of parts.
 
     Returns:
-        for each part, the indices of its examples, ``(about N / hands,)``.
+        The indices of the examples of each part, ``(about N / hands,)``.
     """
     shuffled = torch.randperm(len(label), generator=generator(0, 0, "split"))
     by_class = shuffled[label[shuffled].argsort(stable=True)]
