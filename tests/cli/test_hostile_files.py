@@ -23,7 +23,7 @@ from nelbo.cli import resume
 from nelbo.cli.sweep.resume_sweep import with_the_sweep_to_resume
 from nelbo.compose import stored_config
 from nelbo.compose.stored_config import MODEL, Components, to_plain, validate_stored
-from nelbo.compose.trained import training_config
+from nelbo.compose.trained import load_model, training_config
 from nelbo.interop.diffusers.folder import Folder
 from nelbo.interop.formats import DiffusersFormat, NelboFormat
 from nelbo.runs.paths import CONFIG
@@ -135,6 +135,17 @@ OPTIONS_OF_A_SWEEP = [
     "+loss.x=${oc.decode:'{_target_:os.mkdir}'}", "features.path=os.abort", "features={path: os.abort}",
     "+features={'path': os.abort}", "trust=os", "+trust=[os]", "trained_with=['trust=os']",
     "trained_with=['loss._target_=os.mkdir']", "trained_with=['+a.b={_target_:os.mkdir}']",
+    "trained_with=['hydra.searchpath=[file:///tmp]','model=evil']", "resume=/tmp/other", "+resume=/tmp/other",
+    "hydra.sweeper.params={hydra.searchpath:'[file:///tmp]'}", "hydra.sweep.subdir= /tmp",
+    "hydra.sweep.subdir=..",
+    "hydra.sweeper.params.model=evil", "hydra.sweep.subdir=str(/tmp)", "model@hydra.searchpath=mlp",
+    "+callbacks.x={_target_: os.mkdir}", "callbacks.best_checkpoint.folder=/tmp", "run_dir=/tmp",
+    "callbacks.sample_quality.cache=relative", "+logger.tensorboard.version=$SECRET",
+    "logger.tensorboard.name=/tmp",
+    "+logger.x={name: [a, ../b]}", "logger.wandb.save_dir=x",
+    "trained_with=['model=mlp','hydra.job.chdir=true']",
+    "trained_with=['model=mlp','trained_with=[resume=/x]']", "model=glob(*,exclude=../x)",
+    "x=str('${oc.env:SECRET}')",
     "loss=../../../tmp/evil", "model=mlp/../../../tmp/evil", "loss._target_=os.mkdir", "~loss._target_",
     "loss._args_=[MARKER]", "loss={_target_:os.mkdir}", "loss={'_target_':os.mkdir}",
     "+x=[{_target_:os.mkdir}]",
@@ -271,6 +282,37 @@ def test_tags_and_aliases_of_yaml_are_no_code(tmp_path):
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.parametrize("field", ["root", "name"])
+def test_the_data_record_of_a_checkpoint_is_not_interpolated(field, finished_run, tmp_path):
+    for text in (
+        f"${{oc.create:{{_target_:logging.FileHandler,filename:{tmp_path}/ran}}}}",
+        "/x/${oc.env:SECRET}",
+    ):
+        content = torch.load(finished_run.folder / "checkpoints/last.ckpt", weights_only=True)
+        content["nelbo"]["data"][field] = text
+        torch.save(content, tmp_path / "hostile.ckpt")
+        with pytest.raises(
+            ValueError, match=f"data.{field} is an interpolation, which is refused"
+        ) as refused:
+            load_model(tmp_path / "hostile.ckpt")
+        assert SECRET not in str(refused.value)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("parts", "refused"),
+    [
+        ({"variance": {"_target_": VLB, "first_step": "${oc.env:SECRET}"}}, "is an interpolation"),
+        ({"model": {"_target_": VLB, "config": {"_target_": "os.mkdir"}}}, "names a component"),
+        ({"model": {"_target_": VLB, "blocks": [{"_target_": "os.mkdir"}]}}, "names a component"),
+        ({"model": {"_target_": VLB, "_args_": ["x"]}}, "names a component"),
+    ],
+)
+def test_values_of_other_formats_are_plain(parts, refused):
+    with pytest.raises(ValueError, match=refused):
+        stored_config.check_values(parts, "file")
+
+
 @pytest.mark.parametrize("kind", ["task", "hydra"])
 @pytest.mark.parametrize("option", OPTIONS_OF_A_SWEEP)
 def test_no_option_of_a_sweep_runs_code(kind, option, tmp_path):
@@ -304,6 +346,8 @@ def test_what_sweeps_usually_vary_is_accepted(tmp_path):
         "loss=simple,vlb", "optimizer.lr='tag(log,interval(1e-4,1e-2))'", "model.channel_mult=[1,2],[1,1]",
         "data.root=/data/my images", "+trainer.limit_val_batches=2", "~callbacks.samples", "seed=range(3)",
         "checkpoint='outputs/a b/last.ckpt'", "features.weights_path=x.pt", "estimator@val_estimator=full",
+        "trained_with=['model.channels=64','model=mlp']", "logger.wandb.tags=[a/b,c]",
+        "callbacks.sample_quality.split=val", "max_examples={train: 3, val: null}",
     ]  # fmt: skip
     before = [
         "hydra/sweeper=optuna",

@@ -1,13 +1,23 @@
 """A configuration from a file is data: what it may name, and what becomes of it on resume."""
 
+import re
 import shutil
+import sys
 
 import pytest
 import yaml
 from omegaconf import OmegaConf
 
 from nelbo.cli import resume
-from nelbo.compose.stored_config import MAX_DEPTH, Components, linked_value, links, to_plain, validate_stored
+from nelbo.compose.stored_config import (
+    MAX_DEPTH,
+    Components,
+    check_outputs,
+    linked_value,
+    links,
+    to_plain,
+    validate_stored,
+)
 from nelbo.runs.resume_point import write_config
 
 
@@ -75,6 +85,19 @@ def test_depth_and_size_are_limited(stored):
         validate_stored(stored | {"bomb": bomb}, "last.ckpt", None)
 
 
+@pytest.fixture
+def _package(tmp_path, monkeypatch):
+    """A package of the user's: ``mine.nets.Net``, and torch, which it imports."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/__init__.py").write_text("from mine.nets import Net\n")
+    (tmp_path / "mine/nets.py").write_text("import torch\n\nclass Net(torch.nn.Identity):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    for name in ("mine", "mine.nets"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.usefixtures("_package")
 def test_trust_names_a_component_or_its_package(stored):
     stored["model"] = {"_target_": "mine.nets.Net", "width": 3}
     with pytest.raises(ValueError, match=r"model\._target_=mine\.nets\.Net .* add trust=mine\.nets\.Net"):
@@ -85,6 +108,60 @@ def test_trust_names_a_component_or_its_package(stored):
         validate_stored(stored, "last.ckpt", "mine.net")
     with pytest.raises(ValueError, match="is refused"):  # a file cannot trust itself
         validate_stored(stored | {"trust": "mine"}, "last.ckpt", None)
+
+
+@pytest.mark.usefixtures("_package")
+@pytest.mark.parametrize("trust", ["mine", "mine.nets", "mine.nets.torch", ["other", "mine.nets.Net"]])
+def test_trust_in_a_package_does_not_include_what_it_imports(trust, stored):
+    for target in ("mine.nets.torch.load", "mine.nets.torch.hub.load", "mine.nets.Net.load_state_dict"):
+        stored["model"] = {"_target_": target}
+        with pytest.raises(ValueError, match=rf"model\._target_={re.escape(target)} is not a component"):
+            validate_stored(stored, "last.ckpt", trust)
+    stored["model"] = {"_target_": "mine.nets.torch.load"}
+    validate_stored(stored, "last.ckpt", "mine.nets.torch.load")
+    stored["model"] = {"_target_": "mine.Missing"}
+    with pytest.raises(ValueError, match=r"mine\.Missing cannot be imported \(AttributeError"):
+        validate_stored(stored, "last.ckpt", "mine")
+
+
+def test_standard_library_is_not_suggested_for_trust(stored):
+    stored["model"] = {"_target_": "os.mkdir"}
+    with pytest.raises(ValueError, match=r"os\.mkdir is not a component of conf/, and is refused$"):
+        validate_stored(stored, "last.ckpt", None)
+
+
+TENSORBOARD = "lightning.pytorch.loggers.TensorBoardLogger"
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("logger.tensorboard.version", "$SECRET"),
+        ("logger.tensorboard.name", "/elsewhere"),
+        ("logger.tensorboard.name", ".."),
+        ("logger.tensorboard.filename_suffix", "/../../x"),
+        ("logger.tensorboard.save_dir", "elsewhere"),
+        ("callbacks.sample_quality.cache", "relative"),
+        ("callbacks.sample_quality.cache", "/elsewhere"),
+        ("callbacks.last_checkpoint.folder", "elsewhere"),
+    ],
+)
+def test_stored_paths_outside_of_the_run_are_refused_unless_the_command_names_them(place, value, compose):
+    config = to_plain(compose("logger=tensorboard", "callbacks=sample_quality"))
+    check_outputs(config, {}, "run")
+    changed = OmegaConf.create(config)
+    OmegaConf.update(changed, place, value, force_add=True)
+    with pytest.raises(
+        ValueError, match=rf"run: {re.escape(place)}=.* add {re.escape(place)}=\.\.\. to this"
+    ):
+        check_outputs(to_plain(changed), config, "run")
+    check_outputs(to_plain(changed), to_plain(changed), "run")
+
+
+def test_names_of_wandb_runs_are_free_text(compose):
+    config = to_plain(compose("logger=wandb"))
+    config["logger"]["wandb"] |= {"name": "a/b $x", "tags": ["x/y"]}
+    check_outputs(config, {}, "run")
 
 
 def test_features_that_name_code_need_trust(stored, compose):

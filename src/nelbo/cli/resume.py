@@ -21,8 +21,10 @@ from nelbo.cli.overrides import as_typed, quoted, split_command_line, value_of
 from nelbo.compose.stored_config import (
     CONFIG_DIR,
     InterpolationError,
+    check_outputs,
     linked_value,
     links,
+    plain_config,
     to_plain,
     validate_stored,
 )
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
 AUTO = "auto"
 # options that may change when a run is resumed
 ALLOWED = re.compile(
-    r"(trainer|logger|hydra)\..+|logger|checkpoint_every|allow_changed_data|trust|data\.(num_workers|root)"
+    r"(trainer|logger|hydra)\..+|logger|checkpoint_every|allow_changed_data|trust|data\.(num_workers|root)|"
+    r"callbacks\.\w+\.cache"
 )
 
 
@@ -122,9 +125,13 @@ def continued_config(config: DictConfig, run_dir: Path) -> DictConfig:
             continue  # of this command alone
         OmegaConf.update(saved, name, OmegaConf.select(composed, name), merge=False, force_add=True)
     saved.run_dir = str(run_dir)
+    values = OmegaConf.to_container(saved, resolve=False)
+    assert isinstance(values, dict)
+    continued = plain_config({str(name): value for name, value in values.items()}, run_dir / CONFIG)
     for name, text in follows:
-        OmegaConf.update(saved, name, linked_value(text, to_plain(saved)), merge=False)
-    return saved
+        OmegaConf.update(continued, name, linked_value(text, to_plain(continued)), merge=False)
+    check_outputs(to_plain(continued), to_plain(config), run_dir / CONFIG)
+    return continued
 
 
 def has_nothing_to_do(config: DictConfig, run_dir: Path) -> bool:
@@ -237,6 +244,6 @@ def _check_change_allowed(option: str) -> None:
     name = _name(option)
     if not ALLOWED.fullmatch(name):
         raise ValueError(
-            f"{option}: not allowed with resume=, which accepts trainer.…=, "
-            "logger=, checkpoint_every=, data.num_workers=, data.root=, allow_changed_data= and trust="
+            f"{option}: not allowed with resume=, which accepts trainer.…=, logger=, checkpoint_every=, "
+            "data.num_workers=, data.root=, callbacks.….cache=, allow_changed_data= and trust="
         )

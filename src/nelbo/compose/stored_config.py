@@ -6,7 +6,9 @@ must be one that the user's own configuration folders name at the same place, su
 ``conf/schedule/``. Any other needs the option ``trust=`` on the command line.
 """
 
+import pkgutil
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +45,20 @@ MODEL = frozenset(
 )
 # Arguments that name code, or a file with code in it
 CODE_ARGUMENTS = {"nelbo.evaluation.sample_metrics.features.torch_module.TorchModule": ("path",)}
+# Arguments of callbacks and loggers that are never used as paths
+WANDB_LOGGER = "nelbo.training.loggers.wandb_run.wandb_logger"
+FREE_TEXT = {
+    WANDB_LOGGER: ("project", "name", "group", "entity", "tags"),
+}
+OUTPUTS = {
+    "run_dir",
+    "folder",
+    "cache",
+    "save_dir",
+    "default_root_dir",
+    "dirpath",
+}  # arguments that are paths
+OTHER_PLACE = re.compile(r"[/\\$~]|^\.\.$")
 # Components of earlier versions that have another name now
 RENAMED = {
     "nelbo.dashboard.wandb_run.wandb_logger": "nelbo.training.loggers.wandb_run.wandb_logger",
@@ -55,6 +71,7 @@ RENAMED = {
     ),
     "nelbo.training.callbacks.Unreadable": "nelbo.training.callbacks.CorruptImages",
 }
+SPECIAL_KEYS = {"_target_", "_args_", "_partial_", "_recursive_", "_convert_", "_mode_"}
 MAX_DEPTH = 32
 MAX_VALUES = 100_000
 MAX_SHOWN = 200  # characters of a file in an error message
@@ -123,8 +140,7 @@ def validate_stored(
         where = ".".join(path)
         if count > MAX_VALUES:
             raise ValueError(f"{source}: its configuration has more than {MAX_VALUES} values")
-        if "${" in where or (isinstance(value, str) and "${" in value):
-            raise InterpolationError(f"{source}: {excerpt(where)} is an interpolation, which is refused")
+        _check_not_interpolated(path, value, source)
         if isinstance(value, dict) and isinstance(value.get("_target_"), str):
             value["_target_"] = RENAMED.get(value["_target_"], value["_target_"])
         if isinstance(value, dict) and ((path[:1] and path[0] in MODEL) or not model_only):
@@ -133,6 +149,75 @@ def validate_stored(
             kind = type(value).__name__
             raise ValueError(f"{source}: {excerpt(where)} is a {kind}, which is not a plain value")
     return config
+
+
+def check_values(values: Mapping[str, Any], source: Path | str) -> None:
+    """Check values from a file that become arguments of components of ours.
+
+    Args:
+        values: the values. An entry may be a component that its reader chose.
+        source: the file, for messages.
+
+    Raises:
+        ValueError: naming an interpolation, or a special key of Hydra inside an entry.
+    """
+    for path, value in _walk(values, source):
+        _check_not_interpolated(path, value, source)
+        if len(path) > 1 and path[-1] in SPECIAL_KEYS and path[1:] != ("_target_",):
+            raise ValueError(f"{source}: {excerpt('.'.join(path))} names a component, which is refused")
+
+
+def plain_config(values: Mapping[str, Any], source: Path | str) -> DictConfig:
+    """A configuration of plain values. Objects are built from foreign values only after this check.
+
+    Args:
+        values: all that the configuration consists of, after the last value was put into it.
+        source: the file that values come from, for messages.
+
+    Raises:
+        InterpolationError: naming a value that OmegaConf would interpolate.
+    """
+    for path, value in _walk(values, source):
+        _check_not_interpolated(path, value, source)
+    return OmegaConf.create(dict(values))
+
+
+def check_outputs(config: Mapping[str, Any], composed: Mapping[str, Any], source: Path | str) -> None:
+    """Check that the callbacks and loggers of a stored configuration write into the folder of the run.
+
+    What could name another place must be the value of this command or of a yaml file, such as
+    ``${run_dir}/checkpoints``.
+
+    Args:
+        config: plain values, with the options of this command.
+        composed: what this command composes without the stored configuration.
+        source: the file, for messages.
+
+    Raises:
+        ValueError: naming the option.
+    """
+    components = Components.known()
+    for path, node in _walk({name: config.get(name) for name in NAMED}, source):
+        for name, value in node.items() if isinstance(node, dict) and "_target_" in node else ():
+            if name == "_target_" or not could_leave_folder(name, value, node["_target_"]):
+                continue
+            written = [
+                linked_value(known.get(name), config) for known in components.at(path, node["_target_"])
+            ]
+            if value not in (*written, _entry(composed, (*path, name))):
+                where = excerpt(".".join((*path, name)))
+                raise ValueError(
+                    f"{source}: {where}={excerpt(value)} could name a place outside of the folder, and is "
+                    f"refused; to use it, add {where}=... to this command"
+                )
+
+
+def could_leave_folder(name: str, value: Any, target: str) -> bool:
+    """Whether an argument of a callback or logger could name a file outside of the run's folder."""
+    if value is None or name in FREE_TEXT.get(target, ()):
+        return False
+    texts = (text for _, text in _walk({name: value}, "") if isinstance(text, str))
+    return name in OUTPUTS or any(map(OTHER_PLACE.search, texts))
 
 
 def links(config: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -149,7 +234,7 @@ def links(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     for path, node in _walk(config, "configuration"):
         for written in components.at(path, node.get("_target_")) if isinstance(node, dict) else ():
             for key, text in written.items():
-                if not isinstance(text, str) or "${" not in text or "${" in REFERENCE.sub("", text):
+                if not isinstance(text, str) or not REFERENCE.search(text) or "${" in REFERENCE.sub("", text):
                     continue
                 follows = "${run_dir}" in text or node.get(key) == linked_value(text, config)
                 if key in node and follows:
@@ -157,8 +242,10 @@ def links(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def linked_value(text: str, config: Mapping[str, Any]) -> Any:
-    """A text of a yaml file with its references to other options replaced by their values."""
+def linked_value(text: Any, config: Mapping[str, Any]) -> Any:
+    """A value of a yaml file, with its references to other options replaced by their values."""
+    if not isinstance(text, str) or "${" in REFERENCE.sub("", text):
+        return text
     options = OmegaConf.create(dict(config))
     whole = REFERENCE.fullmatch(text)
     if whole is not None:
@@ -214,13 +301,34 @@ def excerpt(text: object) -> str:
     return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}..."
 
 
+def _check_not_interpolated(path: Place, value: Any, source: Path | str) -> None:
+    where = ".".join(path)
+    if "${" in where or (isinstance(value, str) and "${" in value):
+        raise InterpolationError(f"{source}: {excerpt(where)} is an interpolation, which is refused")
+
+
 def _is_trusted(name: str, trusted: Sequence[str]) -> bool:
-    return any(name == entry or name.startswith(f"{entry}.") for entry in trusted)
+    """Whether the user trusts the class or function of this name: by its name, or by its package.
+
+    A package is trusted with what it defines, and not with what it imports from others.
+    """
+    if name in trusted:
+        return True
+    packages = [entry for entry in trusted if name.startswith(f"{entry}.")]
+    if not packages:
+        return False
+    try:
+        defined_in = str(getattr(pkgutil.resolve_name(name), "__module__", None))
+    except Exception as error:  # the import of a module may raise anything
+        raise ValueError(f"{name} cannot be imported ({type(error).__name__}: {error})") from error
+    return any(f"{defined_in}.".startswith(f"{package}.") for package in packages)
 
 
 def _advice(name: object) -> str:
     is_plain = isinstance(name, str) and re.fullmatch(r"[\w./-]+", name)
-    return f"; if you trust this code, add trust={name}" if is_plain else ""
+    if not is_plain or str(name).partition(".")[0] in sys.stdlib_module_names:
+        return ""
+    return f"; if you trust this code, add trust={name}"
 
 
 def _walk(config: Mapping[Any, Any], source: Path | str) -> Iterator[tuple[Place, Any]]:
@@ -253,6 +361,13 @@ def _nodes_of_file(path: Path, folder: Path) -> Iterator[tuple[Place, dict[str, 
         for inside, node in _walk(content, path):
             if isinstance(node, dict) and "_target_" in node:
                 yield _place((*start, *inside)), node
+
+
+def _entry(config: Any, path: Place) -> Any:
+    """The value at a path of nested mappings; None where there is none."""
+    for name in path:
+        config = config.get(name) if isinstance(config, Mapping) else None
+    return config
 
 
 def _place(path: Place) -> Place:

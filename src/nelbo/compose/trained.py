@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.utils import instantiate
@@ -10,7 +11,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from nelbo.compose.build import build_module
 from nelbo.compose.options import check_component
-from nelbo.compose.stored_config import CONFIG_DIR, MODEL, validate_stored
+from nelbo.compose.stored_config import (
+    CONFIG_DIR,
+    MODEL,
+    check_values,
+    plain_config,
+    to_plain,
+    validate_stored,
+)
 from nelbo.data import DataModule, DataRecord, DataSpec
 from nelbo.data.record import format_names
 from nelbo.interop.format_list import format_list
@@ -74,12 +82,13 @@ def read_model(config: DictConfig) -> TrainedModel:
         raise ValueError(f"{path} is the folder of a run: checkpoint={inside}")
     checkpoint_format: CheckpointFormat = instantiate(config.checkpoint_format)
     weights = checkpoint_format.read(path, config.weights)
-    trained = training_config(config, weights, path)
+    values = training_config(config, weights, path)
     record = read_record(weights, path)
     if config.root is not None:
-        trained.data.root = config.root
+        values["data"]["root"] = config.root
     elif record is not None and record.root is not None:  # a relative one depends on the current folder
-        trained.data.root = record.root
+        values["data"]["root"] = record.root
+    trained = plain_config(values, path)
     spec: DataSpec = instantiate(trained.data).spec if record is None else record.spec
     module = build_module(trained, spec)
     module.denoiser.time_shift = weights.time_shift
@@ -95,8 +104,11 @@ def read_record(weights: Weights, path: Path) -> DataRecord | None:
     Raises:
         ValueError: for a record that is damaged.
     """
+    if weights.data is None:
+        return None
+    check_values({"data": weights.data}, path)
     try:
-        return None if weights.data is None else DataRecord.from_dict(weights.data)
+        return DataRecord.from_dict(weights.data)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -138,27 +150,30 @@ def match_classes(data: DataModule, model: TrainedModel) -> None:
         )
 
 
-def training_config(config: DictConfig, weights: Weights, path: Path) -> DictConfig:
+def training_config(config: DictConfig, weights: Weights, path: Path) -> dict[str, Any]:
     """The configuration that the model was trained with: the file's own, or a named experiment.
 
+    Returns:
+        Plain values, in which every component is known or trusted.
+
     Raises:
-        ValueError: when neither is there, or both are.
+        ValueError: when neither is there, or both are; for options that are refused or out of range.
     """
     if weights.config is not None:
         if config.trained_as is not None:
             raise ValueError(
                 f"experiment={config.trained_as}, but {path} says itself how it was trained: leave it out"
             )
-        stored = validate_stored(weights.config, path, config.trust, model_only=True)
-        for part in MODEL & stored.keys():
-            check_component(part, stored[part])
-        return OmegaConf.create(stored)
-    if config.trained_as is None:
+        trained = validate_stored(weights.config, path, config.trust, model_only=True)
+    elif config.trained_as is None:
         raise ValueError(f"{path} does not say how it was trained: name it, such as experiment=ddpm_cifar10")
-    trained = hydra.compose("train", overrides=[f"experiment={config.trained_as}", *config.trained_with])
-    trained.run_dir = None  # of a training run; Hydra knows it only inside of a command
-    for name, node in weights.parts.items():  # what the file does say
-        trained[name] = node
+    else:
+        composed = hydra.compose("train", overrides=[f"experiment={config.trained_as}", *config.trained_with])
+        composed.run_dir = None  # of a training run; Hydra knows it only inside of a command
+        check_values(weights.parts, path)
+        trained = to_plain(composed) | weights.parts
+    for part in MODEL & trained.keys():
+        check_component(part, trained[part])
     return trained
 
 

@@ -1,29 +1,45 @@
 """``resume=FOLDER`` for the folder of a sweep: the command line that continues it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    Glob,
+    IntervalSweep,
+    Override,
+    QuotedString,
+    RangeSweep,
+)
+from hydra.errors import HydraException
 
 from nelbo.atomic_file import read_yaml
 from nelbo.cli.overrides import quoted, split_command_line
 from nelbo.cli.sweep.folder import FILE_NAME
-from nelbo.compose.stored_config import CODE_ARGUMENTS, excerpt
+from nelbo.compose.stored_config import (
+    CODE_ARGUMENTS,
+    CONFIG_DIR,
+    NAMED,
+    OUTPUTS,
+    SPECIAL_KEYS,
+    WANDB_LOGGER,
+    could_leave_folder,
+    excerpt,
+)
 
 WORD = "resume="
 NOT_REPEATED = ("hydra.sweep.dir=", "hydra.mode=")
 # Options of Hydra that a sweep's file may repeat. Others can start programs or read other folders, such as
-# hydra.job.env_set and hydra.searchpath.
-REPEATED = re.compile(
-    r"hydra/(launcher|sweeper)|hydra\.(sweep\.subdir|launcher\.n_jobs)|"
-    r"hydra\.sweeper\.(n_trials|n_jobs|study_name|direction|seed|max_batch_size|params(\..+)?)"
-)
-OPTION = re.compile(r"[+~]{0,2}\w[\w./@:-]*(=.*)?", re.DOTALL)  # and no flag, such as --experimental-rerun
-# An interpolation, or what escapes one; a special key such as _target_ (also inside of a value); an argument
-# that names code; a yaml file outside of conf/, or a folder outside of the sweep's
-CODE = "|".join(sorted({"trust", *(name for names in CODE_ARGUMENTS.values() for name in names)}))
-SPECIAL = re.compile(
-    rf"\$\{{|\\|(^|\W)_[a-z]+_(\W|$)|(^|\W)({CODE})['\"]?\s*[:=]|\.\./|^\W*hydra\.sweep\.subdir=['\"]?/"
-)
+# hydra.job.env_set, hydra.searchpath, and hydra.sweeper.params, which holds whole options.
+HYDRA_OPTIONS = {"hydra/launcher", "hydra/sweeper", "hydra.sweep.subdir", "hydra.launcher.n_jobs"} | {
+    f"hydra.sweeper.{name}"
+    for name in ("n_trials", "n_jobs", "study_name", "direction", "seed", "max_batch_size")
+}
+# Options that are for one command, that name code, or that name a place to write
+REFUSED = {"trust", "resume", *OUTPUTS, *(name for names in CODE_ARGUMENTS.values() for name in names)}
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][\w.=-]*")
 
 
 def with_the_sweep_to_resume(arguments: Sequence[str], command: str) -> list[str]:
@@ -63,9 +79,7 @@ def with_the_sweep_to_resume(arguments: Sequence[str], command: str) -> list[str
         if option in rest:  # this command has it too
             continue
         name = _name(option)
-        is_hydras = option in before or name.startswith("hydra")
-        is_plain = OPTION.fullmatch(option) and not SPECIAL.search(option)
-        if not is_plain or (is_hydras and not REPEATED.fullmatch(name)):
+        if not (_is_plain_of_hydra if option in before else _is_plain)(option):
             remedy = (
                 f"add {excerpt(name)}=... to this command"
                 if option in before or name == "trust"
@@ -76,6 +90,71 @@ def with_the_sweep_to_resume(arguments: Sequence[str], command: str) -> list[str
             )
     rest = [option for option in rest if option not in task]
     return ["--multirun", *flags, *task, *before, f"hydra.sweep.dir={quoted(str(folder))}", *rest]
+
+
+def _is_plain(option: str) -> bool:
+    """Whether an option of a command sets plain values, and none that names code or a place to write."""
+    override = _parsed(option)
+    if override is None:
+        return False
+    keys = re.split(r"[./]", override.key_or_group)
+    names = {*keys, *(override.package or keys[0]).split(".")}
+    if not all(map(PLAIN_NAME.fullmatch, names)) or names & {"hydra", *REFUSED, *SPECIAL_KEYS}:
+        return False
+    texts = [value for value in _leaves(override.value()) if isinstance(value, str)]
+    if override.key_or_group == "trained_with":  # options of train.py
+        return all(map(_is_plain, texts))
+    if (CONFIG_DIR / override.key_or_group).is_dir():  # names of yaml files
+        return all(map(PLAIN_NAME.fullmatch, texts))
+    target = WANDB_LOGGER if keys[:2] == ["logger", "wandb"] else ""
+    return keys[0] not in NAMED or not could_leave_folder(keys[-1], texts, target)
+
+
+def _is_plain_of_hydra(option: str) -> bool:
+    """Whether an option of Hydra may be repeated, and sets plain names or numbers."""
+    override = _parsed(option)
+    return (
+        override is not None
+        and override.package is None
+        and override.key_or_group in HYDRA_OPTIONS
+        and all(PLAIN_NAME.fullmatch(str(value)) for value in _leaves(override.value()))
+    )
+
+
+def _parsed(option: str) -> Override | None:
+    """An option as Hydra reads it; None for a flag, and for one that Hydra could interpolate."""
+    if "${" in option or "\\" in option:  # a backslash can escape an interpolation
+        return None
+    try:
+        override = OverridesParser.create().parse_override(option)
+        list(_leaves(override.value()))
+    except (HydraException, ValueError):
+        return None
+    return override
+
+
+def _leaves(value: object) -> Iterator[object]:
+    """The numbers and texts in the value of an option.
+
+    Raises:
+        ValueError: for a key of a mapping that is special, and for a kind of value that is not known here.
+    """
+    if isinstance(value, ChoiceSweep | list):
+        for entry in value.list if isinstance(value, ChoiceSweep) else value:
+            yield from _leaves(entry)
+    elif isinstance(value, dict):
+        for key, entry in value.items():
+            if not PLAIN_NAME.fullmatch(str(key)) or str(key) in REFUSED | SPECIAL_KEYS:
+                raise ValueError(key)
+            yield from _leaves(entry)
+    elif isinstance(value, Glob):
+        yield from (*value.include, *value.exclude)
+    elif isinstance(value, QuotedString):
+        yield value.text
+    elif isinstance(value, str | int | float | RangeSweep | IntervalSweep | None):
+        yield value
+    else:
+        raise ValueError(value)
 
 
 def _read(path: Path) -> tuple[str, list[str], list[str]]:
