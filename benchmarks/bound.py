@@ -1,19 +1,20 @@
-"""What a bound costs: standard error against network evaluations, for every way to choose timesteps.
+"""Cost of a bound: standard error against network evaluations, for several estimators.
 
     python -m benchmarks.bound --checkpoint outputs/.../checkpoints/last.ckpt
     python -m benchmarks.bound --checkpoint ... --no-full      # without the full loop, the longest part
 
-The full loop evaluates every t of every example of the split once, as improved-diffusion's calc_bpd_loop does
-(diffusers has no bound). Its standard error comes from the examples being a sample; chance, from the noise,
-is a small part of it. Every other way spends fewer evaluations and adds chance of its own:
+The full loop evaluates every t of every example of the split once, like calc_bpd_loop of improved-diffusion
+(diffusers has no bound). Its standard error comes mostly from the finite data set; the Monte Carlo (MC)
+error, from the noise, is a small part. The other estimators use fewer evaluations and have a larger Monte
+Carlo error:
 
-    stderr^2 = data set^2 + chance^2,     chance^2 = V / evaluations
+    stderr^2 = data set^2 + MC^2,     MC^2 = V / evaluations
 
-so V, the variance per evaluation, ranks the ways whatever the budget. ``spread`` is how far the totals of
-several seeds lie apart: it should be what ``chance`` says.
+V, the variance per evaluation, ranks the estimators independently of the budget. ``spread`` is the standard
+deviation of the totals over seeds, which should equal ``MC``. ``stratified`` reports no MC error.
 
-The last part times the loop of T passes a batch against ours, which puts several timesteps into one call of
-the network, on a few examples, interleaved: the ratio of the times of one evaluation.
+The last part compares the time of one evaluation in a loop of T passes per batch and in the estimator, which
+evaluates several timesteps per network call. The two are interleaved on a few examples.
 """
 
 import argparse
@@ -65,7 +66,7 @@ class Uniform(StratifiedEstimator):
 
 
 class Case:
-    """A model and a split, measured again and again."""
+    """A model and a split, measured by several estimators."""
 
     def __init__(self, model: TrainedModel, data: DataModule, split: str, device: torch.device) -> None:
         self.model, self.data = model, data
@@ -76,7 +77,7 @@ class Case:
         self.per_nat = model.module.unit.per_nat
 
     def __call__(self, estimator: BoundEstimator) -> tuple[float, float, float, int, float]:
-        """Mean, standard error, chance, evaluations, seconds."""
+        """Mean, standard error, MC error (NaN if not known), evaluations, seconds."""
         module, begun = self.model.module, time.perf_counter()
         [result] = measure(
             estimator,
@@ -89,19 +90,20 @@ class Case:
             module.conditional,
         )
         total = result.estimate.total
-        figures = (total.mean * self.per_nat, total.stderr * self.per_nat, total.mc_stderr * self.per_nat)
-        return *figures, result.estimate.num_evaluations, time.perf_counter() - begun
+        mc_stderr = math.nan if total.mc_stderr is None else total.mc_stderr
+        values = (total.mean * self.per_nat, total.stderr * self.per_nat, mc_stderr * self.per_nat)
+        return *values, result.estimate.num_evaluations, time.perf_counter() - begun
 
     def table_row(self, name: str, make: Callable[[int], BoundEstimator], seeds: int) -> tuple[float, float]:
-        """Measure with several seeds and print the averages; chance^2 and spread^2 times evaluations."""
+        """Measure with several seeds and print the averages; return MC^2 and spread^2 times evaluations."""
         results = [self(make(seed)) for seed in range(seeds)]
-        mean, stderr, chance, evaluations, seconds = (
+        mean, stderr, mc_stderr, evaluations, seconds = (
             statistics.mean(column) for column in zip(*results, strict=True)
         )
         spread = statistics.stdev(result[0] for result in results) if seeds > 1 else math.nan
-        variance = chance**2 * evaluations
+        variance = mc_stderr**2 * evaluations
         print(
-            f"{name:<34}{evaluations:>10,.0f}{mean:>9.4f}{stderr:>9.4f}{chance:>9.4f}{spread:>9.4f}"
+            f"{name:<34}{evaluations:>10,.0f}{mean:>9.4f}{stderr:>9.4f}{mc_stderr:>9.4f}{spread:>9.4f}"
             f"{variance:>9.3f}{seconds:>8.1f}",
             flush=True,
         )
@@ -135,10 +137,10 @@ def main() -> None:
 
 
 def compare_errors(case: Case, seeds: int, full: bool) -> None:
-    """The table of errors and what follows from it."""
+    """Print the errors of the estimators, and the evaluations for the same error."""
     T, n = case.model.module.bound.chain.num_steps, case.num_examples
-    print(f"{n} examples, T = {T}: every t of every example once is {n * T:,} evaluations; bits/dim")
-    print(f"{'':<34}{'evals':>10}{'mean':>9}{'stderr':>9}{'chance':>9}{'spread':>9}{'V':>9}{'s':>8}")
+    print(f"{n} examples, T = {T}: the full loop is {n * T:,} evaluations; bits/dim")
+    print(f"{'':<34}{'evals':>10}{'mean':>9}{'stderr':>9}{'MC':>9}{'spread':>9}{'V':>9}{'s':>8}")
     budget = n * T // 50
     per_example = max(8, budget // n)
     variances = {
@@ -152,26 +154,28 @@ def compare_errors(case: Case, seeds: int, full: bool) -> None:
     }
     case.table_row("importance, default", lambda seed: ImportanceEstimator(seed=seed), min(seeds, 3))
     for name in ("uniform", "stratified"):
-        by_chance, by_spread = (a / b for a, b in zip(variances[name], variances["importance"], strict=True))
-        bars = "" if math.isnan(by_chance) else f"{by_chance:.1f} by their error bars, "
-        apart = f"{by_spread:.1f} by how far the seeds lie apart"
-        print(f"evaluations for the same chance, {name} / importance: {bars}{apart}")
+        by_stderr, by_spread = (a / b for a, b in zip(variances[name], variances["importance"], strict=True))
+        reported = "" if math.isnan(by_stderr) else f"{by_stderr:.1f} by the reported MC errors, "
+        print(
+            f"evaluations for the same MC error, {name} / importance: "
+            f"{reported}{by_spread:.1f} by the deviation between seeds"
+        )
     if not full:
         return
-    mean, stderr, chance, evaluations, seconds = case(FullEstimator())
-    print(f"{'full loop, L_0 twice':<34}{evaluations:>10,}{mean:>9.4f}{stderr:>9.4f}{chance:>9.4f}{'':>9}"
-          f"{chance**2 * evaluations:>9.3f}{seconds:>8.1f}")  # fmt: skip
-    print(f"\nuntil chance is below the full loop's standard error of {stderr:.4f}:")
+    mean, stderr, mc_stderr, evaluations, seconds = case(FullEstimator())
+    print(f"{'full loop, L_0 twice':<34}{evaluations:>10,}{mean:>9.4f}{stderr:>9.4f}{mc_stderr:>9.4f}{'':>9}"
+          f"{mc_stderr**2 * evaluations:>9.3f}{seconds:>8.1f}")  # fmt: skip
+    print(f"\nuntil the MC error is below the standard error of the full loop, {stderr:.4f}:")
     for per_round in (5, 8, 16):
         results = [case(importance(seed, 10**9, per_round, stderr)) for seed in range(seeds)]
         used = statistics.mean(result[3] for result in results)
-        chance_left = statistics.mean(result[2] for result in results)
+        mc_left = statistics.mean(result[2] for result in results)
         print(
             f"  importance, {per_round} evaluations per example and round: {used:,.0f} evaluations, "
-            f"{n * T / used:.0f} times fewer, chance {chance_left:.4f}"
+            f"{n * T / used:.0f} times fewer, MC error {mc_left:.4f}"
         )
-    print("until stderr, data set and chance together, is near that of the full loop:")
-    data_set = math.sqrt(max(stderr**2 - chance**2, 0.0))
+    print("until the standard error is near that of the full loop:")
+    data_set = math.sqrt(max(stderr**2 - mc_stderr**2, 0.0))
     for more in (1.05, 1.10, 1.20):
         left = (more * stderr) ** 2 - data_set**2
         needed = variances["importance"][0] / left
@@ -179,7 +183,7 @@ def compare_errors(case: Case, seeds: int, full: bool) -> None:
 
 
 def importance(seed: int, most: int, per_round: int, target: float = 1e-9) -> ImportanceEstimator:
-    """One that spends its budget, with the smallest pilot there is."""
+    """An estimator that uses its whole budget, with the smallest pilot."""
     return ImportanceEstimator(
         target_stderr=target,
         enough=0.0,
@@ -191,7 +195,7 @@ def importance(seed: int, most: int, per_round: int, target: float = 1e-9) -> Im
 
 
 def compare_times(case: Case, clock: Clock, rounds: int) -> None:
-    """Time of one evaluation in a loop of T passes a batch, and in ours."""
+    """Compare the time of one evaluation in a loop of T passes per batch and in the estimator."""
     module = case.model.module
     every = max(1, module.bound.chain.num_steps // 50)
     chain = Chain(module.bound.chain.schedule, torch.arange(every, module.bound.chain.num_steps + 1, every))
@@ -202,7 +206,7 @@ def compare_times(case: Case, clock: Clock, rounds: int) -> None:
     def passes() -> None:
         bound.terms(module.denoiser, batch.x0, lambda _: noise, batch.label if module.conditional else None)
 
-    def ours() -> None:
+    def estimator() -> None:
         accumulator = BoundAccumulator(chain.num_steps, case.device, len(batch.x0))
         index = torch.arange(len(batch.x0), device=case.device)
         label = batch.label if module.conditional else None
@@ -210,13 +214,13 @@ def compare_times(case: Case, clock: Clock, rounds: int) -> None:
             [accumulator], [BoundVariant(bound)], module.denoiser, batch.x0, index, label, len(batch.x0)
         )
 
-    seconds = interleave({"passes": passes, "ours": ours}, clock, rounds)
-    each = [s / (TIMED_EXAMPLES * chain.num_steps) for s in seconds["passes"]]
-    mine = [s / (TIMED_EXAMPLES * (chain.num_steps + 1)) for s in seconds["ours"]]
+    seconds = interleave({"passes": passes, "estimator": estimator}, clock, rounds)
+    in_passes = [s / (TIMED_EXAMPLES * chain.num_steps) for s in seconds["passes"]]
+    in_estimator = [s / (TIMED_EXAMPLES * (chain.num_steps + 1)) for s in seconds["estimator"]]
     print(
-        f"\n{TIMED_EXAMPLES} examples at a time, one evaluation: {statistics.median(each) * 1e3:.3f} ms in a "
-        f"loop of a pass for each t, {statistics.median(mine) * 1e3:.3f} ms in ours; "
-        f"ratio {ratio(each, mine)}"
+        f"\n{TIMED_EXAMPLES} examples at a time, one evaluation: {statistics.median(in_passes) * 1e3:.3f} ms "
+        f"in a loop with one pass for each t, {statistics.median(in_estimator) * 1e3:.3f} ms in the "
+        f"estimator; ratio {ratio(in_passes, in_estimator)}"
     )
 
 
