@@ -1,13 +1,14 @@
-"""What data parallel training sends, and what of it a step waits for: a model, not a measurement.
+"""Communication of data parallel training, and how much of it a step waits for: a model, not a measurement.
 
     python -m benchmarks.communication
     python -m benchmarks.communication --step-ms 250 --processes 8 64 512
 
-A ring all-reduce of P gradients of 4 bytes sends 2 (n-1)/n 4P bytes from each of n processes. It takes as
-long as the slowest link of the ring needs. The backward pass, two thirds of a step, hides it: gradients are
-sent in buckets of 25 MiB (torch's default) while earlier layers are still at work. The last is not hidden.
+A ring all-reduce of P gradients of 4 bytes sends 2 (n-1)/n 4P bytes from each of n processes. Its time is
+that of the slowest link of the ring. It overlaps with the backward pass, two thirds of a step: gradients
+are sent in buckets of 25 MiB (the default of torch) while earlier layers are computed. The last bucket does
+not overlap.
 
-Left out: latencies, links shared with other traffic, other algorithms than the ring, slower processes.
+Not included: latencies, shared links, algorithms other than the ring, slower processes.
 """
 
 import argparse
@@ -37,12 +38,12 @@ NETWORKS = {  # model, shape, channels of the output
 
 @dataclass(frozen=True)
 class Communication:
-    """Of one step.
+    """Communication of one step.
 
     Attributes:
-        bytes_sent: by each process.
-        seconds: they take.
-        exposed: of these, what the step waits for.
+        bytes_sent: bytes sent by each process.
+        seconds: duration of the communication.
+        exposed: seconds that do not overlap with computation.
     """
 
     bytes_sent: float
@@ -50,7 +51,7 @@ class Communication:
     exposed: float
 
     def share(self, step_seconds: float) -> float:
-        """Of a step's time that is waiting."""
+        """Fraction of the time of a step that is spent waiting."""
         return self.exposed / (step_seconds + self.exposed)
 
 
@@ -60,10 +61,10 @@ def all_reduce(
     """The all-reduce of a step.
 
     Args:
-        num_parameters: of the network.
-        processes: that share the batch.
-        gb_per_second: of the slowest link of the ring, 10^9 bytes a second.
-        step_seconds: computation of a step on one process.
+        num_parameters: number of parameters of the network.
+        processes: number of processes.
+        gb_per_second: speed of the slowest link of the ring, 10^9 bytes per second.
+        step_seconds: computation time of a step on one process.
     """
     gradients = BYTES * num_parameters
     sent = 2 * (processes - 1) / processes * gradients
@@ -74,12 +75,12 @@ def all_reduce(
 
 
 def sharded_bytes(num_parameters: int, processes: int) -> float:
-    """Sent by each process of ``trainer=fsdp``: weights gathered twice a step, gradients scattered once."""
+    """Bytes sent by each process of ``trainer=fsdp`` per step (two all-gathers, one reduce-scatter)."""
     return 3 * (processes - 1) / processes * BYTES * num_parameters
 
 
 def num_parameters(model: str) -> int:
-    """Of a network of ``conf/model``, counted on the network itself."""
+    """Number of parameters of a network of ``conf/model``."""
     shape, out_channels = NETWORKS[model]
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         config = compose("train", overrides=[f"model={model}"])

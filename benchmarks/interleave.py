@@ -1,7 +1,7 @@
-"""Timing things against each other on a machine that has other work too.
+"""Interleaved timing of several functions on a machine with other load.
 
-Every round runs each of them once, in random order, and gives one ratio per pair; the median over the
-rounds is what counts, the quartiles say how far to trust it. Speed that drifts changes both sides of a ratio.
+Every round runs each function once, in random order, and gives one ratio per pair. The result is the median
+over the rounds, with quartiles. A drift of the speed of the machine changes both sides of a ratio.
 """
 
 import random
@@ -18,11 +18,11 @@ Clock = Callable[[], float]
 def set_up_clock(device: torch.device, threads: int) -> Clock:
     """A clock in seconds; the network runs on ``threads`` threads if ``device`` is the CPU.
 
-    One thread is timed in processor time, which other programs hardly disturb; several in wall time, for
-    threads that wait for each other use processor time too.
+    One thread is timed in processor time, on which other programs have little effect. Several threads are
+    timed in wall time, because threads that wait for each other use processor time.
     """
     if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")  # TF32, for all that is compared
+        torch.set_float32_matmul_precision("high")  # TF32, for all functions
 
         def synchronised() -> float:
             torch.cuda.synchronize(device)
@@ -50,14 +50,14 @@ def summarise(values: list[float]) -> Ratio:
 
 
 def ratio(numerators: list[float], denominators: list[float]) -> Ratio:
-    """The ratio of two things that were timed side by side."""
+    """Ratio of two interleaved timings."""
     return summarise([a / b for a, b in zip(numerators, denominators, strict=True)])
 
 
 def interleave(
     steps: Mapping[str, Callable[[], None]], clock: Clock, rounds: int, warmup: int = 2
 ) -> dict[str, list[float]]:
-    """Seconds of each step in each round, after ``warmup`` rounds that do not count."""
+    """Seconds of each step in each round, after ``warmup`` rounds."""
     order = list(steps)
     shuffle = random.Random(0).shuffle
     seconds: dict[str, list[float]] = {name: [] for name in steps}

@@ -1,12 +1,12 @@
-"""What Lightning's loop costs per training step: Trainer.fit beside the same step in a bare loop.
+"""Overhead of Lightning per training step: Trainer.fit compared with the same step in a bare loop.
 
     python -m benchmarks.lightning_overhead                      # the digits, batch 128
     python -m benchmarks.lightning_overhead data=patches data.batch_size=16
 
-Takes the options of train.py. Both sides fetch their batches from the data module and keep EMA and live
-bound; the fit has all default callbacks, logs and counts images per second, but neither validates nor
-saves. The two alternate, step by step, in one process. Prints the median step of both, and the median of
-the differences in ms and in per cent, with quartiles.
+Accepts the options of train.py. Both loops read batches from the data module and compute EMA and bound. The
+fit has all default callbacks and logging, without validation and checkpoints. The two alternate step by
+step in one process. Prints the median time of a step of both, and the median of the differences in ms and
+in per cent, with quartiles.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from nelbo.data.batch import Batch
 
 
 class Alternate(Callback):
-    """After every step of a fit, a bare step; both are timed. Goes after all other callbacks."""
+    """Run and time a bare step after every step of a fit. Must be the last callback."""
 
     def __init__(self, bare_step: TrainingStep, clock: Clock) -> None:
         self.bare_step = bare_step

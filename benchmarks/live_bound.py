@@ -1,13 +1,13 @@
-"""Cost of the live bound: a training step on L_simple with it and without it.
+"""Cost of the bound during training: a training step on L_simple with and without it.
 
     python -m benchmarks.live_bound                              # the digits, batch 128
     python -m benchmarks.live_bound data=patches data.batch_size=16
     python -m benchmarks.live_bound --device cuda data=patches
 
-Takes the options of train.py. With it is the step as it is; without it, the bound's term and the prior
-are not computed and LiveBound does not run. Prints the median step of both, and the ratio of the two with
-its quartiles. The ratio of whole steps is noisy; the parts are timed by themselves as well and compared
-with the step, which is the more precise figure.
+Accepts the options of train.py. Without the bound, its term and the prior are not computed and LiveBound
+does not run. Prints the median time of both steps, and their ratio with quartiles. Because the ratio of
+whole steps is noisy, the computation of the bound is also timed alone and compared with the step, which is
+more precise.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from nelbo.diffusion.level import Step
 
 
 class NoBound(VariationalBound):
-    """Measures nothing."""
+    """A bound whose terms are 0."""
 
     def prior(self, x0: Tensor) -> Tensor:
         """0, (B,)."""
@@ -38,7 +38,7 @@ class NoBound(VariationalBound):
 
 
 class BoundAlone:
-    """What the live bound adds to a step: one term per example, the prior, and their accumulation."""
+    """The computations of the bound in a step: one term per example, the prior, and their accumulation."""
 
     def __init__(self, step: TrainingStep) -> None:
         self.step = step

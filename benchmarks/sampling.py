@@ -1,10 +1,10 @@
-"""What sampling costs beyond the network, beside diffusers on the same weights.
+"""Time of sampling compared with the bare network, and with diffusers on the same weights.
 
     python -m benchmarks.sampling --checkpoint outputs/.../checkpoints/last.ckpt
 
-K steps of DDIM (eta 0): as many bare calls of the network, our sampler, and diffusers' UNet2DModel under its
-DDIMScheduler with the weights as `python -m nelbo export` writes them. Interleaved in one process; prints the
-time of a step and the ratios to the bare network with their quartiles.
+K steps of DDIM (eta 0) are timed for the network alone, the sampler of nelbo, and UNet2DModel with
+DDIMScheduler of diffusers, with the weights from `python -m nelbo export`. The three are interleaved in one
+process. Prints the time of a step, and the ratios to the bare network with quartiles.
 """
 
 import argparse
@@ -71,12 +71,12 @@ def main() -> None:
             output = theirs(x, t).sample[:, :channels]
             x = scheduler.step(output, t, x).prev_sample
 
-    seconds = interleave({"bare": bare, "ours": ours, "diffusers": diffusers}, clock, arguments.rounds)
+    seconds = interleave({"bare": bare, "nelbo": ours, "diffusers": diffusers}, clock, arguments.rounds)
     for name, values in seconds.items():
-        print(f"{name:<10} {statistics.median(values) / arguments.steps * 1e3:8.3f} ms a step")
-    for name in ("ours", "diffusers"):
+        print(f"{name:<10} {statistics.median(values) / arguments.steps * 1e3:8.3f} ms per step")
+    for name in ("nelbo", "diffusers"):
         print(f"{name} / bare network: {ratio(seconds[name], seconds['bare'])}")
-    print(f"diffusers / ours: {ratio(seconds['diffusers'], seconds['ours'])}")
+    print(f"diffusers / nelbo: {ratio(seconds['diffusers'], seconds['nelbo'])}")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Results of a dozen short runs, to show that a change of the code changes no number.
+"""Record the results of a dozen short runs, and check that a change of the code does not change them.
 
     python -m benchmarks.trace record before.json
     ... change the code ...
     python -m benchmarks.trace compare before.json
 
-Each configuration is trained for a few steps, evaluated and sampled through the commands themselves. What is
-recorded: training and validation metrics, the rows of bound.parquet, the weights, the bound of the test split
-per example, and the samples. Numbers are equal or the comparison names them. Timings and throughput are left
-out. On one thread, for the number of threads changes the order of sums.
+Each configuration is trained for a few steps, evaluated and sampled by the commands. The file contains
+training and validation metrics, the rows of bound.parquet, the weights, the bound of each test example, and
+the samples, without timings and throughput. The comparison lists all values that are not equal. All runs
+use one thread, because the number of threads changes the order of sums.
 """
 
 import argparse
@@ -91,14 +91,14 @@ def main() -> None:
 
 
 def progress(names: Iterable[str]) -> Iterable[str]:
-    """The same names, each printed before its turn."""
+    """The names, each printed before it is used."""
     for name in names:
         print(name, file=sys.stderr, flush=True)
         yield name
 
 
 def trace(root: Path, options: tuple[str, ...]) -> dict[str, Any]:
-    """The numbers of one configuration."""
+    """The results of one configuration."""
     with tempfile.TemporaryDirectory() as scratch:
         run, evaluation, samples = (Path(scratch) / name for name in ("run", "evaluation", "samples"))
         checkpoint = f"checkpoint={run / 'checkpoints' / 'last.ckpt'}"
@@ -153,12 +153,12 @@ def load_samples(folder: Path) -> Any:
 
 
 def column(rows: list[dict[str, str]], name: str) -> list[str]:
-    """The entries of a column that are there, as they are written."""
+    """The non-empty entries of a column, as text."""
     return [row[name] for row in rows if row[name]]
 
 
 def table(path: Path) -> dict[str, str]:
-    """A digest of each column of a parquet file that holds results."""
+    """A digest of each result column of a parquet file."""
     if not path.is_file():
         return {}
     content = pq.read_table(path)
@@ -170,7 +170,7 @@ def table(path: Path) -> dict[str, str]:
 
 
 def digest(tensors: Iterable[torch.Tensor]) -> str:
-    """A digest of tensors, whatever their names."""
+    """A digest of tensors, independent of their names."""
     total = hashlib.sha256()
     for tensor in tensors:
         total.update(tensor.contiguous().numpy().tobytes())
@@ -178,12 +178,12 @@ def digest(tensors: Iterable[torch.Tensor]) -> str:
 
 
 def is_a_result(name: str) -> bool:
-    """Whether a column is one of the results, and not of the time that they took."""
+    """Whether a column is a result and not a time."""
     return not any(word in name for word in UNTIMED)
 
 
 def is_number(name: str, value: object) -> bool:
-    """Whether an entry of the summary is a result that is a number."""
+    """Whether an entry of the summary is a numerical result."""
     return isinstance(value, int | float) and is_a_result(name)
 
 

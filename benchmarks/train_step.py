@@ -1,15 +1,15 @@
-"""Speed of a training step beside diffusers', on the same architecture: forward, backward, AdamW, EMA.
+"""Time of a training step (forward, backward, AdamW, EMA) compared with diffusers, on the same architecture.
 
     python -m benchmarks.train_step                  # one CPU thread, processor time
     python -m benchmarks.train_step --threads 2      # wall time
     python -m benchmarks.train_step --device cuda --batch-size 128
 
-Ours is the whole step, live bound included. Theirs is the loop of diffusers' example for unconditional
-training; its AdamW is made fused and its EMA foreach, which is faster than the example. Neither clips
-gradients. For 3x32x32 images: widths 64, 128, 128, two blocks per level, attention at 16x16.
+The step of nelbo includes the bound. The step of diffusers is that of its example for unconditional
+training, with fused AdamW and foreach EMA, which are faster than in the example. Gradients are not clipped.
+The network is for 3x32x32 images: widths 64, 128, 128, two blocks per level, attention at 16x16.
 
-Prints, for each precision, the median step of both; diffusers / ours, the ratio of their times (above 1:
-ours is faster); and our fp32 / ours, what the precision gains. Ratios are medians with [quartiles].
+Prints for each precision the median time of both steps, the ratio diffusers / nelbo (above 1: nelbo is
+faster), and the ratio nelbo fp32 / nelbo, the gain from the precision. Ratios are medians with [quartiles].
 """
 
 import argparse
@@ -38,7 +38,7 @@ OURS = [
 
 @dataclass(frozen=True)
 class Variant:
-    """How both sides are run."""
+    """Settings of both steps."""
 
     bf16: bool = False
     channels_last: bool = False
@@ -65,7 +65,7 @@ def make_theirs() -> nn.Module:
 
 
 class DiffusersStep:
-    """The training step of diffusers' example."""
+    """The training step of the example of diffusers."""
 
     def __init__(self, x0: Tensor, variant: Variant) -> None:
         self.x0 = x0
@@ -119,16 +119,16 @@ def main() -> None:
         config = configure(*OURS, f"compile={variant.compile}")
         ours = TrainingStep(config, repeat(batch), device, variant.bf16, variant.channels_last)
         theirs = DiffusersStep(batch.x0, variant)
-        steps |= {f"ours {name}": ours, f"diffusers {name}": theirs}
+        steps |= {f"nelbo {name}": ours, f"diffusers {name}": theirs}
     size = assert_same_size(ours.module.denoiser.network, theirs.model)
     print(f"{size:,} parameters each, batch {arguments.batch_size}, {device}, {arguments.threads} thread(s)")
 
     seconds = interleave(steps, clock, arguments.rounds)
     for name in variants:
-        ours, theirs = seconds[f"ours {name}"], seconds[f"diffusers {name}"]
-        print(f"{name}: ours {1e3 * median(ours):.1f} ms, diffusers {1e3 * median(theirs):.1f} ms")
-        print(f"    diffusers / ours  {ratio(theirs, ours)}")
-        print(f"    our fp32 / ours   {ratio(seconds['ours fp32'], ours)}")
+        ours, theirs = seconds[f"nelbo {name}"], seconds[f"diffusers {name}"]
+        print(f"{name}: nelbo {1e3 * median(ours):.1f} ms, diffusers {1e3 * median(theirs):.1f} ms")
+        print(f"    diffusers / nelbo   {ratio(theirs, ours)}")
+        print(f"    nelbo fp32 / nelbo  {ratio(seconds['nelbo fp32'], ours)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Our training step without Lightning's loop: the module, optimizer and callbacks of a configuration."""
+"""A training step without the loop of Lightning: the module, optimizer and callbacks of a configuration."""
 
 import logging
 import tempfile
@@ -20,7 +20,7 @@ from nelbo.training.callbacks import LiveBound
 
 
 def configure(*overrides: str) -> DictConfig:
-    """What ``python train.py`` would run with these options, in a temporary folder and without logger."""
+    """The configuration of ``train.py`` with these options, in a temporary folder and without logger."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning.*")
     run_dir = tempfile.mkdtemp(prefix="nelbo-benchmark-")
@@ -29,7 +29,7 @@ def configure(*overrides: str) -> DictConfig:
 
 
 def endless_batches(data: DataModule, device: torch.device) -> Iterator[Batch]:
-    """Training batches as the module gets them, epoch after epoch."""
+    """Training batches on the device, epoch after epoch."""
     loader = data.train_dataloader()
     while True:
         for batch in loader:
@@ -39,7 +39,7 @@ def endless_batches(data: DataModule, device: torch.device) -> Iterator[Batch]:
 
 
 class LooplessTrainer(Trainer):
-    """Answers what a step and its callbacks ask of a trainer, but runs no loop and never logs."""
+    """The attributes of a trainer that a step and its callbacks read, without a loop or logging."""
 
     global_step = 0
 
@@ -51,11 +51,11 @@ class TrainingStep:
     """Loss and live bound of the next batch, backward, optimizer, learning-rate schedule, EMA, LiveBound.
 
     Args:
-        config: of a training.
-        batches: what it is trained on.
-        device: where it runs.
-        bf16: run the network in bfloat16 autocast.
-        channels_last: keep the weights in that memory format, and by them the feature maps.
+        config: configuration of train.py.
+        batches: training batches.
+        device: device of the step.
+        bf16: use bfloat16 autocast.
+        channels_last: use this memory format for the weights, and therefore for the feature maps.
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""The pictures of the documentation, one a file: what ``make figures`` runs."""
+"""The figures of the documentation, one module each; ``make figures`` runs them."""

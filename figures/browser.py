@@ -1,8 +1,8 @@
-"""The browser that pages are looked at with.
+"""Find the browser that renders pages.
 
     python -m figures.browser
 
-Says which one it is, or in one line that there is none: ``make figures`` asks before it trains for minutes.
+Prints its path, or an error if there is none. ``make figures`` runs this before the training.
 """
 
 import os
@@ -19,14 +19,14 @@ QUIET = (
     "--disable-component-update",
     "--disable-sync",
 )
-"""Options under which it shows pages and asks nobody for anything."""
+"""Options for rendering without network access and prompts."""
 
 
 def find_browser() -> str:
-    """Path of the browser: what ``NELBO_BROWSER`` names, or one of the usual names.
+    """Path of the browser: ``NELBO_BROWSER``, or one of the usual names.
 
     Raises:
-        FileNotFoundError: when there is none.
+        FileNotFoundError: if there is none.
     """
     named = os.environ.get("NELBO_BROWSER", "")
     found = named if Path(named).is_file() else next(filter(None, map(shutil.which, BROWSERS)), None)

@@ -1,4 +1,4 @@
-"""Samples of a trained model, drawn by what sample.py is made of."""
+"""Samples of a trained model, generated as by sample.py."""
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
@@ -21,14 +21,14 @@ BATCH = 360
 
 
 def checkpoint_of_the_command_line(description: str | None) -> Path:
-    """What ``--checkpoint`` names, for a picture of one model."""
+    """The path given by ``--checkpoint``, for a figure of one model."""
     parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", required=True, type=Path)
     return parser.parse_args().checkpoint
 
 
 def options(checkpoint: Path, *overrides: str) -> DictConfig:
-    """What ``python sample.py checkpoint=... <overrides>`` is told."""
+    """The configuration of ``python sample.py checkpoint=... <overrides>``."""
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return compose("sample", overrides=[f"checkpoint={checkpoint}", *overrides])
 
@@ -39,7 +39,7 @@ def read(checkpoint: Path) -> TrainedModel:
 
 
 def make_generator(config: DictConfig, model: TrainedModel) -> SampleGenerator:
-    """The samples of ``sample.py`` by their numbers."""
+    """A generator of the samples of ``sample.py`` by number."""
     processes = start_processes("cpu", 1)
     sampler, spacing = build_sampler(config, model.spec), instantiate(config.spacing)
     bound = model.module.bound

@@ -1,4 +1,4 @@
-"""docs/images/few_steps.png: samples at few network evaluations, by sampler, from the same noise.
+"""docs/images/few_steps.png: samples with few network evaluations, by sampler, from the same noise.
 
 python -m figures.few_steps --checkpoint outputs/.../checkpoints/last.ckpt
 """

@@ -1,4 +1,4 @@
-"""docs/images/guidance.png: samples of every class, by the weight of guidance, from the same noise.
+"""docs/images/guidance.png: samples of every class for several guidance scales, from the same noise.
 
 python train.py conditional=true label_dropout=0.1
 python -m figures.guidance --checkpoint outputs/.../checkpoints/last.ckpt

@@ -1,11 +1,11 @@
-"""Measures what docs/sampling.md says of samplers and chains, on a model of the bundled digits.
+"""Measure samplers and chains for docs/sampling.md, on a model of the bundled digits.
 
     python -m figures.measure_sampling --checkpoint outputs/.../checkpoints/last.ckpt
 
-For every sampler, chain and budget of network evaluations: fd_pixels of as many samples as there are test
-images, against the training images. The same for the held-out images themselves, which is the best
-that one can expect here. Writes docs/images/sampling.csv, a row for each seed; interrupted, it goes on with
-the rows that are missing.
+Computes fd_pixels between the training images and as many samples as there are test images, for every
+sampler, chain and budget of network evaluations. The held-out images are measured in the same way as a
+reference. Writes docs/images/sampling.csv with one row per seed. After an interruption, only missing rows
+are measured.
 """
 
 import argparse
@@ -31,7 +31,7 @@ SAMPLERS = {
     "dpm_solver_pp stochastic": ("sampler=dpm_solver_pp", "sampler.stochastic=true"),
 }
 SPACINGS = ("even", "trailing", "quadratic", "uniform_logsnr", "optimal")
-DATA = "data"  # in place of a sampler: the images of a split themselves
+DATA = "data"  # instead of a sampler: the images of a split
 BUDGETS = (5, 10, 20, 50)
 SEEDS = range(3)
 
@@ -48,7 +48,7 @@ def main() -> None:
     reference = make_reference(data, "train", features, pairwise=0)
     weights = fingerprint(model.weights.network)
     if any(row["weights"] != weights for row in rows(arguments.to)):
-        raise ValueError(f"{arguments.to} holds figures of another model: remove it, or choose --to")
+        raise ValueError(f"{arguments.to} contains values of another model: remove it, or set --to")
     done = {(row["sampler"], row["spacing"], row["budget"], row["seed"]) for row in rows(arguments.to)}
 
     def write(*values: object) -> None:
@@ -77,7 +77,7 @@ def main() -> None:
 def within_budget(
     checkpoint: Path, model: TrainedModel, sampler: str, spacing: str, budget: int, seed: int
 ) -> SampleGenerator:
-    """As many steps as the budget of network evaluations allows: Heun's method takes two for most steps."""
+    """A generator with the most steps within the budget (Heun needs two evaluations for most steps)."""
     for steps in range(budget, 0, -1):
         chosen = (*SAMPLERS[sampler], f"sampler.steps={steps}", f"spacing={spacing}", f"seed={seed}")
         generator = make_generator(options(checkpoint, *chosen), model)
@@ -87,7 +87,7 @@ def within_budget(
 
 
 def rows(path: Path = FILE) -> list[dict[str, str]]:
-    """What was measured, as it was written."""
+    """The rows of the file, as text; empty if it does not exist."""
     if not path.exists():
         return []
     with path.open(newline="") as file:

@@ -1,4 +1,4 @@
-"""Pictures of pages that look like the report: its style sheet, its charts, images enlarged without blur."""
+"""Figures from HTML pages in the style of the report, with its charts and enlarged images."""
 
 import base64
 import io
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 WINDOW: "ViewportSize" = {"width": 1360, "height": 900}
-BELOW = 20  # pixels of the page under the element that a picture ends with
+BELOW = 20  # pixels below the last element of a figure
 STYLE = """
 body { background: #ffffff; }
 main { padding: 20px 24px; margin: 0; width: max-content; max-width: none; }
@@ -34,11 +34,11 @@ table.images tr > :last-child { padding-right: 0; }
 
 
 def page(body: str, charts: Mapping[str, go.Figure] | None = None) -> str:
-    """A page in the look of the report.
+    """An HTML page in the style of the report.
 
     Args:
-        body: HTML; ``<div class="plot" data-card="NAME" data-view=""></div>`` is where a chart goes.
-        charts: by name.
+        body: HTML; ``<div class="plot" data-card="NAME" data-view=""></div>`` is replaced by a chart.
+        charts: charts by name.
     """
     css, script = ((ASSETS / name).read_text() for name in ("page.css", "page.js"))
     drawn = {name: {"": json.loads(str(chart.to_json()))} for name, chart in (charts or {}).items()}
@@ -52,22 +52,22 @@ def page(body: str, charts: Mapping[str, go.Figure] | None = None) -> str:
 
 
 def tiles(images: Tensor, columns: int, size: int) -> str:
-    """Images (B, C, H, W) uint8 side by side, each so many pixels wide."""
+    """A grid of images (B, C, H, W) uint8, each ``size`` pixels wide."""
     pictures = "".join(f'<img src="{_uri(image)}" width="{size}" height="{size}">' for image in images)
     return f'<div class="tiles" style="grid-template-columns: repeat({columns}, {size}px)">{pictures}</div>'
 
 
 def save(source: str | Path, name: str, ends_with: str | None = None, scale: float = 2.0) -> None:
-    """Look at a page in a browser that nobody sees, and keep what it shows in docs/images.
+    """Render a page in a headless browser, and save a screenshot in docs/images.
 
     Args:
-        source: the page, or a file of one.
-        name: of the picture.
-        ends_with: selects the element at which the picture is cut off; None for all that is on the page.
-        scale: pixels of the picture for one of the page.
+        source: HTML of the page, or the path of an HTML file.
+        name: file name of the figure.
+        ends_with: CSS selector of the last element of the figure; None for the whole page.
+        scale: pixels of the figure per pixel of the page.
 
     Raises:
-        FileNotFoundError: when there is no browser; ``NELBO_BROWSER`` is the path of one.
+        FileNotFoundError: if there is no browser; set ``NELBO_BROWSER`` to the path of one.
     """
     from playwright.sync_api import sync_playwright
 

@@ -1,4 +1,4 @@
-"""docs/images/report.png: the top of a run's report.html, as a browser shows it.
+"""docs/images/report.png: screenshot of the top of the report.html of a run.
 
 python -m figures.report --run outputs/...
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from figures.page import save
 
-LAST = "#heat_map"  # the card that the picture ends with
+LAST = "#heat_map"  # the last card of the figure
 
 
 def main() -> None:

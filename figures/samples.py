@@ -1,8 +1,8 @@
-"""docs/images/samples.png: samples of a model in 50 steps of DDIM.
+"""docs/images/samples.png: samples of a model with 50 steps of DDIM.
 
     python -m figures.samples --checkpoint outputs/.../checkpoints/last.ckpt
 
-The same as python sample.py checkpoint=... sampler=ddim sampler.steps=50, in one picture.
+The samples are those of python sample.py checkpoint=... sampler=ddim sampler.steps=50.
 """
 
 from figures.drawing import checkpoint_of_the_command_line, draw, make_generator, options, read

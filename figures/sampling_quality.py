@@ -1,8 +1,8 @@
-"""docs/images/sampling_quality.png: fd_pixels against network evaluations, a panel for each sampler.
+"""docs/images/sampling_quality.png: fd_pixels against network evaluations, one panel per sampler.
 
     python -m figures.sampling_quality
 
-Draws what figures.measure_sampling measured, and prints it as the table of docs/sampling.md.
+Draws the measurements of figures.measure_sampling, and prints the table of docs/sampling.md.
 """
 
 import math
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def read() -> tuple[Measured, list[float]]:
-    """What was measured of the samplers, and of held-out images."""
+    """The measurements of the samplers and of held-out images."""
     measured: Measured = {}
     held_out: list[float] = []
     for row in rows():
@@ -44,7 +44,7 @@ def read() -> tuple[Measured, list[float]]:
 
 
 def draw(measured: Measured, held_out: list[float]) -> go.Figure:
-    """A panel for each sampler, a line for each chain; what the data is at, dashed."""
+    """One panel per sampler and one line per chain; dashed lines are held-out images."""
     samplers = list(dict.fromkeys(sampler for sampler, _ in measured))
     panels = make_subplots(
         rows=math.ceil(len(samplers) / COLUMNS),
@@ -92,13 +92,13 @@ def draw(measured: Measured, held_out: list[float]) -> go.Figure:
 
 
 def mean_and_spread(cell: list[dict[str, str]]) -> tuple[float, float]:
-    """Mean over the seeds, and their standard deviation; NaN of a single one."""
+    """Mean and standard deviation over seeds; NaN for a single seed."""
     values = [float(row["fd_pixels"]) for row in cell]
     return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else math.nan
 
 
 def print_table(measured: Measured, held_out: list[float]) -> None:
-    """In Markdown, a line for each sampler and chain."""
+    """Print a Markdown table with one row per sampler and chain."""
     print("| sampler | chain | " + " | ".join(map(str, BUDGETS)) + " |")
     print("| --- | --- |" + " --- |" * len(BUDGETS))
     for (sampler, spacing), of_budget in measured.items():

@@ -1,4 +1,4 @@
-"""The commands of the project, run from a notebook in a folder that is thrown away."""
+"""Run the commands of the project from a notebook, in a temporary folder."""
 
 import atexit
 import os
@@ -14,10 +14,10 @@ COLOURED = ("FORCE_COLOR", "CLICOLOR_FORCE", "CLICOLOR")
 
 
 def run(program: str, *options: str) -> str:
-    """``python <program> <options>`` in the project's folder; what it printed.
+    """Run ``python <program> <options>`` in the root of the project, and return its output.
 
     Raises:
-        RuntimeError: when it fails, with what it said.
+        RuntimeError: if the command fails, with its error message.
     """
     ended = subprocess.run(
         [sys.executable, *program.split(), *options],
@@ -34,13 +34,13 @@ def run(program: str, *options: str) -> str:
 
 
 def plain_terminal() -> dict[str, str]:
-    """The environment, without what a notebook's kernel says of colours."""
+    """The environment without the colour settings of the kernel."""
     kept = {name: value for name, value in os.environ.items() if name not in COLOURED}
     return kept | {"COLUMNS": "110", "TERM": "dumb"}
 
 
 def scratch() -> Path:
-    """A new folder outside of the project, for the runs of one notebook; it goes with its kernel."""
+    """A temporary folder for the runs of one notebook, removed when the kernel exits."""
     folder = tempfile.mkdtemp(prefix="nelbo-notebook-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)

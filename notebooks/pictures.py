@@ -1,4 +1,4 @@
-"""How the notebooks draw: one style, small pictures, and the report's charts as still pictures."""
+"""Drawing functions of the notebooks: style, small images, and the charts of the report as static figures."""
 
 import io
 import re
@@ -17,7 +17,7 @@ from nelbo.reports.html.style import DECADE_COLOURS, PART_COLOURS, RUN_COLOURS
 
 __all__ = ["COLOURS", "DEPTHS", "GREY", "INK", "PARTS", "draw", "images", "panels", "trials"]
 
-COLOURS, PARTS, DEPTHS = RUN_COLOURS, PART_COLOURS, DECADE_COLOURS  # the report's
+COLOURS, PARTS, DEPTHS = RUN_COLOURS, PART_COLOURS, DECADE_COLOURS  # those of the report
 GREY, INK = "#8b95a5", "#2b3440"
 RGBA = re.compile(r"rgba\((\d+),(\d+),(\d+),([\d.]+)\)")
 MARKERS = {"circle": "o", "diamond": "D", "circle-open": "o"}
@@ -49,10 +49,10 @@ plt.rcParams |= {
 
 
 def _png(figure: Figure) -> bytes:
-    """A picture of few colours, which keeps the committed notebooks small."""
+    """PNG with few colours, which keeps the committed notebooks small."""
     full, small = io.BytesIO(), io.BytesIO()
     figure.savefig(full, format="png", bbox_inches="tight", facecolor="white")
-    if figure.findobj(QuadMesh):  # a map of colours needs all of them
+    if figure.findobj(QuadMesh):  # a colour map needs all colours
         return full.getvalue()
     image = Image.open(full).convert("RGB").quantize(128, dither=Image.Dither.NONE)
     image.save(small, format="png", optimize=True)
@@ -66,12 +66,12 @@ if _shell is not None:
 
 
 def panels(columns: int = 1, height: float = 2.7, width: float = 8.6, rows: int = 1, **options: Any) -> Any:
-    """Axes beside each other: one, or an array of them. Sizes in inches."""
+    """Adjacent axes, one or an array. Sizes are in inches."""
     return plt.subplots(rows, columns, figsize=(width, height), **options)[1]
 
 
 def images(axis: Axes, pictures: np.ndarray, columns: int, title: str = "") -> None:
-    """Grey images (N, 1, H, W) in [-1, 1] in a grid, with a line of white between them."""
+    """Draw grey images (N, 1, H, W) in [-1, 1] in a grid, separated by white lines."""
     n, _, height, width = pictures.shape
     rows = -(-n // columns)
     sheet = np.ones((rows * (height + 1) - 1, columns * (width + 1) - 1))
@@ -84,7 +84,7 @@ def images(axis: Axes, pictures: np.ndarray, columns: int, title: str = "") -> N
 
 
 def trials(axis: Axes, names: Sequence[str], parts: Sequence[dict[str, float]], unit: str) -> None:
-    """One bar for each trial, made of the parts of its bound; the total stands at its end."""
+    """Draw one stacked bar per trial with the parts of its bound and the total at its end."""
     left = np.zeros(len(names))
     for part, colour in PARTS.items():
         values = np.array([bound[part] for bound in parts])
@@ -101,12 +101,12 @@ def trials(axis: Axes, names: Sequence[str], parts: Sequence[dict[str, float]], 
 
 
 def draw(axis: Axes, chart: Any, legend: bool = True) -> None:
-    """A chart of the report, which is made for a browser, as a still picture.
+    """Draw an interactive chart of the report as a static figure.
 
     Args:
-        axis: to draw on.
+        axis: axes to draw on.
         chart: a plotly figure: lines, bands, points, stacked areas and horizontal bars, or a heat map.
-        legend: whether the names of the lines are shown.
+        legend: whether to draw a legend.
     """
     stacked, ends = None, {}
     for trace in chart.data:
@@ -174,11 +174,11 @@ def _axis(axis: Axes, side: str, layout: Any) -> None:
         shown = which.get_view_interval()
         which.set_ticks(layout.tickvals, labels=map(_plain, layout.ticktext), minor=False)
         which.set_ticks([], minor=True)
-        axis.set(**{f"{side}lim": shown})  # ticks that nothing is drawn at do not widen the axis
+        axis.set(**{f"{side}lim": shown})  # ticks outside of the data do not widen the axis
 
 
 def _plain(text: str) -> str:
-    """HTML of a few tags as matplotlib's mathtext."""
+    """Convert HTML with a few tags to mathtext of matplotlib."""
     text = re.sub(r"(\w+)<sub>(\w+)</sub>", r"$\1_{\2}$", text)
     text = re.sub(r"(\w+)<sup>(.+?)</sup>", r"$\1^{\2}$", text)
     return re.sub(r"<.*?>", "", text)
