@@ -1,4 +1,4 @@
-# make train and make test do everything on a fresh machine.
+# make train and make test include the installation.
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 SYSTEM_PYTHON ?= python3
@@ -6,12 +6,12 @@ SYSTEM_PYTHON ?= python3
 .DEFAULT_GOAL := help
 .PHONY: help install dev train test contract test-all lint format docs bench notebooks figures browser measure clean
 
-help:            ## show this
+help:            ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
 install: $(VENV)/installed  ## create .venv and install nelbo into it
 
-dev: $(VENV)/installed-dev  ## the same with the tools for tests and lint
+dev: $(VENV)/installed-dev  ## create .venv with the tools for tests and lint
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(SYSTEM_PYTHON) -m venv $(VENV)
@@ -22,48 +22,48 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e .[dev]
 	@touch $@
 
-train: install   ## train the default model on the bundled digits, under 4 minutes on 2 CPU cores, the installation included
+train: install   ## train the default model on the bundled digits, under 4 minutes on 2 CPU cores, including the installation
 	$(PYTHON) train.py schedule=cosine loss=vlb
 
-test: dev    ## the fast tests, under 4 minutes on 2 CPU cores
+test: dev    ## run the fast tests, under 4 minutes on 2 CPU cores
 	$(PYTHON) -m pytest -n 2 -m "not slow and not gpu"
 
-contract: dev  ## the tests of one component: NAME=shifted_cosine
+contract: dev  ## run the tests of one component: NAME=shifted_cosine
 	$(PYTHON) -m pytest -q -n 2 -m "not slow and not gpu" tests -k "$(NAME) or every_class or test_docstrings"
 
-test-all: dev  ## every test, under an hour
+test-all: dev  ## run all tests, under an hour
 	$(PYTHON) -m pytest -n 2 -m "not gpu"
 
-lint: dev    ## ruff, pyright, import contracts
+lint: dev    ## run ruff, pyright and the import contracts
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright
 	$(VENV)/bin/lint-imports
 
-format: dev  ## let ruff format and sort
+format: dev  ## format the code and sort imports with ruff
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-docs: install    ## the site, into site/; a broken link is an error
+docs: install    ## build the site into site/; a broken link is an error
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e .[docs]
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict
 
-bench: install   ## the benchmarks
+bench: install   ## run the benchmarks
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e .[bench]
 	$(PYTHON) -m benchmarks.train_step
 	$(PYTHON) -m benchmarks.live_bound
 	$(PYTHON) -m benchmarks.lightning_overhead
 	@echo "with a checkpoint: python -m benchmarks.bound --checkpoint ...; python -m benchmarks.sampling --checkpoint ..."
 
-notebooks: dev   ## run every notebook, a minute or two each; what is committed stays as it is
+notebooks: dev   ## run every notebook, a minute or two each; the files are not changed
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e .[notebooks]
 	$(PYTHON) -m pytest --nbmake --nbmake-timeout=600 notebooks/*.ipynb
 
-# runs that the pictures are of: trained if they are not there
+# runs for the figures, trained if they are missing
 RUN    ?= outputs/figures/digits
 GUIDED ?= outputs/figures/digits-guided
 
-figures: dev browser $(RUN)/summary.json $(GUIDED)/summary.json  ## redraw the pictures in docs/images, of RUN=FOLDER or a new run
+figures: dev browser $(RUN)/summary.json $(GUIDED)/summary.json  ## draw the figures in docs/images, from RUN=FOLDER or a new run
 	$(PYTHON) -m figures.report --run $(RUN)
 	$(PYTHON) -m figures.samples --checkpoint $(RUN)/checkpoints/last.ckpt
 	$(PYTHON) -m figures.few_steps --checkpoint $(RUN)/checkpoints/last.ckpt
@@ -73,7 +73,7 @@ figures: dev browser $(RUN)/summary.json $(GUIDED)/summary.json  ## redraw the p
 browser: dev
 	@$(PYTHON) -m figures.browser
 
-measure: dev $(RUN)/summary.json  ## measure what figures.sampling_quality draws
+measure: dev $(RUN)/summary.json  ## measure the values for figures.sampling_quality
 	$(PYTHON) -m figures.measure_sampling --checkpoint $(RUN)/checkpoints/last.ckpt
 
 $(RUN)/summary.json: | install
@@ -82,5 +82,5 @@ $(RUN)/summary.json: | install
 $(GUIDED)/summary.json: | install
 	$(PYTHON) train.py conditional=true label_dropout=0.1 hydra.run.dir=$(GUIDED) resume=auto
 
-clean:           ## remove the environment and caches, keep outputs
+clean:           ## remove the environment and caches, but not outputs
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build site src/*.egg-info

@@ -1,4 +1,4 @@
-"""``python -m nelbo <command>``: what is done with runs that are there already."""
+"""``python -m nelbo <command>``: commands for finished runs."""
 
 import sys
 from argparse import ArgumentParser
@@ -12,7 +12,7 @@ COMMANDS = (compare, report, export, workspace)
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; a failure is one line on stderr and exit code 1."""
-    parser = ArgumentParser(prog="python -m nelbo", description="What is done with finished runs.")
+    parser = ArgumentParser(prog="python -m nelbo", description="Commands for finished runs.")
     subparsers = parser.add_subparsers(metavar="command", required=True)
     for command in COMMANDS:
         summary = (command.__doc__ or "").splitlines()[0]

@@ -1,4 +1,4 @@
-"""Write a self-contained HTML report of one run, or of several beside each other."""
+"""Write a self-contained HTML report of one or several runs."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
