@@ -404,7 +404,7 @@ def bad_checkpoints(good: Path, folder: Path):
     yield (
         "extra keys",
         altered(lambda s: s.update({"denoiser.network.more": torch.zeros(1)})),
-        "left over: more",
+        "unexpected: more",
     )
     yield "other shapes", altered(lambda s: s.update({first: torch.zeros(1)})), "of another shape: "
 

@@ -193,10 +193,10 @@ def refusal(folder, denoiser, schedule, size=(16, 16)) -> str:
 @pytest.mark.parametrize(
     ("network", "reason"),
     [
-        (MLP((4,), 4, width=16, depth=1, dropout=0.0), "no equal of the network MLP: only U-Nets"),
-        (untrained(DDPM, channel_mult=[2, 2]), "channel_mult must begin with 1"),
-        (untrained(DDPM, resblock_updown=True), "no equal of a network of model.resblock_updown=true"),
-        (untrained(DDPM, embedding_channels=64), "another model.embedding_channels"),
+        (MLP((4,), 4, width=16, depth=1, dropout=0.0), "no equivalent of the network MLP: only U-Nets"),
+        (untrained(DDPM, channel_mult=[2, 2]), "channel_mult to begin with 1"),
+        (untrained(DDPM, resblock_updown=True), "no equivalent of model.resblock_updown=true"),
+        (untrained(DDPM, embedding_channels=64), "model.embedding_channels other"),
         (untrained(DDPM, channels=16), r"one number of groups for all norms"),
         (untrained(DDPM, channel_mult=[1, 2, 3], num_heads=2), r"heads of \[32, 48\] channels"),
     ],
@@ -211,14 +211,14 @@ def test_networks_that_diffusers_has_no_equal_of(network, reason, tmp_path):
 def test_a_variance_that_diffusers_has_no_equal_of(tmp_path):
     denoiser, schedule = ddpm()
     denoiser.variance = Analytic(torch.zeros(len(schedule.table())))
-    assert "has no equal of Analytic" in refusal(tmp_path / "model", denoiser, schedule)
+    assert "has no equivalent of Analytic" in refusal(tmp_path / "model", denoiser, schedule)
 
 
 def test_a_folder_that_is_in_use(tmp_path):
     denoiser, schedule = ddpm()
     (tmp_path / "file").write_text("mine")
-    assert "is there already" in refusal(tmp_path, denoiser, schedule)
-    assert "is there already" in refusal(tmp_path / "file", denoiser, schedule)
+    assert "exists already" in refusal(tmp_path, denoiser, schedule)
+    assert "exists already" in refusal(tmp_path / "file", denoiser, schedule)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     (tmp_path / "empty").mkdir()
     write(tmp_path / "empty", denoiser, schedule)

@@ -271,41 +271,41 @@ def test_folders_that_are_no_pipeline(tmp_path):
     index.write_text("[]")
     assert "expected an object" in refusal(tmp_path)
     index.write_text('{"_class_name": "StableDiffusionPipeline"}')
-    assert "whose unet is a None: only UNet2DModel is read" in refusal(tmp_path)
+    assert "with a unet of class None: only UNet2DModel is supported" in refusal(tmp_path)
     parts = {"unet": ["diffusers", "UNet2DModel"], "scheduler": ["diffusers", "DDPMScheduler"]}
     index.write_text(json.dumps({"_class_name": "LDMPipeline", **parts, "vqvae": ["diffusers", "VQModel"]}))
     assert "is a LDMPipeline of diffusers, with vqvae (VQModel): expected a pipeline" in refusal(tmp_path)
     text = {"unet": ["diffusers", "UNet2DConditionModel"]}
     index.write_text(json.dumps({"_class_name": "Text", **text}))
-    assert "whose unet is a UNet2DConditionModel: only UNet2DModel is read" in refusal(tmp_path)
+    assert "with a unet of class UNet2DConditionModel: only UNet2DModel is supported" in refusal(tmp_path)
     index.write_text(json.dumps({"_class_name": "DDPMPipeline", **parts}))
     assert "has no config.json" in refusal(tmp_path)
 
 
 NETWORKS = [
-    ({"act_fn": "none"}, "diffusers refuses it: "),
-    ({"class_embed_type": "timestep"}, "it conditions on something else than a class"),
-    ({"down_block_types": ["DownBlock2D", "Other"]}, "diffusers refuses it: Other does not exist"),
-    ({"block_out_channels": [32, 48]}, "diffusers refuses it: num_channels (48) must be divisible"),
-    ({"sample_size": [8]}, "sample_size=[8]: expected the side of the images, or two"),
+    ({"act_fn": "none"}, "error of diffusers: "),
+    ({"class_embed_type": "timestep"}, "only classes (num_class_embeds) are supported"),
+    ({"down_block_types": ["DownBlock2D", "Other"]}, "error of diffusers: Other does not exist"),
+    ({"block_out_channels": [32, 48]}, "error of diffusers: num_channels (48) must be divisible"),
+    ({"sample_size": [8]}, "sample_size=[8]: expected the side of the images, or height"),
     ({"block_out_channels": [32, 128]}, "the weights do not fit unet/config.json: of another shape"),
     ({"layers_per_block": 2}, "the weights do not fit unet/config.json: missing"),
     ({"num_class_embeds": 10}, "missing: class_embedding.weight"),
-    ({"add_attention": False}, "the weights do not fit unet/config.json: left over"),
-    ({"block_out_channels": None}, "its configuration does not make sense"),
-    ({"block_out_channels": []}, "its configuration does not make sense"),
+    ({"add_attention": False}, "the weights do not fit unet/config.json: unexpected"),
+    ({"block_out_channels": None}, "its configuration is invalid"),
+    ({"block_out_channels": []}, "its configuration is invalid"),
 ]
 CHAINS = [
     ({"beta_schedule": "laplace"}, "beta_schedule=laplace is not supported"),
-    ({"trained_betas": [1.0, 0.1]}, r"its betas are not all inside (0, 1)"),
+    ({"trained_betas": [1.0, 0.1]}, r"the betas must be in (0, 1)"),
     ({"variance_type": "learned"}, "variance_type=learned is not supported"),
     (
         {"variance_type": "learned_range"},
         "the network has 1 outputs, and variance_type=learned_range needs 2",
     ),
     ({"prediction_type": "flow"}, "prediction_type=flow is not supported"),
-    ({"beta_start": "small"}, "its configuration does not make sense"),
-    ({"rescale_betas_zero_snr": True}, "there is no signal at T (rescale_betas_zero_snr)"),
+    ({"beta_start": "small"}, "its configuration is invalid"),
+    ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr=true leaves no signal at T"),
     ({"_class_name": "ScoreSdeVeScheduler", "beta_schedule": ...}, "ScoreSdeVeScheduler has no betas"),
 ]
 
@@ -335,12 +335,12 @@ def test_weights_that_are_missing_damaged_or_code(tmp_path):
     saved(tmp_path)
     weights = tmp_path / "unet/diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    assert "cannot be read: is it whole?" in refusal(tmp_path)
+    assert "cannot be read: is it complete?" in refusal(tmp_path)
     weights.unlink()
     assert "has neither diffusion_pytorch_model.safetensors nor diffusion_pytorch_model.bin" in refusal(
         tmp_path
     )
     torch.save({"step": 3}, weights.with_suffix(".bin"))
-    assert "holds no weights of a network" in refusal(tmp_path)
+    assert "contains no weights of a network" in refusal(tmp_path)
     torch.save({"model": object}, weights.with_suffix(".bin"))
     assert "is not loaded" in refusal(tmp_path)

@@ -281,7 +281,7 @@ def test_several_variants_are_named(tmp_path):
     saved(tmp_path, variant="fp16")
     file = tmp_path / "unet/diffusion_pytorch_model.fp16.safetensors"
     shutil.copy(file, file.with_name("diffusion_pytorch_model.bf16.safetensors"))
-    with pytest.raises(ValueError, match=r"in 2 variants, .*bf16.*, .*fp16.*: leave one of them"):
+    with pytest.raises(ValueError, match=r"in 2 variants, .*bf16.*, .*fp16.*: keep one of them"):
         from_diffusers(tmp_path)
 
 
@@ -325,5 +325,5 @@ def test_weights_inside_of_a_bin_are_named(tmp_path):
     torch.save({f"module.{name}": tensor for name, tensor in pipeline.unet.state_dict().items()}, file)
     assert difference(from_diffusers(tmp_path), pipeline.unet) < 1e-5
     torch.save({"ema": pipeline.unet.state_dict(), "step": 3}, file)
-    with pytest.raises(ValueError, match=r"holds no weights of a network: .* as content\['ema'\]: save"):
+    with pytest.raises(ValueError, match=r"contains no weights of a network: .* as content\['ema'\]: save"):
         from_diffusers(tmp_path)

@@ -116,7 +116,7 @@ def test_a_network_of_improved_diffusion(name, weights, step, saved, to_their_na
 )
 def test_a_name_that_says_which_weights_it_has_is_believed(name, weights, right, saved, to_their_names):
     path = saved(to_their_names(small_network()), name)
-    assert f"has others: use weights={right}" in refusal(ImprovedDiffusionFormat(), path, weights)
+    assert f"has the other kind: use weights={right}" in refusal(ImprovedDiffusionFormat(), path, weights)
 
 
 @FORMATS
@@ -295,7 +295,7 @@ def test_weights_inside_of_a_checkpoint_are_found_and_saved_by_what_the_message_
         content = {name: content, "epoch": 3}
     path = saved({"pytorch-lightning_version": "2.6.0"} | content)
     line = refusal(ImprovedDiffusionFormat(), path)
-    assert f"it holds the network inside, as content{''.join(f'[{name!r}]' for name in place)}" in line
+    assert f"it contains the network as content{''.join(f'[{name!r}]' for name in place)}" in line
     monkeypatch.chdir(tmp_path)
     exec(line.partition("read that file, ")[2], {"torch": torch, "PATH": path})
     assert same(ImprovedDiffusionFormat().read(tmp_path / "weights.pt", "ema").network, small_network())

@@ -139,11 +139,11 @@ def test_attention_is_where_the_image_was_halved_as_often_as_that_project_counts
 # ------------------------------------------------------------------ mistakes in the flags
 
 MISTAKES = {
-    "there is no flag num_chanels (did you mean num_channels?); there are: ": {"num_chanels": 64},
-    "there is no flag lr; there are: image_size, ": {"lr": 1e-4},
+    "unknown flag num_chanels (did you mean num_channels?): expected one of ": {"num_chanels": 64},
+    "unknown flag lr: expected one of image_size, ": {"lr": 1e-4},
     "noise_schedule=sigmoid: expected one of linear, cosine": {"noise_schedule": "sigmoid"},
     "noise_schedule=None: expected one of": {"noise_schedule": None},
-    "num_heads_upsample=2: not supported": {"num_heads_upsample": 2},
+    "num_heads_upsample=2: encoder and decoder must have equally many heads": {"num_heads_upsample": 2},
     "use -1, or num_heads=1": {"num_heads": 1, "num_heads_upsample": 4},
     "num_heads=0 must be at least 1": {"num_heads": 0},
     "num_heads=5 does not divide the 32 channels": {"num_heads": 5, "attention_resolutions": "32"},
@@ -152,16 +152,16 @@ MISTAKES = {
     "learn_sigma='True': expected True or False": {"learn_sigma": "True"},
     "dropout=1.5: expected a number in [0, 1)": {"dropout": 1.5},
     "dropout='0.3': expected a number": {"dropout": "0.3"},
-    "for another size give channel_mult too": {"image_size": 128},
-    "num_channels=48: that project's norms need a multiple of 32": {"num_channels": 48},
+    "for another size, add channel_mult": {"image_size": 128},
+    "num_channels=48: must be a multiple of 32": {"num_channels": 48},
     "channel_mult='1;2': expected whole numbers, such as": {"channel_mult": "1;2"},
     "channel_mult=[1, 1.5]: expected whole numbers": {"channel_mult": [1, 1.5]},
-    "channel_mult=(): every level needs a multiple": {"channel_mult": ()},
-    "channel_mult=1,0: every level needs a multiple of at least 1": {"channel_mult": "1,0"},
+    "channel_mult=(): expected multiples of at least 1": {"channel_mult": ()},
+    "channel_mult=1,0: expected multiples of at least 1": {"channel_mult": "1,0"},
     "images of 32x32 cannot be halved 6 times": {"channel_mult": [1] * 7},
     "attention_resolutions='': expected whole numbers": {"attention_resolutions": ""},
     "attention_resolutions=16: expected whole numbers": {"attention_resolutions": 16},
-    "attention_resolutions=0: a side is at least 1": {"attention_resolutions": "0"},
+    "attention_resolutions=0: every side must be at least 1": {"attention_resolutions": "0"},
     "diffusion_steps=0 must be at least 1": {"diffusion_steps": 0},
     "a beta must be below 1: use more than 20 steps": {"diffusion_steps": 20},
     "a section of 1000 timesteps cannot keep 2000": {"timestep_respacing": "2000"},
@@ -215,13 +215,15 @@ def test_the_first_weights_that_differ_are_named(small):
     weights, flags = small()
     with pytest.raises(ValueError, match="fit the flags") as error:
         from_improved_diffusion(weights, **flags | {"learn_sigma": False})
-    assert "(of another shape out.2.bias [6] for [3], out.2.weight [6, 32, 3, 3] for [3, " in str(error.value)
+    assert "(of another shape: out.2.bias [6] for [3], out.2.weight [6, 32, 3, 3] for [3, " in str(
+        error.value
+    )
     with pytest.raises(ValueError, match="fit the flags") as error:
         from_improved_diffusion(weights, **flags | {"num_res_blocks": 2})
-    assert "(missing down.0.blocks.1." in str(error.value)
+    assert "(missing: down.0.blocks.1." in str(error.value)
     with pytest.raises(ValueError, match="fit the flags") as error:
         from_improved_diffusion(weights, **flags | {"attention_resolutions": "16"})
-    assert "(unexpected down.2.blocks.0.attention.norm.bias, " in str(error.value)
+    assert "(unexpected: down.2.blocks.0.attention.norm.bias, " in str(error.value)
 
 
 @pytest.mark.parametrize("shape", [(7,), ()])
@@ -303,6 +305,6 @@ def test_the_tanh_approximation_is_no_bound_where_the_network_is_badly_wrong(imp
 
 
 def test_unknown_flags_suggest_nothing_where_nothing_is_near():
-    with pytest.raises(ValueError, match="there is no flag zzz; there are") as error:
+    with pytest.raises(ValueError, match="unknown flag zzz: expected one of") as error:
         read_flags({"zzz": 1}, Flags)
     assert "did you mean" not in str(error.value)

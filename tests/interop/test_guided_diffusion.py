@@ -76,7 +76,7 @@ def test_heads_and_attention_order_matter(wrong, golden):
 )
 def test_a_flag_that_the_weights_do_not_show_must_be_named(name, golden):
     _, weights, flags = golden
-    with pytest.raises(ValueError, match=f"the weights do not show .*{name}.*: name what"):
+    with pytest.raises(ValueError, match=f"the weights do not determine .*{name}.*: add the values"):
         from_guided_diffusion(weights, **{flag: value for flag, value in flags.items() if flag != name})
 
 
@@ -101,10 +101,10 @@ def test_a_flag_that_the_weights_contradict_is_named(expected, golden):
 MISTAKES = {
     "num_head_channels=24 does not divide the 64 channels": {"num_head_channels": 24},
     "num_head_channels=0 does not divide": {"num_head_channels": 0},
-    "networks for 64, 128, 256, 512; for another size give channel_mult too": {"channel_mult": ""},
+    "networks for 64, 128, 256, 512; for another size, add channel_mult": {"channel_mult": ""},
     "channel_mult='1;2': expected numbers": {"channel_mult": "1;2"},
-    "channel_mult=1,0.7: the norms need": {"channel_mult": "1,0.7"},
-    "there is no flag num_head_chanels (did you mean num_head_channels?)": {"num_head_chanels": 64},
+    "channel_mult=1,0.7: times num_channels=32, every level must be a multiple": {"channel_mult": "1,0.7"},
+    "unknown flag num_head_chanels (did you mean num_head_channels?)": {"num_head_chanels": 64},
 }
 
 
@@ -225,7 +225,7 @@ def test_the_format_requires_the_flags_that_do_not_show(golden, saved):
     _, weights, flags = golden
     path = saved(weights)
     with pytest.raises(
-        ValueError, match=r"model\.pt: the weights do not show num_heads or num_head_channels"
+        ValueError, match=r"model\.pt: the weights do not determine num_heads or num_head_channels"
     ):
         GuidedDiffusionFormat(flags | {"num_head_channels": None}).read(path, "ema")
 

@@ -9,8 +9,8 @@ from hydra.utils import instantiate
 
 from nelbo.diffusion.schedules import CosineSchedule
 from nelbo.interop import from_improved_diffusion
-from nelbo.interop.improved_diffusion.flags import Flags
-from nelbo.interop.improved_diffusion.model import noise_schedule, reverse_variance, unet
+from nelbo.interop.improved_diffusion.flags import SCHEDULES, Flags
+from nelbo.interop.improved_diffusion.model import reverse_variance, unet
 
 CIFAR10 = {
     "image_size": 32,
@@ -124,7 +124,8 @@ def test_an_experiment_has_the_released_chain_and_variance(experiment, compose):
     flags, config = Flags(**EXPERIMENTS[experiment]), compose(f"experiment={experiment}")
     schedule = instantiate(config.schedule, half_bin=1 / 255)
     assert isinstance(schedule, CosineSchedule)
-    assert torch.equal(schedule.table(), noise_schedule(flags).table())
+    expected = SCHEDULES[flags.noise_schedule](flags.diffusion_steps, logsnr_max="paper")
+    assert torch.equal(schedule.table(), expected.table())
     variance = instantiate(config.variance)
     assert vars(variance) == vars(reverse_variance(flags))
     assert type(variance) is type(reverse_variance(flags))

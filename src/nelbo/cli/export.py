@@ -68,7 +68,7 @@ def write(model: "TrainedModel", folder: Path) -> None:
     """The folder, with the configuration that restores the same bound.
 
     Raises:
-        ValueError: for a model that diffusers has no equal of.
+        ValueError: for a model without an equivalent in diffusers.
         OSError: when the folder cannot be written.
     """
     from nelbo.interop import to_diffusers

@@ -21,8 +21,8 @@ from nelbo.compose.stored_config import (
 )
 from nelbo.data import DataModule, DataRecord, DataSpec
 from nelbo.data.record import format_names
-from nelbo.interop.format_list import format_list
 from nelbo.interop.formats import CheckpointFormat, Weights
+from nelbo.interop.state_dict import differences
 from nelbo.runs.paths import LAST
 from nelbo.training.module import DiffusionModule
 
@@ -178,24 +178,13 @@ def training_config(config: DictConfig, weights: Weights, path: Path) -> dict[st
 
 
 def load_weights(module: DiffusionModule, weights: Weights, path: Path) -> None:
-    """Put the weights into the network.
+    """Load the weights into the network.
 
     Raises:
-        ValueError: naming the first of those that are missing, left over, or of another shape.
+        ValueError: for missing or unexpected weights, or weights of another shape.
     """
     network = module.denoiser.network
-    expected = network.state_dict()
-    misshaped = [
-        f"{name} {tuple(weights.network[name].shape)} for {tuple(expected[name].shape)}"
-        for name in expected
-        if name in weights.network and weights.network[name].shape != expected[name].shape
-    ]
-    problems = {
-        "missing": [name for name in expected if name not in weights.network],
-        "left over": [name for name in weights.network if name not in expected],
-        "of another shape": misshaped,
-    }
-    found = "; ".join(f"{what}: {format_list(names)}" for what, names in problems.items() if names)
+    found = differences(weights.network, network.state_dict())
     if found:
         raise ValueError(f"the weights in {path} do not fit the network of its configuration: {found}")
     network.load_state_dict(weights.network)

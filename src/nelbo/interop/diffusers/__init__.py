@@ -1,4 +1,4 @@
-"""Hugging Face's diffusers: pipelines of DDPM's kind, in and out. Nothing here imports that package."""
+"""Import and export of DDPM pipelines of Hugging Face's diffusers, without that package."""
 
 from nelbo.interop.diffusers.export import to_diffusers
 from nelbo.interop.diffusers.model import from_diffusers

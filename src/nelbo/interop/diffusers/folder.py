@@ -1,16 +1,16 @@
-"""A pipeline's folder: which files it has, and what is in them. Tensors and plain values only, never code.
+"""The folder of a pipeline. Only tensors and plain values are read, never code.
 
-    model_index.json                                 which classes the parts are of
+    model_index.json                                 classes of the parts
     unet/config.json                                 the network's options
     unet/diffusion_pytorch_model.safetensors         its weights; .bin in older ones
     scheduler/scheduler_config.json                  the chain
-    nelbo.json                                       what diffusers has no place for, and checksums of the
-                                                     other files, if we wrote it
+    nelbo.json                                       metadata of an export by nelbo, and checksums of the
+                                                     other files
 
-Older folders, google/ddpm-cifar10-32 among them, have everything at the top. Weights may be in shards, which
-``diffusion_pytorch_model.safetensors.index.json`` lists, or of a variant, as in
-``diffusion_pytorch_model.fp16.safetensors``. Folders of diffusers' training script have the averaged network
-in ``unet_ema``, and may lack index and scheduler; so does a network that was saved alone.
+Older folders, such as google/ddpm-cifar10-32, have all files at the top. Weights may be in shards, listed in
+``diffusion_pytorch_model.safetensors.index.json``, or of a variant, as in
+``diffusion_pytorch_model.fp16.safetensors``. Folders of the training script of diffusers have the averaged
+network in ``unet_ema`` and may lack index and scheduler, as does a network that was saved alone.
 """
 
 import hashlib
@@ -23,10 +23,9 @@ from typing import Any
 
 from torch import Tensor
 
+from nelbo import torch_file
 from nelbo.atomic_file import CHECKSUM, read_json, sha256_of, to_json
-from nelbo.interop.file import is_state_dict, read_file
-from nelbo.interop.format_list import format_list
-from nelbo.interop.wrapped import where_weights_are, without_wrappers
+from nelbo.interop.state_dict import format_list, is_state_dict, where_weights_are, without_wrappers
 
 INDEX, OURS = "model_index.json", "nelbo.json"
 PARTS = {"unet": "UNet2DModel", "scheduler": "DDPMScheduler"}
@@ -39,14 +38,14 @@ CHECKSUMS = "files"  # in nelbo.json: SHA-256 of every other file, by its name
 
 @dataclass(frozen=True)
 class Folder:
-    """What a pipeline's folder holds.
+    """The content of the folder of a pipeline.
 
     Attributes:
-        unet: the network's options.
-        scheduler: the chain's; None where there is none.
-        weights: of the network, under diffusers' names.
-        ours: what is in nelbo.json; empty where there is none.
-        averaged: options and weights of the averaged network, where the folder has both.
+        unet: options of the network.
+        scheduler: options of the scheduler; None if there is none.
+        weights: of the network, with the names of diffusers.
+        ours: content of nelbo.json; empty if there is none.
+        averaged: options and weights of the averaged network, if the folder has both.
     """
 
     unet: dict[str, Any]
@@ -56,7 +55,7 @@ class Folder:
     averaged: tuple[dict[str, Any], dict[str, Tensor]] | None = None
 
     def chosen(self, weights: str) -> "Folder":
-        """The same with the averaged network (``ema``) in place of the other, where there are both."""
+        """The folder with the averaged network as its network, if ``weights`` is ``ema`` and there is one."""
         if weights != "ema" or self.averaged is None:
             return self
         unet, averaged = self.averaged
@@ -64,10 +63,10 @@ class Folder:
 
 
 def read_folder(path: Path) -> Folder:
-    """Read a folder of a pipeline whose network is a ``UNet2DModel``, or of such a network alone.
+    """Read a folder of a pipeline with a ``UNet2DModel``, or of such a network alone.
 
     Raises:
-        ValueError: in one line, when it is not there, damaged, or of another pipeline.
+        ValueError: if the folder is missing, damaged, or of another pipeline.
     """
     if not path.is_dir():
         raise ValueError(f"there is no folder {path}")
@@ -88,7 +87,7 @@ def read_folder(path: Path) -> Folder:
 
 
 def _check_index(path: Path, index: Mapping[str, Any]) -> None:
-    """Check that a pipeline has one network, of images."""
+    """Check that the pipeline has one network, and that it is a ``UNet2DModel``."""
     kinds = {}
     for part, given in index.items():
         kind = given[-1] if isinstance(given, list) and given else given
@@ -98,13 +97,13 @@ def _check_index(path: Path, index: Mapping[str, Any]) -> None:
     others = [f"{part} ({kind})" for part, kind in kinds.items() if part not in PARTS]
     if others:
         raise ValueError(
-            f"{path} is a {name} of diffusers, with {format_list(others)}: expected a pipeline whose "
-            f"network works on images and depends on nothing but their class, as in {PIPELINE}"
+            f"{path} is a {name} of diffusers, with {format_list(others)}: expected a pipeline of a network "
+            f"of images and an optional class, such as {PIPELINE}"
         )
     if kinds.get("unet") != PARTS["unet"]:
         raise ValueError(
-            f"{path} is a {name} of diffusers, whose unet is a {kinds.get('unet')}: "
-            f"only {PARTS['unet']} is read"
+            f"{path} is a {name} of diffusers with a unet of class {kinds.get('unet')}: "
+            f"only {PARTS['unet']} is supported"
         )
 
 
@@ -112,16 +111,16 @@ def _read_unet(home: Path) -> dict[str, Any]:
     config = _read_json(home / CONFIGS["unet"])
     kind = config.get("_class_name", PARTS["unet"])
     if kind != PARTS["unet"]:
-        raise ValueError(f"{home / CONFIGS['unet']} is of a {kind}, and only {PARTS['unet']} is read")
+        raise ValueError(f"{home / CONFIGS['unet']} is of a {kind}: only {PARTS['unet']} is supported")
     return config
 
 
 def write_folder(path: Path, folder: Folder) -> None:
-    """Write a folder that ``DDPMPipeline.from_pretrained`` opens.
+    """Write a folder for ``DDPMPipeline.from_pretrained``.
 
     Raises:
-        ValueError: when there is something at ``path`` already.
-        OSError: when it cannot be written.
+        ValueError: if ``path`` exists and is not an empty folder.
+        OSError: if it cannot be written.
     """
     from safetensors.torch import save_file
 
@@ -136,19 +135,19 @@ def write_folder(path: Path, folder: Folder) -> None:
     index = _as_text({"_class_name": PIPELINE, **{part: ["diffusers", name] for part, name in PARTS.items()}})
     files[INDEX] = hashlib.sha256(index.encode()).hexdigest()
     _write(path / OURS, to_json({**folder.ours, CHECKSUMS: files}))
-    _write(path / INDEX, index)  # the last: without it nothing opens
+    _write(path / INDEX, index)  # last: the folder is valid only with it
 
 
 def check_unused(path: Path) -> None:
-    """Keep a model from being written over something.
+    """Check that a model can be written to ``path``.
 
     Raises:
-        ValueError: when ``path`` is a file, or a folder that is not empty.
+        ValueError: if ``path`` is a file, or a folder that is not empty.
     """
     if path.is_dir() and not any(path.iterdir()):
         return
     if path.exists():
-        raise ValueError(f"{path} is there already: name a new folder, or an empty one")
+        raise ValueError(f"{path} exists already: use a new or empty folder")
 
 
 def _read_weights(home: Path) -> dict[str, Tensor]:
@@ -161,7 +160,7 @@ def _read_weights(home: Path) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = {}
     for name in sorted(set(map(str, shards.values()))):
         if Path(name).name != name or not (home / name).is_file():
-            raise ValueError(f"{path} names the file {name}, which is not in its folder")
+            raise ValueError(f"{path} lists the file {name}, which is not in its folder")
         weights |= _read_weights_file(home / name)
     missing = shards.keys() - weights.keys()
     if missing:
@@ -170,7 +169,7 @@ def _read_weights(home: Path) -> dict[str, Tensor]:
 
 
 def _weights_file(home: Path) -> Path:
-    """The file of the weights, or the index of its shards; the plain one before a variant."""
+    """The file of the weights, or the index of its shards; without a variant if there is one."""
     for suffix in ("safetensors", "bin"):
         for name in (f"{WEIGHTS}.{suffix}", f"{WEIGHTS}.{suffix}.index.json"):
             if (home / name).is_file():
@@ -183,9 +182,7 @@ def _weights_file(home: Path) -> Path:
         ]
         if len(variants) > 1:
             names = format_list(path.name for path in variants)
-            raise ValueError(
-                f"{home} has the weights in {len(variants)} variants, {names}: leave one of them"
-            )
+            raise ValueError(f"{home} has the weights in {len(variants)} variants, {names}: keep one of them")
         if variants:
             return variants[0]
     raise ValueError(f"{home} has neither {WEIGHTS}.safetensors nor {WEIGHTS}.bin")
@@ -199,11 +196,11 @@ def _read_weights_file(path: Path) -> dict[str, Tensor]:
         try:
             return load_file(path)
         except SafetensorError as error:
-            raise ValueError(f"{path} cannot be read: is it whole?") from error
-    content = without_wrappers(read_file(path))
+            raise ValueError(f"{path} cannot be read: is it complete?") from error
+    content = without_wrappers(torch_file.load(path))
     if not is_state_dict(content):
         inside = where_weights_are(content, "conv_in.weight")
-        raise ValueError(f"{path} holds no weights of a network" + (f": {inside}" if inside else ""))
+        raise ValueError(f"{path} contains no weights of a network" + (f": {inside}" if inside else ""))
     return content
 
 
@@ -218,10 +215,10 @@ def _verify(path: Path, checksums: Any) -> None:
     """Compare the files of a folder with the checksums in nelbo.json.
 
     Raises:
-        ValueError: naming a file that was changed, or is missing.
+        ValueError: for a changed or missing file; the message names it.
     """
     if not isinstance(checksums, dict):
-        raise ValueError(f"{path / OURS}: its {CHECKSUMS} are none")
+        raise ValueError(f"{path / OURS}: {CHECKSUMS} must be a mapping of checksums")
     for name, expected in checksums.items():
         try:
             problem = None if sha256_of(path / name) == expected else "was damaged or edited after the export"

@@ -1,4 +1,4 @@
-"""Models on the Hugging Face hub, by OWNER/NAME. The client is imported only when it is needed."""
+"""Download and upload of models on the Hugging Face hub, by OWNER/NAME."""
 
 import re
 from collections.abc import Callable
@@ -14,27 +14,27 @@ ResultT = TypeVar("ResultT")
 
 
 def is_name(text: str) -> bool:
-    """Whether it could be the name of a model on the hub."""
+    """Whether ``text`` is a valid name of a model on the hub."""
     return re.fullmatch(NAME, text) is not None and not text.startswith(".")
 
 
 def fetch(name: str) -> Path:
-    """The folder of a model, downloaded unless it is in the client's cache; no other files of it.
+    """Download the files of a model that are read, or find them in the cache of the client; their folder.
 
     Raises:
-        ValueError: in one line, when there is no such model, no network or no client.
+        ValueError: without such a model, network access or huggingface_hub.
     """
-    suffixes = (*SUFFIXES, ".*", "-*")  # the last for variants and for shards
+    suffixes = (*SUFFIXES, ".*", "-*")  # variants and shards
     files = [*CONFIGS.values(), *(f"{WEIGHTS}{suffix}" for suffix in suffixes)]
-    wanted = [INDEX, OURS, *files, *(f"{part}/{file}" for part in (*CONFIGS, AVERAGED) for file in files)]
-    return Path(_ask(name, "fetched", lambda hub: hub.snapshot_download(name, allow_patterns=wanted)))
+    patterns = [INDEX, OURS, *files, *(f"{part}/{file}" for part in (*CONFIGS, AVERAGED) for file in files)]
+    return Path(_call(name, "fetched", lambda hub: hub.snapshot_download(name, allow_patterns=patterns)))
 
 
 def push(folder: Path, name: str) -> str:
-    """Upload a folder as a model, making it if there is none of this name; returns its address.
+    """Upload a folder as a model, which is created if necessary; returns its URL.
 
     Raises:
-        ValueError: in one line, for a name that is none, and when there is no network or no client.
+        ValueError: for an invalid name, and without network access or huggingface_hub.
     """
 
     def upload(hub: ModuleType) -> str:
@@ -43,28 +43,28 @@ def push(folder: Path, name: str) -> str:
         return str(address)
 
     check_has_name(name)
-    return _ask(name, "pushed", upload)
+    return _call(name, "pushed", upload)
 
 
 def check_has_name(name: str) -> None:
-    """Refuse what cannot be a name.
+    """Check the name of a model on the hub.
 
     Raises:
-        ValueError: when it cannot.
+        ValueError: for an invalid name.
     """
     if not is_name(name):
-        raise ValueError(f"{name} is no name of a model on the hub: expected OWNER/NAME")
+        raise ValueError(f"{name} is not a name of a model on the hub: expected OWNER/NAME")
 
 
-def _ask(name: str, done: str, question: Callable[[ModuleType], ResultT]) -> ResultT:
+def _call(name: str, done: str, action: Callable[[ModuleType], ResultT]) -> ResultT:
     try:
         import huggingface_hub
     except ImportError as error:
         raise ValueError(
-            f"{name} cannot be {done} without the hub's client: pip install huggingface_hub"
+            f"{name} cannot be {done} without huggingface_hub: pip install huggingface_hub"
         ) from error
     try:
-        return question(huggingface_hub)
-    except Exception as error:  # of the client, of what it is built on, and of the network
+        return action(huggingface_hub)
+    except Exception as error:  # of the client, its dependencies, or the network
         reason = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
         raise ValueError(f"{name} cannot be {done}: {reason}") from error

@@ -1,4 +1,4 @@
-"""A pipeline of diffusers as a denoiser and its chain."""
+"""Import of a pipeline of diffusers as a denoiser and its chain."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from nelbo.diffusion.denoiser import Denoiser
 from nelbo.diffusion.parameterizations import X0, Eps, Parameterization, V
 from nelbo.diffusion.variances import FixedLarge, FixedSmall, LearnedRange, ReverseVariance
 from nelbo.interop.diffusers.folder import Folder, read_folder
-from nelbo.interop.diffusers.names import check_names_and_shapes, current_name, to_our_names
+from nelbo.interop.diffusers.names import check_weights, current_name, to_our_names
 from nelbo.interop.diffusers.schedule import DEFAULTS as SCHEDULE
 from nelbo.interop.diffusers.schedule import DiffusersSchedule
 from nelbo.interop.diffusers.settings import (
@@ -23,7 +23,7 @@ from nelbo.interop.diffusers.settings import (
     read_settings,
     sample_size,
 )
-from nelbo.interop.diffusers.time import cosines_first, rotated, shift_of_table
+from nelbo.interop.diffusers.time import cosines_first, rotate, shift_of_table
 from nelbo.interop.diffusers.unet import DiffusersUNet, UnsupportedError
 from nelbo.interop.diffusers.wrapped import WrappedUNet
 from nelbo.interop.improved_diffusion.model import DiffusionModel
@@ -31,26 +31,26 @@ from nelbo.interop.improved_diffusion.model import DiffusionModel
 PARAMETERIZATIONS: dict[str, type[Parameterization]] = {"epsilon": Eps, "sample": X0, "v_prediction": V}
 VARIANCES: dict[str, type[ReverseVariance]] = {
     "fixed_small": FixedSmall,
-    "fixed_small_log": FixedSmall,  # the same variance, computed by way of its logarithm
+    "fixed_small_log": FixedSmall,  # the same variance, computed from its logarithm
     "fixed_large": FixedLarge,
     "fixed_large_log": FixedLarge,
     "learned_range": LearnedRange,
 }
 FIRST_LAYER = "unet.embedding.linear1.weight"
-# whose defaults are DEFAULTS; another scheduler must say its betas
+# schedulers with the defaults of schedule.py; others need explicit betas
 WITH_DEFAULTS = ("DDPMScheduler", "DDIMScheduler", "PNDMScheduler")
 
 
 @dataclass(frozen=True)
-class ReadNetwork:
+class ParsedNetwork:
     """The network of a folder.
 
     Attributes:
-        kind: its class; ours where it computes the same, else the one that wraps diffusers' own.
+        kind: its class; ``WrappedUNet`` if ours has no equivalent.
         options: of ``kind``.
         shape: of one image, (C, H, W).
         out_channels: of the output.
-        num_classes: of a class-conditional network, None for another.
+        num_classes: of a class-conditional network; None for an unconditional one.
         weights: its state dict.
         time_shift: of the denoiser.
         time_scale: of the denoiser; None for 1000 / T.
@@ -73,7 +73,7 @@ class ReadNetwork:
 
 
 @dataclass(frozen=True)
-class ReadChain:
+class ParsedChain:
     """The chain of a folder.
 
     Attributes:
@@ -90,29 +90,28 @@ class ReadChain:
 
 
 @dataclass(frozen=True)
-class Read:
-    """A folder, taken apart.
+class ParsedFolder:
+    """The network and the chain of a folder.
 
     Attributes:
         network: of the folder.
         chain: None for a folder without a scheduler.
     """
 
-    network: ReadNetwork
-    chain: ReadChain | None
+    network: ParsedNetwork
+    chain: ParsedChain | None
 
 
 def from_diffusers(folder: Path | str) -> DiffusionModel:
-    """A pipeline of a ``UNet2DModel`` that was saved in a folder, or downloaded into one.
+    """Load a pipeline with a ``UNet2DModel`` from a folder.
 
-    The chain is the one that the network was trained with, in float64, whichever scheduler draws samples. Its
-    last step adds no noise and so does not define the variance there, which L_0 needs: it is beta_1, unless
-    nelbo.json has another. A scheduler without ``variance_type`` has ``fixed_small``, the default of
-    ``DDPMScheduler``, or ``learned_range`` where the network has twice as many outputs. How images are drawn
-    (clipping, thresholding, fewer steps) is left to the sampler. Averaged weights in ``unet_ema`` are
-    preferred.
+    The chain is that of training, in float64, for any scheduler of the pipeline. The last sampling step of
+    diffusers adds no noise, so the variance of the first step, which L_0 needs, is not defined: it is beta_1,
+    unless nelbo.json has another. A scheduler without ``variance_type`` has ``fixed_small``, the default of
+    ``DDPMScheduler``, or ``learned_range`` if the network has twice as many outputs. Options of sampling
+    (clipping, thresholding, fewer steps) are ignored. Averaged weights in ``unet_ema`` are preferred.
 
-    A network that ours cannot be computes by ``diffusers.UNet2DModel``, which must be installed.
+    A configuration that our U-Net does not support uses ``diffusers.UNet2DModel``, which must be installed.
 
         model = from_diffusers("ddpm-cifar10-32")
         bound = VariationalBound(model.chain, DiscretizedGaussian(256))
@@ -121,55 +120,50 @@ def from_diffusers(folder: Path | str) -> DiffusionModel:
         folder: with ``model_index.json``.
 
     Raises:
-        ValueError: in one line, for a folder that is not such a pipeline or has what is not supported.
+        ValueError: for a folder that is not such a pipeline, or has an unsupported option.
     """
     path = Path(folder)
     try:
-        read = take_apart(read_folder(path).chosen("ema"))
-        if read.chain is None:
+        parsed = parse_folder(read_folder(path).chosen("ema"))
+        if parsed.chain is None:
             raise ValueError(
                 "a network without a scheduler: name its chain by an experiment (evaluate.py checkpoint=... "
                 "format=diffusers experiment=...), or save it in a DDPMPipeline"
             )
-        network = read.network.build()
-        schedule = DiffusersSchedule(**read.chain.schedule)
+        network = parsed.network.build()
+        schedule = DiffusersSchedule(**parsed.chain.schedule)
     except ValueError as error:
         raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
-    scale = read.network.time_scale
+    scale = parsed.network.time_scale
     denoiser = Denoiser(
         network,
-        read.chain.parameterization(),
-        read.chain.variance(read.chain.first_step),
+        parsed.chain.parameterization(),
+        parsed.chain.variance(parsed.chain.first_step),
         time_scale=1000.0 / schedule.num_steps if scale is None else scale,
-        time_shift=read.network.time_shift,
+        time_shift=parsed.network.time_shift,
     )
-    return DiffusionModel(denoiser.eval(), Chain(schedule), read.network.num_classes)
+    return DiffusionModel(denoiser.eval(), Chain(schedule), parsed.network.num_classes)
 
 
-def take_apart(folder: Folder) -> Read:
-    """What a folder is made of, in our words.
+def parse_folder(folder: Folder) -> ParsedFolder:
+    """The network and the chain that a folder describes.
 
     Raises:
-        ValueError: in one line, for what is not supported and for weights that do not fit.
+        ValueError: for unsupported or invalid options, and for weights that do not fit.
     """
     try:
-        network = read_network(folder)
-        return Read(network, None if folder.scheduler is None else read_chain(folder, network))
-    except (
-        TypeError,
-        IndexError,
-        ArithmeticError,
-        RuntimeError,
-    ) as error:  # words for numbers, nothing for lists
+        network = parse_network(folder)
+        return ParsedFolder(network, None if folder.scheduler is None else parse_chain(folder, network))
+    except (TypeError, IndexError, ArithmeticError, RuntimeError) as error:  # such as a string for a number
         reason = str(error).splitlines()[0]
-        raise ValueError(f"its configuration does not make sense: {reason}") from error
+        raise ValueError(f"its configuration is invalid: {reason}") from error
 
 
-def read_network(folder: Folder) -> ReadNetwork:
-    """The network: ours, if it computes the same, else the one of diffusers.
+def parse_network(folder: Folder) -> ParsedNetwork:
+    """The network: our U-Net if it supports the configuration, otherwise the one of diffusers.
 
     Raises:
-        ValueError: for one that neither can be, and for weights that do not fit.
+        ValueError: for a configuration that neither supports, and for weights that do not fit.
     """
     try:
         return _our_network(folder, read_settings(folder.unet))
@@ -179,10 +173,10 @@ def read_network(folder: Folder) -> ReadNetwork:
         return _wrapped_network(folder)
 
 
-def _our_network(folder: Folder, settings: UNetSettings) -> ReadNetwork:
+def _our_network(folder: Folder, settings: UNetSettings) -> ParsedNetwork:
     weights = dict(folder.weights)
     table = weights.pop("time_proj.weight", None) if settings.has_table else None
-    with torch.device("meta"):  # only its names and shapes matter
+    with torch.device("meta"):  # only names and shapes are read
         network = settings.network()
     ours = {f"unet.{name}": tensor for name, tensor in to_our_names(weights, network.unet).items()}
     if not settings.cosines_first:
@@ -191,11 +185,11 @@ def _our_network(folder: Folder, settings: UNetSettings) -> ReadNetwork:
         if table is None:
             raise ValueError("the weights do not fit unet/config.json: missing: time_proj.weight")
         time_shift = shift_of_table(table)
-    else:  # as it was before it was written, if it was we who wrote it
+    else:  # undo the shift of an export by nelbo
         time_shift = float(folder.ours.get("time_shift", -1.0))
         max_period = network.unet.embedding.max_period
-        ours[FIRST_LAYER] = rotated(ours[FIRST_LAYER], -(1.0 + time_shift), max_period)
-    return ReadNetwork(
+        ours[FIRST_LAYER] = rotate(ours[FIRST_LAYER], -(1.0 + time_shift), max_period)
+    return ParsedNetwork(
         kind=DiffusersUNet,
         options=settings.options,
         shape=settings.shape,
@@ -207,12 +201,12 @@ def _our_network(folder: Folder, settings: UNetSettings) -> ReadNetwork:
     )
 
 
-def _wrapped_network(folder: Folder) -> ReadNetwork:
+def _wrapped_network(folder: Folder) -> ParsedNetwork:
     config = known_options(folder.unet)
     if config.get("class_embed_type") is not None:
         raise ValueError(
             f"unet/config.json: class_embed_type={config['class_embed_type']} is not supported: "
-            "it conditions on something else than a class"
+            "only classes (num_class_embeds) are supported"
         )
     options = DEFAULTS | config
     num_classes = options["num_class_embeds"]
@@ -221,8 +215,8 @@ def _wrapped_network(folder: Folder) -> ReadNetwork:
     with torch.device("meta"):
         network = WrappedUNet(shape, options["out_channels"], num_classes, config=config)
     weights = {f"unet.{current_name(name)}": tensor.float() for name, tensor in folder.weights.items()}
-    check_names_and_shapes(weights, network.state_dict())
-    return ReadNetwork(
+    check_weights(weights, network.state_dict())
+    return ParsedNetwork(
         kind=WrappedUNet,
         options={"config": config},
         shape=shape,
@@ -234,19 +228,19 @@ def _wrapped_network(folder: Folder) -> ReadNetwork:
     )
 
 
-def read_chain(folder: Folder, network: ReadNetwork) -> ReadChain:
+def parse_chain(folder: Folder, network: ParsedNetwork) -> ParsedChain:
     """The chain that the network was trained with.
 
     Raises:
-        ValueError: for a scheduler of something else, and for what is not supported.
+        ValueError: for an unsupported scheduler or option.
     """
     scheduler = folder.scheduler
-    assert scheduler is not None, "the caller has seen to it"
+    assert scheduler is not None
     kind = scheduler.get("_class_name", WITH_DEFAULTS[0])
     if kind not in WITH_DEFAULTS and "beta_schedule" not in scheduler:
         raise ValueError(
             f"scheduler_config.json: {kind} has no betas (beta_schedule): only discrete, "
-            "variance-preserving diffusion is read"
+            "variance-preserving diffusion is supported"
         )
     in_channels, out_channels = network.shape[0], network.out_channels
     prediction = scheduler.get("prediction_type", "epsilon")
@@ -265,11 +259,10 @@ def read_chain(folder: Folder, network: ReadNetwork) -> ReadChain:
     schedule = {name: scheduler.get(name, default) for name, default in SCHEDULE.items()}
     if DiffusersSchedule(**schedule).zero_terminal_snr and prediction == "epsilon":
         raise ValueError(
-            "scheduler_config.json: there is no signal at T (rescale_betas_zero_snr), and a network of "
-            "prediction_type=epsilon says nothing of x_0 there: its bound is not finite (that of sample and "
-            "v_prediction is)"
+            "scheduler_config.json: rescale_betas_zero_snr=true leaves no signal at T, where prediction_type="
+            "epsilon does not determine x_0: the bound is not finite (it is for sample and v_prediction)"
         )
-    return ReadChain(
+    return ParsedChain(
         schedule=schedule,
         parameterization=PARAMETERIZATIONS[prediction],
         variance=VARIANCES[variance],

@@ -1,7 +1,7 @@
-"""The weights of our U-Net under diffusers' names, and back.
+"""Names of weights: from our U-Net to ``UNet2DModel`` of diffusers, and back.
 
-The two are one network layer by layer. Ours has queries, keys and values in one layer of rows laid out
-[head][q, k, v][channel]; diffusers has three layers of rows [head][channel], called ``to_q`` ... or, in older
+The layers correspond one to one, except in attention. Ours has one layer ``qkv`` with rows
+[head][q, k, v][channel]; diffusers has three layers with rows [head][channel], ``to_q`` ... or, in older
 files, ``query`` ...
 """
 
@@ -11,11 +11,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from nelbo.interop.format_list import format_list
+from nelbo.interop.state_dict import differences
 from nelbo.models.attention import SelfAttention
 from nelbo.models.unet import UNet
 
-# from our names to theirs; every pattern rewrites what it is for and leaves the rest
+# from our names to theirs; applied one after the other
 PATTERNS = [
     (r"^embedding\.linear(\d)\.", r"time_embedding.linear_\1."),
     (r"^embedding\.label\.", r"class_embedding."),
@@ -37,14 +37,14 @@ QKV = ("to_q", "to_k", "to_v")
 
 
 def their_name(name: str) -> str:
-    """diffusers' name of a weight of ours; of ``qkv`` it is the place that three weights share."""
+    """The name of a weight in diffusers; ``qkv`` is left in place of ``to_q``, ``to_k``, ``to_v``."""
     for pattern, theirs in PATTERNS:
         name = re.sub(pattern, theirs, name)
     return name
 
 
 def to_their_names(network: UNet) -> dict[str, Tensor]:
-    """The weights of our U-Net as diffusers has them; copies."""
+    """Copies of the weights of our U-Net in the layout of diffusers."""
     theirs = {}
     for name, tensor in network.state_dict().items():
         new_name = their_name(name)
@@ -62,17 +62,18 @@ def to_their_names(network: UNet) -> dict[str, Tensor]:
 
 
 def to_our_names(state_dict: Mapping[str, Tensor], network: UNet) -> dict[str, Tensor]:
-    """The weights of a ``UNet2DModel`` as our U-Net has them, in float32.
+    """The weights of a ``UNet2DModel`` in the layout of our U-Net, in float32.
 
     Args:
-        state_dict: theirs, with old or new names of attention.
-        network: of the same configuration; its weights do not matter.
+        state_dict: of diffusers, with old or new names of attention.
+        network: of the same configuration; its weights are not read.
 
     Raises:
-        ValueError: naming what is missing, left over, or of another shape.
+        ValueError: for missing or unexpected weights, or weights of another shape.
     """
     theirs = {current_name(name): tensor.float() for name, tensor in state_dict.items()}
-    check_names_and_shapes(theirs, _their_shapes(network))
+    with torch.no_grad():
+        check_weights(theirs, to_their_names(network))
     ours = {}
     for name, tensor in network.state_dict().items():
         new_name = their_name(name)
@@ -86,41 +87,25 @@ def to_our_names(state_dict: Mapping[str, Tensor], network: UNet) -> dict[str, T
     return ours
 
 
-def check_names_and_shapes(weights: Mapping[str, Tensor], network: Mapping[str, Tensor]) -> None:
-    """Compare weights with those of a network.
+def check_weights(weights: Mapping[str, Tensor], network: Mapping[str, Tensor]) -> None:
+    """Compare names and shapes of weights with those of a network.
 
     Raises:
-        ValueError: naming what is missing, left over, or of another shape.
+        ValueError: for missing or unexpected weights, or weights of another shape.
     """
-    expected = {name: list(tensor.shape) for name, tensor in network.items()}
-    given = {name: list(tensor.shape) for name, tensor in weights.items()}
-    problems = {
-        "missing": expected.keys() - given.keys(),
-        "left over": given.keys() - expected.keys(),
-        "of another shape": {
-            f"{name} {given[name]} for {expected[name]}"
-            for name in given.keys() & expected.keys()
-            if given[name] != expected[name]
-        },
-    }
-    found = "; ".join(f"{what}: {format_list(names, 3)}" for what, names in problems.items() if names)
+    found = differences(weights, network)
     if found:
         raise ValueError(f"the weights do not fit unet/config.json: {found}")
 
 
-def _their_shapes(network: UNet) -> dict[str, Tensor]:
-    with torch.no_grad():
-        return to_their_names(network)
-
-
 def _attention(network: UNet, name: str) -> SelfAttention | None:
-    """The attention that a weight belongs to."""
+    """The attention layer of a weight; None for other layers."""
     place, found, _ = name.partition(".attention.")
     module = network.get_submodule(f"{place}.attention") if found else None
     return module if isinstance(module, SelfAttention) else None
 
 
 def current_name(name: str) -> str:
-    """A weight's name as diffusers has it now."""
+    """The name of a weight in current versions of diffusers."""
     found = re.fullmatch(r"(.*\.attentions\.\d+)\.(\w+)\.(weight|bias)", name)
     return f"{found[1]}.{OLD.get(found[2], found[2])}.{found[3]}" if found else name

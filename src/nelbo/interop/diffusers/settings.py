@@ -1,4 +1,4 @@
-"""``unet/config.json``: from diffusers' options of a network to ours, and back."""
+"""``unet/config.json``: conversion between the options of diffusers and ours."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from nelbo.models.attention import SelfAttention
 from nelbo.models.blocks import ResidualBlock
 from nelbo.models.unet import UNet
 
-# UNet2DModel's own, for what a config.json leaves out
+# of UNet2DModel, for options that are not in config.json
 DEFAULTS: dict[str, Any] = {
     "in_channels": 3,
     "out_channels": 3,
@@ -34,7 +34,7 @@ DEFAULTS: dict[str, Any] = {
     "num_class_embeds": None,
     "num_train_timesteps": None,
 }
-# options that our network has no choice of: their defaults, and other words for these
+# options with one supported behaviour: the default, and synonyms
 FIXED: dict[str, tuple[Any, ...]] = {
     "center_input_sample": (False,),
     "mid_block_type": ("UNetMidBlock2D",),
@@ -55,15 +55,15 @@ PLAIN, ATTENTION = ("DownBlock2D", "UpBlock2D"), ("AttnDownBlock2D", "AttnUpBloc
 
 @dataclass(frozen=True)
 class UNetSettings:
-    """A network of diffusers as we describe one.
+    """A network of diffusers in our terms.
 
     Attributes:
         shape: of one image, (C, H, W).
         out_channels: of the output.
-        num_classes: of a class-conditional network, None for another.
+        num_classes: of a class-conditional network; None for an unconditional one.
         options: of :class:`DiffusersUNet`.
-        cosines_first: the order of the features that tell the time; ours is cosines first.
-        has_table: these features are in a table beside the weights.
+        cosines_first: order of the time features; ours is cosines first.
+        has_table: whether the time features are a table in the weights.
     """
 
     shape: tuple[int, int, int]
@@ -82,7 +82,7 @@ def read_settings(config: Mapping[str, Any]) -> UNetSettings:
     """The network of a ``unet/config.json``.
 
     Raises:
-        UnsupportedError: for one that ours cannot be, in one line.
+        UnsupportedError: for a configuration that our U-Net does not support.
     """
     given = known_options(config)
     options = DEFAULTS | {name: allowed[0] for name, allowed in FIXED.items()} | given
@@ -96,7 +96,7 @@ def read_settings(config: Mapping[str, Any]) -> UNetSettings:
     mirrored = [(ATTENTION if attends else PLAIN)[1] for attends in reversed(has_attention)]
     if not set(types) <= {PLAIN[0], ATTENTION[0]} or list(options["up_block_types"]) != mirrored:
         raise UnsupportedError(
-            "unet/config.json: only DownBlock2D and AttnDownBlock2D are supported, and the same on the way up"
+            "unet/config.json: only DownBlock2D and AttnDownBlock2D are supported, mirrored in up_block_types"
         )
     if len(types) != len(widths) or any(width % channels for width in widths):
         raise UnsupportedError(
@@ -138,40 +138,40 @@ def read_settings(config: Mapping[str, Any]) -> UNetSettings:
 
 
 def describe_network(network: nn.Module, sample_size: tuple[int, int]) -> dict[str, Any]:
-    """The fields of ``unet/config.json`` for a network of ours; what tells the time is left to the caller.
+    """The fields of ``unet/config.json`` for our U-Net, without those of the time embedding.
 
     Args:
-        network: a U-Net.
+        network: a ``UNet`` or ``DiffusersUNet``.
         sample_size: height and width of the images.
 
     Raises:
-        ValueError: for a network that ``UNet2DModel`` cannot be, saying what it lacks.
+        ValueError: for a network without an equivalent in ``UNet2DModel``.
     """
     whole = network if isinstance(network, DiffusersUNet) else None
     unet = network if whole is None else whole.unet
     if not isinstance(unet, UNet):
         raise ValueError(
-            f"diffusers has no equal of the network {type(unet).__name__}: only U-Nets are written"
+            f"diffusers has no equivalent of the network {type(unet).__name__}: only U-Nets can be exported"
         )
     if unet.embedding.dim != unet.stem.out_channels or any(
         isinstance(level.downsample, ResidualBlock) for level in unet.down
     ):
         raise ValueError(
-            "diffusers has no equal of a network of model.resblock_updown=true or another "
-            "model.embedding_channels than model.channels"
+            "diffusers has no equivalent of model.resblock_updown=true, or of model.embedding_channels other "
+            "than model.channels"
         )
     blocks = [level.blocks[0] for level in unet.down]  # type: ignore[union-attr]
     widths = [block.residual.conv2.out_channels for block in blocks]  # type: ignore[union-attr]
     if widths[0] != unet.stem.out_channels:
         raise ValueError(
-            "diffusers cannot widen the first level: channel_mult must begin with 1, and its width is "
+            "diffusers needs channel_mult to begin with 1: the first level has width "
             f"{widths[0]} for {unet.stem.out_channels} channels"
         )
     norms = {module.num_groups for module in unet.modules() if isinstance(module, nn.GroupNorm)}
     if len(norms) > 1:
         raise ValueError(
             f"diffusers has one number of groups for all norms, and this network has {sorted(norms)}: "
-            "it can be written with channels in multiples of 32"
+            "use channels in multiples of 32"
         )
     attends = [isinstance(block.attention, SelfAttention) for block in blocks]  # type: ignore[union-attr]
     label = unet.embedding.label
@@ -202,7 +202,7 @@ def _head_dim(unet: UNet) -> int | None:
     """Channels of every head; None for one head.
 
     Raises:
-        ValueError: when they differ, for diffusers has one number for all levels.
+        ValueError: if they differ between levels.
     """
     attentions = [module for module in unet.modules() if isinstance(module, SelfAttention)]
     if all(attention.num_heads == 1 for attention in attentions):
@@ -211,23 +211,25 @@ def _head_dim(unet: UNet) -> int | None:
     if len(sizes) > 1:
         raise ValueError(
             f"diffusers has heads of one size at all levels, and this network has heads of {sorted(sizes)} "
-            "channels: it can be written with model.num_heads=1, or attention at levels of one width"
+            "channels: use model.num_heads=1, or attention at levels of one width"
         )
     return sizes.pop()
 
 
 def known_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of ``UNet2DModel`` in a configuration; diffusers ignores the others too."""
+    """The options of ``UNet2DModel`` in a configuration; others are ignored, as in diffusers."""
     return {name: value for name, value in config.items() if name in DEFAULTS or name in FIXED}
 
 
 def sample_size(size: Any, num_levels: int) -> tuple[int, int]:
-    """Height and width; where the configuration does not say, any size that can be halved often enough.
+    """Height and width; by default a size that is divisible at all levels.
 
     Raises:
-        ValueError: for something else than one or two sides.
+        ValueError: unless ``size`` is one or two positive integers, or empty.
     """
     sides = [size, size] if isinstance(size, int) else list(size or [4 << num_levels] * 2)
     if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-        raise ValueError(f"unet/config.json: sample_size={size}: expected the side of the images, or two")
+        raise ValueError(
+            f"unet/config.json: sample_size={size}: expected the side of the images, or height and width"
+        )
     return sides[0], sides[1]

@@ -1,8 +1,8 @@
-"""Our U-Net with the details that diffusers' ``UNet2DModel`` leaves open.
+"""Our U-Net with the options of ``UNet2DModel`` of diffusers.
 
-DDPM's first code, and with it google/ddpm-cifar10-32, differs from Improved DDPM's in three of them, none of
-which shows in the shapes of the weights: the norms' epsilon, the side on which an image is padded before it
-is halved, and the spacing of the frequencies that tell the time.
+The code of DDPM, and with it google/ddpm-cifar10-32, differs from that of Improved DDPM in three of them,
+which do not change the shapes of the weights: the epsilon of the norms, the padding before downsampling, and
+the spacing of the frequencies of the time embedding.
 """
 
 from collections.abc import Sequence
@@ -17,33 +17,33 @@ from nelbo.models.unet import UNet
 
 
 class UnsupportedError(ValueError):
-    """A network that ours cannot be."""
+    """A configuration that our U-Net does not support."""
 
 
 class DiffusersUNet(nn.Module):
     """A ``UNet2DModel`` of diffusers.
 
-    Its weights are those of our U-Net under ``unet.``, so that they cannot end up in one without these
-    details, nor the other way round.
+    Its weights have the prefix ``unet.``, so that they cannot be loaded into our U-Net without these options,
+    or vice versa.
 
     Args:
-        shape: see :class:`~nelbo.models.unet.UNet`, as all that is not format_list here.
+        shape: see :class:`~nelbo.models.unet.UNet`.
         out_channels: of the output.
-        num_classes: of a class-conditional network.
+        num_classes: of a class-conditional network; None for an unconditional one.
         channels: width at the full resolution.
         channel_mult: width of every level.
-        num_res_blocks: per level on the way down.
+        num_res_blocks: blocks per level of the encoder.
         attention_levels: levels with attention; 0 is the full resolution.
         dropout: in the residual blocks.
-        use_scale_shift_norm: how the blocks are told the time.
+        use_scale_shift_norm: scale and shift the features by the embedding instead of adding it.
         attention_head_dim: channels of every head; None for one head.
         norm_num_groups: of every norm.
         norm_eps: of every norm.
-        downsample_padding: 1 pads all sides before halving; 0 pads the right and the bottom alone.
-        freq_shift: the frequencies are spread over half the width less this.
+        downsample_padding: 1 pads all sides before downsampling; 0 pads only right and bottom.
+        freq_shift: the exponents of the frequencies are divided by half the width less this number.
 
     Raises:
-        UnsupportedError: when the heads or the groups do not divide the channels.
+        UnsupportedError: if the heads or the groups do not divide the channels.
         ValueError: as ``UNet``.
     """
 
@@ -84,11 +84,11 @@ class DiffusersUNet(nn.Module):
         self.unet.embedding.max_period = MAX_PERIOD ** (half / (half - freq_shift))
         for module in self.unet.modules():
             if isinstance(module, nn.GroupNorm):
-                _divide("norm_num_groups", norm_num_groups, module.num_channels)
+                _check_divides("norm_num_groups", norm_num_groups, module.num_channels)
                 module.num_groups, module.eps = norm_num_groups, norm_eps
             elif isinstance(module, SelfAttention) and attention_head_dim is not None:
                 width = module.out.out_channels
-                _divide("attention_head_dim", attention_head_dim, width)
+                _check_divides("attention_head_dim", attention_head_dim, width)
                 module.num_heads = width // attention_head_dim
             elif (
                 downsample_padding == 0
@@ -103,7 +103,7 @@ class DiffusersUNet(nn.Module):
 
 
 class RightDownsample(Downsample):
-    """Halve the feature map, padding it on the right and at the bottom: TensorFlow's ``SAME``."""
+    """Halve the feature map, padded on the right and at the bottom (``SAME`` of TensorFlow)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
@@ -114,6 +114,6 @@ class RightDownsample(Downsample):
         return super().forward(F.pad(input, (0, 1, 0, 1)))
 
 
-def _divide(name: str, number: int, channels: int) -> None:
+def _check_divides(name: str, number: int, channels: int) -> None:
     if channels % number:
         raise UnsupportedError(f"{name}={number} does not divide the {channels} channels of a block")

@@ -1,4 +1,4 @@
-"""diffusers' own ``UNet2DModel`` as a network, for configurations that our U-Net does not have."""
+"""``UNet2DModel`` of diffusers as a network, for configurations that our U-Net does not support."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,11 +12,11 @@ class WrappedUNet(nn.Module):
     Args:
         shape: of one image, (C, H, W).
         out_channels: of the output.
-        num_classes: of a class-conditional network, None for another.
-        config: of ``UNet2DModel``, without unknown options.
+        num_classes: of a class-conditional network; None for an unconditional one.
+        config: known options of ``UNet2DModel``.
 
     Raises:
-        ValueError: without diffusers, for a configuration that it refuses, and for other channels or classes.
+        ValueError: if diffusers is missing or raises an error, or channels or classes differ from ``config``.
     """
 
     def __init__(
@@ -32,16 +32,16 @@ class WrappedUNet(nn.Module):
             from diffusers.models.unets.unet_2d import UNet2DModel
         except ImportError as error:
             raise ValueError("this network needs diffusers: pip install diffusers") from error
-        # lists of a configuration may be of OmegaConf
+        # lists may be those of OmegaConf
         plain: dict[str, Any] = {
             name: value if value is None or isinstance(value, str | int | float) else list(value)
             for name, value in config.items()
         }
         try:
             self.unet = UNet2DModel(**plain)
-        except Exception as error:  # of whichever layer cannot be built
+        except Exception as error:  # any error of a layer
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ValueError(f"unet/config.json: diffusers refuses it: {reason}") from error
+            raise ValueError(f"unet/config.json: error of diffusers: {reason}") from error
         self.config = plain
         own = self.unet.config
         has = (own["in_channels"], own["out_channels"], own["num_class_embeds"])

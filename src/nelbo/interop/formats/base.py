@@ -1,4 +1,4 @@
-"""Checkpoint formats: from a file to the weights of a network, under our names."""
+"""Checkpoint formats: from a file to the weights of a network, with our names."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -7,25 +7,25 @@ from typing import Any
 
 from torch import Tensor
 
-from nelbo.interop.file import read_file
+from nelbo import torch_file
+from nelbo.diffusion.losses import VLB
 
 KINDS = ("ema", "raw")
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights of a trained network, and what its file says of them.
+    """The weights of a trained network, and the metadata of their file.
 
     Attributes:
-        network: state dict of the network alone, under our names.
-        config: the configuration it was trained with; None where the file does not have it, and the user must
-            name an experiment.
-        kind: ``ema``, averaged over training, or ``raw``, as the optimizer left them.
-        time_shift: of the ``Denoiser``: what the network was told at timestep t in 1..T, less t.
-        step: optimizer steps of training; None where the file does not say.
-        parts: nodes of the configuration that the file says although it has no whole one; they stand in for
-            those of the experiment.
-        data: record of the data that it was trained on, see ``DataRecord``; None where the file has none.
+        network: state dict of the network, with our names.
+        config: training configuration; None if the file has none, and the user has to name an experiment.
+        kind: ``ema`` (averaged) or ``raw``.
+        time_shift: of the ``Denoiser``: first timestep of the network, less 1.
+        step: optimizer steps of training; None if unknown.
+        parts: nodes of the configuration that a file without ``config`` determines; they replace those of the
+            experiment.
+        data: record of the training data, see ``DataRecord``; None if the file has none.
         time_scale: of the ``Denoiser``; None for 1000 / T.
     """
 
@@ -43,46 +43,58 @@ class CheckpointFormat(ABC):
     """A kind of checkpoint file."""
 
     def read(self, path: Path, weights: str) -> Weights:
-        """Read the weights of a checkpoint; tensors and plain values only, never code.
+        """Read the weights of a checkpoint. Only tensors and plain values are read, never code.
 
-        A configuration among these values names the classes that make up the model, your own with them, and
-        they are called when it is built. So a checkpoint of ``train.py`` is to be trusted like a program;
-        of what came from a hub, only components of this package are taken.
+        The configuration in a checkpoint names the classes of the model, which are called when it is built;
+        ``compose.stored_config`` decides which ones are allowed.
 
         Args:
-            path: of the file, or the folder.
-            weights: which ones, ``ema`` or ``raw``.
+            path: of the file or folder.
+            weights: ``ema`` or ``raw``.
 
         Raises:
-            ValueError: for other ``weights`` or such as are not in the file, and for a file that is
-                missing, damaged, of another format, or has code in it.
+            ValueError: for unknown or missing ``weights``, and for a file that is missing, damaged, of
+                another format, or contains code.
         """
         if weights not in KINDS:
             raise ValueError(f"weights={weights}: expected one of {', '.join(KINDS)}")
         return self.pick(self.content(path), path, weights)
 
     def content(self, path: Path) -> object:
-        """What is at ``path``: of a file, unless a format is a folder.
+        """The content of a file of ``torch.save``; formats of folders override this.
 
         Raises:
-            ValueError: when it is missing, damaged, or has code in it.
+            ValueError: if the file is missing, damaged, or contains code.
         """
-        return read_file(path)
+        return torch_file.load(path)
 
     @abstractmethod
     def pick(self, content: object, path: Path, weights: str) -> Weights:
-        """The weights in what a file holds.
+        """Select the weights from the content of a file.
 
         Args:
             content: of the file.
-            path: of the file, for its name and for messages.
-            weights: which ones, ``ema`` or ``raw``.
+            path: of the file, for messages and formats with metadata in the name.
+            weights: ``ema`` or ``raw``.
 
         Raises:
-            ValueError: when the content is not of this format, or does not have these weights.
+            ValueError: if the content is of another format, or lacks these weights.
         """
 
 
 def component(of: type, **arguments: Any) -> dict[str, Any]:
-    """The node of a configuration that builds an object of a class."""
+    """The configuration node of an object of a class."""
     return {"_target_": f"{of.__module__}.{of.__qualname__}", **arguments}
+
+
+def network_parts(model: dict[str, Any], conditional: bool) -> dict[str, Any]:
+    """The configuration nodes of a network."""
+    return {"model": model, "conditional": conditional, "label_dropout": 0.0}
+
+
+def process_parts(
+    schedule: dict[str, Any], parameterization: dict[str, Any], variance: dict[str, Any]
+) -> dict[str, Any]:
+    """The configuration nodes of a diffusion process."""
+    parts = {"schedule": schedule, "parameterization": parameterization, "variance": variance}
+    return parts | {"loss": component(VLB)}  # not evaluated; VLB supports all variances

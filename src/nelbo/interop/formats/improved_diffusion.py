@@ -1,8 +1,7 @@
-"""Weights of OpenAI's improved-diffusion: a state dict of the network and nothing else.
+"""Weights of OpenAI's improved-diffusion: a state dict of the network.
 
-The file does not say whether its weights are averaged. Its name does, if that project's training gave it, as
-in ``ema_0.9999_500000.pt`` and ``model500000.pt``. Of any other file, the released ones among them, the
-user's word is taken.
+Names given by the training script of that project, such as ``ema_0.9999_500000.pt`` and ``model500000.pt``,
+show whether the weights are averaged. For other names, the released files among them, ``weights=`` decides.
 """
 
 import re
@@ -10,28 +9,32 @@ from pathlib import Path
 
 from torch import Tensor
 
-from nelbo.interop.file import is_state_dict, looks_like
-from nelbo.interop.format_list import format_list
 from nelbo.interop.formats.base import CheckpointFormat, Weights
 from nelbo.interop.improved_diffusion.names import unet_state_dict
-from nelbo.interop.wrapped import where_weights_are, without_wrappers
+from nelbo.interop.state_dict import (
+    format_list,
+    is_state_dict,
+    looks_like,
+    where_weights_are,
+    without_wrappers,
+)
 
 NAMES = {"ema": r"ema_[\d.]+_(\d+)\.pt", "raw": r"model(\d+)\.pt"}
 FIRST_LAYER = "time_embed.0.weight"
 
 
 class ImprovedDiffusionFormat(CheckpointFormat):
-    """A state dict of improved-diffusion's network, whose timesteps begin at 0.
+    """A state dict of the network of improved-diffusion, with 0-based timesteps.
 
     Args:
-        rescale_timesteps: the network was trained with t * 1000 / T, not t.
+        rescale_timesteps: whether the network was trained with t * 1000 / T instead of t.
     """
 
     def __init__(self, rescale_timesteps: bool = True) -> None:
         self.rescale_timesteps = rescale_timesteps
 
     def pick(self, content: object, path: Path, weights: str) -> Weights:
-        """The weights of the file, if its name does not contradict the kind that is wanted."""
+        """The weights of the file, if they agree with its name."""
         state_dict = read_state_dict(content, path)
         step = step_by_name(path, weights)
         try:
@@ -49,10 +52,10 @@ class ImprovedDiffusionFormat(CheckpointFormat):
 
 
 def read_state_dict(content: object, path: Path) -> dict[str, Tensor]:
-    """The state dict in a file of improved-diffusion or guided-diffusion, without prefixes of wrappers.
+    """The state dict of a file of improved-diffusion or guided-diffusion, without prefixes of wrappers.
 
     Raises:
-        ValueError: for anything else; it says where the weights are, if the file has them inside.
+        ValueError: for other content; if it contains such a network, the message shows how to extract it.
     """
     content = without_wrappers(content)
     if not isinstance(content, dict) or FIRST_LAYER not in content:
@@ -68,15 +71,17 @@ def read_state_dict(content: object, path: Path) -> dict[str, Tensor]:
 
 
 def step_by_name(path: Path, weights: str) -> int | None:
-    """The training step that the name of a file gives; None where it does not.
+    """The training step in the name of a file; None if there is none.
 
     Raises:
-        ValueError: when the name says that these are the other kind of weights.
+        ValueError: if the name shows the other kind of weights.
     """
     step = None
     for kind, pattern in NAMES.items():
         named = re.fullmatch(pattern, path.name)
         if named and kind != weights:
-            raise ValueError(f"weights={weights}, but by its name {path} has others: use weights={kind}")
+            raise ValueError(
+                f"weights={weights}, but by its name {path} has the other kind: use weights={kind}"
+            )
         step = int(named[1]) if named else step
     return step

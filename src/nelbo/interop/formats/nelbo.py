@@ -2,21 +2,20 @@
 
 from pathlib import Path
 
-from nelbo.interop.file import is_state_dict, looks_like
-from nelbo.interop.format_list import format_list
 from nelbo.interop.formats.base import CheckpointFormat, Weights
+from nelbo.interop.state_dict import format_list, is_state_dict, looks_like
 
-# With averaging on, the average is kept as the model's state and the raw weights beside it (Lightning).
+# with EMA, Lightning stores the average in state_dict and the raw weights in current_model_state
 STATE = "state_dict"
 RAW_STATE = "current_model_state"
 NETWORK = "denoiser.network."
 
 
 class NelboFormat(CheckpointFormat):
-    """A checkpoint of this program."""
+    """A checkpoint of ``train.py``."""
 
     def pick(self, content: object, path: Path, weights: str) -> Weights:
-        """The averaged or the raw weights; a run without averaging has raw ones alone."""
+        """The averaged or the raw weights; a run without EMA has only raw weights."""
         if not isinstance(content, dict) or "nelbo" not in content:
             raise ValueError(f"{path} is not a checkpoint of nelbo; it looks like {looks_like(content)}")
         averaged = RAW_STATE in content
@@ -25,10 +24,12 @@ class NelboFormat(CheckpointFormat):
         state = content.get(RAW_STATE if averaged and weights == "raw" else STATE)
         config = content["nelbo"].get("config") if isinstance(content["nelbo"], dict) else None
         if not is_state_dict(state) or not isinstance(config, dict):
-            raise ValueError(f"{path} is no whole checkpoint of nelbo: it lacks weights or configuration")
-        strangers = [name for name in state if not name.startswith(NETWORK)]
-        if strangers:
-            raise ValueError(f"{path} has weights that are not of the network: {format_list(strangers)}")
+            raise ValueError(
+                f"{path} is not a complete checkpoint of nelbo: it lacks weights or configuration"
+            )
+        unexpected = [name for name in state if not name.startswith(NETWORK)]
+        if unexpected:
+            raise ValueError(f"{path} has weights that are not of the network: {format_list(unexpected)}")
         return Weights(
             network={name.removeprefix(NETWORK): tensor for name, tensor in state.items()},
             config=config,

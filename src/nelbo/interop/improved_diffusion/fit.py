@@ -1,7 +1,7 @@
-"""Whether weights fit the flags that they are said to have, and if not, which flag is wrong.
+"""Compare weights with flags, and find the wrong flags.
 
-Most flags of the network can be read off the shapes of its weights. ``num_heads`` cannot, nor can those of
-the diffusion process: with a wrong one of these the weights load, and the bound is that of a broken model.
+The shapes of the weights determine most flags of the network, but not ``num_heads`` and the flags of the
+diffusion process: with a wrong one of these the weights load, and the bound is that of another model.
 """
 
 import re
@@ -9,46 +9,36 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from nelbo.interop.format_list import format_list
 from nelbo.interop.improved_diffusion.flags import Flags, GuidedFlags
 from nelbo.interop.improved_diffusion.numbers import plain_number
+from nelbo.interop.state_dict import differences
 
 
 def check_fit(weights: Mapping[str, Tensor], network: nn.Module, flags: Flags) -> None:
-    """Compare weights, under our names, with the network of the flags.
+    """Compare weights, with our names, with the network of the flags.
 
     Raises:
-        ValueError: naming the flags that the weights contradict, and the first weights that differ.
+        ValueError: with the flags that the weights contradict, and the first weights that differ.
     """
-    needed = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
-    given = {name: list(tensor.shape) for name, tensor in weights.items()}
-    if given == needed:
+    details = differences(weights, network.state_dict())
+    if not details:
         return
-    shapes = {
-        f"{name} {given[name]} for {needed[name]}"
-        for name in given.keys() & needed.keys()
-        if given[name] != needed[name]
-    }
-    suspects = [f"{flag}={seen}, not {said}" for flag, (seen, said) in contradictions(weights, flags).items()]
-    differences = {
-        "missing": needed.keys() - given.keys(),
-        "unexpected": given.keys() - needed.keys(),
-        "of another shape": shapes,
-    }
-    details = "; ".join(f"{how} {format_list(names, 3)}" for how, names in differences.items() if names)
+    suspects = [
+        f"{flag}={found}, not {given}" for flag, (found, given) in contradictions(weights, flags).items()
+    ]
     verdict = f"they have {'; '.join(suspects)}" if suspects else "no flag explains how they differ"
     raise ValueError(f"the weights do not fit the flags: {verdict} ({details})")
 
 
 def contradictions(weights: Mapping[str, Tensor], flags: Flags) -> dict[str, tuple[object, object]]:
-    """What the weights say of the flags, where it is not what the flags say.
+    """The flags that the shapes of the weights contradict.
 
     Args:
-        weights: of a whole network, under our names.
-        flags: that are said to be theirs.
+        weights: of a whole network, with our names.
+        flags: flags of the user.
 
     Returns:
-        By the name of the flag: what the weights say, and what was said.
+        By flag: the value that the weights imply, and the value in ``flags``.
     """
 
     def size(name: str, axis: int) -> int:
@@ -61,7 +51,7 @@ def contradictions(weights: Mapping[str, Tensor], flags: Flags) -> dict[str, tup
     widths = [size(f"down.{level}.blocks.0.residual.conv1.weight", 0) for level in range(num_levels)]
     multiples = [plain_number(width / channels) for width in widths]
     image_size = flags.image_size
-    if flags.channel_mult in (None, ""):  # then it was image_size that chose them
+    if flags.channel_mult in (None, ""):  # image_size determines the multiples
         sizes = (side for side, usual in flags.CHANNEL_MULT.items() if usual == multiples)
         image_size = next(sizes, image_size)
     sides = [
@@ -70,7 +60,7 @@ def contradictions(weights: Mapping[str, Tensor], flags: Flags) -> dict[str, tup
         if f"down.{level}.blocks.0.attention.qkv.weight" in weights
     ]
     middle = "middle.0.residual"
-    seen_and_said = {
+    found_and_given = {
         "image_size": (image_size, flags.image_size),
         "num_channels": (channels, flags.num_channels),
         "num_res_blocks": (len({block[2] for block in blocks}), flags.num_res_blocks),
@@ -83,9 +73,9 @@ def contradictions(weights: Mapping[str, Tensor], flags: Flags) -> dict[str, tup
         "in_channels": (size("stem.weight", 1), flags.in_channels),
     }
     if isinstance(flags, GuidedFlags):
-        seen = "down.0.downsample.conv1.weight" in weights
-        seen_and_said["resblock_updown"] = (seen, flags.resblock_updown)
+        found = "down.0.downsample.conv1.weight" in weights
+        found_and_given["resblock_updown"] = (found, flags.resblock_updown)
     if image_size == flags.image_size:
-        seen_and_said["channel_mult"] = (multiples, flags.multiples)
-        seen_and_said["attention_resolutions"] = (sides, flags.attention_sides)
-    return {flag: (seen, said) for flag, (seen, said) in seen_and_said.items() if seen != said}
+        found_and_given["channel_mult"] = (multiples, flags.multiples)
+        found_and_given["attention_resolutions"] = (sides, flags.attention_sides)
+    return {flag: (found, given) for flag, (found, given) in found_and_given.items() if found != given}

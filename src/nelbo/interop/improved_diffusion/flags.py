@@ -1,4 +1,4 @@
-"""The flags of improved-diffusion's and guided-diffusion's scripts: names, defaults, and what they mean."""
+"""Flags of the scripts of improved-diffusion and guided-diffusion: names, defaults and validation."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -7,46 +7,47 @@ from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor
 
+from nelbo.diffusion.schedules import CosineSchedule, LinearSchedule
 from nelbo.interop.improved_diffusion.numbers import numbers, plain_number, whole_numbers
 from nelbo.interop.improved_diffusion.respacing import respaced_timesteps
 
-SCHEDULES = ("linear", "cosine")
-NUM_CLASSES = 1000  # of the class-conditional networks that were released
+SCHEDULES = {"linear": LinearSchedule, "cosine": CosineSchedule}
+NUM_CLASSES = 1000  # of the released class-conditional networks
 NORM_GROUPS = 32
 FlagsT = TypeVar("FlagsT", bound="Flags")
 
 
 @dataclass(frozen=True)
 class Flags:
-    """The flags that describe a model, and what that project leaves to ``image_size``.
+    """Flags of improved-diffusion, with ``channel_mult`` and ``in_channels`` in addition.
 
     Attributes:
         image_size: height and width of the images.
         num_channels: width of the network at the full resolution, a multiple of 32.
-        num_res_blocks: per level on the way down.
+        num_res_blocks: blocks per level of the encoder.
         num_heads: of every attention.
-        num_heads_upsample: of the attention on the way up; -1, or the same as ``num_heads``.
-        attention_resolutions: sides of the feature maps with attention, ``"16,8"`` or a sequence. A side that
-            no feature map has is passed over, as in that project.
-        dropout: in training; without effect here.
+        num_heads_upsample: heads in the decoder; -1, or equal to ``num_heads``.
+        attention_resolutions: sides of the feature maps with attention, ``"16,8"`` or a sequence. Other sides
+            are ignored, as in that project.
+        dropout: in training; no effect here.
         learn_sigma: the network also predicts the variance.
-        sigma_small: a fixed variance is beta-tilde, not beta.
+        sigma_small: a fixed variance is beta-tilde instead of beta.
         class_cond: the network is class-conditional; the number of classes is in its weights.
         diffusion_steps: T.
         noise_schedule: ``linear`` or ``cosine``.
-        timestep_respacing: the chain, see ``respacing.py``.
-        use_kl: trained on the bound; without effect here.
-        predict_xstart: the network predicts x_0, not the noise.
-        rescale_timesteps: the network is told t * 1000 / T, not t.
-        rescale_learned_sigmas: the bound's weight in training; without effect here.
-        use_checkpoint: recomputes activations in training; without effect here.
+        timestep_respacing: timesteps of the chain, see ``respacing.py``.
+        use_kl: training on the bound; no effect here.
+        predict_xstart: the network predicts x_0 instead of the noise.
+        rescale_timesteps: the network receives t * 1000 / T instead of t.
+        rescale_learned_sigmas: weight of the bound in training; no effect here.
+        use_checkpoint: recomputation of activations in training; no effect here.
         use_scale_shift_norm: the noise level scales and shifts the features instead of adding to them.
         channel_mult: width of every level as a multiple of ``num_channels``, ``"1,2,2,2"`` or a sequence;
-            None: what that project has for images of 32, 64 and 256.
+            None: that of the project for images of 32, 64 and 256.
         in_channels: of the images; 3 in that project.
 
     Raises:
-        ValueError: for a flag that is of the wrong kind, out of range, or not supported.
+        ValueError: for a flag of the wrong type, out of range, or not supported.
     """
 
     image_size: int = 64
@@ -84,18 +85,18 @@ class Flags:
             raise ValueError(f"noise_schedule={self.noise_schedule}: expected one of {', '.join(SCHEDULES)}")
         if self.num_channels % NORM_GROUPS:
             raise ValueError(
-                f"num_channels={self.num_channels}: that project's norms need a multiple of {NORM_GROUPS}"
+                f"num_channels={self.num_channels}: must be a multiple of {NORM_GROUPS}, for the norms"
             )
         if self.num_heads_upsample not in (-1, self.num_heads):
             raise ValueError(
-                f"num_heads_upsample={self.num_heads_upsample}: not supported, our networks have as many "
-                f"heads on the way up as on the way down: use -1, or num_heads={self.num_heads}"
+                f"num_heads_upsample={self.num_heads_upsample}: encoder and decoder must have equally many "
+                f"heads: use -1, or num_heads={self.num_heads}"
             )
         if self.channel_mult in (None, "") and self.image_size not in self.CHANNEL_MULT:
             sizes = ", ".join(map(str, sorted(self.CHANNEL_MULT)))
             raise ValueError(
                 f"image_size={self.image_size}: that project has networks for {sizes}; "
-                "for another size give channel_mult too"
+                "for another size, add channel_mult"
             )
 
     @property
@@ -114,7 +115,7 @@ class Flags:
             return self.CHANNEL_MULT[self.image_size]
         multiples = whole_numbers("channel_mult", self.channel_mult)
         if min(multiples, default=0) < 1:
-            raise ValueError(f"channel_mult={self.channel_mult}: every level needs a multiple of at least 1")
+            raise ValueError(f"channel_mult={self.channel_mult}: expected multiples of at least 1")
         return [*multiples]
 
     @property
@@ -124,15 +125,17 @@ class Flags:
 
     @property
     def attention_sides(self) -> list[int]:
-        """Sides of the feature maps with attention: those that the network has, from fine to coarse.
+        """Sides of the feature maps with attention that the network has, in decreasing order.
 
         Raises:
             ValueError: for a side below 1.
         """
         sides = whole_numbers("attention_resolutions", self.attention_resolutions)
         if min(sides, default=1) < 1:
-            raise ValueError(f"attention_resolutions={self.attention_resolutions}: a side is at least 1")
-        # that project finds the levels by how often the image was halved
+            raise ValueError(
+                f"attention_resolutions={self.attention_resolutions}: every side must be at least 1"
+            )
+        # that project identifies levels by the downsampling factor
         factors = {self.image_size // side for side in sides}
         return [self.image_size >> level for level in range(len(self.multiples)) if 2**level in factors]
 
@@ -144,16 +147,16 @@ class Flags:
 
 @dataclass(frozen=True)
 class GuidedFlags(Flags):
-    """The flags of guided-diffusion: those of :class:`Flags`, some with other defaults, and its own.
+    """Flags of guided-diffusion: those of :class:`Flags`, some with other defaults, and its own.
 
-    ``class_cond`` networks have any number of classes. A chain of that project gives the network 0-based
-    timesteps as they are (``rescale_timesteps=False``).
+    ``class_cond`` networks have any number of classes. By default the network receives 0-based timesteps
+    (``rescale_timesteps=False``).
 
     Attributes:
         num_head_channels: channels of every head; -1 for ``num_heads`` heads.
-        use_new_attention_order: queries, keys and values are split before the heads. No weight shows it.
+        use_new_attention_order: split queries, keys and values before the heads. Not visible in the weights.
         resblock_updown: residual blocks resample the feature maps.
-        use_fp16: that project computes in half precision; no effect here, the network computes in float32.
+        use_fp16: half precision; no effect here, the network computes in float32.
 
     Raises:
         ValueError: as :class:`Flags`.
@@ -175,10 +178,10 @@ class GuidedFlags(Flags):
 
     @property
     def multiples(self) -> list[float]:
-        """Width of every level, as a multiple of ``num_channels``; may be a fraction.
+        """Width of every level, as a multiple of ``num_channels``; fractions are allowed.
 
         Raises:
-            ValueError: for a multiple that does not make a whole width, a multiple of 32.
+            ValueError: if a width is not a multiple of 32.
         """
         if self.channel_mult in (None, ""):
             return self.CHANNEL_MULT[self.image_size]
@@ -186,23 +189,23 @@ class GuidedFlags(Flags):
         widths = [self.num_channels * multiple for multiple in multiples]
         if not widths or not all(width > 0 and width % NORM_GROUPS == 0 for width in widths):
             raise ValueError(
-                f"channel_mult={self.channel_mult}: the norms need every level's width, a multiple of "
-                f"num_channels={self.num_channels}, to be a multiple of {NORM_GROUPS}"
+                f"channel_mult={self.channel_mult}: times num_channels={self.num_channels}, every level "
+                f"must be a multiple of {NORM_GROUPS}, for the norms"
             )
         return multiples
 
     @property
     def stem_channels(self) -> int:
-        """Width of the first convolution: that of the first level."""
+        """Width of the first convolution, which is that of the first level."""
         return round(self.num_channels * self.multiples[0])
 
     @property
     def head_channels(self) -> int | None:
-        """Channels of every head; None where ``num_heads`` decides."""
+        """Channels of every head; None for ``num_heads`` heads."""
         return None if self.num_head_channels == -1 else self.num_head_channels
 
     def heads(self, channels: int) -> int:
-        """Heads of an attention of this many channels."""
+        """Number of heads of an attention layer with ``channels``."""
         return self.num_heads if self.head_channels is None else channels // self.head_channels
 
 
@@ -210,7 +213,7 @@ GUIDED_ONLY = {field.name for field in fields(GuidedFlags)} - {field.name for fi
 
 
 def read_flags(given: Mapping[str, Any], kind: type[FlagsT]) -> FlagsT:
-    """The flags of a call.
+    """Flags from names and values.
 
     Args:
         given: names and values.
@@ -229,15 +232,15 @@ def read_flags(given: Mapping[str, Any], kind: type[FlagsT]) -> FlagsT:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
-            raise ValueError(f"there is no flag {name}{hint}; there are: {', '.join(known)}")
+            raise ValueError(f"unknown flag {name}{hint}: expected one of {', '.join(known)}")
     return kind(**given)
 
 
 def check_named(given: Mapping[str, Any]) -> None:
-    """Check that the flags of guided-diffusion that no weight shows are named.
+    """Check that the flags of guided-diffusion that are not visible in the weights are given.
 
     Raises:
-        ValueError: naming those that are missing, and that project's defaults.
+        ValueError: with the missing flags and their defaults.
     """
     hidden = {
         "num_heads or num_head_channels": "num_heads=4",
@@ -246,14 +249,12 @@ def check_named(given: Mapping[str, Any]) -> None:
         "diffusion_steps": "1000",
     }
     missing = [
-        f"{names} ({default} by default there)"
+        f"{names} (default {default})"
         for names, default in hidden.items()
         if not given.keys() & set(names.split(" or "))
     ]
     if missing:
-        raise ValueError(
-            f"the weights do not show {', '.join(missing)}: name what the model was trained with"
-        )
+        raise ValueError(f"the weights do not determine {', '.join(missing)}: add the values of training")
 
 
 def _check_kind(name: str, value: object, default: object) -> None:

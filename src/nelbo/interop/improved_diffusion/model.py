@@ -1,4 +1,4 @@
-"""Models of improved-diffusion and guided-diffusion: weights and flags in, a denoiser and its chain out."""
+"""Models of improved-diffusion and guided-diffusion: a denoiser and its chain from weights and flags."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,25 +10,31 @@ from torch import Tensor
 from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.denoiser import Denoiser
 from nelbo.diffusion.parameterizations import X0, Eps
-from nelbo.diffusion.schedules import CosineSchedule, LinearSchedule, NoiseSchedule
 from nelbo.diffusion.variances import FixedLarge, FixedSmall, LearnedRange, ReverseVariance
 from nelbo.interop.improved_diffusion.fit import check_fit
-from nelbo.interop.improved_diffusion.flags import NUM_CLASSES, Flags, GuidedFlags, check_named, read_flags
+from nelbo.interop.improved_diffusion.flags import (
+    NUM_CLASSES,
+    SCHEDULES,
+    Flags,
+    GuidedFlags,
+    check_named,
+    read_flags,
+)
 from nelbo.interop.improved_diffusion.names import unet_state_dict
 from nelbo.interop.improved_diffusion.numbers import plain_number
 from nelbo.models import UNet
 
-FIRST_STEP = "beta_tilde"  # the variance of that project's first step, whichever variance it is
+FIRST_STEP = "beta_tilde"  # in that project, for every variance
 
 
 @dataclass(frozen=True)
 class DiffusionModel:
-    """A trained model, ready to be measured or sampled from.
+    """A trained model.
 
     Attributes:
         denoiser: in evaluation mode.
-        chain: the noise levels it is meant for.
-        num_classes: of a class-conditional model, which must be told a label; None for an unconditional one.
+        chain: its noise levels.
+        num_classes: of a class-conditional model, which needs a label; None for an unconditional one.
     """
 
     denoiser: Denoiser
@@ -37,10 +43,10 @@ class DiffusionModel:
 
 
 def from_improved_diffusion(state_dict: Mapping[str, Tensor], **flags: Any) -> DiffusionModel:
-    """A model of improved-diffusion, with everything as that project has it.
+    """A model of improved-diffusion.
 
-    Its bound is computed by ``VariationalBound(model.chain, DiscretizedGaussian(256))``; that project's
-    own figures have ``cdf="tanh"`` and x0_hat clipped to (-1, 1).
+    Its bound is ``VariationalBound(model.chain, DiscretizedGaussian(256))``; the published numbers have
+    ``cdf="tanh"`` and x0_hat clipped to (-1, 1).
 
         weights = torch.load("cifar10_uncond_50M_500K.pt", weights_only=True)
         model = from_improved_diffusion(
@@ -49,22 +55,23 @@ def from_improved_diffusion(state_dict: Mapping[str, Tensor], **flags: Any) -> D
         )
 
     Args:
-        state_dict: of that project's network; not modified. The model shares its memory.
-        flags: as that project's scripts call them, with their defaults: see :class:`Flags`.
+        state_dict: of the network of that project; not modified. The model shares its memory.
+        flags: flags of the scripts of that project, with their defaults: see :class:`Flags`.
 
     Raises:
-        ValueError: for a flag that is unknown, impossible or not supported, and for weights that do not fit.
+        ValueError: for a flag that is unknown, invalid or not supported, and for weights that do not fit.
     """
     return _model(state_dict, read_flags(flags, Flags))
 
 
 def from_guided_diffusion(state_dict: Mapping[str, Tensor], **flags: Any) -> DiffusionModel:
-    """A model of guided-diffusion (Dhariwal & Nichol 2021), with everything as that project has it.
+    """A model of guided-diffusion (Dhariwal & Nichol 2021).
 
-    Its README lists the flags of the released models. Weights show neither the heads nor the attention order,
-    nor the chain: ``num_heads`` or ``num_head_channels``, ``use_new_attention_order``, ``noise_schedule`` and
-    ``diffusion_steps`` must be named. The flags ``predict_xstart``, ``sigma_small`` and ``rescale_timesteps``
-    do not show either, and have that project's defaults. The number of classes is read from the weights.
+    The README of that project lists the flags of the released models. The weights do not determine heads,
+    attention order and chain: ``num_heads`` or ``num_head_channels``, ``use_new_attention_order``,
+    ``noise_schedule`` and ``diffusion_steps`` are required. The flags ``predict_xstart``, ``sigma_small`` and
+    ``rescale_timesteps`` are not visible either, and default to the values of that project. The number of
+    classes is that of the weights.
 
         weights = torch.load("64x64_diffusion.pt", weights_only=True)
         model = from_guided_diffusion(
@@ -74,11 +81,11 @@ def from_guided_diffusion(state_dict: Mapping[str, Tensor], **flags: Any) -> Dif
         )
 
     Args:
-        state_dict: of that project's network; not modified.
-        flags: as that project's scripts call them: see :class:`GuidedFlags`.
+        state_dict: of the network of that project; not modified.
+        flags: flags of the scripts of that project: see :class:`GuidedFlags`.
 
     Raises:
-        ValueError: for a flag that is unknown, impossible or missing, and for weights that do not fit.
+        ValueError: for a flag that is unknown, invalid or missing, and for weights that do not fit.
     """
     check_named(flags)
     return _model(state_dict, read_flags(flags, GuidedFlags))
@@ -87,9 +94,10 @@ def from_guided_diffusion(state_dict: Mapping[str, Tensor], **flags: Any) -> Dif
 def _model(state_dict: Mapping[str, Tensor], flags: Flags) -> DiffusionModel:
     weights = read_weights(state_dict, flags)
     num_classes = count_classes(weights)
-    with torch.device("meta"):  # its weights are about to be replaced
+    with torch.device("meta"):  # its weights are replaced
         network = unet(flags, num_classes)
     network.load_state_dict(weights, assign=True)
+    schedule = SCHEDULES[flags.noise_schedule](flags.diffusion_steps, logsnr_max="paper")
     denoiser = Denoiser(
         network,
         X0() if flags.predict_xstart else Eps(),
@@ -99,16 +107,16 @@ def _model(state_dict: Mapping[str, Tensor], flags: Flags) -> DiffusionModel:
     )
     return DiffusionModel(
         denoiser=denoiser.eval(),
-        chain=Chain(noise_schedule(flags), flags.timesteps),
+        chain=Chain(schedule, flags.timesteps),
         num_classes=num_classes,
     )
 
 
 def read_weights(state_dict: Mapping[str, Tensor], flags: Flags) -> dict[str, Tensor]:
-    """The weights of a network under our names, in float32 and in our order of attention.
+    """The weights of a network with our names, in float32 and in our attention order.
 
     Raises:
-        ValueError: for weights of something else, or of other flags.
+        ValueError: for weights of another network or of other flags.
     """
     weights = unet_state_dict(state_dict)
     with torch.device("meta"):
@@ -120,7 +128,7 @@ def read_weights(state_dict: Mapping[str, Tensor], flags: Flags) -> dict[str, Te
 
 
 def count_classes(weights: Mapping[str, Tensor]) -> int | None:
-    """The number of classes of weights under our names; None for an unconditional network."""
+    """The number of classes of weights with our names; None for an unconditional network."""
     label = weights.get("embedding.label.weight")
     return None if label is None or label.ndim == 0 else len(label)
 
@@ -134,19 +142,19 @@ def _legacy_order(name: str, tensor: Tensor, flags: GuidedFlags) -> Tensor:
 
 
 def time_scale(flags: Flags) -> float:
-    """What the network receives per timestep."""
+    """Factor of the timestep in the input of the network."""
     return 1000.0 / flags.diffusion_steps if flags.rescale_timesteps else 1.0
 
 
 def unet(flags: Flags, num_classes: int | None = None) -> UNet:
-    """The network of the flags, untrained.
+    """The untrained network of the flags.
 
     Args:
         flags: of the network.
-        num_classes: of a class-conditional network; None for that of the released ones.
+        num_classes: of a class-conditional network; None for that of the released models.
 
     Raises:
-        ValueError: when there cannot be one.
+        ValueError: for invalid flags.
     """
     if num_classes is None and flags.class_cond:
         num_classes = NUM_CLASSES
@@ -159,7 +167,7 @@ def unet(flags: Flags, num_classes: int | None = None) -> UNet:
 
 
 def unet_options(flags: Flags) -> dict[str, Any]:
-    """The options of our U-Net for the network of the flags, plain values."""
+    """The arguments of our U-Net for the flags, as plain values."""
     stem = flags.stem_channels
     options = {
         "channels": stem,
@@ -180,13 +188,7 @@ def unet_options(flags: Flags) -> dict[str, Any]:
 
 
 def reverse_variance(flags: Flags) -> ReverseVariance:
-    """The variance of the flags; a learned one takes no notice of ``sigma_small``, as in that project."""
+    """The variance of the flags; ``sigma_small`` has no effect on a learned one, as in that project."""
     if flags.learn_sigma:
         return LearnedRange(FIRST_STEP)
     return FixedSmall(FIRST_STEP) if flags.sigma_small else FixedLarge(FIRST_STEP)
-
-
-def noise_schedule(flags: Flags) -> NoiseSchedule:
-    """The schedule of the flags, as published."""
-    schedule = LinearSchedule if flags.noise_schedule == "linear" else CosineSchedule
-    return schedule(flags.diffusion_steps, logsnr_max="paper")

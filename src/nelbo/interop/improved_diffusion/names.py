@@ -1,10 +1,9 @@
-"""The weights of improved-diffusion and guided-diffusion under our names.
+"""Names of weights: from improved-diffusion and guided-diffusion to ours.
 
-Their U-Net is ours layer by layer, so that a state dict is only renamed. Its blocks are two flat lists,
-``input_blocks`` and ``output_blocks``, whose entries are what happens between two skip connections:
-the stem, a residual block (0) with attention (1) and upsampling (the last), or a downsampling. With
-``resblock_updown`` (guided-diffusion) up- and downsampling are residual blocks too, and their place in the
-list tells them from the others.
+The U-Nets correspond layer by layer. Theirs has two flat lists of blocks, ``input_blocks`` and
+``output_blocks``, with one entry per skip connection: the stem, a residual block (0) with attention (1) and
+upsampling (the last), or a downsampling. With ``resblock_updown`` (guided-diffusion), up- and downsampling
+are residual blocks too, identified by their position in the list.
 """
 
 import re
@@ -12,7 +11,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from nelbo.interop.format_list import format_list
+from nelbo.interop.state_dict import format_list
 
 _RESIDUAL = {
     "in_layers.0": "norm1",
@@ -29,13 +28,13 @@ def unet_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the weights of a ``UNetModel`` of these projects to those of ``nelbo.models.unet.UNet``.
 
     Args:
-        state_dict: What ``torch.load`` gives for a released checkpoint; not modified.
+        state_dict: Content of a released checkpoint; not modified.
 
     Returns:
         A state dict for a ``UNet`` of the same configuration. The tensors share memory with those given.
 
     Raises:
-        ValueError: The state dict is not that of such a network; names what is missing or unexpected.
+        ValueError: For another state dict; the message has the missing and unexpected names.
     """
     layers = _layers({key.rpartition(".")[0] for key in state_dict})
     expected = {f"{theirs}.{kind}" for theirs in layers for kind in ("weight", "bias")}
@@ -49,13 +48,13 @@ def unet_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     renamed = {}
     for key, tensor in state_dict.items():
         theirs, _, kind = key.rpartition(".")
-        # their attention is made of 1-d convolutions over the flattened map, ours of 1x1 convolutions
+        # their attention has 1-d convolutions over the flattened map, ours 1x1 convolutions
         renamed[f"{layers[theirs]}.{kind}"] = tensor.unsqueeze(-1) if tensor.ndim == 3 else tensor
     return renamed
 
 
 def _layers(given: set[str]) -> dict[str, str]:
-    """Map their names of layers to ours, for all layers of the network that ``given`` belong to."""
+    """Map their names of layers to ours, for all layers of the network that has the layers ``given``."""
     layers = {
         "time_embed.0": "embedding.linear1",
         "time_embed.2": "embedding.linear2",
@@ -70,7 +69,7 @@ def _layers(given: set[str]) -> dict[str, str]:
     indices = (re.match(r"(?:in|out)put_blocks\.(\d+)\.", layer) for layer in given)
     length = 1 + max((int(match[1]) for match in indices if match), default=0)
     blocks_up = [layer for layer in given if re.fullmatch(r"output_blocks\.\d+\.[12]\.in_layers\.0", layer)]
-    # both lists have as many entries per level; on the way down, the first one is the downsampling before it
+    # both lists have equally many entries per level; in the encoder, the first one is a downsampling
     per_level = length // (1 + len(blocks_up)) if blocks_up else 0
 
     level = block = 0

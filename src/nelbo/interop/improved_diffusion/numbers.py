@@ -1,4 +1,4 @@
-"""Flags that are lists of numbers: ``"16,8"``, as a shell passes them, or a sequence."""
+"""Flags that are lists of numbers, as a string ``"16,8"`` or a sequence."""
 
 import operator
 from collections.abc import Sequence
@@ -6,10 +6,10 @@ from typing import Any
 
 
 def whole_numbers(flag: str, value: str | Sequence[Any]) -> list[int]:
-    """The numbers of a flag.
+    """The integers of a flag.
 
     Raises:
-        ValueError: naming the flag, when they are not whole numbers.
+        ValueError: if they are not integers.
     """
     try:
         parts = value.split(",") if isinstance(value, str) else value
@@ -19,10 +19,10 @@ def whole_numbers(flag: str, value: str | Sequence[Any]) -> list[int]:
 
 
 def numbers(flag: str, value: str | Sequence[Any]) -> list[float]:
-    """The numbers of a flag, whole or not.
+    """The numbers of a flag.
 
     Raises:
-        ValueError: naming the flag, when they are not numbers.
+        ValueError: if they are not numbers.
     """
     try:
         return [float(part) for part in (value.split(",") if isinstance(value, str) else value)]
@@ -31,5 +31,5 @@ def numbers(flag: str, value: str | Sequence[Any]) -> list[float]:
 
 
 def plain_number(value: float) -> float:
-    """An int where the value is whole."""
+    """An int if the value is whole."""
     return int(value) if value == int(value) else value

@@ -1,11 +1,11 @@
-"""Chains of fewer steps, as the flag ``timestep_respacing`` of improved-diffusion asks for them.
+"""Chains of fewer steps: the flag ``timestep_respacing`` of improved-diffusion.
 
     ""          all T timesteps
     "250"       250 of them, evenly spread, both ends included
-    "10,15,20"  T is cut into three sections of equal length, which keep 10, 15 and 20 timesteps
-    "ddim250"   every i-th timestep from the first, for the smallest i that leaves 250 (as DDIM has it)
+    "10,15,20"  10, 15 and 20 timesteps of three sections of equal length
+    "ddim250"   every i-th timestep from the first, for the smallest i that gives 250 (DDIM)
 
-That project counts timesteps from 0, and we from 1.
+Timesteps are 0-based in that project, and 1-based here.
 """
 
 import math
@@ -21,17 +21,17 @@ DDIM = "ddim"
 
 
 def respaced_timesteps(num_steps: int, respacing: str | Sequence[int]) -> Tensor:
-    """The timesteps that are kept of 1..T.
+    """The selected timesteps of 1..T.
 
     Args:
         num_steps: T.
-        respacing: see the module's text; sections may also come as a sequence of numbers.
+        respacing: see the module docstring; sections may also be a sequence of integers.
 
     Returns:
         (K,) int64, increasing, in 1..T.
 
     Raises:
-        ValueError: when ``respacing`` cannot be read, or T timesteps cannot be divided so.
+        ValueError: if ``respacing`` cannot be parsed or is not possible with T timesteps.
     """
     if not respacing:
         kept = list(range(num_steps))
@@ -44,7 +44,7 @@ def respaced_timesteps(num_steps: int, respacing: str | Sequence[int]) -> Tensor
 
 def _strided(num_steps: int, respacing: str) -> list[int]:
     (count,) = whole_numbers("timestep_respacing", [respacing.removeprefix(DDIM)])
-    # the smallest stride that leaves at most as many as are wanted; one timestep alone has no stride
+    # the smallest stride with at most ``count`` timesteps; a single timestep has no stride
     stride = math.ceil(num_steps / count) if count > 1 else num_steps
     kept = list(range(0, num_steps, stride))
     if count < 2 or len(kept) != count:
@@ -55,14 +55,14 @@ def _strided(num_steps: int, respacing: str) -> list[int]:
 
 
 def _sections(num_steps: int, counts: list[int]) -> list[int]:
-    size, longer = divmod(num_steps, len(counts))  # the first sections are one longer where it must be
+    size, longer = divmod(num_steps, len(counts))  # the first sections have the remainder
     sizes = [size + (index < longer) for index in range(len(counts))]
     kept = []
     for first, size, count in zip(accumulate(sizes, initial=0), sizes, counts, strict=False):
         if not 0 <= count <= size:
             raise ValueError(f"timestep_respacing: a section of {size} timesteps cannot keep {count}")
         stride = (size - 1) / (count - 1) if count > 1 else 1.0
-        # that project adds the strides up; their rounding decides the positions midway between two timesteps
+        # accumulated strides, as in that project: their rounding decides ties
         positions = islice(accumulate(repeat(stride), initial=0.0), count)
         kept += [first + round(position) for position in positions]
     if not kept:
