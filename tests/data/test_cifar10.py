@@ -10,7 +10,7 @@ from nelbo.data.cifar10 import CIFAR10
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """A small CIFAR-10 with the layout of the real one; only the checksums are not right."""
+    """A small CIFAR-10 in the official layout, with other checksums."""
     monkeypatch.setattr(torchvision.datasets.cifar, "check_integrity", lambda path, md5=None: True)
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
@@ -46,7 +46,7 @@ def test_training_images_are_mirrored_and_evaluation_images_are_not(root):
     assert (images(data.eval_dataloader("train"))[:, 0, 0, 0] == 255).all()
 
 
-def test_missing_data_says_what_where_and_how(tmp_path):
+def test_missing_data_raises_with_file_folder_and_remedy(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no CIFAR-10 in .*batches-py: set data.root to"):
         CIFAR10(root=str(tmp_path), download=False).setup("fit")
 

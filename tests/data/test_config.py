@@ -41,7 +41,7 @@ def test_a_file_says_in_one_line_what_it_is(path):
     assert first.endswith(".")
 
 
-def test_means_from_the_command_line_are_understood():
+def test_means_from_the_command_line_are_parsed():
     config, _ = read(next(path for path in FILES if path.stem == "gaussian_mixture"))
     config.means = [[0, 0], [1.5, 2]]
     config.weights = [1, 3]

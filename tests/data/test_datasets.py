@@ -1,4 +1,4 @@
-"""What every data set must be, checked on those that need no files."""
+"""Properties of all data sets, tested on those without files."""
 
 from itertools import islice
 
@@ -19,7 +19,7 @@ def batches(loader, data):
 
 
 @anywhere
-def test_batches_are_what_the_spec_says(kind):
+def test_batches_agree_with_the_spec(kind):
     data = kind(batch_size=64, seed=1)
     data.setup()
     spec = data.spec
@@ -51,7 +51,7 @@ def test_contents_do_not_depend_on_the_seed(kind):
 
 
 @anywhere
-def test_training_depends_on_the_seed_and_the_epoch_alone(kind):
+def test_training_depends_only_on_the_seed_and_the_epoch(kind):
     def first_batch(seed, epoch):
         loader = kind(seed=seed).train_dataloader()
         loader.set_epoch(epoch)
@@ -63,7 +63,7 @@ def test_training_depends_on_the_seed_and_the_epoch_alone(kind):
 
 
 @anywhere
-def test_a_split_that_is_not_there_is_named_with_the_choices(kind):
+def test_an_unknown_split_raises_with_the_choices(kind):
     with pytest.raises(ValueError, match="no split 'validation': choose one of train, val, test"):
         kind().split("validation")
 
@@ -96,7 +96,7 @@ def test_the_digits_are_all_there_once_and_every_class_is_held_out():
     assert len(torch.cat([split.x for split in splits]).flatten(1).unique(dim=0)) == 1797
 
 
-def test_the_first_held_out_digits_are_not_all_of_one_class():
+def test_the_first_held_out_digits_are_of_several_classes():
     assert len(Digits().split("test").label[:30].unique()) >= 8
 
 
@@ -127,6 +127,6 @@ def test_mixture_is_on_a_circle_by_default():
     torch.testing.assert_close(data.means.sum(dim=0), torch.zeros(2), rtol=0, atol=1e-5)
 
 
-def test_mixture_refuses_weights_that_are_too_few():
+def test_mixture_with_too_few_weights_raises():
     with pytest.raises(ValueError, match="2 entries for 8 components"):
         GaussianMixture(weights=[0.5, 0.5])

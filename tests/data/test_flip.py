@@ -1,4 +1,4 @@
-"""Flipping mirrors the width of images, and is refused for data of any other shape."""
+"""Flipping mirrors the width of images, and raises for data of another shape."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ class Shaped(DataModule):
 
 @pytest.mark.parametrize("levels", [256, 65536, None])
 @pytest.mark.parametrize("shape", [(1, 4, 6), (3, 4, 6), (5, 4, 6), (4, 1, 64), (4, 4, 4)])
-def test_an_image_is_left_as_it_is_or_mirrored_along_its_width(shape, levels):
+def test_an_image_is_unchanged_or_mirrored_along_its_width(shape, levels):
     whole = Shaped(shape, levels).split("train").fetch(torch.arange(N), 0).x0
     flipped = Flipped(Shaped(shape, levels).split("train"), seed=0).fetch(torch.arange(N), 0).x0
     assert (flipped.shape, flipped.dtype) == (whole.shape, whole.dtype)

@@ -20,7 +20,7 @@ def paths(data, name):
     return [path.relative_to(data.root).as_posix() for path in data.split(name).paths]
 
 
-def test_a_flat_folder_is_split_by_name_and_stays_so(tmp_path):
+def test_a_flat_folder_is_split_by_name_independent_of_other_images(tmp_path):
     for i in range(200):
         save(tmp_path / f"{i}.png", i)
     data = ImageFolder(root=tmp_path, size=8, in_memory=False)
@@ -50,7 +50,7 @@ def test_folders_of_splits_and_classes(tmp_path):
         split = data.split(name)
         expected = [data.classes.index(path.parent.name) for path in split.paths]
         assert split.label.tolist() == expected
-    # a prefix of a split is fair to the classes
+    # a prefix of a split has all classes
     assert data.split("train").label[:20].unique().tolist() == [0, 1]
 
 
@@ -70,7 +70,7 @@ def test_in_memory_or_not_is_the_same(tmp_path, channels):
         assert torch.equal(a.index, b.index)
 
 
-def test_an_image_of_the_right_size_is_left_alone(tmp_path):
+def test_an_image_of_the_right_size_is_unchanged(tmp_path):
     pixels = np.random.default_rng(0).integers(256, size=(16, 16, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     assert torch.equal(decode(tmp_path / "a.png", 16, 3), torch.tensor(pixels).permute(2, 0, 1))
@@ -106,7 +106,7 @@ def test_a_missing_folder_says_what_to_set(tmp_path):
         data.setup("fit")
 
 
-def test_too_few_images_for_a_split_say_so(tmp_path):
+def test_too_few_images_for_a_split_raise(tmp_path):
     save(tmp_path / "a.png")
     with pytest.raises(ValueError, match=r"none of the 1 images in .* is in the (val|train) split"):
         ImageFolder(root=tmp_path).setup("fit")
@@ -149,7 +149,9 @@ def test_an_image_that_breaks_in_the_middle_of_an_epoch_is_named(partly_broken, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_the_next_image_stands_in_for_it_and_everything_else_stays(partly_broken, tmp_path, num_workers):
+def test_a_corrupt_image_is_replaced_by_the_next_and_the_rest_is_unchanged(
+    partly_broken, tmp_path, num_workers
+):
     whole = list(ImageFolder(in_memory=False, **options(tmp_path)).train_dataloader())
     data = ImageFolder(in_memory=False, on_corrupt="skip", num_workers=num_workers, **options(tmp_path))
     data.setup()
@@ -171,7 +173,7 @@ def test_the_next_image_stands_in_for_it_and_everything_else_stays(partly_broken
 
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_what_is_broken_from_the_beginning_is_left_out_and_counted_nowhere(
+def test_an_image_that_setup_cannot_read_is_removed_and_not_counted(
     partly_broken, tmp_path, in_memory, split
 ):
     broken = partly_broken(f"{split}/dog/4.png")
@@ -190,7 +192,7 @@ def test_what_is_broken_from_the_beginning_is_left_out_and_counted_nowhere(
     assert torch.equal(torch.cat([batch.index for batch in batches]), torch.arange(len(values)))
 
 
-def test_nothing_stands_in_for_a_held_out_image(partly_broken, tmp_path):
+def test_held_out_images_are_not_replaced(partly_broken, tmp_path):
     data = ImageFolder(in_memory=False, on_corrupt="skip", **options(tmp_path))
     data.setup()
     partly_broken("val/dog/4.png")
@@ -198,7 +200,7 @@ def test_nothing_stands_in_for_a_held_out_image(partly_broken, tmp_path):
         list(data.val_dataloader())
 
 
-def test_a_disk_that_went_away_is_not_passed_over(partly_broken, tmp_path):
+def test_a_removed_disk_raises_instead_of_replacing_images(partly_broken, tmp_path):
     data = ImageFolder(in_memory=False, on_corrupt="skip", **options(tmp_path))
     data.setup()
     for path in (tmp_path / "train").rglob("*.png"):
@@ -207,7 +209,7 @@ def test_a_disk_that_went_away_is_not_passed_over(partly_broken, tmp_path):
         next(iter(data.train_dataloader()))
 
 
-def test_a_split_of_broken_images_says_so(tmp_path):
+def test_a_split_without_readable_images_raises(tmp_path):
     for name in ("train", "val", "test"):
         save(tmp_path / name / "a.png")
     (tmp_path / "val/a.png").write_bytes(b"not an image")
@@ -215,7 +217,7 @@ def test_a_split_of_broken_images_says_so(tmp_path):
         ImageFolder(on_corrupt="skip", **options(tmp_path)).setup()
 
 
-def test_another_word_for_on_corrupt_is_refused():
+def test_an_unknown_on_corrupt_raises():
     with pytest.raises(ValueError, match=r"data\.on_corrupt=ignore: expected stop or skip"):
         ImageFolder(on_corrupt="ignore")
 
@@ -288,7 +290,7 @@ def test_a_layout_with_two_meanings_is_refused(names, expected, tmp_path):
         ImageFolder(root=tmp_path, size=8).setup()
 
 
-def test_what_other_programs_leave_behind_is_ignored(tmp_path):
+def test_files_of_operating_systems_are_ignored(tmp_path):
     folders(tmp_path, "cat", "dog", "__MACOSX/cat", ".ipynb_checkpoints", "@eaDir")
     (tmp_path / "cat/._1.png").write_bytes(b"not an image")
     data = ImageFolder(root=tmp_path, size=8)
@@ -355,7 +357,7 @@ def test_twelve_bits_in_sixteen_are_scaled_where_declared_and_else_refused(tmp_p
     assert (decode(tmp_path / "declared.tiff", 8, 1)[0] - expected).abs().max() <= 0.51
 
 
-def test_names_that_are_not_utf8_are_listed_and_shown(tmp_path):
+def test_names_that_are_not_utf8_are_read_and_escaped(tmp_path):
     folders(tmp_path, "train", "val", "test", count=1)
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/train/\xff.png")
     Path(odd).write_bytes((tmp_path / "train/0.png").read_bytes())
@@ -401,7 +403,7 @@ def test_a_fifo_is_refused_and_not_opened(tmp_path):
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_the_fingerprint_sees_every_image(in_memory, tmp_path):
+def test_the_fingerprint_depends_on_every_image(in_memory, tmp_path):
     folders(tmp_path, "train/cat", "val/cat", "test/cat")
     options = {"root": tmp_path, "size": 8, "in_memory": in_memory}
     before = ImageFolder(**options).record()

@@ -39,13 +39,13 @@ def test_position_survives_a_stop_anywhere(num_workers):
         assert indices(resumed) != expected
 
 
-def test_a_second_pass_starts_over():
+def test_a_second_pass_starts_at_the_first_batch():
     loader = make_loader()
     next(iter(loader))
     assert indices(loader) == indices(loader) == indices(make_loader())
 
 
-def test_an_interrupted_batch_comes_again():
+def test_an_interrupted_batch_is_repeated():
     loader = make_loader(in_flight=lambda: 1)
     batches = iter(loader)
     next(batches)
@@ -53,7 +53,7 @@ def test_an_interrupted_batch_comes_again():
     assert loader.state_dict() == {"epoch": 0, "batches": 1}
 
 
-def test_the_global_random_state_is_left_alone():
+def test_the_global_random_state_is_unchanged():
     before = torch.get_rng_state()
     list(make_loader())
     assert torch.equal(torch.get_rng_state(), before)

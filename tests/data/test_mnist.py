@@ -44,7 +44,7 @@ def test_packed_and_unpacked_files_are_read_and_split(root):
         assert torch.equal(split.x[:, 0, 0, 0] % 10, split.label)
 
 
-def test_missing_files_say_what_where_and_how(tmp_path):
+def test_missing_files_raise_with_file_folder_and_remedy(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no train-images.* in .*FashionMNIST.raw: set data"):
         FashionMNIST(root=str(tmp_path), download=False).setup("fit")
 
@@ -57,7 +57,7 @@ def test_a_damaged_file_is_named(root):
 
 
 def test_a_failed_download_is_one_line(tmp_path, monkeypatch):
-    # no mirror has a scheme that can be opened: fails like a machine without network, at once
+    # mirrors with an invalid scheme fail at once, as without a network
     monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", ["nowhere://a/", "nowhere://b/"])
     with pytest.raises(OSError, match="cannot download MNIST into") as caught:
         MNIST(root=str(tmp_path)).prepare_data()

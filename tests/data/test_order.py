@@ -15,7 +15,7 @@ def test_order_is_a_function_of_seed_and_epoch():
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
-def test_ranks_side_by_side_are_the_batch_of_one_process(world_size):
+def test_batches_of_all_ranks_are_the_batch_of_one_process(world_size):
     alone = ShuffledOrder(30, 8, seed=1)
     ranks = [ShuffledOrder(30, 8, 1, rank, world_size) for rank in range(world_size)]
     assert all(len(rank) == len(alone) == 3 for rank in ranks)
@@ -33,11 +33,11 @@ def test_evaluation_sees_every_example_once(n, world_size):
     assert all(0 < len(batch) <= 4 // world_size for batch in batches)
 
 
-def test_a_batch_that_cannot_be_shared_out_is_refused():
+def test_a_batch_that_is_not_divisible_by_the_processes_raises():
     with pytest.raises(ValueError, match=r"multiple of the number of processes \(4\), got 6"):
         ShuffledOrder(100, 6, seed=0, rank=0, world_size=4)
 
 
-def test_a_batch_larger_than_the_training_set_is_refused():
+def test_a_batch_larger_than_the_training_set_raises():
     with pytest.raises(ValueError, match="training set of 10 examples: choose at most 10"):
         ShuffledOrder(10, 11, seed=0)

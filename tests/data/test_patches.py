@@ -4,7 +4,7 @@ import torch
 from nelbo.data.patches import COLUMNS, Patches, RandomCrops
 
 
-def test_regions_do_not_overlap_and_leave_nothing_out():
+def test_regions_are_disjoint_and_complete():
     taken = torch.zeros(640, dtype=torch.int64)
     for columns in COLUMNS.values():
         taken[columns] += 1
@@ -12,7 +12,7 @@ def test_regions_do_not_overlap_and_leave_nothing_out():
 
 
 def test_crops_stay_in_their_region():
-    # pixels that know where they are: value = column
+    # the value of a pixel is its column
     columns = torch.arange(50, dtype=torch.uint8).expand(2, 3, 40, 50)
     crops = RandomCrops(columns[..., 10:30], size=8, n=500, seed=0)
     x = crops.fetch(torch.arange(500), epoch=0).x0

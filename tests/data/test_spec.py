@@ -57,7 +57,7 @@ def test_numbers_of_levels_that_cannot_be_stored_are_rejected(levels):
 @pytest.mark.parametrize(
     ("levels", "storage"), [(2, torch.uint8), (256, torch.uint8), (257, torch.uint16), (65536, torch.uint16)]
 )
-def test_every_level_is_stored_and_comes_back(levels, storage):
+def test_every_level_is_restored_after_storing(levels, storage):
     spec = DataSpec(shape=(1,), levels=levels, num_classes=None)
     index = torch.arange(levels)
     stored = spec.to_levels(spec.from_levels(index))
@@ -67,7 +67,7 @@ def test_every_level_is_stored_and_comes_back(levels, storage):
     assert outside.tolist() == [0, levels - 1]
 
 
-def test_continuous_data_has_no_range_and_is_stored_as_it_is():
+def test_continuous_data_has_no_range_and_is_stored_unchanged():
     spec = DataSpec(shape=(3, 2, 2), levels=None, num_classes=None)
     x = 100 * torch.randn(5, 3, 2, 2)
     assert (spec.range, spec.storage, spec.fits_png) == (None, torch.float32, False)

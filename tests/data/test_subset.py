@@ -1,4 +1,4 @@
-"""A random subset of a split: out of all of it, the same each time, counted by itself."""
+"""A random subset of a split: reproducible, from the whole split, with its own indices."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from nelbo.data.digits import Digits
 from nelbo.data.examples import Flipped, RandomSubset, TensorExamples
 
 
-def test_it_is_drawn_from_all_of_the_split_and_numbered_anew():
+def test_a_subset_is_drawn_from_the_whole_split_and_renumbered():
     whole, data = Digits().split("test"), Digits()
     data.subset("test", 50)
     subset = data.split("test")
@@ -23,7 +23,7 @@ def test_it_is_drawn_from_all_of_the_split_and_numbered_anew():
     assert torch.equal(again.split("test").chosen, chosen)
 
 
-def test_its_classes_are_known_without_reading_it():
+def test_classes_are_available_without_reading_the_split():
     label = torch.arange(50) % 7
     labelled = TensorExamples(torch.arange(50).view(50, 1, 1, 1), label)
     for examples in (RandomSubset(labelled, 20), Flipped(labelled, seed=0)):
@@ -31,20 +31,20 @@ def test_its_classes_are_known_without_reading_it():
     assert RandomSubset(TensorExamples(torch.zeros(5, 1, 1, 1)), 3).label is None
 
 
-def test_more_than_there_are_are_all_of_them():
+def test_a_subset_larger_than_the_split_is_the_whole_split():
     data = Digits()
     n = len(data.split("test"))
     data.subset("test", 10**6)
     assert torch.equal(data.split("test").chosen, torch.arange(n))
 
 
-def test_none_is_refused():
+def test_a_subset_of_no_examples_raises():
     with pytest.raises(ValueError, match="max_examples=0 must be at least 1"):
         Digits().subset("test", 0)
 
 
 @pytest.mark.parametrize("most", [7, 10**6])
-def test_some_of_a_split_come_evenly_out_of_it_and_in_values(most):
+def test_take_returns_evenly_spaced_examples_as_values(most):
     batch = Digits().take("val", most)
     assert len(batch.x0) == min(most, 180)
     assert (batch.index[0], batch.index[-1]) == (0, 179)

@@ -1,4 +1,4 @@
-"""The position of the loader, as Lightning really drives, saves and restores it."""
+"""The position of the loader in a real Trainer: advanced, saved and restored."""
 
 import json
 import multiprocessing
@@ -30,7 +30,7 @@ class Numbers(DataModule):
 
 
 class Recorder(lightning.LightningModule):
-    """Remembers what it was given; may fail in the middle of a step."""
+    """Records its batches; may fail in the middle of a step."""
 
     def __init__(self, fail_at=None):
         super().__init__()
@@ -135,7 +135,7 @@ def test_an_epoch_cut_short_is_followed_by_the_next(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_see_what_one_sees(tmp_path):
+def test_two_processes_have_the_examples_of_one(tmp_path):
     alone = fit(tmp_path / "alone")
     fit(tmp_path, default_root_dir=tmp_path, strategy="ddp_fork", devices=2)
     ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
@@ -154,7 +154,7 @@ def test_two_processes_see_what_one_sees(tmp_path):
         (torch.zeros(20, 1, 4, dtype=torch.uint8), r"examples of shape \(1, 4\), but spec.shape is \(1,\)"),
     ],
 )
-def test_examples_that_are_not_what_the_spec_says(x, message, monkeypatch):
+def test_examples_that_contradict_the_spec_raise(x, message, monkeypatch):
     monkeypatch.setattr(Numbers, "read_split", lambda self, name: TensorExamples(x))
     with pytest.raises(ValueError, match=f"the train split of Numbers has .*{message}"):
         Numbers().setup()

@@ -1,4 +1,4 @@
-"""The way back: our U-Net's weights under improved-diffusion's names."""
+"""Conversion from our names of weights to those of improved-diffusion and guided-diffusion."""
 
 from collections.abc import Callable, Mapping
 
@@ -58,11 +58,11 @@ def their_state_dict(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="session")
 def to_their_names() -> Callable[[Mapping[str, Tensor]], dict[str, Tensor]]:
-    """Turns the state dict of our U-Net into one as improved-diffusion would have written it."""
+    """Converts the state dict of our U-Net to the names of improved-diffusion."""
     return their_state_dict
 
 
 @pytest.fixture(scope="session")
 def to_guided_names() -> Callable[[Mapping[str, Tensor]], dict[str, Tensor]]:
-    """Turns the state dict of our U-Net without resblock_updown into one as guided-diffusion writes it."""
+    """Converts the state dict of our U-Net without resblock_updown to the names of guided-diffusion."""
     return their_state_dict

@@ -1,4 +1,4 @@
-"""``python -m nelbo export``, ``format=diffusers``, and the hub, of which only the client is asked."""
+"""``python -m nelbo export``, ``format=diffusers``, and the hub with a stub client."""
 
 import json
 import math
@@ -38,7 +38,7 @@ DIGITS = DataSpec((1, 8, 8), levels=17, num_classes=10)
 
 @pytest.fixture(scope="module")
 def save_checkpoint(compose):
-    """Saves a U-Net of the digits as a run would, averaged weights and others."""
+    """Saves a checkpoint of a U-Net for the digits, with averaged and raw weights."""
 
     def save(path, *overrides):
         config = compose(*TRAINED, *overrides)
@@ -118,7 +118,7 @@ def test_the_bound_is_the_same_after_export_and_back(weights, checkpoint, evalua
     assert results[1]["ledger"] == results[0]["ledger"]
 
 
-def test_what_the_folder_says_of_its_weights(exported, checkpoint):
+def test_the_folder_determines_the_kind_of_its_weights(exported, checkpoint):
     read = DiffusersFormat().read(exported, "ema")
     saved = torch.load(checkpoint, weights_only=True)
     assert (read.kind, read.step, read.time_shift, read.parts) == ("ema", 7, 0.0, {})
@@ -129,14 +129,14 @@ def test_what_the_folder_says_of_its_weights(exported, checkpoint):
     assert "has the other kind: use weights=ema" in refusal(exported, "raw")
 
 
-def test_a_conditional_model_says_what_the_pipeline_cannot_do(save_checkpoint, tmp_path, capfd):
+def test_export_of_a_conditional_model_warns_about_labels(save_checkpoint, tmp_path, capfd):
     path = save_checkpoint(tmp_path / "last.ckpt", "conditional=true")
     assert main(["export", str(path), str(tmp_path / "model")]) == 0
     assert "the network is told a class" in capfd.readouterr().out
     assert from_diffusers(tmp_path / "model").num_classes == 10
 
 
-def test_what_cannot_be_exported(finished_run, checkpoint, tmp_path, capfd):
+def test_models_that_cannot_be_exported_raise(finished_run, checkpoint, tmp_path, capfd):
     mlp = finished_run.folder / "checkpoints/last.ckpt"
     assert "no equivalent of the network MLP" in failure(capfd, mlp, tmp_path / "model")
     assert "there is no checkpoint file" in failure(capfd, tmp_path / "none.ckpt", tmp_path / "model")
@@ -151,7 +151,7 @@ def test_what_cannot_be_exported(finished_run, checkpoint, tmp_path, capfd):
 
 @pytest.fixture
 def theirs(tmp_path):
-    """A folder as diffusers writes it, of a network that differs from ours in what no shape shows."""
+    """A folder of diffusers, with a network that differs from ours in options but not in shapes."""
     torch.manual_seed(0)
     unet = diffusers.UNet2DModel(
         sample_size=8, in_channels=1, out_channels=1, block_out_channels=(32, 64), layers_per_block=1,
@@ -163,7 +163,7 @@ def theirs(tmp_path):
     return SimpleNamespace(folder=tmp_path / "theirs", unet=unet)
 
 
-def test_their_network_and_chain_stand_in_for_those_of_an_experiment(theirs, compose):
+def test_network_and_chain_of_the_folder_replace_those_of_the_experiment(theirs, compose):
     read = DiffusersFormat().read(theirs.folder, "ema")
     assert (read.kind, read.config, read.step, read.time_shift) == ("ema", None, None, -1.0)
     config = compose("logger=none")
@@ -184,18 +184,18 @@ def test_their_network_and_chain_stand_in_for_those_of_an_experiment(theirs, com
     torch.testing.assert_close(eps_hat, expected, rtol=0.0, atol=1e-5)
 
 
-def test_their_weights_have_no_place_in_a_network_without_their_details(theirs, compose):
+def test_weights_of_diffusers_do_not_load_into_the_plain_unet(theirs, compose):
     network = build_module(compose("model=unet_tiny", "logger=none"), DIGITS).denoiser.network
     assert not DiffusersFormat().read(theirs.folder, "ema").network.keys() & network.state_dict().keys()
 
 
-def test_a_configuration_that_is_none(exported, tmp_path):
+def test_a_configuration_that_is_not_a_mapping_raises(exported, tmp_path):
     shutil.copytree(exported, tmp_path / "model")
     (tmp_path / "model/nelbo.json").write_text('{"config": "cifar10"}')
     assert "the configuration in nelbo.json is not a mapping" in refusal(tmp_path / "model")
 
 
-def test_a_folder_that_is_none(tmp_path):
+def test_a_missing_folder_raises(tmp_path):
     assert "there is no folder" in refusal(tmp_path / "none")
     assert "has neither model_index.json nor config.json" in refusal(tmp_path)
 
@@ -205,7 +205,7 @@ def test_a_folder_that_is_none(tmp_path):
 
 @pytest.fixture
 def hub(monkeypatch, exported):
-    """In place of the client: what was asked of it."""
+    """A stub client that records its calls."""
     asked = []
 
     def snapshot_download(name, allow_patterns):
@@ -225,7 +225,7 @@ def hub(monkeypatch, exported):
     return client
 
 
-def test_a_model_is_fetched_by_name(hub, exported, tmp_path, monkeypatch):
+def test_a_model_is_downloaded_by_name(hub, exported, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     read = DiffusersFormat().read(Path("someone/model-32"), "ema")
     assert read.network.keys() == DiffusersFormat().read(exported, "ema").network.keys()
@@ -263,8 +263,8 @@ def test_no_client(monkeypatch, tmp_path):
     )
 
 
-def test_without_a_configuration_the_folder_still_knows_its_chain(tmp_path, compose):
-    """What :func:`to_diffusers` writes of a model that no configuration describes."""
+def test_a_folder_without_a_configuration_has_its_chain(tmp_path, compose):
+    """The folder of :func:`to_diffusers` for a model without a configuration."""
     network = build_module(compose("model=unet_tiny", *FIXED), DIGITS).denoiser.network
     schedule = LinearSchedule(1000, logsnr_max="paper")
     to_diffusers(tmp_path / "model", Denoiser(network, Eps(), FixedLarge("beta_tilde")), schedule, (8, 8))

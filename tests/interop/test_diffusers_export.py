@@ -1,4 +1,4 @@
-"""A model of ours as a folder of diffusers: its own classes compute and draw what ours do."""
+"""Export to diffusers: networks, schedules and samples of diffusers equal ours."""
 
 import json
 import os
@@ -28,7 +28,7 @@ IDDPM = DDPM | {"num_res_blocks": 3, "attention_resolutions": [8, 4]}
 
 
 def untrained(options, shape=(3, 16, 16), outputs=1, num_classes=None, **changes) -> UNet:
-    """A network all of whose weights matter, as those of a trained one do."""
+    """A network with random weights in all layers."""
     torch.manual_seed(0)
     fixed = {"num_heads": 1, "dropout": 0.1, "use_scale_shift_norm": False}
     network = UNet(shape, outputs * shape[0], num_classes, **(fixed | options | changes))
@@ -68,7 +68,7 @@ def write(folder, denoiser, schedule, **options):
 
 
 def outputs(denoiser, pipeline, t) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ours and theirs at timesteps t in 1..T."""
+    """Outputs of our network and that of diffusers at timesteps t in 1..T."""
     shape = (len(t), pipeline.unet.config.in_channels, *side(denoiser))
     x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     label = None
@@ -103,7 +103,7 @@ def test_the_time_of_networks_that_count_from_0_or_1(num_steps, shift, tmp_path)
     torch.testing.assert_close(theirs, ours, rtol=0.0, atol=1e-5)
 
 
-def test_a_network_that_is_told_the_class(tmp_path):
+def test_a_class_conditional_network(tmp_path):
     network = untrained(TINY, (1, 8, 8), num_classes=10, num_heads=2, use_scale_shift_norm=True)
     pipeline = write(tmp_path / "model", Denoiser(network, V(), FixedLarge()), CosineSchedule(1000))
     ours, theirs = outputs(Denoiser(network, V(), FixedLarge()), pipeline, torch.tensor([1, 500, 900]))
@@ -129,7 +129,7 @@ def test_betas(schedule, kind, tmp_path):
     trained = scheduler.config.trained_betas
     assert (scheduler.config.beta_schedule if trained is None else "trained") == kind
     assert scheduler.config.num_train_timesteps == schedule.num_steps
-    # theirs are float32, and those of the cosine a difference of numbers near 1
+    # those of diffusers are float32, and for the cosine a difference of numbers near 1
     torch.testing.assert_close(scheduler.betas.double(), betas_of(schedule), rtol=1e-6, atol=1e-9)
 
 
@@ -174,7 +174,7 @@ def test_every_parameterization_and_variance(parameterization, variance, tmp_pat
     torch.testing.assert_close(theirs, (ours / 2 + 0.5).clamp(0, 1), rtol=0.0, atol=1e-4)
 
 
-def test_clipping_is_as_asked_for(tmp_path):
+def test_clip_sample_follows_the_argument(tmp_path):
     denoiser, schedule = tiny()
     assert write(tmp_path / "a", denoiser, schedule).scheduler.config.clip_sample
     assert not write(tmp_path / "b", denoiser, schedule, clip=None).scheduler.config.clip_sample
@@ -201,20 +201,20 @@ def refusal(folder, denoiser, schedule, size=(16, 16)) -> str:
         (untrained(DDPM, channel_mult=[1, 2, 3], num_heads=2), r"heads of \[32, 48\] channels"),
     ],
 )
-def test_networks_that_diffusers_has_no_equal_of(network, reason, tmp_path):
+def test_networks_without_equivalent_in_diffusers_raise(network, reason, tmp_path):
     denoiser = Denoiser(network, Eps(), FixedSmall())
     line = refusal(tmp_path / "model", denoiser, LinearSchedule())
     assert re.search(reason, line)
     assert not (tmp_path / "model").exists()
 
 
-def test_a_variance_that_diffusers_has_no_equal_of(tmp_path):
+def test_a_variance_without_equivalent_in_diffusers_raises(tmp_path):
     denoiser, schedule = ddpm()
     denoiser.variance = Analytic(torch.zeros(len(schedule.table())))
     assert "has no equivalent of Analytic" in refusal(tmp_path / "model", denoiser, schedule)
 
 
-def test_a_folder_that_is_in_use(tmp_path):
+def test_a_folder_that_is_not_empty_raises(tmp_path):
     denoiser, schedule = ddpm()
     (tmp_path / "file").write_text("mine")
     assert "exists already" in refusal(tmp_path, denoiser, schedule)
@@ -224,7 +224,7 @@ def test_a_folder_that_is_in_use(tmp_path):
     write(tmp_path / "empty", denoiser, schedule)
 
 
-def test_what_is_written_besides(tmp_path):
+def test_metadata_is_written_to_nelbo_json(tmp_path):
     denoiser, schedule = iddpm()
     write(tmp_path / "model", denoiser, schedule, config={"seed": 3}, step=7)
     files = sorted(path.relative_to(tmp_path / "model").as_posix() for path in tmp_path.glob("model/**/*.*"))

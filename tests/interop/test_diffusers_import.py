@@ -1,4 +1,4 @@
-"""Pipelines of diffusers as models of ours: those it writes itself, ours that come back, and broken ones."""
+"""Import of pipelines: those of diffusers, exports of ours, and damaged ones."""
 
 import json
 
@@ -18,7 +18,7 @@ from nelbo.models import UNet
 
 diffusers = pytest.importorskip("diffusers")
 
-# google/ddpm-cifar10-32, but for its width of 128
+# google/ddpm-cifar10-32 with another width
 CIFAR10 = {
     "act_fn": "silu",
     "attention_head_dim": None,
@@ -56,7 +56,7 @@ SMALL = {
     "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
     "layers_per_block": 1,
 }
-# heads of one size, and so more of them where the network is wider
+# heads of one size at all levels
 ATTENTIVE = {
     "attention_head_dim": 16,
     "down_block_types": ["AttnDownBlock2D", "AttnDownBlock2D"],
@@ -109,8 +109,8 @@ def test_the_network_of_google_ddpm_cifar10(tmp_path):
     torch.testing.assert_close(model.chain.schedule.table(), expected, rtol=1e-11, atol=1e-11)
 
 
-def test_a_folder_as_old_versions_wrote_it(tmp_path):
-    """Everything at the top, weights in a .bin, and attention under its first names."""
+def test_a_folder_of_old_versions_is_read(tmp_path):
+    """All files at the top, weights in a .bin, and the old names of attention."""
     unet = saved(tmp_path / "new", CIFAR10, CIFAR10_CHAIN).unet
     old = tmp_path / "old"
     old.mkdir()
@@ -218,7 +218,7 @@ def bound_of(denoiser: Denoiser, chain: Chain) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("num_steps", [50, 1000])
-def test_there_and_back(num_steps, tmp_path):
+def test_a_round_trip_of_our_model(num_steps, tmp_path):
     denoiser, chain = ours(num_steps)
     to_diffusers(tmp_path / "model", denoiser, chain.schedule, (8, 8))
     model = from_diffusers(tmp_path / "model")
@@ -238,7 +238,7 @@ def test_there_and_back(num_steps, tmp_path):
 
 
 @pytest.mark.parametrize("num_steps", [1000, 1229])
-def test_theirs_there_and_back(num_steps, tmp_path):
+def test_a_round_trip_of_a_pipeline_of_diffusers(num_steps, tmp_path):
     pipeline = saved(tmp_path / "theirs", CIFAR10, CIFAR10_CHAIN | {"num_train_timesteps": num_steps})
     model = from_diffusers(tmp_path / "theirs")
     to_diffusers(tmp_path / "ours", model.denoiser, model.chain.schedule, (32, 32))
@@ -262,7 +262,7 @@ def refusal(folder) -> str:
     return str(error.value)
 
 
-def test_folders_that_are_no_pipeline(tmp_path):
+def test_folders_without_a_pipeline_raise(tmp_path):
     assert "there is no folder" in refusal(tmp_path / "none")
     assert "has neither model_index.json nor config.json" in refusal(tmp_path)
     index = tmp_path / "model_index.json"
@@ -322,7 +322,7 @@ def written(tmp_path_factory):
     [("unet/config.json", *case) for case in NETWORKS]
     + [("scheduler/scheduler_config.json", *case) for case in CHAINS],
 )
-def test_what_is_not_supported(file, fields, reason, written):
+def test_unsupported_options_raise(file, fields, reason, written):
     before = (written / file).read_text()
     try:
         change(written / file, **fields)

@@ -1,4 +1,4 @@
-"""What diffusers can load, loads: networks of all block types, schedulers, variants, shards, averages."""
+"""Import of networks of all block types, schedulers, variants, shards and averages."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ SMALL = {
     "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
     "layers_per_block": 1,
 }
-# networks that ours does not have
+# networks that our U-Net does not support
 OTHERS = {
     "scale_shift at its default": {"resnet_time_scale_shift": "scale_shift"},
     "resnet blocks that resample": {
@@ -59,7 +59,7 @@ OTHERS = {
 
 
 def fast(values, count):
-    """The first few as they are, the others as slow tests."""
+    """The first few unchanged, the others as slow tests."""
     return [
         pytest.param(value, marks=[pytest.mark.slow] if index >= count else [])
         for index, value in enumerate(values)
@@ -96,7 +96,7 @@ def difference(model, unet) -> float:
 
 
 @pytest.mark.parametrize("name", fast(OTHERS, 4))
-def test_a_network_that_ours_cannot_be_is_that_of_diffusers(name, tmp_path):
+def test_unsupported_networks_use_that_of_diffusers(name, tmp_path):
     pipeline = saved(tmp_path / "model", OTHERS[name])
     model = from_diffusers(tmp_path / "model")
     assert type(model.denoiser.network) is WrappedUNet
@@ -286,7 +286,7 @@ def test_several_variants_are_named(tmp_path):
 
 
 def test_averaged_weights_are_in_a_folder_of_their_own(tmp_path):
-    """As diffusers' training script saves a checkpoint: without an index and without a scheduler."""
+    """A checkpoint of the training script of diffusers has neither index nor scheduler."""
     pipeline = saved(tmp_path / "pipeline")
     pipeline.unet.save_pretrained(tmp_path / "checkpoint-500/unet")
     for parameter in pipeline.unet.parameters():

@@ -1,4 +1,4 @@
-"""Checkpoint files, the good and the bad: weights under our names, or one line that says what is wrong."""
+"""Checkpoint files: weights with our names, or an error of one line."""
 
 import os
 import pickle
@@ -22,7 +22,7 @@ def small_network(seed: int = 0) -> dict[str, torch.Tensor]:
 
 
 def ours(**changes: object) -> dict[str, object]:
-    """What a run with averaging saves, as far as it matters here."""
+    """The relevant part of a checkpoint with averaging."""
 
     def state(seed: int) -> dict[str, torch.Tensor]:
         return {f"denoiser.network.{name}": tensor for name, tensor in small_network(seed).items()}
@@ -83,7 +83,7 @@ def test_a_run_without_averaging_has_raw_weights_alone(saved):
     assert "has no averaged weights (callbacks.ema=null): use weights=raw" in refusal(NelboFormat(), path)
 
 
-def test_what_training_saves_is_what_is_read(tiny_run):
+def test_a_checkpoint_of_training_is_read(tiny_run):
     run = tiny_run()
     run.fit()
     path = run.folder / "checkpoints/last.ckpt"
@@ -114,7 +114,7 @@ def test_a_network_of_improved_diffusion(name, weights, step, saved, to_their_na
 @pytest.mark.parametrize(
     ("name", "weights", "right"), [("ema_0.9999_000010.pt", "raw", "ema"), ("model000010.pt", "ema", "raw")]
 )
-def test_a_name_that_says_which_weights_it_has_is_believed(name, weights, right, saved, to_their_names):
+def test_the_name_of_a_file_determines_the_kind_of_weights(name, weights, right, saved, to_their_names):
     path = saved(to_their_names(small_network()), name)
     assert f"has the other kind: use weights={right}" in refusal(ImprovedDiffusionFormat(), path, weights)
 
@@ -129,7 +129,7 @@ def test_unknown_weights(checkpoint_format, tmp_path):
 
 
 @FORMATS
-def test_a_file_that_is_not_there(checkpoint_format, tmp_path):
+def test_a_missing_file_raises(checkpoint_format, tmp_path):
     assert "there is no checkpoint file" in refusal(checkpoint_format, tmp_path / "none.ckpt")
     assert f"{tmp_path} is not a regular file" in refusal(checkpoint_format, tmp_path)
 
@@ -156,7 +156,7 @@ BROKEN = {
 
 @FORMATS
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_file_that_is_no_checkpoint(kind, checkpoint_format, tmp_path):
+def test_a_file_that_is_not_a_checkpoint_raises(kind, checkpoint_format, tmp_path):
     path = tmp_path / "model.ckpt"
     BROKEN[kind](path)
     line = refusal(checkpoint_format, path)
@@ -214,7 +214,7 @@ def test_a_file_of_something_else_is_described(what, checkpoint_format, saved):
     assert line.endswith(f"; it looks like {what}")
 
 
-def test_each_format_knows_the_other(saved, to_their_names):
+def test_each_format_names_the_other(saved, to_their_names):
     theirs = saved(to_their_names(small_network()), "theirs.pt")
     assert refusal(NelboFormat(), theirs).endswith(
         "is not a checkpoint of nelbo; it looks like a network of improved-diffusion: "
@@ -246,7 +246,7 @@ def test_a_checkpoint_of_ours_that_lacks_something(content, saved):
 
 @pytest.mark.parametrize("name", ["loss.scale", "denoiser.scale", "_orig_mod.denoiser.network.stem.weight"])
 @pytest.mark.parametrize("weights", ["ema", "raw"])
-def test_weights_of_ours_that_are_not_of_the_network(weights, name, saved):
+def test_weights_outside_of_the_network_raise(weights, name, saved):
     content = ours()
     for state in ("state_dict", "current_model_state"):
         content[state] = {**content[state], name: torch.zeros(1)}
@@ -254,7 +254,7 @@ def test_weights_of_ours_that_are_not_of_the_network(weights, name, saved):
     assert f"has weights that are not of the network: {name}" in line
 
 
-def test_a_network_of_theirs_that_lacks_something_or_has_too_much(saved, to_their_names):
+def test_missing_and_unexpected_weights_of_improved_diffusion_are_named(saved, to_their_names):
     theirs = to_their_names(small_network())
     line = refusal(ImprovedDiffusionFormat(), saved(without(theirs, "out.2.bias")))
     assert "model.ckpt: not the weights of a U-Net of improved-diffusion or guided-diffusion: " in line
@@ -284,10 +284,10 @@ def test_a_network_that_was_saved_in_a_wrapper_is_read(prefix, saved, to_their_n
         (("checkpoint", "model_ema"), "shadow."),
     ],
 )
-def test_weights_inside_of_a_checkpoint_are_found_and_saved_by_what_the_message_says(
+def test_the_code_in_the_message_extracts_weights_from_a_checkpoint(
     place, prefix, saved, to_their_names, tmp_path, monkeypatch
 ):
-    """The message has the code that makes a readable file: it is run here."""
+    """Run the code in the message."""
     content = {prefix + name: tensor for name, tensor in to_their_names(small_network()).items()}
     if prefix == "model.diffusion_model.":
         content["first_stage_model.encoder.weight"] = torch.zeros(1)

@@ -1,4 +1,4 @@
-"""From flags and weights of improved-diffusion to a model. That its bound is theirs: ``test_golden.py``."""
+"""Models from flags and weights of improved-diffusion. Their bound is tested in ``test_golden.py``."""
 
 import math
 
@@ -36,7 +36,7 @@ def small(to_their_names):
 # ------------------------------------------------------------------ the parts of the model
 
 
-def test_parts_with_the_flags_left_alone(small):
+def test_parts_with_default_flags(small):
     weights, flags = small(learn_sigma=False)
     model = from_improved_diffusion(weights, **flags)
     assert not model.denoiser.training
@@ -68,20 +68,20 @@ def test_parts_with_other_flags(small):
     assert torch.equal(model.chain.schedule.table(), CosineSchedule(4000, logsnr_max="paper").table())
 
 
-def test_a_learned_variance_takes_no_notice_of_sigma_small(small):
+def test_sigma_small_has_no_effect_on_a_learned_variance(small):
     weights, flags = small()
     model = from_improved_diffusion(weights, **flags, sigma_small=True)
     assert type(model.denoiser.variance) is LearnedRange
     assert model.denoiser.variance.first_step == "beta_tilde"
 
 
-def test_without_rescale_timesteps_the_network_is_told_their_t(small):
+def test_without_rescale_timesteps_the_network_receives_0_based_timesteps(small):
     weights, flags = small()
     model = from_improved_diffusion(weights, **flags, diffusion_steps=4000, rescale_timesteps=False)
-    told = []
-    model.denoiser.network.register_forward_pre_hook(lambda _, inputs: told.append(inputs[1]))
+    received = []
+    model.denoiser.network.register_forward_pre_hook(lambda _, inputs: received.append(inputs[1]))
     model.denoiser(torch.zeros(2, 3, 32, 32), model.chain.level(torch.tensor([1, 4000])))
-    assert torch.equal(told[0], torch.tensor([0.0, 3999.0]))
+    assert torch.equal(received[0], torch.tensor([0.0, 3999.0]))
 
 
 @pytest.mark.parametrize("num_classes", [2, 10, 1000])
@@ -97,7 +97,7 @@ def test_a_class_conditional_model_has_as_many_classes_as_its_weights(num_classe
         model.denoiser(xt, level)
 
 
-def test_what_matters_in_training_alone_changes_nothing(small):
+def test_flags_of_training_have_no_effect(small):
     weights, flags = small()
     training = {"dropout": 0.3, "use_kl": True, "use_checkpoint": True, "rescale_learned_sigmas": False}
     xt = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -114,7 +114,7 @@ def test_half_precision_weights_are_read_as_float32(small):
     assert {parameter.dtype for parameter in model.denoiser.parameters()} == {torch.float32}
 
 
-def test_numbers_come_as_text_or_as_a_sequence():
+def test_numbers_are_a_string_or_a_sequence():
     text = Flags(image_size=32, channel_mult="1,2,2", attention_resolutions="16,8", timestep_respacing="5,10")
     numbers = Flags(32, channel_mult=(1, 2, 2), attention_resolutions=[16, 8], timestep_respacing=[5, 10])
     assert text.multiples == numbers.multiples == [1, 2, 2]
@@ -227,7 +227,7 @@ def test_the_first_weights_that_differ_are_named(small):
 
 
 @pytest.mark.parametrize("shape", [(7,), ()])
-def test_a_difference_that_no_flag_makes_is_named_too(shape, small):
+def test_a_difference_without_a_wrong_flag_is_reported(shape, small):
     weights, flags = small()
     changed = weights | {"time_embed.0.bias": torch.zeros(shape)}
     with pytest.raises(ValueError, match=r"no flag explains how they differ .* embedding\.linear1\.bias"):
@@ -241,7 +241,7 @@ def test_weights_without_any_shape_are_refused_in_one_line(small):
 
 
 @pytest.mark.parametrize("change", ["missing", "unexpected"])
-def test_weights_that_are_no_whole_network_are_refused(change, small):
+def test_weights_of_an_incomplete_network_raise(change, small):
     weights, flags = small()
     if change == "missing":
         weights = {name: tensor for name, tensor in weights.items() if name != "out.0.bias"}
@@ -267,7 +267,7 @@ def first_terms(model, golden, noise):
 
 
 @pytest.mark.parametrize(("name", "tolerance"), [(LINEAR, 0.012), (COSINE, 0.0013)])
-def test_the_tanh_approximation_is_close_where_the_network_is_sane(
+def test_the_tanh_approximation_is_close_for_a_reasonable_network(
     name, tolerance, improved_diffusion_golden, record_property
 ):
     golden = improved_diffusion_golden(name)
@@ -282,7 +282,7 @@ def test_the_tanh_approximation_is_close_where_the_network_is_sane(
     assert (relative < tolerance).all()
 
 
-def test_the_tanh_approximation_is_no_bound_where_the_network_is_badly_wrong(improved_diffusion_golden):
+def test_the_tanh_approximation_is_not_a_bound_for_a_bad_network(improved_diffusion_golden):
     """A network that predicts the data and is untrained: its last layer is 0, so that it predicts grey."""
     golden = improved_diffusion_golden(COSINE)
     untrained = golden.weights | {
@@ -291,7 +291,7 @@ def test_the_tanh_approximation_is_no_bound_where_the_network_is_badly_wrong(imp
     model = from_improved_diffusion(untrained, **golden.flags | {"predict_xstart": True})
     exact, tanh = first_terms(model, golden, golden.arrays["noise"][0])
     print(f"\nL_0 of an untrained network, bits/dim: exact {exact}, tanh {tanh}")
-    # the mean is 0 and the variance midway, so that the density is known; a bin is not narrow beside sigma
+    # the density is known: the mean is 0 and the variance midway; a bin is not narrow compared with sigma
     x0 = golden.arrays["x0"]
     step = model.chain.step(torch.ones(1, dtype=torch.int64))
     variance = (0.5 * (step.log_beta + step.log_beta_tilde_next)).exp()

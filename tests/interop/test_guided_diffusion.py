@@ -1,4 +1,4 @@
-"""Checkpoints of guided-diffusion compute what that project computes, or are refused by a true message."""
+"""Checkpoints of guided-diffusion: outputs equal those of that project, and wrong flags are named."""
 
 import json
 from pathlib import Path
@@ -66,7 +66,7 @@ def test_heads_are_the_same_by_number_and_by_channels(golden):
     "wrong", [{"num_head_channels": 64}, {"use_new_attention_order": False}], ids=lambda wrong: min(wrong)
 )
 def test_heads_and_attention_order_matter(wrong, golden):
-    """They do not show in the weights, so that a wrong one loads, and is another network."""
+    """The weights load with a wrong value, which gives another network."""
     arrays, weights, flags = golden
     assert difference(from_guided_diffusion(weights, **flags | wrong), arrays) > 0.02
 
@@ -74,7 +74,7 @@ def test_heads_and_attention_order_matter(wrong, golden):
 @pytest.mark.parametrize(
     "name", ["num_head_channels", "use_new_attention_order", "noise_schedule", "diffusion_steps"]
 )
-def test_a_flag_that_the_weights_do_not_show_must_be_named(name, golden):
+def test_a_flag_that_the_weights_do_not_determine_is_required(name, golden):
     _, weights, flags = golden
     with pytest.raises(ValueError, match=f"the weights do not determine .*{name}.*: add the values"):
         from_guided_diffusion(weights, **{flag: value for flag, value in flags.items() if flag != name})
@@ -221,7 +221,7 @@ def test_the_format_reads_the_golden_network(golden, saved):
     }
 
 
-def test_the_format_requires_the_flags_that_do_not_show(golden, saved):
+def test_the_format_requires_the_flags_that_the_weights_do_not_determine(golden, saved):
     _, weights, flags = golden
     path = saved(weights)
     with pytest.raises(

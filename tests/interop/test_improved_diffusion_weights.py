@@ -1,4 +1,4 @@
-"""Our U-Net with improved-diffusion's weights computes what improved-diffusion computes."""
+"""Outputs of our U-Net with weights of improved-diffusion equal those of that project."""
 
 import json
 from pathlib import Path
@@ -98,7 +98,7 @@ def test_a_missing_block_is_named():
         unet_state_dict(theirs)
 
 
-def test_something_else_altogether_is_refused_in_one_line():
+def test_other_content_raises_in_one_line():
     with pytest.raises(ValueError, match=r"unexpected conv\.weight") as error:
         unet_state_dict({"conv.weight": torch.zeros(1)})
     assert "\n" not in str(error.value)

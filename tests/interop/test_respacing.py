@@ -1,4 +1,4 @@
-"""Chains of fewer steps are those of improved-diffusion, whose timesteps begin at 0."""
+"""Chains of fewer steps equal those of improved-diffusion, whose timesteps are 0-based."""
 
 import pytest
 import torch
@@ -49,7 +49,7 @@ def test_ddim_strides():
     assert theirs(10, "ddim4") == [0, 3, 6, 9]
 
 
-def test_strides_are_added_up_as_that_project_adds_them():
+def test_strides_are_accumulated_as_in_improved_diffusion():
     """Position 89 of 179 is 155.5, which the sum of 89 rounded strides just misses."""
     assert theirs(312, "179")[89] == 155
 

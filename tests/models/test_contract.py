@@ -27,7 +27,7 @@ def inputs(name: str, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def perturb(network: torch.nn.Module) -> torch.nn.Module:
-    """Random parameters: the zero-initialised layers would hide everything before them."""
+    """Random parameters: zero-initialised layers would hide the layers before them."""
     for parameter in network.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)
     return network

@@ -1,4 +1,4 @@
-"""Each optimizer step has the mean gradient over as many batches as were asked for, also across epochs."""
+"""Each optimizer step has the mean gradient over ``accumulate_grad_batches`` batches, also across epochs."""
 
 from types import SimpleNamespace
 
@@ -20,7 +20,7 @@ class Gradients(Callback):
 
 
 def train(tiny_run, folder, accumulate: int, steps: int) -> Gradients:
-    """The weights do not move, so every gradient is taken at the same place."""
+    """Train with a learning rate of nearly 0, so that all gradients are at the same weights."""
     gradients = Gradients()
     run = tiny_run(
         "data.batch_size=350",
@@ -48,7 +48,7 @@ def test_windows_continue_in_the_next_epoch(accumulate, tiny_run, tmp_path):
 
 
 def test_the_learning_rate_is_logged_where_a_step_ends(tiny_run, stub_trainer, monkeypatch):
-    """A run that is resumed at step 3 accumulates a batch first, and has had no learning rate by then."""
+    """A run that is resumed at step 3 accumulates a batch before its first learning rate."""
     module, logged = tiny_run().module, []
     stub_trainer(module)
     module.trainer.global_step = module.trainer.log_every_n_steps = 3

@@ -1,4 +1,4 @@
-"""A run is a function of its seed, and not of how many processes share it."""
+"""A run depends on its seed, and not on the number of processes."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def test_seed_0_is_a_seed(losses):
 
 
 @pytest.mark.slow
-def test_what_watches_a_run_does_not_change_it(losses):
+def test_callbacks_do_not_change_a_run(losses):
     plain = losses("plain", "callbacks.samples=null", "callbacks.ema=null", "trainer.val_check_interval=100")
     assert plain == losses("watched", "trainer.val_check_interval=2", "checkpoint_every=1")
 
@@ -72,7 +72,7 @@ def test_every_batch_has_its_own_noise(tiny_run, stub_trainer):
 
 
 def test_a_fused_optimizer_is_clipped_in_bfloat16(tiny_run):
-    """Lightning refuses this pair under any mixed precision, although bfloat16 gradients have no scale."""
+    """Lightning raises for this pair under any mixed precision, although bfloat16 gradients have no scale."""
     run = tiny_run("trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1.0", "trainer.max_steps=2")
     before = [parameter.detach().clone() for parameter in run.module.parameters()]
     run.fit()

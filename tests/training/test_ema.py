@@ -1,4 +1,4 @@
-"""The average of the weights: how it is formed, and where it is used."""
+"""The average of the weights: its value and its use."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from nelbo.training.callbacks import EMA
 
 
 class Record(Callback):
-    """The weights after every step, and those that a validation sees."""
+    """Records the weights after every step and in every validation."""
 
     def __init__(self) -> None:
         self.raw, self.validated = [], []
@@ -29,7 +29,7 @@ def stored(module, state) -> torch.Tensor:
 
 
 def average(raw, decay) -> torch.Tensor:
-    """The rule, written out: the first weights, then a decay that warms up."""
+    """The average by its definition: the first weights, then a decay with warm-up."""
     result = raw[0].double()
     for n, current in enumerate(raw[1:], start=1):
         d = min(decay, (1 + n) / (10 + n))
@@ -47,7 +47,7 @@ def run(request, tiny_run):
 
 
 @pytest.mark.slow
-def test_the_average_is_used_in_validation_and_raw_weights_go_on_training(run):
+def test_validation_uses_the_average_and_training_the_raw_weights(run):
     raw, validated = run.record.raw, run.record.validated
     assert len(raw) == 6
     torch.testing.assert_close(validated[0], average(raw[:3], run.decay), rtol=1e-5, atol=1e-6)
@@ -55,16 +55,16 @@ def test_the_average_is_used_in_validation_and_raw_weights_go_on_training(run):
     assert (validated[-1] - raw[-1]).abs().max() > 1e-3
 
 
-def test_after_training_the_module_holds_the_average(run):
+def test_after_training_the_module_has_the_average(run):
     torch.testing.assert_close(weights(run.module), average(run.record.raw, run.decay), rtol=1e-5, atol=1e-6)
 
 
-def test_checkpoints_hold_the_average_and_the_raw_weights(run):
+def test_checkpoints_have_the_average_and_the_raw_weights(run):
     checkpoint = torch.load(run.folder / "checkpoints/last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 6
     averaged = stored(run.module, checkpoint["state_dict"])
     torch.testing.assert_close(averaged, average(run.record.raw, run.decay), rtol=1e-5, atol=1e-6)
-    # to go on from, and not overwritten by the average
+    # raw weights, for the resume
     assert torch.equal(stored(run.module, checkpoint["current_model_state"]), run.record.raw[-1])
 
 
@@ -80,6 +80,6 @@ def test_without_it_everything_is_raw(tiny_run):
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0, 1.5])
-def test_a_decay_that_is_none_is_refused(decay):
+def test_a_decay_outside_0_to_1_raises(decay):
     with pytest.raises(ValueError, match=r"must be inside \[0, 1\)"):
         EMA(decay)

@@ -1,4 +1,4 @@
-"""A disk that is full: one line that names the file, and what was written before stays whole."""
+"""A full disk: one line with the name of the file, and earlier files are complete."""
 
 import errno
 import subprocess

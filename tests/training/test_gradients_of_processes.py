@@ -1,4 +1,4 @@
-"""The gradients of a step are those of the global batch, however many processes share it."""
+"""The gradients of a step are those of the global batch, for any number of processes."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ SHARED = (
 
 
 class KeepGradients(Callback):
-    """Writes down what the optimizer is about to use, on the first process."""
+    """Writes the gradients before each optimizer step to a file, on rank 0."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -42,8 +42,8 @@ def test_the_gradients_of_two_processes_are_those_of_one(tiny_run, tmp_path):
 
 
 @pytest.mark.slow
-def test_dropout_is_not_part_of_the_promise(tiny_run, tmp_path):
-    """Each process draws masks of its own, as docs/scaling.md says."""
+def test_dropout_depends_on_the_number_of_processes(tiny_run, tmp_path):
+    """Each process draws its own masks, as documented in docs/scaling.md."""
     alone = gradients(tiny_run, tmp_path / "one", "model.dropout=0.5")[-1]
     shared = gradients(tiny_run, tmp_path / "two", "model.dropout=0.5", *TWO)[-1]
     differs = [name for name in alone if not torch.allclose(alone[name], shared[name], rtol=1e-3)]

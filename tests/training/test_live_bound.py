@@ -1,4 +1,4 @@
-"""The bound of the training batches: by hand on known draws, and against a full evaluation."""
+"""The bound of the training batches, compared with known draws and with a full evaluation."""
 
 import math
 from itertools import pairwise
@@ -25,7 +25,7 @@ class Strategy:
 
 
 def watched(tiny_run, tmp_path, monkeypatch):
-    """A live bound, the module that it watches, a Trainer that logs every second step, and what is logged."""
+    """A live bound, its module, a Trainer that logs every second step, and the logged metrics."""
     module = tiny_run(f"schedule.num_steps={K}").module
     logged = []
     monkeypatch.setattr(module, "log", lambda name, value, **options: logged.append({name: float(value)}))
@@ -80,7 +80,7 @@ def test_scalars_are_weighted_and_windows_do_not_overlap(tiny_run, tmp_path, mon
         assert metrics["train/loss"] == pytest.approx(float(first["loss"] + second["loss"]) / 2, rel=1e-6)
 
 
-def test_in_the_table_draws_have_no_weight(tiny_run, tmp_path, monkeypatch):
+def test_the_table_has_unweighted_means(tiny_run, tmp_path, monkeypatch):
     callback, trainer, module, _ = watched(tiny_run, tmp_path, monkeypatch)
     given = list(batches(3))
     for step, outputs in enumerate(given, start=1):

@@ -1,4 +1,4 @@
-"""A loss that is NaN or infinite stops the training, and spoils nothing that was saved."""
+"""A loss that is NaN or infinite stops the training, and checkpoints are unchanged."""
 
 import math
 
@@ -69,7 +69,7 @@ def test_the_timesteps_of_the_batch_are_named(tiny_run):
     assert f"t = {', '.join(map(str, seen[-1]))}: " in str(raised.value)
 
 
-def test_the_command_says_it_in_one_line(command, tiny):
+def test_the_command_reports_the_error_in_one_line(command, tiny):
     ended = command(*tiny, "logger=none", "optimizer.lr=1e30", "trainer.gradient_clip_val=null")
     assert ended.code == 1
     assert ended.err.startswith("error: the loss is not finite at step ")
@@ -82,7 +82,7 @@ class Device:
 
 
 class Reporter:
-    """A Trainer and module as the callback sees them on a GPU, where it must not look at every step."""
+    """A stub Trainer and module on a GPU, which count the checks."""
 
     device = Device()
     global_step = 0
@@ -101,7 +101,7 @@ def outputs(loss):
     return {"loss": torch.tensor(loss), "index": torch.tensor([7, 3, 7])}
 
 
-def test_on_a_gpu_it_looks_seldom_and_names_the_first_bad_step():
+def test_on_a_gpu_losses_are_checked_together_and_the_first_bad_step_is_named():
     callback, reporter = StopOnNonFinite(check_every=5), Reporter()
     for step, loss in enumerate([1.0, 2.0, math.nan, math.nan], start=1):
         reporter.global_step = step
@@ -115,7 +115,7 @@ def test_on_a_gpu_it_looks_seldom_and_names_the_first_bad_step():
         callback.on_train_batch_end(reporter, reporter, outputs(1.0), None, 5)
 
 
-def test_what_was_looked_at_is_forgotten():
+def test_checked_losses_are_discarded():
     callback, reporter = StopOnNonFinite(check_every=2), Reporter()
     for step in range(1, 9):
         callback.on_train_batch_end(reporter, reporter, outputs(1.0), None, step)

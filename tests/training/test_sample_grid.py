@@ -1,4 +1,4 @@
-"""Which chain the grid of samples walks."""
+"""The chain of the grid of samples."""
 
 from types import SimpleNamespace
 
@@ -20,7 +20,7 @@ SHAPE = (1, 2, 2)
 
 
 def visited(spacing, steps, T=20):
-    """The timesteps that the network is asked about, clean to noisy."""
+    """The timesteps of the network calls, in increasing order."""
     seen, exact = [], gaussian_denoiser(SHAPE, 0.5, FixedSmall())
 
     def denoiser(xt, level, label):
@@ -48,5 +48,5 @@ def test_the_spacing_chooses_the_steps(spacing, expected):
 
 
 @pytest.mark.parametrize("steps", [None, 20, 50])
-def test_a_schedule_of_no_more_timesteps_is_walked_through_whole(steps):
+def test_all_timesteps_are_used_if_there_are_fewer_than_steps(steps):
     assert visited(Trailing(), steps) == list(range(1, 21))

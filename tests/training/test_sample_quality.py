@@ -1,4 +1,4 @@
-"""Sample quality in training: of the averaged weights, as often as asked, and refused before training."""
+"""Sample quality in training: weights, frequency, and errors before training."""
 
 import json
 from urllib.error import URLError
@@ -43,7 +43,7 @@ def by_hand(run, index) -> dict[str, float]:
     return sample_quality(torch.cat(x0), make_reference(run.data, "train", Pixels()), Pixels())
 
 
-def test_it_is_that_of_the_averaged_weights(tiny_run):
+def test_quality_is_that_of_the_averaged_weights(tiny_run):
     run = tiny_run(*ON)
     run.fit()
     expected = by_hand(run, torch.arange(50).flip(0))
@@ -56,7 +56,7 @@ def test_it_is_that_of_the_averaged_weights(tiny_run):
     assert (run.folder / "metrics.csv").read_text().split("\n")[0].count("fd_pixels") == 1
 
 
-def test_what_was_compared_is_written_beside_it(tiny_run):
+def test_the_ledger_of_the_comparison_is_written(tiny_run):
     run = tiny_run(*ON, "callbacks.sample_quality.split=test", "callbacks.ema=null")
     run.fit()
     written = json.loads((run.folder / "sample_quality.json").read_text())
@@ -69,7 +69,7 @@ def test_what_was_compared_is_written_beside_it(tiny_run):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("every", "expected"), [(1, [2, 4, 6, 7]), (2, [4, 7]), (3, [6, 7]), (9, [7])])
-def test_every_few_validations_and_at_the_end(every, expected, tiny_run, measured):
+def test_quality_is_measured_every_few_validations_and_at_the_end(every, expected, tiny_run, measured):
     run = tiny_run(
         *ON, "trainer.max_steps=7", "trainer.val_check_interval=2", f"callbacks.sample_quality.every={every}"
     )

@@ -1,4 +1,4 @@
-"""Each of two processes keeps half of the weights, and all of the network while it evaluates."""
+"""Each of two processes holds half of the weights in training, and all of them in evaluations."""
 
 import os
 
@@ -8,7 +8,7 @@ from lightning import Callback
 
 
 class Count(Callback):
-    """Numbers kept by this process, in a training step and in a validation."""
+    """Records the numbers of weights of this process, in training and in validation."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -26,7 +26,7 @@ class Count(Callback):
 
 
 @pytest.mark.slow
-def test_weights_moments_and_average_are_shared_out(tmp_path, compose, tiny):
+def test_weights_moments_and_average_are_sharded(tmp_path, compose, tiny):
     torch.multiprocessing.start_processes(
         train, (tmp_path, compose(*tiny, "trainer=fsdp", "logger=none", "trainer.accelerator=cpu",
                                   "trainer.devices=2", run_dir=tmp_path)), nprocs=2, start_method="fork",

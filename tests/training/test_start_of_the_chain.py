@@ -15,7 +15,7 @@ def accumulator_of_ones(K) -> BoundAccumulator:
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear_logsnr", "sigmoid"])
-def test_its_share_is_that_of_the_cleaner_levels(schedule, tiny_run):
+def test_the_share_is_that_of_the_levels_below_half_a_bin(schedule, tiny_run):
     run = tiny_run(f"schedule={schedule}", "schedule.num_steps=1000", "schedule.logsnr_max=paper")
     chain, accumulator = run.module.bound.chain, accumulator_of_ones(1000)
     share = share_below_half_bin(
@@ -29,19 +29,19 @@ def test_its_share_is_that_of_the_cleaner_levels(schedule, tiny_run):
 
 
 @pytest.mark.parametrize("overrides", [[], ["data=gaussian", "model=mlp"]], ids=["auto", "continuous"])
-def test_there_is_none_where_the_chain_starts_late_or_there_are_no_bins(overrides, tiny_run):
+def test_the_share_is_0_for_a_late_start_or_continuous_data(overrides, tiny_run):
     run = tiny_run(*overrides)
     contribution = accumulator_of_ones(1000).step_table().contribution
     assert share_below_half_bin(run.module.bound.chain, contribution, 1000.0) == 0.0
 
 
-def test_the_user_is_told_once(tiny_run):
+def test_there_is_one_warning_about_a_large_share(tiny_run):
     run = tiny_run("schedule=linear_logsnr", "schedule.logsnr_max=paper")
     with pytest.warns(UserWarning, match="start the chain later with schedule.logsnr_max=auto") as warned:
         run.fit()
     assert sum("logsnr_max=auto" in str(warning.message) for warning in warned) == 1
 
 
-def test_nobody_is_told_of_what_cannot_be_seen(tiny_run, recwarn):
+def test_there_is_no_warning_about_a_small_share(tiny_run, recwarn):
     tiny_run("schedule=linear_logsnr").fit()
     assert not [warning for warning in recwarn if "logsnr_max" in str(warning.message)]

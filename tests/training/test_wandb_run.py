@@ -1,4 +1,4 @@
-"""A W&B run never asks, never hangs and never stops the training."""
+"""A W&B run never prompts, never hangs and never stops the training."""
 
 import math
 import os
@@ -48,7 +48,7 @@ def test_without_a_key_it_is_offline_and_every_job_has_a_run_of_its_own(tmp_path
 
 
 @pytest.mark.slow
-def test_at_a_terminal_it_does_not_ask_either(tmp_path):
+def test_there_is_no_prompt_at_a_terminal(tmp_path):
     ours, theirs = pty.openpty()
     ended = start(tmp_path, stdin=theirs)
     os.close(ours)
@@ -59,7 +59,7 @@ def test_at_a_terminal_it_does_not_ask_either(tmp_path):
 
 @pytest.fixture
 def modes(monkeypatch):
-    """Starts no run: remembers the mode that each was to have; there is no server."""
+    """Records the mode of each run instead of starting it; there is no server."""
     asked = []
 
     def init(*, mode, **options):
@@ -90,7 +90,7 @@ def test_the_mode(environment, expected, modes, monkeypatch, tmp_path):
     assert modes == expected
 
 
-def test_a_configured_key_is_tried_and_a_silent_server_survived(modes, monkeypatch, tmp_path, capsys):
+def test_with_a_key_a_server_that_does_not_answer_means_offline(modes, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("WANDB_API_KEY", "key")
     wandb_run.wandb_logger(str(tmp_path), project="nelbo")
     assert modes == ["online", "offline"]
@@ -101,7 +101,7 @@ def test_a_configured_key_is_tried_and_a_silent_server_survived(modes, monkeypat
 
 
 class LostRun:
-    """A run whose own process has died."""
+    """A run with a dead service process."""
 
     dir = "run/wandb/run-1/files"
     calls = 0

@@ -213,9 +213,9 @@ def chain_timesteps(ledger: Mapping[str, Any], at_least: int = 1) -> np.ndarray:
         ledger: where it does not know T, T is ``at_least``.
         at_least: the largest t that was drawn; not every step is drawn by every estimator.
     """
-    format_list = str(ledger.get("timesteps", ".."))
-    if ".." not in format_list:
-        return np.array(format_list.split(), dtype=int)
+    timesteps = str(ledger.get("timesteps", ".."))
+    if ".." not in timesteps:
+        return np.array(timesteps.split(), dtype=int)
     return np.arange(1, max(int(ledger.get("T", 1)), at_least) + 1)
 
 
