@@ -1,4 +1,4 @@
-"""JSON files: the checksum in them, and what is refused by name."""
+"""JSON and yaml files: the checksum, what is refused by name, and temporary files."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import random
 import pytest
 
 from nelbo import atomic_file
-from nelbo.atomic_file import CHECKSUM, DamagedFileError, read_json, write_json
+from nelbo.atomic_file import CHECKSUM, DamagedFileError, read_json, read_yaml, replacing, write_json
 
 FLIPS = int(os.environ.get("NELBO_TEST_FLIPS", "100"))
 CONTENT = {"test/bpd": 3.0517578125, "step": 1000, "ledger": {"data": "Digits", "clip": None}, "é": [1, 2.5]}
@@ -82,3 +82,67 @@ def test_a_pipe_and_a_device_are_refused_and_not_waited_for(tmp_path):
             read_json(tmp_path / name)
     with pytest.raises(FileNotFoundError):
         read_json(tmp_path / "none.json")
+
+
+YAML_BOMBS = {
+    "aliases": "\n".join(
+        ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+        + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9)]
+    ),
+    "merge keys": "\n".join(
+        ["a0: &a0 {x: 1}"] + [f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}" for i in range(1, 9)]
+    ),
+    "a long text": f"a: &a {'x' * 10**6}\nb: [*a, *a, *a, *a, *a]",
+    "itself": "a: &a [*a]",
+}
+
+
+@pytest.mark.parametrize("name", YAML_BOMBS)
+def test_a_yaml_file_that_expands_to_much_more_than_its_size_is_refused(name, tmp_path):
+    path = tmp_path / "overrides.yaml"
+    path.write_text(YAML_BOMBS[name])
+    with pytest.raises(DamagedFileError, match="its aliases expand to more than 4 MiB") as caught:
+        read_yaml(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_anchors_and_merge_keys_of_a_yaml_file_are_read(tmp_path):
+    (tmp_path / "x.yaml").write_text("a: &a {x: 1, y: [2]}\nb: *a\nc: {<<: *a, x: 3}\n")
+    a = {"x": 1, "y": [2]}
+    assert read_yaml(tmp_path / "x.yaml") == {"a": a, "b": a, "c": a | {"x": 3}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{" * 5000, "!!int ''", "!!bool x", "!!timestamp x", "a: " + "1:" * 600 + "1", "? [1]\n: 2", "\x00"],
+)
+def test_any_damage_of_a_yaml_file_is_one_line_that_names_it(text, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(DamagedFileError) as caught:
+        read_yaml(path)
+    assert str(caught.value).startswith(f"{path}: cannot be read as yaml, it is damaged (")
+    assert "\n" not in str(caught.value)
+
+
+def test_two_writers_of_a_file_have_two_temporary_files(tmp_path):
+    path = tmp_path / "summary.json"
+    with replacing(path) as first, replacing(path) as second:
+        first.write_text("A" * 100)
+        second.write_text("B" * 10)
+    assert path.read_text() == "A" * 100  # the last one to end, whole
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
+    path.write_text("")
+    mode = path.stat().st_mode
+    write_json(path, {})
+    assert path.stat().st_mode == mode  # as the umask says
+
+
+def test_a_temporary_file_never_goes_through_a_link(tmp_path, monkeypatch):
+    victim = tmp_path / "victim"
+    victim.write_text("kept")
+    monkeypatch.setattr(atomic_file.secrets, "token_hex", lambda n: "known")
+    (tmp_path / f"summary.json.known.{os.getpid()}.tmp").symlink_to(victim)
+    with pytest.raises(OSError, match=r"cannot write .*summary\.json"):
+        write_json(tmp_path / "summary.json", {})
+    assert victim.read_text() == "kept"

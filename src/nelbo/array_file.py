@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nelbo.atomic_file import replacing
+from nelbo.atomic_file import open_regular, replacing
 
 ABOUT = "about"
 
@@ -40,7 +40,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ValueError: naming the file, when it is damaged or another kind of file.
     """
     try:
-        with np.load(path) as file:  # which refuses pickled objects
+        with open_regular(path) as stream, np.load(stream) as file:  # which refuses pickled objects
             about = json.loads(str(file[ABOUT]))
             arrays = {name: torch.from_numpy(file[name]) for name in file.files if name != ABOUT}
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:

@@ -4,6 +4,8 @@ import hashlib
 import json
 import math
 import os
+import re
+import secrets
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,11 +15,12 @@ from typing import Any
 
 import yaml
 
-UNFINISHED = ".tmp"
+UNFINISHED = re.compile(r".+\.(\d+)\.tmp")  # with the process that writes it
 CHECKSUM = "content_sha256"  # in a JSON file: of all else in it
 MAX_JSON_BYTES = 64 * 2**20
 MAX_JSON_DEPTH = 64
 MAX_YAML_BYTES = 4 * 2**20
+MAX_DIGITS = 1000  # in a number of a yaml file
 
 
 class DamagedFileError(ValueError):
@@ -35,8 +38,10 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     Raises:
         OSError: naming the file, if it cannot be written.
     """
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")  # two processes may write the same
+    # two processes may write the same file, and have the same number on two machines
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.{os.getpid()}.tmp")
     try:
+        unfinished.touch(exist_ok=False)  # which follows no link
         yield unfinished
         if durable:
             sync(unfinished)
@@ -62,6 +67,27 @@ def open_regular(path: Path) -> BufferedReader:
         os.close(descriptor)
         raise DamagedFileError(f"{path} is not a regular file")
     return open(descriptor, "rb")  # noqa: PTH123  # Path.open takes no descriptor
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The content of a regular file of at most so many bytes.
+
+    Raises:
+        DamagedFileError: naming the file, when it is not a regular file or is larger.
+        OSError: when it cannot be opened; FileNotFoundError when it is not there.
+    """
+    with open_regular(path) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise DamagedFileError(f"{path} is larger than {most / 2**20:g} MiB")
+    return data
+
+
+def unfinished_files(folder: Path) -> Iterator[tuple[Path, int]]:
+    """Temporary files of :func:`replacing` in a folder and the folders in it, each with its process."""
+    for path in (*folder.glob("*.tmp"), *folder.glob("*/*.tmp")):
+        if (found := UNFINISHED.fullmatch(path.name)) and path.is_file():
+            yield path, int(found[1])
 
 
 def sha256_of(path: Path) -> str:
@@ -123,14 +149,40 @@ def read_yaml(path: Path) -> Any:
         DamagedFileError: naming the file, when it is not a regular file, too large, or not yaml.
         OSError: when it cannot be opened; FileNotFoundError when it is not there.
     """
-    with open_regular(path) as file:
-        data = file.read(MAX_YAML_BYTES + 1)
-    if len(data) > MAX_YAML_BYTES:
-        raise DamagedFileError(f"{path} is larger than {MAX_YAML_BYTES // 2**20} MiB")
+    data = read_bytes(path, MAX_YAML_BYTES)
     try:
-        return yaml.safe_load(data.decode("utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise DamagedFileError(f"{path}: damaged, no yaml ({' '.join(str(error).split())})") from error
+        return _parse_yaml(data.decode("utf-8"))
+    except Exception as error:  # damaged content can raise anything
+        raise DamagedFileError(
+            f"{path}: cannot be read as yaml, it is damaged ({' '.join(str(error).split())})"
+        ) from error
+
+
+def _parse_yaml(text: str) -> Any:
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _expanded_size(node, {}) > MAX_YAML_BYTES:  # a few aliases (*name) can stand for gigabytes
+            raise ValueError(f"its aliases expand to more than {MAX_YAML_BYTES // 2**20} MiB")
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _expanded_size(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Characters and nodes below a node of yaml, with every alias replaced by what it stands for."""
+    if isinstance(node, yaml.ScalarNode):
+        if node.tag.endswith((":int", ":float")) and len(node.value) > MAX_DIGITS:
+            raise ValueError(f"a number has more than {MAX_DIGITS} digits")
+        return 1 + len(node.value)
+    if id(node) not in sizes:
+        sizes[id(node)] = MAX_YAML_BYTES + 1  # a node that contains itself is infinite
+        is_mapping = isinstance(node, yaml.MappingNode)
+        children = (child for pair in node.value for child in pair) if is_mapping else node.value
+        sizes[id(node)] = 1 + sum(_expanded_size(child, sizes) for child in children)
+    return sizes[id(node)]
 
 
 def _parse(data: bytes) -> dict[str, Any]:

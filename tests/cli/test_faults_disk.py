@@ -1,6 +1,5 @@
 """A disk that fills up: one line that names what was being written, and what was whole before stays whole."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,17 +16,27 @@ needs_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no /d
 @pytest.mark.parametrize(
     ("written", "named"),
     [
-        ("metrics.csv.{pid}.tmp", "{run}/metrics.csv"),
+        ("metrics.csv", "{run}/metrics.csv"),
         ("samples/step_00000003.png", "{run}: the disk is full"),
-        pytest.param("bound.parquet.{pid}.tmp", "{run}/bound.parquet", marks=pytest.mark.slow),
-        pytest.param("summary.json.{pid}.tmp", "{run}/summary.json", marks=pytest.mark.slow),
+        pytest.param("bound.parquet", "{run}/bound.parquet", marks=pytest.mark.slow),
+        pytest.param("summary.json", "{run}/summary.json", marks=pytest.mark.slow),
     ],
 )
-def test_the_line_names_it_and_the_last_checkpoint_is_whole(written, named, command, tiny, tmp_path):
-    run = tmp_path / "run"
-    place = run / written.format(pid=os.getpid())
-    place.parent.mkdir(parents=True)
-    place.symlink_to(FULL)
+def test_the_line_names_it_and_the_last_checkpoint_is_whole(
+    written, named, command, tiny, tmp_path, monkeypatch
+):
+    run, touch = tmp_path / "run", Path.touch
+
+    def create(path, *arguments, **options):  # of the temporary file
+        if path.name.startswith(f"{written}."):
+            path.symlink_to(FULL)
+        else:
+            touch(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "touch", create)
+    (run / written).parent.mkdir(parents=True)
+    if written.startswith("samples"):
+        (run / written).symlink_to(FULL)
     ended = command(*tiny, "logger=none")
     lines = [line for line in ended.err.splitlines() if not line.startswith("stopped at step")]
     assert ended.code == 1

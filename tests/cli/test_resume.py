@@ -70,7 +70,7 @@ def test_ctrl_c_stops_the_run_after_the_step_and_says_how_to_go_on(signalled, co
     assert f"resume with: python train.py resume={folder}" in stopped.err
     assert torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 4
 
-    (folder / "checkpoints/last.tmp").write_bytes(b"left over")
+    (folder / "checkpoints/last.1.tmp").write_bytes(b"left over")
     with pytest.warns(UserWarning, match=r"at step 4 the learning rate changes from 0\.0005 to 0\.001"):
         longer = command(f"resume={folder}", "trainer.max_steps=8", "trainer.log_every_n_steps=1")
     assert longer.code == 0, longer.err

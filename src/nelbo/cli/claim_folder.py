@@ -14,6 +14,7 @@ from nelbo.atomic_file import replacing
 from nelbo.cli.launch import is_first_process
 from nelbo.cli.overrides import as_typed
 from nelbo.compose.stored_config import to_plain
+from nelbo.runs.files import check_contained
 from nelbo.runs.folder_lock import check_not_in_use, locked
 
 # what a command must not find where it writes; samples are added to samples
@@ -127,8 +128,10 @@ def _claim_chosen(folder: Path, config: DictConfig, option: str) -> None:
     """Lock a folder that is chosen on the command line.
 
     Raises:
-        ValueError: when it is in use, or holds another run.
+        ValueError: when it is in use, holds another run, or has links to files outside of it.
     """
+    if option != "hydra.run.dir" or config.hydra.job.config_name != "train" or config.get("resume"):
+        check_contained(folder)  # files that are there are read or replaced
     check_not_in_use(folder)
     if option == "hydra.run.dir" and not config.get("resume"):
         check_unused_folder(folder, str(config.hydra.job.config_name))

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -18,13 +19,14 @@ from omegaconf.errors import OmegaConfBaseException
 from nelbo.cli.claim_folder import ClaimError, claimed_folders, write_hydra_files
 from nelbo.cli.launch import communication_error, end_with_agent, is_launched, report_error, write_result
 from nelbo.cli.logging import print_what_the_terminal_can
-from nelbo.cli.overrides import as_typed
+from nelbo.cli.overrides import as_typed, value_of
 from nelbo.cli.rendezvous import options_of_the_first, tell_the_folder
-from nelbo.cli.resume import with_the_run_to_resume
+from nelbo.cli.resume import AUTO, with_the_run_to_resume
 from nelbo.cli.sweep.resume_sweep import with_the_sweep_to_resume
 from nelbo.cli.sweep.run_job import attempt, is_sweep
 from nelbo.compose.environment import rank, started_by
 from nelbo.compose.stored_config import CONFIG_DIR
+from nelbo.runs.files import check_contained
 
 TRACEBACK = "HYDRA_FULL_ERROR"
 _SHOWS_WHERE = f" ({TRACEBACK}=1 shows where)"
@@ -85,6 +87,11 @@ def hydra_arguments(config_name: str, arguments: Sequence[str]) -> list[str]:
     """
     names = SHORT_NAMES[config_name]
     arguments = [re.sub(r"^\w+(?==)", lambda name: names.get(name[0], name[0]), word) for word in arguments]
+    resumed = value_of(arguments, "resume")
+    if resumed == AUTO:
+        resumed = value_of(arguments, "hydra.run.dir")
+    if resumed and Path(resumed).is_dir():  # before any of its files is read
+        check_contained(Path(resumed))
     arguments = with_the_sweep_to_resume(arguments, config_name)
     if config_name == "train":
         arguments = with_the_run_to_resume(arguments)

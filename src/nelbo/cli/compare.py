@@ -1,5 +1,6 @@
 """Compare the bounds of runs: by how much they differ, with errors, and where on the chain."""
 
+import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def run(arguments: Namespace) -> None:
     from nelbo.reports.comparison.compare import compare
     from nelbo.reports.comparison.tables import print_comparison
     from nelbo.reports.terminal import make_console
-    from nelbo.runs.run_folder import read_run, run_folders
+    from nelbo.runs.run_folder import read_runs, run_folders
     from nelbo.text import printable
 
     paths = run_folders(arguments.runs)
@@ -40,7 +41,12 @@ def run(arguments: Namespace) -> None:
     if not 1 <= arguments.baseline <= len(paths):
         raise ValueError(f"--baseline {arguments.baseline}: there are {len(paths)} runs")
     paths.insert(0, paths.pop(arguments.baseline - 1))
-    comparison = compare([read_run(path) for path in paths])
+    runs, problems = read_runs(paths)
+    if problems and (len(runs) < 2 or runs[0].path != paths[0]):
+        raise problems[0]
+    comparison = compare(runs)
+    for problem in problems:
+        print(f"left out: {printable(str(problem))}", file=sys.stderr)
     print_comparison(comparison, make_console())
     if arguments.json:
         arguments.json.write_text(json.dumps(as_json(comparison), indent=2) + "\n")

@@ -1,5 +1,6 @@
 """Write a self-contained HTML report of one or several runs."""
 
+import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -32,5 +33,6 @@ def run(arguments: Namespace) -> None:
     if not runs:
         raise ValueError("no folder of a run is among these")
     output = arguments.output or (runs[0] if len(runs) == 1 else Path.cwd()) / REPORT
-    write_report(runs, output)
+    for problem in write_report(runs, output):
+        print(f"left out: {printable(str(problem))}", file=sys.stderr)
     print(printable(output))

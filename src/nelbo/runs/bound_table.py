@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
 
-from nelbo.atomic_file import DamagedFileError
+from nelbo.atomic_file import DamagedFileError, open_regular
+from nelbo.diffusion.schedules.base import MAX_STEPS
 from nelbo.evaluation.accumulator import StepTable
 from nelbo.runs import parquet_file
 
@@ -106,7 +107,7 @@ def describe(path: Path) -> dict[str, Any]:
     """Number of rows and their checksum, to be compared when a run is resumed."""
     if not path.exists():
         return {"rows": 0, "sha256": None}
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         metadata = pq.read_metadata(file)
     expected = (metadata.metadata or {}).get(parquet_file.CHECKSUM)  # older files have none
     checksum = parquet_file.checksum(_read_rows(path)) if expected is None else expected.decode()
@@ -212,11 +213,17 @@ def chain_timesteps(ledger: Mapping[str, Any], at_least: int = 1) -> np.ndarray:
     Args:
         ledger: where it does not know T, T is ``at_least``.
         at_least: the largest t that was drawn; not every step is drawn by every estimator.
+
+    Raises:
+        ValueError: for a chain that is too long.
     """
     timesteps = str(ledger.get("timesteps", ".."))
     if ".." not in timesteps:
         return np.array(timesteps.split(), dtype=int)
-    return np.arange(1, max(int(ledger.get("T", 1)), at_least) + 1)
+    num_steps = max(int(ledger.get("T", 1)), at_least)
+    if num_steps > MAX_STEPS:
+        raise ValueError(f"a chain of {num_steps} steps, and at most {MAX_STEPS} are supported")
+    return np.arange(1, num_steps + 1)
 
 
 def _blocks(step: np.ndarray, split: np.ndarray, t: np.ndarray) -> Iterator[slice]:

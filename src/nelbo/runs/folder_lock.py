@@ -15,9 +15,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from nelbo.atomic_file import UNFINISHED, write_json
+from nelbo.atomic_file import read_bytes, unfinished_files, write_json
 
 LOCK, HOLDER = ".lock", ".lock.json"
+MAX_HOLDER_BYTES = 2**16
 SECONDS_TO_END = 20.0  # for the data workers of a killed process, which can have inherited its lock
 
 
@@ -39,7 +40,9 @@ def locked(folder: Path) -> Iterator[None]:
     lock = FileLock(folder / LOCK)
     _acquire(lock, folder)
     try:
-        _remove_unfinished_files(folder)
+        for path, pid in unfinished_files(folder):
+            if not _is_alive(pid):
+                path.unlink(missing_ok=True)
         holder = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -75,12 +78,17 @@ def _acquire(lock: FileLock, folder: Path) -> None:
             f"{folder} is in use by {_holder_name(folder)}: wait until that process has ended, or choose "
             "another folder"
         ) from None
+    except OSError as error:
+        raise OSError(
+            f"{folder / LOCK}: the folder cannot be locked ({error.strerror or error}); if this file is a "
+            "link, remove it"
+        ) from error
 
 
 def _holder(folder: Path) -> dict[str, object]:
     try:
-        content = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(read_bytes(folder / HOLDER, MAX_HOLDER_BYTES))
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -106,11 +114,3 @@ def _is_alive(pid: object) -> bool:
     except PermissionError:  # of another user
         return True
     return True
-
-
-def _remove_unfinished_files(folder: Path) -> None:
-    """Remove ``NAME.PID.tmp`` of processes that have ended."""
-    for path in (*folder.glob(f"*{UNFINISHED}"), *folder.glob(f"*/*{UNFINISHED}")):
-        *_, pid, _ = f"..{path.name}".split(".")
-        if path.is_file() and not _is_alive(pid):
-            path.unlink(missing_ok=True)

@@ -27,6 +27,24 @@ def describe(run_dir: Path) -> dict[str, dict[str, Any]]:
     }
 
 
+def check(history: Any, checkpoint: Path) -> None:
+    """Check the entry of a checkpoint that :func:`describe` made; an earlier version made none.
+
+    Raises:
+        DamagedFileError: naming the checkpoint, when it is of another form.
+    """
+    for name in (metrics_file.METRICS_FILE, BOUND) if history != {} else ():
+        if not isinstance(history, dict) or not _is_description(history.get(name)):
+            raise DamagedFileError(f"{checkpoint}: damaged, its {HISTORY} does not describe {name}")
+
+
+def _is_description(entry: Any) -> bool:
+    match entry:
+        case {"rows": int(), "sha256": str() | None, **rest}:
+            return not rest
+    return False
+
+
 def restore(run_dir: Path, checkpoint: dict[str, Any] | None) -> None:
     """Make the files what they were at a checkpoint; one that cannot be restored is set aside, and named.
 

@@ -10,6 +10,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
 
+from nelbo.atomic_file import open_regular
+
 SMALLEST = 32  # images are enlarged to at least this many pixels in grids
 GIF_FRAMES = 40
 MILLISECONDS = 80  # for each frame except the last
@@ -25,8 +27,8 @@ def to_image(pixels: Tensor) -> Image.Image:
 
 
 def from_file(path: Path) -> Tensor:
-    """An image file as (C, H, W) uint8."""
-    with Image.open(path) as image:
+    """A PNG file as (C, H, W) uint8."""
+    with open_regular(path) as stream, Image.open(stream, formats=("PNG",)) as image:
         pixels = torch.from_numpy(np.array(image))
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
 

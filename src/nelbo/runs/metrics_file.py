@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import TextIOWrapper
+from io import StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,15 @@ class Series:
 def read(path: Path) -> dict[str, Series]:
     """Read the columns of the file. Of several values at one step the last one counts."""
     columns: dict[str, dict[int, float]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            step = int(row.pop(STEP))
-            for name, cell in row.items():
-                if cell:
-                    columns.setdefault(name, {})[step] = float(cell)
+    for row in _rows(path):
+        step = int(row.pop(STEP))
+        for name, cell in row.items():
+            if cell:
+                columns.setdefault(name, {})[step] = float(cell)
     return {
-        name: Series(np.array(sorted(column)), np.array([column[step] for step in sorted(column)]))
+        name: Series(
+            np.array(sorted(column), dtype=np.int64), np.array([column[step] for step in sorted(column)])
+        )
         for name, column in columns.items()
         if name != EPOCH
     }
@@ -95,7 +96,7 @@ def columns(path: Path) -> list[str]:
     """Names of the columns; none if there is no file."""
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
+    with open_regular(path) as binary, TextIOWrapper(binary, encoding="utf-8", newline="") as file:
         return next(csv.reader(file), [])
 
 
@@ -155,18 +156,23 @@ def last_step(path: Path) -> int:
 
 def _is_before(row: dict[str, str], step: int) -> bool:
     number = row.get(STEP) or ""
-    return number.isdecimal() and int(number) < step  # the last row may be cut off
+    return number.isdecimal() and int(number) < step
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    """Every row; one that is cut off has fewer cells."""
+    """Every row, without a last one that was cut off."""
     if not path.exists():
         return []
     try:
-        with open_regular(path) as binary, TextIOWrapper(binary, encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+        with open_regular(path) as file:
+            whole, _, _ = file.read().rpartition(b"\n")
+        rows = list(csv.DictReader(StringIO(whole.decode("utf-8"), newline="")))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DamagedFileError(f"{path}: cannot be read ({error})") from error
+    for number, row in enumerate(rows, 1):
+        if None in row or None in row.values():  # where DictReader has more or fewer cells than columns
+            raise DamagedFileError(f"{path}: damaged, row {number} does not have a cell for each column")
+    return rows
 
 
 def _checksum(rows: list[dict[str, str]]) -> str:

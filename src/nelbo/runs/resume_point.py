@@ -9,10 +9,10 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_warn
 
 from nelbo import torch_file
-from nelbo.atomic_file import UNFINISHED, DamagedFileError, read_yaml, replacing
+from nelbo.atomic_file import DamagedFileError, read_yaml, replacing, unfinished_files
 from nelbo.data import DataRecord
 from nelbo.runs import history, metrics_file
-from nelbo.runs.paths import CHECKPOINTS, CONFIG, LAST, PREVIOUS, REPORT, SAMPLES, SUMMARY
+from nelbo.runs.paths import CHECKPOINTS, CONFIG, LAST, PREVIOUS, REPORT, SUMMARY
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,11 @@ class ResumePoint:
             DamagedFileError: naming the file, when it is missing, damaged or of another kind.
         """
         content = torch_file.load(path, mmap=True)
-        if not isinstance(content, dict) or not {"global_step", "nelbo"} <= content.keys():
-            raise DamagedFileError(f"{path} is not a checkpoint of a run")
+        match content:
+            case {"global_step": int(), "nelbo": {"validated_at": int()}}:
+                history.check(content.get(history.HISTORY, {}), path)
+            case _:
+                raise DamagedFileError(f"{path} is not a checkpoint of a run")
         # not the tensors: they would keep the file open after it is replaced
         kept = {name: content[name] for name in ("global_step", history.HISTORY) if name in content}
         state = {name: value for name, value in content["nelbo"].items() if name != "timesteps"}
@@ -123,15 +126,12 @@ def rewind(run_dir: Path, point: ResumePoint | None) -> None:
     Raises:
         OSError: for a file that cannot be written.
     """
-    for folder in (run_dir, *(run_dir / name for name in (".hydra", "checkpoints", SAMPLES))):
-        for unfinished in folder.glob(f"*{UNFINISHED}"):
-            unfinished.unlink()
-    for name in (SUMMARY, REPORT):
-        (run_dir / name).unlink(missing_ok=True)
     history.restore(run_dir, None if point is None else point.content)
     last, previous = run_dir / LAST, run_dir / PREVIOUS
     if point is not None and point.path == previous and last.exists():
         last.replace(last.with_suffix(".damaged"))  # else the next save would move it to previous.ckpt
+    for path in (run_dir / SUMMARY, run_dir / REPORT, *(path for path, _ in unfinished_files(run_dir))):
+        path.unlink(missing_ok=True)
 
 
 def write_config(config: Mapping[str, Any], run_dir: Path) -> None:

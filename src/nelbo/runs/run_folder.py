@@ -1,6 +1,6 @@
 """Read the folder of a training run, or of an evaluation of a trained model."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,12 +8,12 @@ from typing import Any
 
 import yaml
 
-from nelbo.atomic_file import read_json
+from nelbo.atomic_file import MAX_YAML_BYTES, open_regular, read_bytes, read_json, read_yaml
 from nelbo.evaluation.units import Unit, unit_of
 from nelbo.runs import bound_table, example_table, metrics_file
 from nelbo.runs.bound_table import Terms
 from nelbo.runs.example_table import Examples
-from nelbo.runs.files import RunFolderError, read_if_there
+from nelbo.runs.files import RunFolderError, check_contained, read_if_there
 from nelbo.runs.metrics_file import METRICS_FILE, Series
 from nelbo.runs.paths import CONFIG, EVALUATION, SAMPLES, SUMMARY, SWEEP
 from nelbo.runs.summary import check_files
@@ -21,6 +21,9 @@ from nelbo.runs.summary import check_files
 __all__ = ["Run", "RunFolderError", "Series", "Terms", "read_run", "run_folders"]
 
 METRICS, TERMS = METRICS_FILE, bound_table.FILE_NAME
+# files and folders that are read here
+FILES = (".hydra", SAMPLES, SUMMARY, EVALUATION, METRICS, TERMS, example_table.FILE_NAME)
+PNG = b"\x89PNG\r\n\x1a\n"  # the first bytes of such a file
 SPLITS = ("test", "val", "train")  # the best to judge a run by first
 
 
@@ -146,6 +149,7 @@ def read_run(path: Path) -> Run:
     """
     if not path.is_dir():
         raise RunFolderError(f"{path}: there is no such folder")
+    check_contained(path, FILES)
     if not any((path / name).is_file() for name in (SUMMARY, EVALUATION, METRICS, TERMS)):
         expected = f"{SUMMARY}, {EVALUATION}, {METRICS} or {TERMS}"
         raise RunFolderError(f"{path}: not the folder of a run: there is no {expected} in it")
@@ -158,7 +162,7 @@ def read_run(path: Path) -> Run:
         text = yaml.safe_dump(config, sort_keys=False)
     check_files(path, summary)
     ledger = summary.get("ledger", {})
-    return Run(
+    run = Run(
         path=path,
         is_evaluation=evaluation is not None,
         config=config,
@@ -166,16 +170,54 @@ def read_run(path: Path) -> Run:
         summary=summary,
         metrics=read_if_there(path / METRICS, metrics_file.read) or {},
         terms=read_if_there(path / TERMS, lambda file: bound_table.read(file, ledger)) or {},
-        samples={int(p.stem.split("_")[-1]): p for p in sorted((path / SAMPLES).glob("step_*.png"))},
+        samples=dict(map(_sample, sorted((path / SAMPLES).glob("step_*.png")))),
     )
+    run.examples()
+    try:
+        _ = run.unit, run.held_out, run.best_validation()  # of damaged values these can raise anything
+    except Exception as error:
+        raise RunFolderError(f"{path}: its results cannot be read ({error})") from error
+    return run
+
+
+def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[RunFolderError]]:
+    """Read the folders that can be read, in their order, and what is wrong with the others.
+
+    Args:
+        paths: of :func:`run_folders`.
+
+    Raises:
+        RunFolderError: when none of them can be read.
+    """
+    runs, problems = [], []
+    for path in paths:
+        try:
+            if path.is_symlink():  # a job of a sweep: links on the command line are resolved
+                raise RunFolderError(f"{path} is a link: name the folder {path.resolve()} to read it")
+            runs.append(read_run(path))
+        except RunFolderError as error:
+            problems.append(error)
+    if not runs:
+        raise problems[0]
+    return runs, problems
+
+
+def _sample(path: Path) -> tuple[int, Path]:
+    """The step of an image of samples, and its path."""
+    step = path.stem.removeprefix("step_")
+    with open_regular(path) as file:
+        is_png = file.read(len(PNG)) == PNG
+    if not step.isdecimal() or not is_png:
+        raise RunFolderError(f"{path}: not an image of samples (step_<number>.png)")
+    return int(step), path
 
 
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
+    return read_bytes(path, MAX_YAML_BYTES).decode("utf-8")
 
 
 def _yaml(path: Path) -> dict[str, Any]:
-    return _mapping(yaml.safe_load(_text(path)))
+    return _mapping(read_yaml(path))
 
 
 def _json(path: Path) -> dict[str, Any]:

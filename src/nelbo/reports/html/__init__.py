@@ -5,25 +5,30 @@ from pathlib import Path
 
 from nelbo.atomic_file import replacing
 from nelbo.runs.paths import REPORT
-from nelbo.runs.run_folder import RunFolderError, read_run
+from nelbo.runs.run_folder import RunFolderError, read_runs
 
 
 class ReportError(OSError):
     """A report that could not be made, of a run whose results are complete."""
 
 
-def write_report(folders: Sequence[Path], output: Path) -> None:
+def write_report(folders: Sequence[Path], output: Path) -> list[RunFolderError]:
     """Read the runs and write their report; a reader sees the file before or after, never between.
 
+    Returns:
+        What is wrong with the folders that are left out.
+
     Raises:
-        RunFolderError: for a folder that is no run, or a file in it that is broken.
+        RunFolderError: when none of the folders is a run that can be read.
         OSError: when the report cannot be written.
     """
     from nelbo.reports.html.page import render  # takes half a second to import
 
-    page = render([read_run(folder) for folder in folders])
+    runs, problems = read_runs(folders)
+    page = render(runs)
     with replacing(output) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
+    return problems
 
 
 def report_finished_run(run_dir: Path) -> None:

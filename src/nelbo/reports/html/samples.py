@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nelbo.atomic_file import read_bytes
 from nelbo.reports.html.entry import Entry
 
 MOST_IMAGES = 24  # of all runs together
+MOST_BYTES = 64 * 2**20  # of one image
 
 
 @dataclass(frozen=True)
@@ -51,4 +53,4 @@ def spread(steps: list[int], most: int) -> list[int]:
 
 
 def _uri(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+    return "data:image/png;base64," + base64.b64encode(read_bytes(path, MOST_BYTES)).decode()
