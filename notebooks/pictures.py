@@ -13,11 +13,11 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from PIL import Image
 
-from nelbo.reports.html.style import DECADE_COLOURS, PART_COLOURS, RUN_COLOURS
+from nelbo.reports.html.style import PART_COLOURS, RUN_COLOURS, T_BIN_COLOURS
 
 __all__ = ["COLOURS", "DEPTHS", "GREY", "INK", "PARTS", "draw", "images", "panels", "trials"]
 
-COLOURS, PARTS, DEPTHS = RUN_COLOURS, PART_COLOURS, DECADE_COLOURS  # those of the report
+COLOURS, PARTS, DEPTHS = RUN_COLOURS, PART_COLOURS, T_BIN_COLOURS  # those of the report
 GREY, INK = "#8b95a5", "#2b3440"
 RGBA = re.compile(r"rgba\((\d+),(\d+),(\d+),([\d.]+)\)")
 MARKERS = {"circle": "o", "diamond": "D", "circle-open": "o"}

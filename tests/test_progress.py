@@ -56,5 +56,5 @@ def test_an_evaluation_says_the_estimate_and_the_part_of_the_round(printed):
     with shown:
         shown.show(accumulator(0.0, 0), accumulator(3.25, 50))
         assert printed.came.wait(60)
-    assert printed.lines[-1].startswith("measuring the bound: round 1   3.2500 ± 0.5000 nats   2,000 network")
-    assert "evaluations, 25% of this round, " in printed.lines[-1]
+    assert printed.lines[-1].startswith("round 1: 3.25 ± 0.50 nats, 2,000 evaluations, 25% of the round, ")
+    assert " s" in printed.lines[-1]

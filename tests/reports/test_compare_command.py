@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nelbo.__main__ import main
-from nelbo.reports.comparison.bars import bar
+from nelbo.reports.comparison.tables import difference_bar
 
 
 @pytest.fixture
@@ -65,10 +65,12 @@ def test_another_baseline(folders, capsys):
     assert row(printed(capsys, *folders[:2], "--baseline", "2"), "A ")[0].split() == ["A", "two"]
 
 
-def test_incomparable_runs_are_told_first_and_have_no_differences(folders, capsys, make_evaluation, tmp_path):
+def test_reasons_come_first_and_incomparable_runs_have_no_differences(
+    folders, capsys, make_evaluation, tmp_path
+):
     other = make_evaluation(tmp_path / "val", split="val", data="Patches")
     shown = printed(capsys, folders[0], str(other))
-    assert shown.strip().startswith("These figures cannot be compared:")
+    assert shown.strip().startswith("These bounds cannot be compared:")
     assert "data: A Digits, B Patches" in shown
     assert "split: A test, B val" in shown
     assert "variational bound, bits/dim" in shown
@@ -126,4 +128,4 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_1(
     ],
 )
 def test_a_bar_grows_from_the_middle(value, drawn):
-    assert bar(value, largest=1.0, half=4) == drawn
+    assert difference_bar(value, largest=1.0, half=4) == drawn

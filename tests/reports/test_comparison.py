@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nelbo.reports.comparison.choices import differing, differing_choices
-from nelbo.reports.comparison.compare import compare
+from nelbo.reports.comparison.compare import compare, is_significant
 from nelbo.runs.files import RunFolderError
 from nelbo.runs.run_folder import read_run, run_folders
 
@@ -75,13 +75,13 @@ def test_what_examples_have_in_common_cancels(pair):
     assert total.mean == pytest.approx(paired.mean)
     assert total.stderr == pytest.approx(math.hypot(*(run.final("test/bpd_stderr") for run in (a, b))))
     assert total.stderr > 5 * paired.stderr
-    assert paired.is_clear
-    # of a decade the summary has the share alone
+    assert is_significant(paired)
+    # the summary has no error of a bin of t
     share = b.final("test/share/t_2_10") * b.final("test/bpd")
     share -= a.final("test/share/t_2_10") * a.final("test/bpd")
     assert unpaired.parts["t_2_10"].mean == pytest.approx(share)
     assert math.isnan(unpaired.parts["t_2_10"].stderr)
-    assert not unpaired.parts["t_2_10"].is_clear
+    assert not is_significant(unpaired.parts["t_2_10"])
 
 
 def test_a_training_and_an_evaluation(make_run, make_evaluation, tmp_path):
@@ -92,7 +92,7 @@ def test_a_training_and_an_evaluation(make_run, make_evaluation, tmp_path):
     assert comparison.runs[1].choices == {}
 
 
-def test_a_decade_that_a_chain_does_not_reach_has_nothing_in_it(make_evaluation, tmp_path):
+def test_a_bin_of_t_without_steps_of_the_chain_is_zero(make_evaluation, tmp_path):
     full = make_evaluation(tmp_path / "full")
     short = make_evaluation(tmp_path / "short", timesteps=torch.tensor([1, 10, 60]))
     parts = compared(full, short).runs[1].differences.parts
@@ -123,17 +123,17 @@ def test_importance_draws_its_own_timesteps(pair):
 def test_chains_that_differ_are_said(make_evaluation, tmp_path):
     full = make_evaluation(tmp_path / "full")
     short = make_evaluation(tmp_path / "short", timesteps=SHORT[1:])
-    chance, steps = compared(full, short).remarks
-    assert "(steps: A 200, B 4)" in chance
+    pairing, steps = compared(full, short).remarks
+    assert "(steps: A 200, B 4)" in pairing
     assert "The chains differ (steps: A 200, B 4; first t: A 1, B 8)" in steps
     with_ledger(short, T=4000)
-    assert "The same t is another noise level (T: A 200, B 4000)" in compared(full, short).remarks[1]
+    assert "The noise level at a given t differs (T: A 200, B 4000)" in compared(full, short).remarks[1]
 
 
 def test_full_chains_of_one_schedule_that_end_elsewhere(pair):
     with_ledger(pair[1], logsnr_max=9.0)
     _, levels = compared(*pair).remarks
-    assert "another noise level (logsnr: A 5.5 to -19.8, B 9 to -19.8)" in levels
+    assert "noise level at a given t differs (logsnr: A 5.5 to -19.8, B 9 to -19.8)" in levels
 
 
 def test_ledgers_that_disagree_leave_no_differences(pair):
@@ -171,8 +171,8 @@ def test_beyond_the_alphabet(pair):
     assert [run.name for run in compare(runs).runs][-3:] == ["Z", "AA", "AB"]
 
 
-def test_choices_of_a_training_and_of_an_evaluation_are_held_against_each_other(finished_run):
-    """A run's own configuration refers from one option to another; an evaluation's has what they came to."""
+def test_choices_of_a_training_and_of_an_evaluation_are_compared(finished_run):
+    """A run's own configuration refers from one option to another; an evaluation's has values."""
     run = read_run(finished_run)
     written = {
         "run_dir": "${hydra:runtime.output_dir}",
@@ -202,7 +202,7 @@ def test_choices_of_a_training_and_of_an_evaluation_are_held_against_each_other(
     ]
 
 
-def test_an_option_that_refers_to_another_is_not_named_beside_it():
+def test_an_option_that_refers_to_another_is_left_out():
     configs = [{"seed": seed, "data": {"seed": "${seed}"}, "a": "${b}", "b": "${a}"} for seed in (0, 1)]
     assert differing_choices(configs) == [{"seed": "0"}, {"seed": "1"}]
     configs[1]["data"]["seed"] = 7

@@ -91,7 +91,7 @@ def test_continuous_data_is_shown_in_nats(make_run, tmp_path):
     assert "DDPM" not in text(page)
 
 
-def test_runs_beside_each_other(make_run, tmp_path):
+def test_several_runs_on_one_page(make_run, tmp_path):
     folders = [make_run(tmp_path / name, seed=i, better=1 - 0.1 * i) for i, name in enumerate("ab")]
     page = render([read_run(folder) for folder in folders])
     assert list(figures(page)["heat_map"]) == ["a", "b"]
@@ -110,7 +110,7 @@ def test_an_evaluation_shows_what_it_has(make_evaluation, tmp_path):
     shown = text(page)
     assert "measured again" in shown
     assert "test split, 180 examples, averaged weights a chain of 5 of 200 timesteps, 1,080" in shown
-    assert "of the error, 0.0097 is chance, 0.013 the data set being a sample" in shown
+    assert "Monte Carlo error 0.0097, data set error 0.013" in shown
     assert "FixedSmall" in shown
     assert "+0.250 ± 0.010" in shown
     assert "/models/last.ckpt" in shown
@@ -133,9 +133,9 @@ def test_classes_are_shown_where_they_were_measured(make_evaluation, tmp_path):
     assert alone[0]["y"] == [0.1, 3.1, 7.1]
     assert alone[0]["error_y"]["array"] == [0.1, None, 7.1]
     assert [point[2] for point in alone[0]["customdata"]] == [" ± 0.1", "", " ± 7.1"]
-    beside = figures(render(runs))["classes"]["L<sub>0</sub>"]["data"]
-    assert [trace["name"] for trace in beside] == ["one", "two"]
-    assert all(0 < b - a < 1 for a, b in zip(*(values(trace["x"]) for trace in beside), strict=True))
+    several = figures(render(runs))["classes"]["L<sub>0</sub>"]["data"]
+    assert [trace["name"] for trace in several] == ["one", "two"]
+    assert all(0 < b - a < 1 for a, b in zip(*(values(trace["x"]) for trace in several), strict=True))
     assert "classes" not in figures(render(runs[2:]))
 
 
@@ -156,7 +156,7 @@ def test_a_fixed_variance_has_no_place_between_limits(make_evaluation, tmp_path)
     assert "Learned variance" not in text(page)
 
 
-def test_a_training_beside_evaluations_of_other_chains(make_run, make_evaluation, tmp_path):
+def test_a_training_with_evaluations_of_other_chains(make_run, make_evaluation, tmp_path):
     folders = [
         make_run(tmp_path / "trained"),
         make_evaluation(tmp_path / "full"),

@@ -12,11 +12,11 @@ from nelbo.diffusion.schedules import CosineSchedule
 from nelbo.diffusion.variances import Analytic
 from nelbo.evaluation.ledger import disagreements
 from nelbo.reports.comparison.choices import differing_choices
-from nelbo.reports.comparison.ledgers import incomparable
+from nelbo.reports.comparison.named_run import incomparable
 from nelbo.reports.html.advice import advise
-from nelbo.reports.html.comparison import rows
 from nelbo.reports.html.entry import make_entries
 from nelbo.reports.html.samples import spread
+from nelbo.reports.html.tables import run_rows
 from nelbo.reports.numbers import duration, plus_minus
 from nelbo.runs.run_folder import read_run
 
@@ -40,7 +40,8 @@ def changed(run, **summary):
         (0.000012481, 6.8e-9, "1.2 × 10⁻⁵ ± 6.8 × 10⁻⁹"),
         (-0.5, 0.01, "-0.500 ± 0.010"),
         (0.0, 0.0, "0"),
-        (2.5, math.nan, "2.5"),
+        (2.5, math.nan, "2.5 ± ?"),
+        (2.5, None, "2.5"),
         (math.nan, 1.0, "–"),
         (None, None, "–"),
     ],
@@ -123,12 +124,12 @@ def test_a_shorter_chain_may_end_before_T_but_not_begin_late(make_evaluation, tm
 
 
 @pytest.mark.parametrize(
-    ("chance", "change"),
+    ("monte_carlo", "change"),
     [(0.09, "estimator.target_stderr"), (0.02, "180 examples are a sample")],
 )
-def test_what_to_do_about_an_error_depends_on_where_it_comes_from(make_evaluation, tmp_path, chance, change):
+def test_advice_on_a_large_error_depends_on_its_source(make_evaluation, tmp_path, monte_carlo, change):
     run = read_run(make_evaluation(tmp_path / "run"))
-    (advice,) = advise(changed(run, **{"test/bpd_stderr": 0.1, "test/bpd_stderr_monte_carlo": chance}))
+    (advice,) = advise(changed(run, **{"test/bpd_stderr": 0.1, "test/bpd_stderr_monte_carlo": monte_carlo}))
     assert change in advice.change
 
 
@@ -137,7 +138,7 @@ def test_a_run_that_is_not_finished_says_so(run):
     assert "no summary.json" in advice.found
 
 
-def test_options_of_another_class_are_not_held_against_each_other():
+def test_options_of_different_classes_are_not_compared():
     configs = [
         {
             "loss": {"_target_": "a.VLB"},
@@ -174,16 +175,16 @@ def test_incomparable_runs_are_named_with_what_they_measured(make_run, tmp_path)
     runs[2] = dataclasses.replace(runs[2], summary={})
     assert incomparable(make_entries(runs)) == [
         "split: a test, b val",
-        "not known, for want of a ledger: c",
+        "unknown, no ledger: c",
     ]
 
 
 def test_the_table_of_runs(make_run, tmp_path):
     a = read_run(make_run(tmp_path / "x" / "a"))
     b = read_run(make_run(tmp_path / "y" / "b", better=0.5, config={"optimizer": {"lr": 0.1}}))
-    first, second = rows(make_entries([a, b]))
+    first, second = run_rows(make_entries([a, b]))
     assert (first.entry.name, second.entry.name) == ("x/a", "y/b")
-    assert first.figures[0].startswith("1.205 ± ")
+    assert first.values[0].startswith("1.205 ± ")
     assert (first.choices, second.choices) == ({"optimizer.lr": "0.001"}, {"optimizer.lr": "0.1"})
     assert second.time == "2 min 5 s"
 

@@ -19,12 +19,12 @@ def test_every_part_with_its_error_and_its_share(tmp_path, capsys):
     def row(name):
         return next(line for line in lines if name in line)
 
-    assert "1.5000 ± 0.0123" in row("L_0")
+    assert "1.500 ± 0.012" in row("L_0")
     assert "75.0%" in row("L_0")
-    assert "0.4500" in row("L_t")
+    assert "0.450 " in row("L_t")
     assert "22.5%" in row("L_t")
-    assert "0.0500 ± ?" in row("L_T")
-    assert "2.0000 ± 0.0123" in row("total")
+    assert "0.05 ± ?" in row("L_T")
+    assert "2.000 ± 0.012" in row("total")
 
 
 def test_only_files_that_are_there_are_named(tmp_path, capsys):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """What can be said after ``python -m nelbo compare``."""
+    """Options of ``python -m nelbo compare``."""
     parser.add_argument(
         "runs", metavar="RUN", nargs="+", type=Path, help="folder of a run, an evaluation or a sweep"
     )
@@ -15,20 +15,19 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=int,
         metavar="N",
         default=1,
-        help="number of the run that the others are compared with; default: 1, the first",
+        help="number of the run that the others are compared with (default: 1)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there as JSON, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the comparison to this file")
 
 
 def run(arguments: Namespace) -> None:
     """Print the comparison.
 
     Raises:
-        ValueError: for fewer than two runs, or a baseline that is none of them.
+        ValueError: for fewer than two runs, or a baseline outside 1..number of runs.
     """
     import json
 
-    from nelbo.reports.comparison.as_json import as_json
     from nelbo.reports.comparison.compare import compare
     from nelbo.reports.comparison.tables import print_comparison
     from nelbo.reports.terminal import make_console
@@ -49,5 +48,5 @@ def run(arguments: Namespace) -> None:
         print(f"left out: {printable(str(problem))}", file=sys.stderr)
     print_comparison(comparison, make_console())
     if arguments.json:
-        arguments.json.write_text(json.dumps(as_json(comparison), indent=2) + "\n")
+        arguments.json.write_text(json.dumps(comparison.to_dict(), indent=2) + "\n")
         print(printable(arguments.json))

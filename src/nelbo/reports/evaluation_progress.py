@@ -9,13 +9,14 @@ from nelbo.evaluation.accumulator import BoundAccumulator
 from nelbo.evaluation.estimators import BoundEstimator
 from nelbo.evaluation.units import Unit
 from nelbo.progress import PlainProgress
+from nelbo.reports.numbers import plus_minus
 
 
 class EvaluationProgress:
-    """Shows the evaluations so far and a running estimate.
+    """Shows the number of evaluations and the estimate so far.
 
     Args:
-        estimator: whose rounds are followed.
+        estimator: its rounds are counted.
         unit: of the estimate.
         shown: whether this process shows it.
     """
@@ -54,7 +55,7 @@ class EvaluationProgress:
 
         Args:
             total: the rounds before this one.
-            fresh: what this round has measured so far.
+            fresh: the measurements of this round so far.
         """
         if self._progress.disable and not self._plain.shown:
             return
@@ -63,10 +64,9 @@ class EvaluationProgress:
         estimate = (total.estimate(rounds - 1) if rounds > 1 else measured).total
         name = f"round {rounds}" if rounds else "pilot"
         text = (
-            f"{name}   {estimate.mean * self.unit.per_nat:.4f} "
-            f"± {estimate.stderr * self.unit.per_nat:.4f} {self.unit.label}   "
-            f"{total.num_evaluations + fresh.num_evaluations:,} network evaluations"
+            f"{name}: {plus_minus(estimate.mean * self.unit.per_nat, estimate.stderr * self.unit.per_nat)} "
+            f"{self.unit.label}, {total.num_evaluations + fresh.num_evaluations:,} evaluations"
         )
         self._progress.update(self._task, description=text)
         share = measured.num_examples / fresh.num_examples
-        self._plain.text = f"measuring the bound: {text}, {share:.0%} of this round"
+        self._plain.text = f"{text}, {share:.0%} of the round"

@@ -1,6 +1,7 @@
-"""The table at the end of a sweep, in the terminal and as ``sweep.csv``, and the report of its runs."""
+"""The table at the end of a sweep, in the terminal and in ``sweep.csv``, and the report of its runs."""
 
 import csv
+import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -9,12 +10,12 @@ from functools import cached_property
 from pathlib import Path
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from nelbo.atomic_file import replacing
-from nelbo.reports.comparison.ledgers import incomparable
-from nelbo.reports.comparison.named import NamedRun, shared_label
+from nelbo.reports.comparison.named_run import NamedRun, incomparable, shared_label
 from nelbo.reports.html import write_report
 from nelbo.reports.numbers import duration, plus_minus
 from nelbo.reports.terminal import make_console, print_fact
@@ -26,7 +27,7 @@ TABLE = "sweep.csv"
 FINISHED = "finished"
 PARTS = ("L_0", "L_t", "L_T")
 FRECHET = re.compile(r"val/(fid|fd_\w+)")
-WIDTH_OF_A_FILE = 160  # characters, where there is no terminal
+FILE_WIDTH = 160  # columns without a terminal and without COLUMNS
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,10 @@ class SweptRun:
 
     Attributes:
         name: of its folder in that of the sweep.
-        folder: the run's.
-        choices: that set it apart.
-        status: ``finished``, or what became of it.
-        seconds: of the job, where it has ended.
+        folder: of the run.
+        choices: options that the sweep sets.
+        status: ``finished``, or why it is not.
+        seconds: duration of the job; None until it ends.
     """
 
     name: str
@@ -49,7 +50,7 @@ class SweptRun:
 
     @cached_property
     def run(self) -> Run | None:
-        """What it left behind, None where that is no run, or not to be read."""
+        """Its files; None if they are not those of a run, or cannot be read."""
         try:
             return read_run(self.folder)
         except RunFolderError:
@@ -57,7 +58,7 @@ class SweptRun:
 
     @property
     def is_finished(self) -> bool:
-        """Whether it ended well."""
+        """Whether the job succeeded."""
         return self.status == FINISHED
 
     @property
@@ -66,8 +67,8 @@ class SweptRun:
         trained = None if self.run is None else self.run.summary.get("train_seconds")
         return self.seconds if trained is None else trained
 
-    def figures(self) -> dict[str, float]:
-        """What was measured, by the names of the metrics; ``best_val`` is the lowest of all validations."""
+    def metrics(self) -> dict[str, float]:
+        """Values by metric name; ``best_val`` is the lowest validation bound."""
         run = self.run
         if run is None:
             return {}
@@ -84,25 +85,26 @@ class SweptRun:
         return {name: value for name, value in found.items() if value is not None}
 
     def shown(self, split: str, name: str) -> str:
-        """A figure with its error."""
-        figures = self.figures()
-        return plus_minus(figures.get(f"{split}/{name}"), figures.get(f"{split}/{name}_stderr"))
+        """A metric with its error."""
+        metrics = self.metrics()
+        return plus_minus(metrics.get(f"{split}/{name}"), metrics.get(f"{split}/{name}_stderr"))
 
 
-def show_sweep(folder: Path, runs: Sequence[SweptRun], how_to_go_on: str | None) -> None:
-    """Print the table, write it to ``sweep.csv``, and the report of all runs beside it.
+def show_sweep(folder: Path, runs: Sequence[SweptRun], resume_command: str | None) -> None:
+    """Print the table, write it to ``sweep.csv``, and write the report of all runs.
 
     Args:
         folder: of the sweep.
-        runs: of the sweep, those that were not begun included.
-        how_to_go_on: a command, where there is something left to do.
+        runs: of the sweep, including those that were not started.
+        resume_command: command that runs the remaining jobs; None if none remain.
     """
     ordered = sorted(runs, key=_place)
     readable = [NamedRun(swept.run, printable(swept.name)) for swept in ordered if swept.run is not None]
     console = make_console()
-    console = console if console.is_terminal else make_console(WIDTH_OF_A_FILE)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = make_console(FILE_WIDTH)
     console.print()
-    console.print(sweep_table(ordered))
+    console.print(sweep_table(ordered, console))
     for swept in ordered:
         if swept.status.startswith("failed"):
             console.print(Text(printable(f"job {swept.name} {swept.status}")), soft_wrap=True)
@@ -113,18 +115,31 @@ def show_sweep(folder: Path, runs: Sequence[SweptRun], how_to_go_on: str | None)
         _write_table(ordered, folder / TABLE)
         if readable:
             write_report([named.run.path for named in readable], folder / REPORT)
-    except (RunFolderError, OSError) as error:  # the runs themselves are not lost with it
-        warnings.warn(f"the table or the report is missing: {error}", stacklevel=2)
+    except (RunFolderError, OSError) as error:  # the runs are complete
+        warnings.warn(f"the table or the report was not written: {error}", stacklevel=2)
     lines = {"table": folder / TABLE, "report": folder / REPORT}
-    for what, path in lines.items():
+    for label, path in lines.items():
         if path.exists():
-            print_fact(console, what, path)
-    if how_to_go_on is not None:
-        print_fact(console, "resume", how_to_go_on)
+            print_fact(console, label, path)
+    if resume_command is not None:
+        print_fact(console, "resume", resume_command)
 
 
-def sweep_table(runs: Sequence[SweptRun]) -> Table:
-    """A row for each run; a column only for what some run has."""
+def sweep_table(runs: Sequence[SweptRun], console: Console) -> Table:
+    """A row for each run; a column only if some run has a value.
+
+    The parts of the bound and the time are left out if the console is too narrow; ``sweep.csv`` has them.
+    """
+    optional = [*reversed(PARTS), "time"]
+    table = _table(runs, ())
+    for number in range(1, len(optional) + 1):
+        if console.measure(table, options=console.options.update(max_width=10_000)).maximum <= console.width:
+            break
+        table = _table(runs, optional[:number])
+    return table
+
+
+def _table(runs: Sequence[SweptRun], left_out: Sequence[str]) -> Table:
     known = [
         NamedRun(swept.run, printable(swept.name))
         for swept in runs
@@ -145,13 +160,17 @@ def sweep_table(runs: Sequence[SweptRun]) -> Table:
     columns |= {split: [swept.shown(split, _metric(swept)) for swept in runs] for split in ("val", "test")}
     for part in PARTS:
         columns[part] = [_part(swept, part) for swept in runs]
-    for name in sorted({name for swept in runs for name in swept.figures() if FRECHET.fullmatch(name)}):
-        columns[name.removeprefix("val/")] = [plus_minus(swept.figures().get(name), None) for swept in runs]
+    for name in sorted({name for swept in runs for name in swept.metrics() if FRECHET.fullmatch(name)}):
+        columns[name.removeprefix("val/")] = [plus_minus(swept.metrics().get(name), None) for swept in runs]
     columns["time"] = [duration(swept.time) for swept in runs]
     columns["status"] = [swept.status.partition(":")[0] for swept in runs]
     if any(cell != "–" for cell in columns["best val"]):
-        del columns["val"]  # the last of them
-    columns = {name: cells for name, cells in columns.items() if any(cell != "–" for cell in cells)}
+        del columns["val"]  # the last validation of the same column
+    columns = {
+        name: cells
+        for name, cells in columns.items()
+        if name not in left_out and any(cell != "–" for cell in cells)
+    }
     for name in columns:
         numeric = name not in ("job", "status") and not any(name in swept.choices for swept in runs)
         table.add_column(Text(printable(name)), justify="right" if numeric else "left", no_wrap=numeric)
@@ -161,13 +180,13 @@ def sweep_table(runs: Sequence[SweptRun]) -> Table:
 
 
 def _short(choice: str) -> str:
-    """A choice as it was written, or a number that was drawn with as many digits as one reads."""
+    """A choice as given; four significant digits of a randomly drawn number."""
     return f"{float(choice):.4g}" if re.fullmatch(r"\d+\.\d{5,}(e-?\d+)?", choice) else choice
 
 
 def _part(swept: SweptRun, part: str) -> str:
     split = None if swept.run is None else swept.run.held_out
-    return plus_minus(swept.figures().get(f"{split}/{part}"), None)
+    return plus_minus(swept.metrics().get(f"{split}/{part}"), None)
 
 
 def _metric(swept: SweptRun) -> str:
@@ -175,7 +194,7 @@ def _metric(swept: SweptRun) -> str:
 
 
 def _place(swept: SweptRun) -> tuple[bool, float]:
-    """The lowest bound of the best split first; what did not end well last."""
+    """Sort key: the lowest bound of the best split first, unfinished runs last."""
     run = swept.run
     bound = None if run is None or run.held_out is None else run.final(f"{run.held_out}/{run.unit.metric}")
     return not swept.is_finished, float("inf") if bound is None else bound
@@ -187,7 +206,7 @@ def _write_table(runs: Sequence[SweptRun], path: Path) -> None:
             "job": swept.name,
             **swept.choices,
             "status": swept.status,
-            **swept.figures(),
+            **swept.metrics(),
             "seconds": swept.time,
             "folder": str(swept.folder),
         }
@@ -196,7 +215,7 @@ def _write_table(runs: Sequence[SweptRun], path: Path) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row))
     with (
         replacing(path) as unfinished,
-        # the name of a folder may be any bytes
+        # the name of a folder may not be UTF-8
         unfinished.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
         writer = csv.DictWriter(file, names)

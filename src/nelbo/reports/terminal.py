@@ -1,6 +1,5 @@
-"""The table at the end of a run."""
+"""Terminal output: the table of the bound at the end of a run, and lines with a label."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nelbo.evaluation.units import Unit
+from nelbo.reports.numbers import plus_minus
 from nelbo.runs.paths import LAST, REPORT, SAMPLES
 from nelbo.text import printable
 
@@ -17,16 +17,17 @@ PARTS = (
     ("L_t", "denoising"),
     ("L_T", "prior"),
 )
+LABEL_WIDTH = 12
 
 
 def print_bound(metrics: Mapping[str, float], splits: tuple[str, ...], unit: Unit, run_dir: Path) -> None:
-    """L_0, L_t, L_T and their sum for each split, and where the files of a run are.
+    """Print L_0, L_t, L_T and their sum for each split, and the paths of the run's files.
 
     Args:
-        metrics: flat, as :meth:`Unit.metrics` names them.
-        splits: the columns.
+        metrics: with the names of :meth:`Unit.metrics`.
+        splits: one column each.
         unit: of the metrics.
-        run_dir: the run's folder.
+        run_dir: folder of the run.
     """
     console = make_console()
     console.print()
@@ -36,17 +37,26 @@ def print_bound(metrics: Mapping[str, float], splits: tuple[str, ...], unit: Uni
 
 
 def make_console(width: int | None = None) -> Console:
-    """A console that prints text unchanged: brackets are no markup, and ``:name:`` is no emoji."""
+    """A console that prints text unchanged: no markup in brackets, no emoji for ``:name:``."""
     return Console(width=width, markup=False, emoji=False, highlight=False)
 
 
-def print_fact(console: Console, what: str, text: object) -> None:
-    """A line with a label and a text, which may contain names from outside."""
-    console.print(Text.assemble((f"{what:<11}", "dim"), printable(text)), soft_wrap=True)
+def print_fact(console: Console, label: str, text: object) -> None:
+    """Print a path or a command after its label, on one line so that it can be copied."""
+    console.print(Text.assemble((f"{label:<{LABEL_WIDTH}}", "dim"), printable(text)), soft_wrap=True)
+
+
+def print_note(console: Console, label: str, text: str) -> None:
+    """Print a sentence after its label, wrapped at the width of the console."""
+    table = Table.grid()
+    table.add_column(style="dim", width=LABEL_WIDTH)
+    table.add_column()
+    table.add_row(label, Text(printable(text)))
+    console.print(table)
 
 
 def print_whole(console: Console, table: Table) -> None:
-    """Print a table at its own width where the terminal is narrower: half a figure is another figure."""
+    """Print a table at its own width if the terminal is narrower: a truncated number would mislead."""
     width = console.measure(table, options=console.options.update(max_width=10_000, width=10_000)).maximum
     if width > console.width:
         console = Console(width=width, file=console.file, markup=False, emoji=False)
@@ -54,7 +64,7 @@ def print_whole(console: Console, table: Table) -> None:
 
 
 def bound_table(metrics: Mapping[str, float], splits: tuple[str, ...], unit: Unit) -> Table:
-    """L_0, L_t, L_T and their sum, a column for each split that was measured."""
+    """L_0, L_t, L_T and their sum, with a column for each measured split."""
     table = Table(title=f"variational bound, {unit.label}", title_justify="left", title_style="bold")
     table.add_column("term", no_wrap=True)
     splits = tuple(split for split in splits if f"{split}/{unit.metric}" in metrics)
@@ -68,26 +78,6 @@ def bound_table(metrics: Mapping[str, float], splits: tuple[str, ...], unit: Uni
     table.add_section()
     table.add_row(Text("total", style="bold"), *_cells(metrics, splits, unit.metric, unit))
     return table
-
-
-def short(value: float, like: float = 0.0) -> str:
-    """Four decimals; fewer for figures in the hundreds, powers of ten for tiny ones, ``?`` for unknown ones.
-
-    Args:
-        value: to be written.
-        like: with as many decimals as this value would have.
-    """
-    if math.isnan(value):
-        return "?"
-    largest = max(abs(value), abs(like))
-    if 0.0 < largest < 5e-5:
-        return f"{value:.1e}"
-    return f"{value:.4f}" if largest < 100 else f"{value:.1f}"
-
-
-def plus_minus(value: float, error: float, sign: bool = False) -> str:
-    """A value and its standard error; with a + before it where it is a difference."""
-    return f"{'+' if sign and value >= 0 else ''}{short(value)} ± {short(error, like=value)}"
 
 
 def _cells(metrics: Mapping[str, float], splits: tuple[str, ...], key: str, unit: Unit) -> list[Text]:

@@ -1,1 +1,1 @@
-"""Several runs beside each other: what differs, whether their figures may be compared, and by how much."""
+"""Comparison of runs: their choices, whether their bounds are comparable, and the differences."""

@@ -1,4 +1,4 @@
-"""What sets runs apart: the options of their configurations, and what their ledgers say was measured."""
+"""Options that differ between runs: of their configurations, and of the measurement in their ledgers."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,32 +9,31 @@ from nelbo.runs.run_folder import Run
 from nelbo.text import printable
 
 CLASS = "._target_"
-# where a run's files are and what a logger calls it, which differ always
+# paths and names of loggers differ in every run
 IGNORED = re.compile(r"run_dir|trainer\.default_root_dir|logger\..*")
 REFERENCE = re.compile(r"\$\{([\w.]+)\}")
-WAYS = ("variance", "first_step", "steps", "weights", "precision")  # of measuring
+MEASURED = ("variance", "first_step", "steps", "weights", "precision")  # entries of the ledger
 ENDS_SHOWN = 2  # timesteps at either end of a list
 
 
 def differing(runs: Sequence[Run]) -> list[dict[str, str]]:
-    """For each run, the options and the ways of measuring that are not the same in all."""
+    """For each run, the options and the entries of the ledger that are not the same in all runs."""
     measured = [_measured(run.ledger) for run in runs]
-    known = {name: {ways[name] for ways in measured if name in ways} for name in WAYS}
+    known = {name: {entries[name] for entries in measured if name in entries} for name in MEASURED}
     options = differing_choices([run.config for run in runs])
     return [
-        # the variance that was trained with is not always the one that was measured with
+        # the variance of the training may differ from that of the measurement
         {name: value for name, value in chosen.items() if not (known["variance"] and _is_variance(name))}
-        | {name: value for name, value in ways.items() if len(known[name]) > 1}
-        for chosen, ways in zip(options, measured, strict=True)
+        | {name: value for name, value in entries.items() if len(known[name]) > 1}
+        for chosen, entries in zip(options, measured, strict=True)
     ]
 
 
 def differing_choices(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """For each configuration, the options whose values are not the same in all.
 
-    A node that makes another class is named by its class alone: the options of different classes are not
-    held against each other. Nor are options that say where a run's files are, or that refer to what is not
-    in the configuration; and what refers to another option is not named beside it.
+    A node of a different class is represented by its class alone, without its options. Paths of a run's
+    files, references to something outside the configuration, and copies of another option are left out.
     """
     written = [_flat(config) for config in configs]
     flat = [_resolved(options) for options in written]
@@ -66,10 +65,10 @@ def differing_choices(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, st
 
 
 def _measured(ledger: Mapping[str, Any]) -> dict[str, str]:
-    """Ways of measuring, as far as the ledger knows them."""
-    found = {name: printable(ledger[name]) for name in WAYS if name in ledger}
+    """The entries of a ledger that are compared."""
+    found = {name: printable(ledger[name]) for name in MEASURED if name in ledger}
     if "timesteps" in ledger:
-        found["steps"] = steps_in_words(ledger)
+        found["steps"] = describe_steps(ledger)
     return found
 
 
@@ -77,8 +76,8 @@ def _is_variance(name: str) -> bool:
     return name.partition(".")[0] == "variance"
 
 
-def steps_in_words(ledger: Mapping[str, Any]) -> str:
-    """Which timesteps a ledger's chain visits: ``16 of 1000 (1 68 … 933 1000)``."""
+def describe_steps(ledger: Mapping[str, Any]) -> str:
+    """The timesteps of a ledger's chain: ``16 of 1000 (1 68 … 933 1000)``."""
     t = printable(ledger["timesteps"]).split()
     if ledger["K"] == ledger["T"]:
         return f"all {ledger['T']}"
@@ -97,7 +96,7 @@ def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _references(written: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The options that refer to another one, and which."""
+    """The options that refer to another one, and their targets."""
     found = {
         key: REFERENCE.fullmatch(value)
         for options in written
@@ -108,7 +107,7 @@ def _references(written: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _resolved(options: dict[str, Any]) -> dict[str, Any]:
-    """A run's own configuration refers from one option to another; an evaluation has what they came to."""
+    """Replace references to other options by values, as the configuration in an evaluation.json has them."""
     origins = _references([options])
 
     def value_of(key: str, seen: tuple[str, ...] = ()) -> Any:

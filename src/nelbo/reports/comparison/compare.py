@@ -1,27 +1,48 @@
-"""Comparing runs: what each measured, whether that is the same thing, and the differences from the first."""
+"""Comparison of runs with the first of them: the bounds, their differences part by part, and JSON."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, product
 from string import ascii_uppercase
+from typing import Any
 
+from nelbo.evaluation.accumulator import Estimate
+from nelbo.evaluation.paired import paired_difference
+from nelbo.evaluation.units import Unit
 from nelbo.reports.comparison.choices import differing
-from nelbo.reports.comparison.differences import Differences, paired, unpaired
-from nelbo.reports.comparison.ledgers import incomparable
-from nelbo.reports.comparison.named import NamedRun, folder_names
+from nelbo.reports.comparison.named_run import NamedRun, folder_names, incomparable
 from nelbo.reports.comparison.remarks import remarks
+from nelbo.reports.numbers import VISIBLE
+from nelbo.runs.example_table import Examples, t_bins
 from nelbo.runs.files import RunFolderError
 from nelbo.runs.paths import EVALUATION, SUMMARY
 from nelbo.runs.run_folder import Run
 
+PARTS = ("L_0", "L_t", "L_T")
+STANDARD_ERRORS = 2.0  # a larger difference is marked
+
 
 @dataclass(frozen=True)
-class Compared(NamedRun):
-    """A run among others; its name is a letter.
+class Differences:
+    """One run minus another, in the unit of the bound.
 
     Attributes:
-        folder: what tells its folder from the others'.
-        choices: what it does otherwise than they.
+        is_paired: whether the differences were taken example by example.
+        parts: ``L_0``, ``L_t``, the bins of t, ``L_T`` and ``total``; NaN where unknown.
+    """
+
+    is_paired: bool
+    parts: dict[str, Estimate]
+
+
+@dataclass(frozen=True)
+class ComparedRun(NamedRun):
+    """A run of a comparison; its name is a letter.
+
+    Attributes:
+        folder: the part of its path that the runs do not share.
+        choices: its options that are not the same in all runs.
         differences: from the first run; None for the first, and where the runs cannot be compared.
     """
 
@@ -32,50 +53,84 @@ class Compared(NamedRun):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs beside each other.
+    """Two or more runs and their differences from the first.
 
     Attributes:
-        runs: the first of which the others are compared with.
+        runs: the first is the baseline.
         incomparable: why they cannot be compared; empty where they can.
-        remarks: what to know before reading the differences.
+        remarks: how to interpret the differences.
     """
 
-    runs: tuple[Compared, ...]
+    runs: tuple[ComparedRun, ...]
     incomparable: tuple[str, ...]
     remarks: tuple[str, ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, in the unit of each run; None where unknown."""
+        return {
+            "incomparable": list(self.incomparable),
+            "remarks": list(self.remarks),
+            "runs": [
+                {
+                    "name": compared.name,
+                    "folder": str(run.path),
+                    "split": run.held_out,
+                    "unit": run.unit.label,
+                    "bound": {
+                        name: _finite(bound_part(run, metric))
+                        for name, metric in (("total", run.unit.metric), *((p, p) for p in PARTS))
+                    },
+                    "choices": compared.choices,
+                    "ledger": run.ledger,
+                }
+                for compared in self.runs
+                for run in (compared.run,)
+            ],
+            "differences": [
+                {
+                    "run": compared.name,
+                    "from": self.runs[0].name,
+                    "paired": compared.differences.is_paired,
+                    "parts": {
+                        name: _finite(part) | {"beyond_two_standard_errors": is_significant(part)}
+                        for name, part in compared.differences.parts.items()
+                    },
+                }
+                for compared in self.runs
+                if compared.differences is not None
+            ],
+        }
+
 
 def compare(runs: Sequence[Run]) -> Comparison:
-    """Compare runs with the first of them.
-
-    Args:
-        runs: two or more.
+    """Compare two or more runs with the first of them.
 
     Raises:
-        RunFolderError: for a run that is not finished, or a file that is broken.
+        RunFolderError: for a run that is not finished, or a file that is damaged.
     """
     for run in runs:
-        _check_finished(run)
+        if not run.summary:
+            raise RunFolderError(f"{run.path}: not finished: there is no {SUMMARY} or {EVALUATION} in it")
+        if run.held_out is None:
+            raise RunFolderError(f"{run.path}: no bound was measured")
     named = [NamedRun(run, name) for run, name in zip(runs, _letters(), strict=False)]
-    obstacles = incomparable(named)
-    differences, without = from_first(named)
-    columns = zip(named, folder_names(runs), differing(runs), differences, strict=True)
+    reasons = incomparable(named)
+    differences, without_examples = from_first(named)
+    columns = zip(named, zip(folder_names(runs), differing(runs), differences, strict=True), strict=True)
     return Comparison(
-        runs=tuple(
-            Compared(one.run, one.name, folder, chosen, less) for one, folder, chosen, less in columns
-        ),
-        incomparable=tuple(obstacles),
-        remarks=() if obstacles else tuple(remarks(named, without)),
+        runs=tuple(ComparedRun(one.run, one.name, *more) for one, more in columns),
+        incomparable=tuple(reasons),
+        remarks=() if reasons else tuple(remarks(named, without_examples)),
     )
 
 
 def from_first(runs: Sequence[NamedRun]) -> tuple[list[Differences | None], list[str]]:
-    """By how much each run is above the first, and the names of those that have no examples to pair.
+    """The difference of each run from the first, and the names of the runs without examples.parquet.
 
-    None for the first, and for all where they cannot be compared.
+    The difference is None for the first run, and for all runs if they cannot be compared.
 
     Raises:
-        RunFolderError: for a file that is broken.
+        RunFolderError: for a file that is damaged.
     """
     found: list[Differences | None] = [None] * len(runs)
     if incomparable(runs):
@@ -84,18 +139,72 @@ def from_first(runs: Sequence[NamedRun]) -> tuple[list[Differences | None], list
     first = examples[0]
     for i, (named, other) in enumerate(zip(runs[1:], examples[1:], strict=True), start=1):
         if first is None or other is None:
-            found[i] = unpaired(runs[0].run, named.run)
+            found[i] = _unpaired(runs[0].run, named.run)
         else:
-            found[i] = paired(first, other, named.run.unit)
+            found[i] = _paired(first, other, named.run.unit)
     return found, [named.name for named, table in zip(runs, examples, strict=True) if table is None]
 
 
-def _check_finished(run: Run) -> None:
-    """Raise for a run without a summary, or one in which no bound is."""
-    if not run.summary:
-        raise RunFolderError(f"{run.path}: not finished: there is no {SUMMARY} or {EVALUATION} in it")
-    if run.held_out is None:
-        raise RunFolderError(f"{run.path}: no bound was measured")
+def is_significant(difference: Estimate) -> bool:
+    """Whether it exceeds two standard errors, and is large enough to be printed."""
+    size = abs(difference.mean)
+    return size > STANDARD_ERRORS * difference.stderr and size >= VISIBLE
+
+
+def bound_part(run: Run, name: str) -> Estimate:
+    """A part of a run's bound in the unit of the bound; NaN where unknown."""
+    value, error = (run.final(f"{run.held_out}/{name}{end}") for end in ("", "_stderr"))
+    return Estimate(math.nan if value is None else value, math.nan if error is None else error)
+
+
+def bound_shares(run: Run, split: str | None) -> dict[str, float]:
+    """Shares of the bound in L_0, the bins of t and L_T; empty where they were not measured."""
+    prefix = f"{split}/share/"
+    names = {name.removeprefix(prefix) for name in (*run.summary, *run.metrics) if name.startswith(prefix)}
+    return {name: run.final(prefix + name) or 0.0 for name in share_names(names)}
+
+
+def share_names(names: Iterable[str]) -> list[str]:
+    """The names of shares among names: L_0, the bins of t from clean to noisy, L_T."""
+    found = set(names)
+    return [*({"L_0"} & found), *t_bins(found), *({"L_T"} & found)]
+
+
+def _paired(first: Examples, other: Examples, unit: Unit) -> Differences:
+    """Other minus first on the same examples."""
+    names = ("L_0", "L_t", *t_bins({*first.columns, *other.columns}), "L_T", "total")
+    found = {name: paired_difference(other.part(name), first.part(name)) for name in names}
+    return Differences(
+        is_paired=True,
+        parts={name: Estimate(e.mean * unit.per_nat, e.stderr * unit.per_nat) for name, e in found.items()},
+    )
+
+
+def _unpaired(first: Run, other: Run) -> Differences:
+    """Other minus first from their summaries: squared errors add up, as for independent examples.
+
+    A summary has the share of a bin of t, but not its error.
+    """
+    a, b = (
+        {name: share * bound_part(run, run.unit.metric).mean for name, share in shares.items()}
+        for run in (first, other)
+        for shares in (bound_shares(run, run.held_out),)
+    )
+
+    def difference(name: str) -> Estimate:
+        x, y = bound_part(first, name), bound_part(other, name)
+        return Estimate(y.mean - x.mean, math.hypot(x.stderr, y.stderr))
+
+    bins = t_bins({*a, *b}) if t_bins(a) and t_bins(b) else []
+    parts = {name: difference(name) for name in ("L_0", "L_t")}
+    parts |= {name: Estimate(b.get(name, 0.0) - a.get(name, 0.0), math.nan) for name in bins}
+    parts |= {"L_T": difference("L_T"), "total": difference(first.unit.metric)}
+    return Differences(is_paired=False, parts=parts)
+
+
+def _finite(estimate: Estimate) -> dict[str, Any]:
+    numbers = {"mean": estimate.mean, "stderr": estimate.stderr}
+    return {name: number if math.isfinite(number) else None for name, number in numbers.items()}
 
 
 def _letters() -> Iterator[str]:

@@ -1,26 +1,26 @@
-"""What to know before reading a difference: what the runs have in common besides the data."""
+"""Remarks on a comparison: what the runs have in common besides the data."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from nelbo.reports.comparison.named import NamedRun
+from nelbo.reports.comparison.named_run import NamedRun
 from nelbo.text import printable
 
 Ledger = Mapping[str, Any]
 
 
 def remarks(runs: Sequence[NamedRun], without_examples: Sequence[str]) -> list[str]:
-    """A line for each thing to know.
+    """How to interpret the differences from the first run, one line for each remark.
 
     Args:
-        runs: whose ledgers agree in what was measured; the first is what the others are compared with.
-        without_examples: names of those that have no bound of each example.
+        runs: comparable runs; the first is the baseline.
+        without_examples: names of the runs without examples.parquet.
     """
     found: list[str] = []
     if without_examples:
         found.append(_unpaired(runs, without_examples))
     if len(runs) - len(without_examples) > 1 and runs[0].name not in without_examples:
-        found.append(_chance(runs))
+        found.append(_paired(runs))
     return [*found, *_levels(runs), *_steps(runs)]
 
 
@@ -28,34 +28,34 @@ def _unpaired(runs: Sequence[NamedRun], without_examples: Sequence[str]) -> str:
     have = "has" if len(without_examples) == 1 else "have"
     which = "all differences are" if runs[0].name in without_examples or len(runs) == 2 else "differences are"
     return (
-        f"{', '.join(without_examples)} {have} no examples.parquet: {which} unpaired, with the errors of "
-        "both means added in squares, and of a decade the error is not known."
+        f"{', '.join(without_examples)} {have} no examples.parquet: {which} unpaired, the squared errors of "
+        "both means are added, and the errors in bins of t are unknown."
     )
 
 
-def _chance(runs: Sequence[NamedRun]) -> str:
-    """Whether noise and timesteps are the same for all."""
+def _paired(runs: Sequence[NamedRun]) -> str:
+    """Whether noise and timesteps are the same in all runs."""
     reasons = [
         *_differing(runs, "estimator", lambda ledger: str(ledger.get("estimator")).partition(",")[0]),
         *_differing(runs, "seed", lambda ledger: ledger.get("seed")),
         *_differing(runs, "steps", lambda ledger: ledger.get("K")),
     ]
     if not reasons and _differing(runs, "", lambda ledger: ledger.get("timesteps")):
-        reasons = ["other timesteps"]
+        reasons = ["different timesteps"]
     if not reasons and str(runs[0].run.ledger.get("estimator")).startswith("importance"):
         reasons = ["importance draws timesteps by the model's own terms"]
     if not reasons and _differing(runs, "", lambda ledger: ledger.get("estimator")):
-        reasons = ["not as many evaluations per example"]
+        reasons = ["different numbers of evaluations per example"]
     if not reasons:
-        return "Paired by example, noise and timestep: most of the chance cancels in the differences."
+        return "Paired by example, noise and timestep: most of the Monte Carlo error cancels."
     return (
         f"Paired by example, but noise and timesteps are not all the same ({'; '.join(reasons)}): "
-        "chance cancels in part, and the errors hold the rest."
+        "the Monte Carlo error cancels in part, and the errors include the rest."
     )
 
 
 def _levels(runs: Sequence[NamedRun]) -> list[str]:
-    """Whether t means the same for all."""
+    """Whether the noise level at t is the same in all runs."""
     differing = [
         *_differing(runs, "schedule", lambda ledger: ledger.get("schedule")),
         *_differing(runs, "T", lambda ledger: ledger.get("T")),
@@ -64,11 +64,11 @@ def _levels(runs: Sequence[NamedRun]) -> list[str]:
         differing = _differing(runs, "logsnr", _ends)
     if not differing:
         return []
-    return [f"The same t is another noise level ({'; '.join(differing)}), and so are the t_bins."]
+    return [f"The noise level at a given t differs ({'; '.join(differing)}), and so do the bins of t."]
 
 
 def _steps(runs: Sequence[NamedRun]) -> list[str]:
-    """Whether a step goes equally far for all."""
+    """Whether the steps of the chain are the same in all runs."""
     differ = _differing(runs, "", lambda ledger: ledger.get("timesteps"))
     if not differ or all(_is_full(named.run.ledger) for named in runs):
         return []
@@ -77,8 +77,8 @@ def _steps(runs: Sequence[NamedRun]) -> list[str]:
         *_differing(runs, "first t", _first_t),
     ]
     return [
-        f"The chains differ ({'; '.join(differing) or 'other timesteps'}): "
-        "a step counts in the decade of its noisier end, and the first step is L_0."
+        f"The chains differ ({'; '.join(differing) or 'different timesteps'}): "
+        "a step counts in the bin of its noisier end, and the first step is L_0."
     ]
 
 

@@ -1,6 +1,7 @@
-"""A comparison in the terminal: the runs, then where the bits were won or lost."""
+"""Terminal tables of a comparison: the runs, then the differences along the chain."""
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 
 from rich import box
@@ -9,34 +10,37 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from nelbo.reports.comparison.bars import bar
-from nelbo.reports.comparison.compare import Compared, Comparison
-from nelbo.reports.comparison.differences import SMALLEST, Difference, figure
-from nelbo.reports.comparison.named import shared_label
-from nelbo.reports.terminal import plus_minus, short
+from nelbo.evaluation.accumulator import Estimate
+from nelbo.reports.comparison.compare import PARTS, ComparedRun, Comparison, bound_part, is_significant
+from nelbo.reports.comparison.named_run import shared_label
+from nelbo.reports.numbers import VISIBLE, plus_minus, short
 from nelbo.runs.example_table import t_bins
 
 BETTER, WORSE = "▼", "▲"
-TERM_WIDTH, DIFFERENCE_WIDTH, HALF_BAR = 14, 21, 8
+TERM_WIDTH, HALF_BAR = 14, 8
 CHOICES_SHOWN = 6
+HASH = re.compile(r"\b[0-9a-f]{16,}\b")
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """Print everything that fits the console's width, in several tables where there are many runs."""
+    """Print the comparison, in several tables where the runs do not fit the console's width."""
     console.print()
-    for part in _parts(comparison, console.width):
+    for part in _parts(comparison, console):
         console.print(part)
 
 
-def _parts(comparison: Comparison, width: int) -> Iterator[RenderableType]:
+def _parts(comparison: Comparison, console: Console) -> Iterator[RenderableType]:
     if comparison.incomparable:
-        yield Text("These figures cannot be compared:", style="bold red")
+        yield Text("These bounds cannot be compared:", style="bold red")
         for reason in comparison.incomparable:
-            yield Padding(Text(reason), (0, 0, 0, 2))
+            yield Padding(Text(_shorten_hashes(reason)), (0, 0, 0, 2))
         yield ""
     yield _legend(comparison.runs)
     yield ""
-    yield _figures(comparison)
+    bounds = _bounds(comparison, with_difference=True)
+    if console.measure(bounds, options=console.options.update(max_width=10_000)).maximum > console.width:
+        bounds = _bounds(comparison, with_difference=False)  # the last row of the next table has it, too
+    yield bounds
     yield ""
     if comparison.incomparable:
         return
@@ -44,10 +48,12 @@ def _parts(comparison: Comparison, width: int) -> Iterator[RenderableType]:
         yield Text(remark, style="dim")
     yield ""
     others = comparison.runs[1:]
-    each = max(1, (width - TERM_WIDTH) // DIFFERENCE_WIDTH)
+    found = [part for c in others if c.differences is not None for part in c.differences.parts.values()]
+    room, column = console.width - TERM_WIDTH, 1 + max((len(_cell(part)) for part in found), default=0)
+    each = max(1, room // column)
     for start in range(0, len(others), each):
         chunk = others[start : start + each]
-        with_bars = len(chunk) * (DIFFERENCE_WIDTH + 2 * HALF_BAR + 3) <= width - TERM_WIDTH
+        with_bars = len(chunk) * (column + 2 * HALF_BAR + 2) <= room
         yield _differences(comparison.runs[0], chunk, with_bars)
         yield ""
     yield Text.assemble(
@@ -58,50 +64,51 @@ def _parts(comparison: Comparison, width: int) -> Iterator[RenderableType]:
     )
 
 
-def _legend(runs: Sequence[Compared]) -> Table:
-    """Who is who, and what each does otherwise."""
+def _legend(runs: Sequence[ComparedRun]) -> Table:
+    """The name, the folder and the choices of each run."""
     legend = Table.grid(padding=(0, 2))
     legend.add_column(style="bold", no_wrap=True)
     legend.add_column(overflow="fold")
     legend.add_column(style="dim")
     for compared in runs:
-        choices = [f"{name} {value}" for name, value in compared.choices.items()]
+        choices = [f"{name} {_shorten_hashes(value)}" for name, value in compared.choices.items()]
         if len(choices) > CHOICES_SHOWN:
             choices[CHOICES_SHOWN:] = [f"and {len(choices) - CHOICES_SHOWN} more"]
         legend.add_row(compared.name, Text(compared.folder), Text(", ".join(choices)))
     return legend
 
 
-def _figures(comparison: Comparison) -> Table:
+def _bounds(comparison: Comparison, with_difference: bool) -> Table:
     """The bound of each run and its parts."""
     runs = comparison.runs
     unit = shared_label(runs)
     in_one_unit = all(compared.run.unit.label == unit for compared in runs)
     table = _table("variational bound" + (f", {unit}" if in_one_unit else ""))
     table.add_column("", no_wrap=True, style="bold")
-    for name in ("total", "L_0", "L_t", "L_T", "evaluations"):
+    for name in ("total", *PARTS, "evaluations"):
         table.add_column(name, justify="right", no_wrap=True)
-    if not comparison.incomparable:
+    with_difference &= not comparison.incomparable
+    if with_difference:
         table.add_column(f"from {runs[0].name}", justify="right", no_wrap=True)
     for compared in runs:
         run = compared.run
-        total = figure(run, run.unit.metric)
+        total = bound_part(run, run.unit.metric)
         cells: list[str | Text] = [
             plus_minus(total.mean, total.stderr) + ("" if in_one_unit else f" {run.unit.label}"),
-            *(short(figure(run, part).mean) for part in ("L_0", "L_t", "L_T")),
-            f"{evaluations:,}" if (evaluations := run.ledger.get("num_evaluations")) else "?",
+            *(short(bound_part(run, part).mean) for part in PARTS),
+            f"{evaluations:,}" if (evaluations := run.ledger.get("num_evaluations")) else "–",
         ]
-        if compared.differences is not None:
+        if with_difference and compared.differences is not None:
             cells.append(_cell(compared.differences.parts["total"]))
         table.add_row(compared.name, *cells)
     return table
 
 
-def _differences(first: Compared, others: Sequence[Compared], with_bars: bool) -> Table:
-    """Where the bits were won or lost: a column for each run."""
+def _differences(first: ComparedRun, others: Sequence[ComparedRun], with_bars: bool) -> Table:
+    """The differences of each part, a column for each run."""
     found = [compared.differences.parts for compared in others if compared.differences is not None]
-    in_decades = t_bins({name for parts in found for name in parts})
-    pieces = ("L_0", *(in_decades or ("L_t",)), "L_T")  # which add up to the total
+    bins = t_bins({name for parts in found for name in parts})
+    pieces = ("L_0", *(bins or ("L_t",)), "L_T")  # they add up to the total
     known = (abs(parts[name].mean) for parts in found for name in pieces if name in parts)
     largest = max((size for size in known if math.isfinite(size)), default=0.0)
     table = _table(f"difference from {first.name}, {first.run.unit.label}")
@@ -110,7 +117,7 @@ def _differences(first: Compared, others: Sequence[Compared], with_bars: bool) -
         table.add_column(compared.name, justify="right", no_wrap=True)
         if with_bars:
             table.add_column("", no_wrap=True)
-    for name in ("L_0", "L_t", *in_decades, "L_T", "total"):
+    for name in ("L_0", "L_t", *bins, "L_T", "total"):
         if name == "total":
             table.add_section()
         cells: list[Text] = []
@@ -118,10 +125,18 @@ def _differences(first: Compared, others: Sequence[Compared], with_bars: bool) -
             part = parts.get(name)
             cells.append(Text("–", style="dim") if part is None else _cell(part))
             if with_bars:
-                drawn = bar(part.mean, largest, HALF_BAR) if part is not None and name in pieces else ""
+                drawn = (
+                    difference_bar(part.mean, largest, HALF_BAR)
+                    if part is not None and name in pieces
+                    else ""
+                )
                 cells.append(Text(drawn, style="" if part is None else _style(part)))
         table.add_row(_term(name), *cells)
     return table
+
+
+def _shorten_hashes(text: str) -> str:
+    return HASH.sub(lambda found: found[0][:12], text)
 
 
 def _table(title: str) -> Table:
@@ -142,19 +157,31 @@ def _term(name: str) -> Text:
     return Text(name, style="bold" if name == "total" else "")
 
 
-def _cell(part: Difference) -> Text:
-    """The difference and its error, marked where it is clear; the mark is there without colour, too."""
-    if max(abs(part.mean), part.stderr) < SMALLEST:
-        shown = "0"
-    elif abs(part.mean) < SMALLEST:
-        shown = f"{short(0.0)} ± {short(part.stderr)}"
-    else:
-        shown = plus_minus(part.mean, part.stderr, sign=True)
-    mark = (f"{BETTER} " if part.mean < 0 else f"{WORSE} ") if part.is_clear else ""
+def _cell(part: Estimate) -> Text:
+    """The difference and its error, with a mark where it is significant, for terminals without colour."""
+    shown = (
+        "0" if max(abs(part.mean), part.stderr) < VISIBLE else plus_minus(part.mean, part.stderr, sign=True)
+    )
+    mark = (f"{BETTER} " if part.mean < 0 else f"{WORSE} ") if is_significant(part) else ""
     return Text(mark + shown, style=_style(part))
 
 
-def _style(part: Difference) -> str:
-    if not part.is_clear:
+def _style(part: Estimate) -> str:
+    if not is_significant(part):
         return "dim"
     return "green" if part.mean < 0 else "red"
+
+
+def difference_bar(value: float, largest: float, half: int) -> str:
+    """A bar from the middle to the left for negative values, to the right for positive ones.
+
+    Args:
+        value: length and side; no bar for NaN.
+        largest: value that fills one side.
+        half: characters on each side of the middle.
+    """
+    known = math.isfinite(value) and 0.0 < largest < math.inf
+    whole, odd = divmod(round(2 * half * min(abs(value) / largest, 1.0)) if known else 0, 2)
+    if value < 0:
+        return f"{'▐' * odd + '█' * whole:>{half}}│{'':{half}}"
+    return f"{'':{half}}│{'█' * whole + '▌' * odd:<{half}}"

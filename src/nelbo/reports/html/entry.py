@@ -1,28 +1,29 @@
-"""A run on the page: its name, its colour, and what is asked of it again and again."""
+"""Runs on the page with their names and colours, and the tables of L_t that charts draw."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from nelbo.reports.comparison.named import NamedRun, folder_names
-from nelbo.reports.html.style import RUN_COLOURS
-from nelbo.runs.run_folder import Run
+from nelbo.reports.comparison.named_run import NamedRun, folder_names
+from nelbo.reports.html.style import RUN_COLOURS, SPLIT_COLOURS, SPLIT_NAMES
+from nelbo.runs.bound_table import Terms
+from nelbo.runs.run_folder import SPLITS, Run
 from nelbo.text import plotly_text
 
 
 @dataclass(frozen=True)
 class Entry(NamedRun):
-    """A run, and how it is shown."""
+    """A run with its name and colour."""
 
     colour: str
 
     @property
     def label(self) -> str:
-        """The name as a label in plotly figures."""
+        """The name, escaped for plotly figures."""
         return plotly_text(self.name)
 
 
 def make_entries(runs: Sequence[Run]) -> list[Entry]:
-    """Give each run its name and its colour."""
+    """Name the runs by their folders and assign colours."""
     return [
         Entry(run, name, RUN_COLOURS[i % len(RUN_COLOURS)])
         for i, (run, name) in enumerate(zip(runs, folder_names(runs), strict=True))
@@ -30,5 +31,34 @@ def make_entries(runs: Sequence[Run]) -> list[Entry]:
 
 
 def was_trained(entries: Sequence[Entry]) -> bool:
-    """Whether there is a training among them; evaluations have no curves, no samples and no speed."""
+    """Whether any run is a training; evaluations have no curves, no samples and no speed."""
     return not all(entry.run.is_evaluation for entry in entries)
+
+
+@dataclass(frozen=True)
+class Line:
+    """The last table of a split of a run, with name and colour; ``name`` is escaped for plotly figures."""
+
+    run: Run
+    split: str
+    terms: Terms
+    name: str
+    colour: str
+
+
+def lines(entries: Sequence[Entry], shows: Callable[[Terms], bool] = lambda _: True) -> Iterator[Line]:
+    """One line for each split of a single run; one line for each of several runs, of its best split.
+
+    Args:
+        entries: the runs of the page.
+        shows: whether a table has the values of the chart.
+    """
+    for entry in entries:
+        tables = {split: terms for split in SPLITS if (terms := entry.run.last_terms(split)) is not None}
+        found = [split for split, terms in tables.items() if shows(terms)]
+        if len(entries) > 1:
+            for split in found[:1]:
+                yield Line(entry.run, split, tables[split], entry.label, entry.colour)
+        else:
+            for split in reversed(found):
+                yield Line(entry.run, split, tables[split], SPLIT_NAMES[split], SPLIT_COLOURS[split])

@@ -1,4 +1,4 @@
-"""The first thing on the page: the bound of one run, its error, and its parts."""
+"""The head of the page: the bound of one run, its error, and its parts."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ PART_NAMES = {"L_0": "reconstruction", "L_t": "denoising", "L_T": "prior"}
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of the bound; ``share`` is None where parts do not add up as shares (a density's bound)."""
+    """A part of the bound; ``share`` is None for a density's bound, whose parts may be negative."""
 
     symbol: str
     name: str
@@ -25,13 +25,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Headline:
-    """The bound, in words.
+    """The bound as text.
 
     Attributes:
         value: the bound.
-        error: its standard error; empty where it is not known.
+        error: its standard error; empty if unknown.
         unit: of both.
-        notes: what was measured, and where the error comes from, a line each.
+        notes: one line each: what was measured, its cost, the parts of the error.
         parts: L_0, L_t, L_T.
     """
 
@@ -43,7 +43,7 @@ class Headline:
 
 
 def headline(entry: Entry) -> Headline | None:
-    """The bound of the best split there is; None while none was measured."""
+    """The bound of the best split that was measured; None if there is none."""
     run, split = entry.run, entry.run.held_out
     if split is None:
         return None
@@ -66,7 +66,7 @@ def headline(entry: Entry) -> Headline | None:
 
 
 def facts(run: Run) -> dict[str, str]:
-    """What was trained, in a line."""
+    """What was trained: data, model and other choices by name."""
     config = run.config
     found = {
         "data": class_name(config.get("data")),
@@ -84,7 +84,7 @@ def facts(run: Run) -> dict[str, str]:
 
 
 def class_name(node: Any) -> str | None:
-    """What a node of the configuration makes."""
+    """The class of a node of the configuration; None if it has none."""
     target = node.get("_target_") if isinstance(node, dict) else None
     return target.rpartition(".")[2] if isinstance(target, str) else None
 
@@ -98,7 +98,7 @@ def _measured(run: Run, split: str) -> str:
 
 
 def _chain(run: Run, split: str) -> str:
-    """How long the chain was, and what the figure cost."""
+    """The length of the chain, and the number of network evaluations."""
     ledger = run.ledger
     if split != ledger.get("split") or not {"K", "T", "num_evaluations"} <= ledger.keys():
         return ""
@@ -108,10 +108,10 @@ def _chain(run: Run, split: str) -> str:
 
 
 def _error(run: Run, split: str) -> str:
-    """What of the error is chance, which more evaluations remove, and what the choice of examples."""
+    """The Monte Carlo error, which more evaluations reduce, and the data set error."""
     name = f"{split}/{run.unit.metric}_stderr"
-    error, chance = run.final(name), run.final(f"{name}_monte_carlo")
-    if error is None or chance is None or not math.isfinite(error + chance):
+    error, monte_carlo = run.final(name), run.final(f"{name}_monte_carlo")
+    if error is None or monte_carlo is None or not math.isfinite(error + monte_carlo):
         return ""
-    data_set = math.sqrt(max(error**2 - chance**2, 0.0))
-    return f"of the error, {short(chance, 2)} is chance, {short(data_set, 2)} the data set being a sample"
+    data_set = math.sqrt(max(error**2 - monte_carlo**2, 0.0))
+    return f"Monte Carlo error {short(monte_carlo, 2)}, data set error {short(data_set, 2)}"

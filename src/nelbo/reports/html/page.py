@@ -1,4 +1,4 @@
-"""The page: everything put into one HTML file that opens from disk with no network."""
+"""The page: one self-contained HTML file that needs no network."""
 
 import base64
 import hashlib
@@ -12,16 +12,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
-from nelbo.reports.comparison.ledgers import incomparable, ledger_rows
-from nelbo.reports.comparison.named import shared_label
+from nelbo.reports.comparison.named_run import incomparable, ledger_rows, shared_label
 from nelbo.reports.html.advice import advise
-from nelbo.reports.html.card import Card
 from nelbo.reports.html.charts import CHARTS
-from nelbo.reports.html.comparison import rows
 from nelbo.reports.html.entry import make_entries, was_trained
 from nelbo.reports.html.headline import facts, headline
 from nelbo.reports.html.samples import strips
-from nelbo.reports.html.variances import variance_rows
+from nelbo.reports.html.style import Card
+from nelbo.reports.html.tables import run_rows, variance_rows
 from nelbo.runs.run_folder import Run
 from nelbo.text import printable_lines
 
@@ -29,7 +27,7 @@ ASSETS = files("nelbo.reports.html") / "assets"
 
 
 def render(runs: Sequence[Run]) -> str:
-    """The page of one run, or of several beside each other."""
+    """The page of one run, or of several runs side by side."""
     entries = make_entries(runs)
     cards = [chart(entries) for chart in CHARTS]
     scripts = [plotly.offline.get_plotlyjs(), _asset("page.js")]
@@ -47,7 +45,7 @@ def render(runs: Sequence[Run]) -> str:
         unit=shared_label(entries),
         headline=headline(entries[0]) if len(entries) == 1 else None,
         facts=facts(entries[0].run),
-        rows=rows(entries) if len(entries) > 1 else [],
+        rows=run_rows(entries) if len(entries) > 1 else [],
         incomparable=incomparable(entries) if len(entries) > 1 else [],
         advice=[(entry, advise(entry.run)) for entry in entries],
         cards={card.key: card for card in cards},
@@ -64,23 +62,23 @@ def render(runs: Sequence[Run]) -> str:
 
 
 def _absent(cards: Sequence[Card], has_samples: bool) -> list[tuple[str, str]]:
-    """Titles of what could not be drawn, and what it needs."""
+    """Titles of the cards that are not shown, and what they need."""
     absent = [(card.title, card.needs) for card in cards if not card.shown and card.needs is not None]
     return absent if has_samples else [*absent, ("Samples", "samples/step_*.png")]
 
 
 def _shown(value: Any) -> Any:
-    """Every value that the template prints passes through here, and is then escaped unless it is Markup."""
+    """Make a value of the template printable; jinja then escapes it unless it is Markup."""
     return value if isinstance(value, Markup) else printable_lines(value)
 
 
 def _source(script: str) -> str:
-    """The script in the page's policy, which allows it by its hash."""
+    """Hash of a script for the content security policy of the page."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def _figures(cards: Sequence[Card]) -> dict[str, dict[str, Any]]:
-    """All figures as plain values, by card and view."""
+    """The plotly figures as plain values, by card and view."""
     return {
         card.key: {label: json.loads(str(view.to_json())) for label, view in card.shown.items()}
         for card in cards

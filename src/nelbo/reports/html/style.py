@@ -1,20 +1,22 @@
-"""Colours and the bare figure. Text, grid and background take their colours from the page, light or dark."""
+"""Cards, plotly figures and their colours. The page sets the colours of text and grid, light or dark."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
-# middle tones, which stand out from white and from black alike
+# middle tones, visible on white and on black
 PART_COLOURS = {"L_0": "#e2953b", "L_t": "#4b87d9", "L_T": "#9b7cd1"}
 SPLIT_COLOURS = {"train": "#8b95a5", "val": "#27a08f", "test": "#d4587c"}
 RUN_COLOURS = ("#4b87d9", "#e2953b", "#27a08f", "#d4587c", "#9b7cd1", "#84a23c", "#b0773f", "#55a9c4")
-DECADE_COLOURS = ("#a9cdf0", "#78acdf", "#4b87d9", "#345fa8", "#243f73")
+T_BIN_COLOURS = ("#a9cdf0", "#78acdf", "#4b87d9", "#345fa8", "#243f73")
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
+FEW_POWERS = 100.0  # factor below which powers of ten are too few ticks
+MOST_SINGLE_STEPS = 10  # of an axis with a tick at every step at most
 
-
-FEW_DECADES = 100.0  # a range in which powers of ten alone are too few ticks
+Views = dict[str, go.Figure]
 
 
 def figure(x_title: str, y_title: str, **layout: Any) -> go.Figure:
@@ -51,14 +53,14 @@ def log_y(drawn: go.Figure) -> go.Figure:
 
 
 def _few_ticks(drawn: go.Figure, axis: str) -> list[float]:
-    """1, 2, 5, 10, ... where what is drawn spans less than two t_bins; none where powers of ten will do."""
+    """Ticks 1, 2, 5, 10, ... where the values span less than a factor of 100; else none."""
     lines: list[Any] = [trace for trace in drawn.data if trace.type == "scatter" and trace.fill is None]  # pyright: ignore
     values = np.concatenate([np.asarray(trace[axis], dtype=float) for trace in lines] or [np.ones(0)])
     values = values[np.isfinite(values) & (values > 0)]
-    if not len(values) or values.max() > FEW_DECADES * values.min():
+    if not len(values) or values.max() > FEW_POWERS * values.min():
         return []
-    t_bins = range(int(np.floor(np.log10(values.min()))), int(np.ceil(np.log10(values.max()))) + 1)
-    return [digit * 10.0**power for power in t_bins for digit in (1, 2, 5)]
+    powers = range(int(np.floor(np.log10(values.min()))), int(np.ceil(np.log10(values.max()))) + 1)
+    return [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
 
 
 def add_line(
@@ -72,17 +74,17 @@ def add_line(
     positive: bool = False,
     **trace: Any,
 ) -> None:
-    """A line, with a band of one standard error where there is one.
+    """Add a line to the figure, with a band of one standard error if it is known.
 
     Args:
-        drawn: receives it.
-        x: where.
-        y: how high.
-        name: in the legend; a name from outside is a ``plotly_text``.
+        drawn: the figure.
+        x: (n,).
+        y: (n,); values that are not finite are left out.
+        name: in the legend; a name from outside must be a ``plotly_text``.
         colour: of line and band.
         error: standard error of ``y``.
         positive: keep the band above 0, for a logarithmic axis.
-        **trace: passed on to the line.
+        **trace: options of the line.
     """
     shown = np.isfinite(y) & ((y > 0) if positive else True)
     x, y = x[shown], y[shown]
@@ -93,14 +95,14 @@ def add_line(
         low = np.maximum(y - error, y / 10) if positive else y - error
         _add_band(drawn, x, low, y + error, colour, f"of {name}")
         hover += "%{customdata}"
-    mode = "lines" if len(x) > 1 else "markers"  # of a single point there is no line
+    mode = "lines" if len(x) > 1 else "markers"  # a single point has no line
     options = {"mode": mode, "line": {"color": colour, "width": 2}, "legendgroup": f"of {name}"} | trace
     hovertemplate = f"<b>%{{fullData.name}}</b><br>%{{x:.6~g}}: {hover}<extra></extra>"
     drawn.add_scatter(x=x, y=y, name=name, hovertemplate=hovertemplate, **options)
 
 
 def error_texts(errors: Iterable[float | None]) -> list[str]:
-    """`` ± 0.012`` for hover labels; empty where the error is not known, as of a single draw."""
+    """`` ± 0.012`` for hover labels; empty where the error is unknown, as for a single draw."""
     return [f" ± {error:.2g}" if error is not None and np.isfinite(error) else "" for error in errors]
 
 
@@ -121,11 +123,38 @@ def _add_band(
 
 
 def faded(colour: str, opacity: float) -> str:
-    """A colour that lets the page through."""
+    """The colour with an opacity."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{opacity})"
 
 
 def has_traces(drawn: go.Figure) -> bool:
-    """Whether anything was drawn."""
+    """Whether the figure has traces."""
     return len(drawn.data) > 0  # pyright: ignore[reportArgumentType]
+
+
+@dataclass(frozen=True)
+class Card:
+    """A chart with title and caption, or one line that says why it is not shown.
+
+    The page escapes all text except ``Markup``, which is used for constants only (L<sub>t</sub>).
+
+    Attributes:
+        key: id in the page.
+        title: heading.
+        caption: how to read it.
+        views: figures by label; those without traces are not shown.
+        needs: what is missing if no view is shown, to complete "not shown: needs ..."; None if these runs
+            cannot have the chart, which is then not mentioned.
+    """
+
+    key: str
+    title: str
+    caption: str
+    views: Views
+    needs: str | None
+
+    @property
+    def shown(self) -> Views:
+        """The views with traces."""
+        return {label: view for label, view in self.views.items() if has_traces(view)}

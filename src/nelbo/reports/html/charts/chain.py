@@ -5,12 +5,10 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 from markupsafe import Markup
 
-from nelbo.reports.comparison.named import shared_label
+from nelbo.reports.comparison.named_run import shared_label
 from nelbo.reports.html.bins import SINGLE_STEPS, Binned, binned, from_data, from_noise, log_bins
-from nelbo.reports.html.card import Card
-from nelbo.reports.html.entry import Entry
-from nelbo.reports.html.lines import lines
-from nelbo.reports.html.style import add_line, figure, log_t, log_y
+from nelbo.reports.html.entry import Entry, lines
+from nelbo.reports.html.style import Card, add_line, figure, log_t, log_y
 
 OTHER_CHAINS = (
     " These chains have other steps, and a longer step has a larger L<sub>t</sub>: compare the curves that "

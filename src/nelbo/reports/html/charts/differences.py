@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from nelbo.reports.comparison.compare import from_first
-from nelbo.reports.comparison.named import shared_label
-from nelbo.reports.html.card import Card
+from nelbo.reports.comparison.named_run import shared_label
 from nelbo.reports.html.entry import Entry
-from nelbo.reports.html.style import error_texts, figure, has_traces
+from nelbo.reports.html.style import Card, error_texts, figure, has_traces
 from nelbo.runs.example_table import t_bins
 
 

@@ -4,11 +4,10 @@ from collections.abc import Iterator, Sequence
 
 import plotly.graph_objects as go
 
-from nelbo.reports.comparison.named import shared_label
+from nelbo.reports.comparison.named_run import shared_label
 from nelbo.reports.html import bins
-from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry, was_trained
-from nelbo.reports.html.style import SPLIT_COLOURS, SPLIT_NAMES, error_texts, figure, log_t
+from nelbo.reports.html.style import SPLIT_COLOURS, SPLIT_NAMES, Card, error_texts, figure, log_t
 from nelbo.runs.bound_table import Terms
 
 

@@ -4,12 +4,10 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from nelbo.reports.comparison.named import shared_label
+from nelbo.reports.comparison.named_run import shared_label
 from nelbo.reports.html.bins import binned, log_bins, rate_and_distortion
-from nelbo.reports.html.card import Card
-from nelbo.reports.html.entry import Entry
-from nelbo.reports.html.lines import lines
-from nelbo.reports.html.style import figure
+from nelbo.reports.html.entry import Entry, lines
+from nelbo.reports.html.style import Card, figure
 from nelbo.runs.bound_table import Terms
 from nelbo.runs.run_folder import Run
 

@@ -1,28 +1,28 @@
-"""How the bound is shared out: L_0, t_bins of t, L_T."""
+"""Shares of the bound: L_0, bins of t, L_T."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import plotly.graph_objects as go
 from markupsafe import Markup
 
-from nelbo.reports.html.card import Card
+from nelbo.reports.comparison.compare import bound_shares, share_names
 from nelbo.reports.html.entry import Entry
-from nelbo.reports.html.style import DECADE_COLOURS, PART_COLOURS, SPLIT_NAMES, faded, figure
-from nelbo.runs.example_table import T_BIN
+from nelbo.reports.html.style import PART_COLOURS, SPLIT_NAMES, T_BIN_COLOURS, Card, faded, figure
 from nelbo.runs.run_folder import Run
 
 
 def shares(entries: Sequence[Entry]) -> Card:
     """Shares of the total at the end, and over training."""
-    is_code_length = any(entry.run.is_discrete for entry in entries)  # that of a density has no shares
+    is_code_length = any(entry.run.is_discrete for entry in entries)  # a density's bound has no shares
     views = {"at the end": _final(entries)}
     if len(entries) == 1:
         views["over training"] = _over_training(entries[0].run)
     return Card(
         key="shares",
-        title="Share of the bound by decade of t",
+        title="Share of the bound by t",
         caption=Markup(
-            "L<sub>0</sub> is the step to the data. Where most of the bar is, most is to be gained."
+            "Bins of t are powers of ten; L<sub>0</sub> is the step to the data. "
+            "The largest share has the most to gain."
         ),
         views=views,
         needs="share/ figures in summary.json or metrics.csv" if is_code_length else None,
@@ -34,10 +34,10 @@ def _final(entries: Sequence[Entry]) -> go.Figure:
         rows = [(SPLIT_NAMES[split], entries[0].run, split) for split in SPLIT_NAMES]
     else:
         rows = [(entry.label, entry.run, entry.run.held_out or "val") for entry in entries]
-    bars = {label: found for label, run, split in rows if (found := _shares(run, split))}
+    bars = {label: found for label, run, split in rows if (found := bound_shares(run, split))}
     bars = {label: found for label, found in bars.items() if min(found.values()) >= 0}
     drawn = figure("", "")
-    for key in _ordered({key for found in bars.values() for key in found if found[key]}):
+    for key in share_names(key for found in bars.values() for key in found if found[key]):
         drawn.add_bar(
             y=list(bars),
             x=[found.get(key, 0.0) for found in bars.values()],
@@ -50,20 +50,21 @@ def _final(entries: Sequence[Entry]) -> go.Figure:
             hovertemplate="<b>%{y}</b>, %{fullData.name}: %{x:.2%}<extra></extra>",
         )
     drawn.update_xaxes(tickformat=".0%", range=[0, 1.002], dtick=0.25)
-    drawn.update_yaxes(autorange="reversed", showgrid=False, type="category")  # 0, 1, ... are names
+    drawn.update_yaxes(autorange="reversed", showgrid=False, type="category")  # names may be numbers
     drawn.update_layout(barmode="stack", bargap=0.35, legend={"traceorder": "normal"})
     drawn.update_layout(uniformtext={"mode": "hide", "minsize": 10})
-    drawn.update_layout(margin={"r": 24})  # for the half of 100% that is beyond the axis
+    drawn.update_layout(margin={"r": 24})  # for the half of the label 100% beyond the axis
     return drawn
 
 
 def _over_training(run: Run) -> go.Figure:
     drawn = figure("step", "share of the validation bound")
     prefix = "val/share/"
-    columns = {key.removeprefix(prefix): run.metrics[key] for key in _named(run.metrics, prefix)}
+    logged = [name.removeprefix(prefix) for name in run.metrics if name.startswith(prefix)]
+    columns = {key: run.metrics[prefix + key] for key in share_names(logged)}
     if any(series.values.min() < 0 for series in columns.values()):
         return drawn
-    for key in _ordered(columns):
+    for key in columns:
         drawn.add_scatter(
             x=columns[key].steps,
             y=columns[key].values,
@@ -78,27 +79,6 @@ def _over_training(run: Run) -> go.Figure:
     return drawn
 
 
-def _shares(run: Run, split: str) -> dict[str, float]:
-    prefix = f"{split}/share/"
-    names = _named({*run.summary, *run.metrics}, prefix)
-    return {name.removeprefix(prefix): run.final(name) or 0.0 for name in names}
-
-
-def _named(names: Iterable[str], prefix: str) -> list[str]:
-    """The metrics that are shares of L_0, a decade of t, or L_T."""
-    return [
-        name
-        for name in names
-        if name.startswith(prefix)
-        and ((key := name.removeprefix(prefix)) in PART_COLOURS or T_BIN.fullmatch(key))
-    ]
-
-
-def _ordered(keys: Iterable[str]) -> list[str]:
-    """L_0, the t_bins from clean to noisy, L_T."""
-    return sorted(keys, key=lambda key: int(key.split("_")[1]) if key[0] == "t" else 10**9 * (key == "L_T"))
-
-
 def _label(key: str) -> str:
     if key.startswith("L_"):
         return f"L<sub>{key[2:]}</sub>"
@@ -107,7 +87,7 @@ def _label(key: str) -> str:
 
 
 def _colour(key: str) -> str:
-    """A decade has the same colour in every run, whichever t_bins it has beside it."""
+    """A bin has the same colour in every run, whichever other bins the run has."""
     if key in PART_COLOURS:
         return PART_COLOURS[key]
-    return DECADE_COLOURS[(len(key.split("_")[2]) - 2) % len(DECADE_COLOURS)]
+    return T_BIN_COLOURS[(len(key.split("_")[2]) - 2) % len(T_BIN_COLOURS)]

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry, was_trained
-from nelbo.reports.html.style import add_line, figure
+from nelbo.reports.html.style import Card, add_line, figure
 
 METRICS = {
     "training loss": ("train/loss", "loss, as it was minimised"),

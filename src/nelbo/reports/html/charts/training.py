@@ -6,13 +6,14 @@ import numpy as np
 import plotly.graph_objects as go
 from markupsafe import Markup
 
-from nelbo.reports.comparison.named import shared_label
-from nelbo.reports.html.card import Card, Views
+from nelbo.reports.comparison.named_run import shared_label
 from nelbo.reports.html.entry import Entry, was_trained
 from nelbo.reports.html.style import (
     PART_COLOURS,
     SPLIT_COLOURS,
     SPLIT_NAMES,
+    Card,
+    Views,
     add_line,
     faded,
     figure,
