@@ -156,6 +156,24 @@ def test_what_was_interrupted_goes_on(image_format, draw, tmp_path, monkeypatch)
     assert np.array_equal(read(again), read(draw(*options)))
 
 
+@pytest.mark.parametrize("has_list", [True, False])
+def test_damaged_samples_are_drawn_again(has_list, draw):
+    ended = draw("n=5")
+    whole = images_of(ended)
+    images, checksums = ended.folder / "images", ended.folder / "SHA256SUMS"
+    assert len(checksums.read_text().splitlines()) == 5
+    (images / "000001.png").write_bytes(b"")
+    (images / "000003.png").write_bytes((images / "000003.png").read_bytes()[:-20])
+    if has_list:
+        (images / "000004.png").write_bytes((images / "000000.png").read_bytes())
+    else:  # as in a folder of an earlier version
+        checksums.unlink()
+    again = draw("n=5", folder=ended.folder)
+    assert again.code == 0, again.err
+    assert np.abs(images_of(again).astype(int) - whole).max() <= 1
+    assert (images / "000001.png").stat().st_size > 0
+
+
 def test_the_folder_says_what_was_drawn(draw):
     about = json.loads((draw("sampler=heun").folder / "sampling.json").read_text())
     assert about["sampler"]["_target_"].endswith("Heun")

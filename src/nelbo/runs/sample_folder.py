@@ -1,5 +1,7 @@
 """The folder of samples: single files, so that an interrupted command can be resumed."""
 
+import os
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -11,11 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nelbo.atomic_file import DamagedFileError, read_json, replacing, write_json
+from nelbo.atomic_file import (
+    DamagedFileError,
+    open_regular,
+    read_json,
+    replacing,
+    sha256_of,
+    sync,
+    write_json,
+)
 from nelbo.data.spec import DataSpec
 from nelbo.runs import images as grids
 
 ABOUT, TOGETHER = "sampling.json", "samples.npz"
+CHECKSUMS = "SHA256SUMS"  # of the single files, as sha256sum writes and verifies them
+LINE = re.compile(r"([0-9a-f]{64})  (\S+)")
 IMAGE_FORMATS = ("png", "npz", "none")
 
 
@@ -54,26 +66,49 @@ class SampleFolder:
         self._claim(dict(about))
 
     def missing(self, n: int) -> list[int]:
-        """Numbers out of 0..n-1 that were not drawn yet."""
+        """Numbers out of 0..n-1 that were not drawn yet, or whose file is damaged."""
         if self.image_format == "none":
             return list(range(n))
-        return [number for number in range(len(self._finished), n) if not self._file(number).is_file()]
+        try:
+            with open_regular(self.path / CHECKSUMS) as file:
+                lines = file.read().decode("ascii", "replace").splitlines()
+        except FileNotFoundError:  # an earlier version wrote none
+            lines = []
+        checksums = {found[2]: found[1] for line in lines if (found := LINE.fullmatch(line))}
+
+        def is_whole(number: int) -> bool:
+            file = self._file(number)
+            try:
+                expected = checksums.get(file.relative_to(self.path).as_posix())
+                if expected is not None:
+                    return sha256_of(file) == expected
+                return tuple(self._stored(number).shape) == self.spec.shape
+            except Exception:  # damaged content can raise anything
+                return False
+
+        return [number for number in range(len(self._finished), n) if not is_whole(number)]
 
     def add(self, numbers: list[int], x0: Tensor) -> None:
-        """Write a batch, each file atomically."""
+        """Write a batch, each file atomically, and their checksums when they are on the disk."""
         if self.image_format == "none":
             return
         self.parts.mkdir(exist_ok=True)
         values = self.to_stored(x0)
         for number, value in zip(numbers, values, strict=True):
             file = self._file(number)
-            # many files: waiting for the disk each time can take longer than sampling
             with replacing(file, durable=False) as unfinished, unfinished.open("wb") as stream:
                 if self.image_format == "png":
                     pixels = self.spec.to_pixels(self.spec.from_levels(value[None]))[0]
                     grids.to_image(pixels).save(stream, format="PNG")
                 else:
                     np.save(stream, value.numpy())
+        files = [self._file(number) for number in numbers]
+        for path in (*files, self.parts):
+            sync(path)
+        lines = (f"{sha256_of(file)}  {file.relative_to(self.path).as_posix()}\n" for file in files)
+        with (self.path / CHECKSUMS).open("ab", buffering=0) as stream:  # which all processes append to
+            stream.write("".join(lines).encode())
+            os.fsync(stream.fileno())
 
     def to_stored(self, x0: Tensor) -> Tensor:
         """Values (B, ...) as they are stored: level indices of quantised data, float32 of continuous data."""
@@ -84,7 +119,7 @@ class SampleFolder:
         before = len(self._finished)
         if self.image_format != "npz" or n <= before:
             return
-        parts = [np.load(self._file(number)) for number in range(before, n)]
+        parts = [self._stored(number).numpy() for number in range(before, n)]
         target = self.path / TOGETHER
         arrays = {"samples": np.stack([*self._finished, *parts])}
         if label is not None:
@@ -95,6 +130,7 @@ class SampleFolder:
             self._file(number).unlink()
         if not any(self.parts.iterdir()):
             self.parts.rmdir()
+            (self.path / CHECKSUMS).unlink(missing_ok=True)
 
     def read(self, numbers: list[int]) -> Tensor:
         """Stored samples by number; an empty tensor for none."""
@@ -103,13 +139,17 @@ class SampleFolder:
         if self.image_format == "npz":
             finished = self._finished
             return torch.stack(
-                [
-                    torch.from_numpy(finished[i] if i < len(finished) else np.load(self._file(i)))
-                    for i in numbers
-                ]
+                [torch.from_numpy(finished[i]) if i < len(finished) else self._stored(i) for i in numbers]
             )
-        pixels = torch.stack([grids.from_file(self._file(number)) for number in numbers])
+        pixels = torch.stack([self._stored(number) for number in numbers])
         return self.spec.to_levels(pixels / 127.5 - 1.0)
+
+    def _stored(self, number: int) -> Tensor:
+        """The content of a single file: uint8 pixels or stored values, (...)."""
+        if self.image_format == "png":
+            return grids.from_file(self._file(number))
+        with open_regular(self._file(number)) as stream:
+            return torch.from_numpy(np.load(stream))
 
     @cached_property
     def _finished(self) -> np.ndarray:
@@ -118,7 +158,7 @@ class SampleFolder:
         if self.image_format != "npz" or not path.is_file():
             return np.empty(0)
         try:
-            with np.load(path) as file:
+            with open_regular(path) as stream, np.load(stream) as file:
                 return file["samples"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise DamagedFileError(
