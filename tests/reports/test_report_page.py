@@ -100,7 +100,7 @@ def test_several_runs_on_one_page(make_run, tmp_path):
         "b",
         "DDPM on CIFAR-10, published",
     }
-    assert "these figures may be compared" in text(page)
+    assert "these bounds can be compared" in text(page)
     assert list(figures(page)) == ["differences", *figures(render([read_run(folders[0])]))]
 
 
@@ -176,7 +176,7 @@ def test_runs_that_measured_different_things_say_so_first(make_run, tmp_path):
     summary["ledger"]["clip"] = [-1, 1]
     (folders[1] / "summary.json").write_text(json.dumps(summary))
     shown = text(render([read_run(folder) for folder in folders]))
-    assert "These figures are not comparable" in shown
+    assert "These bounds are not comparable" in shown
     assert "clip: a none, b [-1, 1]" in shown
     assert shown.index("not comparable") < shown.index("best validation")
 

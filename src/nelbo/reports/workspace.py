@@ -38,9 +38,9 @@ def bound_workspace(entity: str, project: str) -> ws.Workspace:
                 panels=[
                     against_t("val"),
                     against_t("test"),
-                    # a pattern, for how many t_bins there are depends on T
+                    # a pattern, because the number of bins of t depends on T
                     wr.LinePlot(
-                        title="shares by decade of t",
+                        title="shares by bin of t",
                         x=STEP,
                         metric_regex="^val/share/.*",
                         plot_type="stacked-area",

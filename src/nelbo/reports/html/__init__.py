@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML file of one run, or of several beside each other."""
+"""The report: one self-contained HTML file of one run or of several runs."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -36,6 +36,14 @@ def figure(x_title: str, y_title: str, **layout: Any) -> go.Figure:
     return drawn
 
 
+def integer_steps(drawn: go.Figure) -> go.Figure:
+    """Let no tick of x lie between two optimizer steps."""
+    steps = np.concatenate([np.asarray(trace["x"], dtype=float) for trace in drawn.data] or [np.zeros(1)])  # pyright: ignore
+    if np.ptp(steps) <= MOST_SINGLE_STEPS:
+        drawn.update_xaxes(dtick=1, tick0=0)
+    return drawn
+
+
 def log_t(drawn: go.Figure, T: int) -> go.Figure:
     """Make x an axis of log t, with powers of ten."""
     ticks = _few_ticks(drawn, "x") or [10**k for k in range(len(str(T)))]

@@ -12,7 +12,7 @@ from nelbo.reports.html.style import Card, error_texts, figure
 from nelbo.text import plotly_text
 
 SINGLE_TICKS = 20  # classes that can each have a label
-SPREAD = 0.5  # of the runs beside each other, in classes
+SPREAD = 0.5  # of the runs side by side, in classes
 
 
 def classes(entries: Sequence[Entry]) -> Card:
@@ -37,7 +37,7 @@ def classes(entries: Sequence[Entry]) -> Card:
 
 
 def _add(drawn: go.Figure, entry: Entry, part: str, place: float) -> None:
-    """The classes as points, beside those of other runs, and the mean of all as a line."""
+    """The classes as points, and the mean of all classes as a line."""
     rows = entry.run.summary["classes"]
     labels = [row["class"] for row in rows]
     names = [plotly_text(row.get("name", row["class"])) for row in rows]

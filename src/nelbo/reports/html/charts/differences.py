@@ -1,4 +1,4 @@
-"""Where on the chain the bits were won or lost: every run against the first."""
+"""The difference of each run from the first, part by part along the chain."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ def differences(entries: Sequence[Entry]) -> Card:
         shown = [(row, difference.parts[name]) for row, name in enumerate(names) if name in difference.parts]
         error = np.nan_to_num([part.stderr for _, part in shown])
         drawn.add_scatter(
-            # beside each other, so that error bars do not hide one another
+            # side by side, so that error bars do not overlap
             y=[row + 0.5 * ((number + 1) / (len(found) + 1) - 0.5) for row, _ in shown],
             x=[part.mean for _, part in shown],
             error_x={"array": error, "thickness": 1.5, "width": 0},

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from nelbo.reports.html.bins import binned, log_bins
 from nelbo.reports.html.entry import Entry, was_trained
-from nelbo.reports.html.style import Card, figure, has_traces
+from nelbo.reports.html.style import Card, figure, has_traces, integer_steps
 from nelbo.runs.run_folder import Run
 
 
@@ -64,7 +64,7 @@ def _map(run: Run, split: str) -> go.Figure:
     powers = [10**k for k in range(len(str(T)))]
     drawn.update_yaxes(type="log", tickvals=powers, ticktext=[str(t) for t in powers])
     drawn.update_xaxes(showgrid=False)
-    return drawn
+    return integer_steps(drawn)
 
 
 def _share_colours(maps: list[go.Figure]) -> None:

@@ -1,4 +1,4 @@
-"""Rate against distortion, with DDPM's published points beside it."""
+"""Rate against distortion, with DDPM's published points for reference."""
 
 from collections.abc import Sequence
 

@@ -7,7 +7,15 @@ from markupsafe import Markup
 
 from nelbo.reports.comparison.compare import bound_shares, share_names
 from nelbo.reports.html.entry import Entry
-from nelbo.reports.html.style import PART_COLOURS, SPLIT_NAMES, T_BIN_COLOURS, Card, faded, figure
+from nelbo.reports.html.style import (
+    PART_COLOURS,
+    SPLIT_NAMES,
+    T_BIN_COLOURS,
+    Card,
+    faded,
+    figure,
+    integer_steps,
+)
 from nelbo.runs.run_folder import Run
 
 
@@ -76,7 +84,7 @@ def _over_training(run: Run) -> go.Figure:
         )
     drawn.update_yaxes(tickformat=".0%", range=[0, 1])
     drawn.update_layout(hovermode="x unified", legend={"traceorder": "normal"})
-    return drawn
+    return integer_steps(drawn)
 
 
 def _label(key: str) -> str:

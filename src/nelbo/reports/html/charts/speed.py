@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from nelbo.reports.html.entry import Entry, was_trained
-from nelbo.reports.html.style import Card, add_line, figure
+from nelbo.reports.html.style import Card, add_line, figure, integer_steps
 
 METRICS = {
     "training loss": ("train/loss", "loss, as it was minimised"),
@@ -28,6 +28,6 @@ def speed(entries: Sequence[Entry]) -> Card:
         title="Loss and speed",
         caption="The loss is on the scale of its own weighting and compares only between runs of the same "
         "loss. Speed leaves out validation.",
-        views=views,
+        views={label: integer_steps(view) for label, view in views.items()},
         needs="train/loss or throughput/images_per_second in metrics.csv" if was_trained(entries) else None,
     )

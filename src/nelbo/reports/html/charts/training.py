@@ -18,6 +18,7 @@ from nelbo.reports.html.style import (
     faded,
     figure,
     has_traces,
+    integer_steps,
     log_y,
 )
 
@@ -39,9 +40,9 @@ def training(entries: Sequence[Entry]) -> Card:
         key="training",
         title="The bound over training",
         caption="Validation measures held-out data under the averaged weights (if the run has them). "
-        "Training is read off the training batches as they come: raw weights, dropout on, every point the "
+        "Training values are of the training batches: raw weights, dropout on, every point the "
         "mean since the point before. Bands and bars are one standard error.",
-        views=views,
+        views={label: integer_steps(view) for label, view in views.items()},
         needs="metrics.csv with train/ or val/ figures" if was_trained(entries) else None,
     )
 
