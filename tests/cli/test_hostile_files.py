@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import pickle
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,7 +22,8 @@ from omegaconf import OmegaConf
 
 from nelbo.cli import resume
 from nelbo.cli.sweep.resume_sweep import with_the_sweep_to_resume
-from nelbo.compose import stored_config
+from nelbo.compose import build, stored_config
+from nelbo.compose.options import check_component
 from nelbo.compose.stored_config import MODEL, Components, to_plain, validate_stored
 from nelbo.compose.trained import load_model, training_config
 from nelbo.interop.diffusers.folder import Folder
@@ -143,8 +145,9 @@ OPTIONS_OF_A_SWEEP = [
     "callbacks.sample_quality.cache=relative", "+logger.tensorboard.version=$SECRET",
     "logger.tensorboard.name=/tmp",
     "+logger.x={name: [a, ../b]}", "logger.wandb.save_dir=x",
-    "trained_with=['model=mlp','hydra.job.chdir=true']",
-    "trained_with=['model=mlp','trained_with=[resume=/x]']", "model=glob(*,exclude=../x)",
+    "trained_with=['model=mlp']", "trained_with.2='optimizer.lr={_target_:os.mkdir}'",
+    "trained_as=../../../tmp/evil",
+    "hydra/launcher=submitit_local", "hydra/launcher=submitit_slurm", "model=glob(*,exclude=../x)",
     "x=str('${oc.env:SECRET}')",
     "loss=../../../tmp/evil", "model=mlp/../../../tmp/evil", "loss._target_=os.mkdir", "~loss._target_",
     "loss._args_=[MARKER]", "loss={_target_:os.mkdir}", "loss={'_target_':os.mkdir}",
@@ -346,7 +349,7 @@ def test_what_sweeps_usually_vary_is_accepted(tmp_path):
         "loss=simple,vlb", "optimizer.lr='tag(log,interval(1e-4,1e-2))'", "model.channel_mult=[1,2],[1,1]",
         "data.root=/data/my images", "+trainer.limit_val_batches=2", "~callbacks.samples", "seed=range(3)",
         "checkpoint='outputs/a b/last.ckpt'", "features.weights_path=x.pt", "estimator@val_estimator=full",
-        "trained_with=['model.channels=64','model=mlp']", "logger.wandb.tags=[a/b,c]",
+        "trained_as=iddpm_cifar10_hybrid", "logger.wandb.tags=[a/b,c]",
         "callbacks.sample_quality.split=val", "max_examples={train: 3, val: null}",
     ]  # fmt: skip
     before = [
@@ -392,6 +395,47 @@ def test_a_trial_of_a_study_from_elsewhere_has_the_options_of_the_search():
         trial = optuna.create_trial(params={option: value}, distributions={option: distribution}, value=0.0)
         with pytest.raises(ValueError, match="has other options than this search"):
             sweeper._job(trial, space)
+
+
+def test_a_number_of_a_study_from_elsewhere_is_a_number(tmp_path):
+    """SQLite stores a text in a column of numbers."""
+    optuna = pytest.importorskip("optuna")
+    from nelbo.cli.sweep.search import OptunaSweeper, Space
+
+    storage = f"sqlite:///{tmp_path}/study.db"
+    rates = optuna.distributions.FloatDistribution(0.0, 1.0)
+    study = optuna.create_study(study_name="nelbo", storage=storage)
+    study.ask({"optimizer.lr": rates})
+    with sqlite3.connect(tmp_path / "study.db") as database:
+        database.execute("UPDATE trial_params SET param_value = '{_target_: os.mkdir, path: x}'")
+    [trial] = optuna.load_study(study_name="nelbo", storage=storage).get_trials()
+    assert trial.params == {"optimizer.lr": "{_target_: os.mkdir, path: x}"}
+    sweeper = OptunaSweeper(1, 1, "nelbo", storage, "minimize", 0, optuna.samplers.TPESampler)
+    with pytest.raises(ValueError, match=r"has other options than this search \(optimizer\.lr\)"):
+        sweeper._job(trial, Space({"optimizer.lr": rates}, []))
+
+
+def test_submitit_reads_no_pickles_of_the_sweep_that_is_resumed(tmp_path):
+    written = {"hydra": {"overrides": {"task": ["seed=0,1"], "hydra": []}, "job": {"config_name": "train"}}}
+    (tmp_path / "multirun.yaml").write_text(yaml.safe_dump(written))
+    given = [f"resume={tmp_path}", "hydra/launcher=submitit_local"]
+    *_, first = with_the_sweep_to_resume(given, "train")
+    *_, second = with_the_sweep_to_resume(given, "train")
+    assert first.startswith(f"hydra.launcher.submitit_folder='{tmp_path}/.submitit-")
+    assert first.endswith("/%j'")
+    assert first != second
+
+
+def test_lightning_adds_no_checkpoint_callback(compose, tmp_path):
+    """Its ModelCheckpoint removes the files that its state in a checkpoint names."""
+    config = compose("callbacks.last_checkpoint=null", "callbacks.best_checkpoint=null")
+    config.run_dir = str(tmp_path)
+    del config.trainer.default_root_dir
+    trainer = build.build_trainer(config, [], [])
+    assert not trainer.checkpoint_callbacks
+    assert trainer.default_root_dir == str(tmp_path)
+    with pytest.raises(ValueError, match=r"trainer\.enable_checkpointing=true: not an option"):
+        check_component("trainer", to_plain(config)["trainer"] | {"enable_checkpointing": True})
 
 
 def test_messages_show_no_control_codes_of_a_file(composed):

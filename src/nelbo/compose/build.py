@@ -1,7 +1,7 @@
-"""From configuration nodes to objects: who is made first, and who is told what.
+"""From configuration nodes to objects.
 
-The data comes first, for it declares shape, levels and classes, from which schedule, decoder and network
-follow. Each node of the configuration is instantiated once, here.
+The data comes first. It declares shape, levels and classes, on which schedule, decoder and network
+depend. Each node of the configuration is instantiated once, here.
 """
 
 import inspect
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from hydra.utils import get_object, instantiate
 from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
@@ -36,7 +37,7 @@ from nelbo.training.checkpoint_io import DurableCheckpointIO
 from nelbo.training.errors import NonFiniteLossError
 from nelbo.training.module import DiffusionModule
 
-# of the network alone; as Lightning spells them. Others would round timesteps and the bound itself
+# Names of Lightning. These round the network alone; others would round timesteps and the bound.
 PRECISIONS = {32: "32-true", "32": "32-true", "bf16": "bf16-mixed", 16: "16-mixed", "16": "16-mixed"}
 
 
@@ -58,7 +59,7 @@ def build_module(config: DictConfig, spec: DataSpec) -> DiffusionModule:
     loss.check_variance(variance)
     chain = Chain(schedule)
     decoder = instantiate(config.decoder, levels=spec.levels)
-    num_classes, no_label = class_count(config, spec), extra_class(config, spec)
+    num_classes, no_label = count_classes(config, spec), no_label_class(config, spec)
     network = instantiate(
         config.model,
         shape=spec.shape,
@@ -121,7 +122,7 @@ def check_network(module: DiffusionModule, spec: DataSpec) -> None:
 
 
 def check_bound_is_finite(metrics: Mapping[str, float], unit: Unit) -> None:
-    """Refuse to report a bound that is NaN or infinite.
+    """Check that no bound is NaN or infinite.
 
     Raises:
         NonFiniteLossError: naming the metric.
@@ -137,7 +138,7 @@ def check_bound_is_finite(metrics: Mapping[str, float], unit: Unit) -> None:
 
 
 def build_estimator(config: DictConfig, name: str) -> BoundEstimator:
-    """An estimator for use in training, where the data is walked through once.
+    """An estimator for training, where a validation goes through the data once.
 
     Raises:
         ValueError: for one that needs several rounds.
@@ -151,8 +152,8 @@ def build_estimator(config: DictConfig, name: str) -> BoundEstimator:
     return estimator
 
 
-def class_count(config: DictConfig, spec: DataSpec) -> int | None:
-    """Number of classes that the network is told about, None for an unconditional one.
+def count_classes(config: DictConfig, spec: DataSpec) -> int | None:
+    """Number of classes of a conditional network; None for an unconditional one.
 
     Raises:
         ValueError: for a conditional model of data without labels.
@@ -164,11 +165,11 @@ def class_count(config: DictConfig, spec: DataSpec) -> int | None:
     return spec.num_classes
 
 
-def extra_class(config: DictConfig, spec: DataSpec) -> int | None:
-    """The class that stands for none, beyond those of the data; None where no labels are dropped.
+def no_label_class(config: DictConfig, spec: DataSpec) -> int | None:
+    """Index of the class "no label", after those of the data; None if no labels are dropped.
 
     Raises:
-        ValueError: for a share outside [0, 1), or labels to be dropped of a model that is told none.
+        ValueError: for a share outside [0, 1), or an unconditional model.
     """
     dropout = config.get("label_dropout", 0.0)  # older checkpoints do not say
     if not 0.0 <= dropout < 1.0:
@@ -177,7 +178,7 @@ def extra_class(config: DictConfig, spec: DataSpec) -> int | None:
         return None
     if not config.conditional:
         raise ValueError(f"label_dropout={dropout} needs labels to drop: use conditional=true")
-    return class_count(config, spec)
+    return count_classes(config, spec)
 
 
 def build_sampler(config: DictConfig, spec: DataSpec) -> Sampler:
@@ -192,11 +193,10 @@ def build_sampler(config: DictConfig, spec: DataSpec) -> Sampler:
 def build_callbacks(config: DictConfig, spec: DataSpec) -> list[Callback]:
     """The callbacks, in the order of the configuration; an entry set to null is left out.
 
-    One whose arguments have the names ``sampler``, ``spacing``, ``features``, ``spec`` or ``num_classes`` is
-    given them.
+    Arguments ``sampler``, ``spacing``, ``features``, ``spec`` and ``num_classes`` of a callback are supplied.
 
     Raises:
-        ValueError: for a spacing that needs a trained model, or features that there are not of such data.
+        ValueError: for a spacing that needs a trained model, or features that do not apply to this data.
         OSError: for features whose weights cannot be downloaded.
     """
     sampler = build_sampler(config, spec)
@@ -211,7 +211,7 @@ def build_callbacks(config: DictConfig, spec: DataSpec) -> list[Callback]:
         "spacing": lambda: spacing,
         "features": lambda: instantiate(config.features),
         "spec": lambda: spec,
-        "num_classes": lambda: class_count(config, spec),
+        "num_classes": lambda: count_classes(config, spec),
     }
     callbacks: list[Callback] = []
     for node in config.callbacks.values():
@@ -225,7 +225,7 @@ def build_callbacks(config: DictConfig, spec: DataSpec) -> list[Callback]:
 
 
 def build_loggers(config: DictConfig, run_dir: Path) -> list[Logger]:
-    """The loggers of the configuration, and metrics.csv, which every run leaves behind."""
+    """The loggers of the configuration, and metrics.csv, which every run has."""
     loggers = [instantiate(node) for node in (config.logger or {}).values()]
     for logger in loggers:
         logger.log_hyperparams(to_plain(config))
@@ -255,7 +255,9 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[L
         )
     if config.trainer.accelerator == "cuda" and not torch.cuda.is_available():
         raise ValueError("trainer.accelerator=cuda, but there is no GPU: use trainer=cpu")
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"default_root_dir": config.run_dir}
+    # otherwise Lightning adds a ModelCheckpoint, which removes the files that its state in a checkpoint names
+    options["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
     batches = config.trainer.max_steps * config.trainer.accumulate_grad_batches
     if 0 < batches < config.trainer.val_check_interval:
         options["val_check_interval"] = batches

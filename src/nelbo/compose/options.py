@@ -215,7 +215,7 @@ SUPPLIED: dict[str, set[str]] = {
     "model": {"shape", "out_channels", "num_classes"},
     "optimizer": {"params"},
     "lr_schedule": {"optimizer"},
-    "trainer": {"callbacks", "logger", "plugins"},
+    "trainer": {"callbacks", "logger", "plugins", "enable_checkpointing"},
     "callbacks": {"sampler", "spacing", "features", "spec", "num_classes"},  # to those that have them
 }
 
@@ -232,7 +232,7 @@ def check_options(config: DictConfig, command: str) -> None:
     """
     values = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     assert isinstance(values, dict)
-    copied: ValueError | None = None  # the option that it was copied from is wrong as well: name that one
+    copied: ValueError | None = None  # an interpolation of a wrong option: that option is named instead
     for path, problem in _problems({str(name): value for name, value in values.items()}, command):
         *parents, name = path.split(".")
         parent = OmegaConf.select(config, ".".join(parents)) if parents else config
@@ -260,7 +260,7 @@ def check_component(path: str, node: Mapping[str, Any]) -> None:
         raise ValueError(problem)
 
 
-Problems = Iterator[tuple[str, str]]  # the path of an option, and what is wrong with it
+Problems = Iterator[tuple[str, str]]  # the path of an option, and a message
 
 
 def _problems(values: Mapping[str, Any], command: str) -> Problems:
@@ -376,7 +376,7 @@ def _signature(found: Callable[..., Any]) -> inspect.Signature:
         return inspect.signature(found, eval_str=True)
     except NameError:  # an annotation that only type checkers can resolve
         return inspect.signature(found)
-    except ValueError:  # a builtin that does not say
+    except ValueError:  # a builtin without a signature
         return inspect.Signature([inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)])
 
 
@@ -460,7 +460,7 @@ def _described(schema: Mapping[str, Any]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as it is written on a command line."""
+    """A value in the syntax of the command line."""
     if value is None or isinstance(value, bool | list | dict):
         return json.dumps(value)
     return str(value)

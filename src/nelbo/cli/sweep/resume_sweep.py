@@ -1,6 +1,7 @@
 """``resume=FOLDER`` for the folder of a sweep: the command line that continues it."""
 
 import re
+import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -33,12 +34,20 @@ WORD = "resume="
 NOT_REPEATED = ("hydra.sweep.dir=", "hydra.mode=")
 # Options of Hydra that a sweep's file may repeat. Others can start programs or read other folders, such as
 # hydra.job.env_set, hydra.searchpath, and hydra.sweeper.params, which holds whole options.
+LAUNCHERS = {"basic", "joblib"}  # of a sweep's file; submitit reads pickles in the folder that it is given
 HYDRA_OPTIONS = {"hydra/launcher", "hydra/sweeper", "hydra.sweep.subdir", "hydra.launcher.n_jobs"} | {
     f"hydra.sweeper.{name}"
     for name in ("n_trials", "n_jobs", "study_name", "direction", "seed", "max_batch_size")
 }
 # Options that are for one command, that name code, or that name a place to write
-REFUSED = {"trust", "resume", *OUTPUTS, *(name for names in CODE_ARGUMENTS.values() for name in names)}
+REFUSED = {
+    "trust",
+    "resume",
+    "trained_with",
+    *OUTPUTS,
+    *(name for names in CODE_ARGUMENTS.values() for name in names),
+}
+SUBMITIT_FOLDER = "hydra.launcher.submitit_folder"
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][\w.=-]*")
 
 
@@ -89,6 +98,10 @@ def with_the_sweep_to_resume(arguments: Sequence[str], command: str) -> list[str
                 f"{folder / FILE_NAME}: the option {excerpt(option)} is refused; to use it, {remedy}"
             )
     rest = [option for option in rest if option not in task]
+    if any(option.startswith("hydra/launcher=submitit") for option in rest) and SUBMITIT_FOLDER not in given:
+        rest.append(
+            f"{SUBMITIT_FOLDER}={quoted(str(folder.resolve() / f'.submitit-{secrets.token_hex(8)}' / '%j'))}"
+        )
     return ["--multirun", *flags, *task, *before, f"hydra.sweep.dir={quoted(str(folder))}", *rest]
 
 
@@ -102,9 +115,7 @@ def _is_plain(option: str) -> bool:
     if not all(map(PLAIN_NAME.fullmatch, names)) or names & {"hydra", *REFUSED, *SPECIAL_KEYS}:
         return False
     texts = [value for value in _leaves(override.value()) if isinstance(value, str)]
-    if override.key_or_group == "trained_with":  # options of train.py
-        return all(map(_is_plain, texts))
-    if (CONFIG_DIR / override.key_or_group).is_dir():  # names of yaml files
+    if override.key_or_group == "trained_as" or (CONFIG_DIR / override.key_or_group).is_dir():  # yaml files
         return all(map(PLAIN_NAME.fullmatch, texts))
     target = WANDB_LOGGER if keys[:2] == ["logger", "wandb"] else ""
     return keys[0] not in NAMED or not could_leave_folder(keys[-1], texts, target)
@@ -113,11 +124,13 @@ def _is_plain(option: str) -> bool:
 def _is_plain_of_hydra(option: str) -> bool:
     """Whether an option of Hydra may be repeated, and sets plain names or numbers."""
     override = _parsed(option)
+    if override is None or override.package is not None or override.key_or_group not in HYDRA_OPTIONS:
+        return False
+    values = set(map(str, _leaves(override.value())))
     return (
-        override is not None
-        and override.package is None
-        and override.key_or_group in HYDRA_OPTIONS
-        and all(PLAIN_NAME.fullmatch(str(value)) for value in _leaves(override.value()))
+        values <= LAUNCHERS
+        if override.key_or_group == "hydra/launcher"
+        else all(map(PLAIN_NAME.fullmatch, values))
     )
 
 

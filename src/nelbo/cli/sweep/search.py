@@ -19,7 +19,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from nelbo.cli.sweep.folder import say_what_is_done, sweep_folder
+from nelbo.cli.sweep.folder import print_finished_jobs, sweep_folder
 from nelbo.cli.sweep.job import Job, plan
 from nelbo.cli.sweep.launch import launch
 from nelbo.cli.sweep.run_job import runs_one_by_one
@@ -43,7 +43,7 @@ class Space:
 
 
 class OptunaSweeper(Sweeper):
-    """Ask for trials, run them, tell their bounds.
+    """Run the trials that Optuna suggests, and report their bounds to it.
 
     Args:
         n_trials: in the study, with those of earlier commands.
@@ -89,7 +89,7 @@ class OptunaSweeper(Sweeper):
 
         Raises:
             ValueError: for a space that Optuna cannot search, or a folder with jobs of other options.
-            SweepFailedError: when some jobs did not end well.
+            SweepFailedError: when some jobs failed.
         """
         import optuna
 
@@ -104,7 +104,7 @@ class OptunaSweeper(Sweeper):
             job.check_same_options()
         with sweep_folder(self.master, tries_again=False) as known:
             known += begun.values()
-            say_what_is_done(known)
+            print_finished_jobs(known)
             for trials in self._batches(study, space):
                 batch = {trial.number: begun.get(trial.number) or self._job(trial, space) for trial in trials}
                 known += [job for number, job in batch.items() if number not in begun]
@@ -147,16 +147,22 @@ class OptunaSweeper(Sweeper):
         Raises:
             ValueError: for an option that is not in the space, or has another distribution there.
         """
-        from optuna.distributions import check_distribution_compatibility
+        from optuna.distributions import CategoricalDistribution, check_distribution_compatibility
 
-        for option, stored in trial.distributions.items():
+        for option, value in trial.params.items():
             try:
-                check_distribution_compatibility(stored, space.distributions[option])
-            except (KeyError, ValueError) as error:
+                check_distribution_compatibility(trial.distributions[option], space.distributions[option])
+                # SQLite stores a text where a number should be
+                is_valid = isinstance(trial.distributions[option], CategoricalDistribution) or (
+                    type(value) in (int, float)
+                )
+            except (KeyError, ValueError):
+                is_valid = False
+            if not is_valid:
                 raise ValueError(
                     f"trial {trial.number} of the study {self.study_name} has other options than this search "
                     f"({excerpt(option)}): choose another hydra.sweep.dir or hydra.sweeper.study_name"
-                ) from error
+                )
 
     def _space(self, arguments: list[str]) -> Space:
         parser = OverridesParser.create(config_loader=self.loader)
