@@ -4,7 +4,7 @@ import sys
 from argparse import ArgumentParser
 
 from nelbo.cli import compare, export, report, workspace
-from nelbo.cli.logging import print_what_the_terminal_can
+from nelbo.cli.logging import replace_unprintable
 from nelbo.text import printable
 
 COMMANDS = (compare, report, export, workspace)
@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
         subparser = subparsers.add_parser(name, help=summary, description=summary)
         command.add_arguments(subparser)
         subparser.set_defaults(run=command.run)
-    print_what_the_terminal_can()
+    replace_unprintable()
     parsed = parser.parse_args(arguments)
     try:
         parsed.run(parsed)

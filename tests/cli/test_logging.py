@@ -3,12 +3,12 @@
 import io
 import sys
 
-from nelbo.cli.logging import print_what_the_terminal_can
+from nelbo.cli.logging import replace_unprintable
 
 
 def test_an_ascii_terminal_ends_nothing(monkeypatch):
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
-    print_what_the_terminal_can()
+    replace_unprintable()
     print("1.25 ± 0.01", flush=True)
     assert written.getvalue() == b"1.25 ? 0.01\n"

@@ -7,7 +7,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from torch.distributed import TCPStore
 
-from nelbo.cli.rendezvous import options_of_the_first, started_by, tell_the_folder
+from nelbo.cli.rendezvous import options_of_shared_run, share_run_dir, started_by
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def process(monkeypatch):
 
 def test_a_process_of_its_own_needs_nothing(process):
     process()
-    assert options_of_the_first(sys.argv[1:]) == []
+    assert options_of_shared_run(sys.argv[1:]) == []
 
 
 def test_under_torchrun_the_first_tells_the_others(process, command):
@@ -36,15 +36,15 @@ def test_under_torchrun_the_first_tells_the_others(process, command):
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port,
     }  # fmt: skip
     process(RANK=0, **agent)
-    assert options_of_the_first(sys.argv[1:]) == []
+    assert options_of_shared_run(sys.argv[1:]) == []
     found = []
     command(job=lambda config: found.append(HydraConfig.get().runtime.output_dir))
     quoted = found[0].replace("'", "\\'")
     process(RANK=1, **agent)
-    assert options_of_the_first(sys.argv[1:]) == [f"hydra.run.dir='{quoted}'", "hydra.output_subdir=null"]
+    assert options_of_shared_run(sys.argv[1:]) == [f"hydra.run.dir='{quoted}'", "hydra.output_subdir=null"]
     process(["-m", "seed=1,2"], RANK=1, **agent)
     with pytest.raises(ValueError, match="torchrun started 2 processes, which cannot share a multirun"):
-        options_of_the_first(sys.argv[1:])
+        options_of_shared_run(sys.argv[1:])
 
 
 def test_under_srun_the_folder_is_given(process):
@@ -52,9 +52,9 @@ def test_under_srun_the_folder_is_given(process):
     process(SLURM_PROCID=0, **task)
     assert started_by() == ("srun", 2)
     with pytest.raises(ValueError, match=r"hydra\.run\.dir=outputs/"):
-        options_of_the_first(sys.argv[1:])
+        options_of_shared_run(sys.argv[1:])
     process(["hydra.run.dir=here"], SLURM_PROCID=0, **task)
-    assert options_of_the_first(sys.argv[1:]) == []
+    assert options_of_shared_run(sys.argv[1:]) == []
     process(["hydra.run.dir=here"], SLURM_PROCID=1, **task)
-    assert options_of_the_first(sys.argv[1:]) == ["hydra.output_subdir=null"]
-    tell_the_folder()  # there is nobody to tell
+    assert options_of_shared_run(sys.argv[1:]) == ["hydra.output_subdir=null"]
+    share_run_dir()  # there is nobody to tell

@@ -48,7 +48,7 @@ def test_a_failing_job_leaves_the_others_alone_and_is_named(sweep):
     assert ended.code == 1
     assert ended.err.splitlines() == [
         "job 1 (seed=1) failed: an unlucky seed",
-        f"error: 1 of 3 jobs did not end well: {ended.folder / 'sweep.csv'}",
+        f"error: 1 of 3 jobs did not finish: {ended.folder / 'sweep.csv'}",
     ]
     assert [(row["job"], row["seed"], row["status"]) for row in ended.rows] == [
         ("0", "0", "finished"),

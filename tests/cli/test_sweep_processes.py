@@ -72,7 +72,7 @@ def test_neither_an_error_nor_a_death_takes_the_others_down(tmp_path):
     assert code == 1
     assert "job 1 (seed=13) failed: an unlucky seed\n" in err
     assert "job 2 (seed=99) failed: its process died: " in err
-    assert err.endswith(f"error: 2 of 5 jobs did not end well: {tmp_path / 'sweep.csv'}\n")
+    assert err.endswith(f"error: 2 of 5 jobs did not finish: {tmp_path / 'sweep.csv'}\n")
     assert {row["job"] for row in rows(tmp_path) if row["status"] == "finished"} == {"0", "3", "4"}
     assert out.count(" finished in ") == 3
     assert "what a job prints" not in out

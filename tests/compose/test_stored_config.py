@@ -203,7 +203,7 @@ def test_an_option_changed_and_changed_back_is_applied_each_time(command, tiny, 
     first = command(*tiny, "logger=none", "trainer.max_steps=2")
     assert first.code == 0, first.err
     seen = []
-    monkeypatch.setattr(resume, "has_nothing_to_do", lambda config, _: seen.append(config) or True)
+    monkeypatch.setattr(resume, "is_complete", lambda config, _: seen.append(config) or True)
     for steps in (4, 2):
         again = command(f"resume={first.folder}", f"trainer.max_steps={steps}", "checkpoint_every=1")
         assert again.code == 0, again.err
@@ -216,7 +216,7 @@ def test_an_option_changed_and_changed_back_is_applied_each_time(command, tiny, 
 def test_a_run_that_was_moved_writes_where_it_is(finished_run, command, tmp_path, monkeypatch):
     folder = shutil.copytree(finished_run.folder, tmp_path / "moved", symlinks=True)
     seen = []
-    monkeypatch.setattr(resume, "has_nothing_to_do", lambda config, _: seen.append(config) or True)
+    monkeypatch.setattr(resume, "is_complete", lambda config, _: seen.append(config) or True)
     assert command(f"resume={folder}").code == 0
     assert seen[0].callbacks.last_checkpoint.folder == f"{folder}/checkpoints"
 

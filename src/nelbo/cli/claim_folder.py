@@ -17,8 +17,8 @@ from nelbo.compose.stored_config import to_plain
 from nelbo.runs.files import check_contained
 from nelbo.runs.folder_lock import check_not_in_use, locked
 
-# what a command must not find where it writes; samples are added to samples
-OF_OTHERS = {
+# Files that mark the folder of another command. sample.py adds to a folder of samples.
+FILES_OF_OTHER_COMMANDS = {
     "train": ("checkpoints", "bound.parquet"),
     "evaluate": ("evaluation.json", "bound.parquet", "checkpoints"),
     "sample": ("checkpoints", "bound.parquet", "evaluation.json"),
@@ -36,7 +36,7 @@ class ClaimFolder(Callback):
     """Claim the folder of a run or of a sweep before Hydra creates it.
 
     A folder with a default name gets a suffix if it exists, so that commands that start in the same second
-    have folders of their own. A folder that was chosen has to be free.
+    get different folders. A folder that the command line names must not hold a run.
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -49,25 +49,27 @@ class ClaimFolder(Callback):
 
 
 def check_unused_folder(run_dir: Path, command: str) -> None:
-    """Keep a command from mixing its files with those of another.
+    """Check that no other command has written into a folder.
 
     Raises:
         ValueError: when the folder holds a run.
     """
-    there = (run_dir / name for name in OF_OTHERS[command])
+    there = (run_dir / name for name in FILES_OF_OTHER_COMMANDS[command])
     found = next((path.name for path in there if (path.is_file() if path.suffix else path.is_dir())), None)
     if found is None:
         return
     if command == "train":
-        go_on = f", or resume it: {as_typed('resume', str(run_dir))}"
-        raise ValueError(f"{run_dir} already holds a run: choose another hydra.run.dir{go_on}")
+        raise ValueError(
+            f"{run_dir} already holds a run: choose another hydra.run.dir, or resume it: "
+            f"{as_typed('resume', str(run_dir))}"
+        )
     raise ValueError(f"{run_dir} already holds {found}: choose another hydra.run.dir")
 
 
 def write_hydra_files(config: DictConfig) -> None:
-    """Write what Hydra would write into ``.hydra``, but each file whole or not at all.
+    """Write the files of Hydra in ``.hydra``, each of them atomically.
 
-    ``overrides.yaml`` is the last one: a sweep takes a job that has it for one that was begun.
+    ``overrides.yaml`` is written last. A sweep reads it as the sign that a job was started.
 
     Args:
         config: of the job.
@@ -103,10 +105,10 @@ def _claim(config: DictConfig, option: str) -> None:
 
 
 def _named_folder(config: DictConfig, option: str) -> Path:
-    """The folder that an option names.
+    """The folder of ``hydra.run.dir`` or ``hydra.sweep.dir``.
 
     Raises:
-        ValueError: for one that names none, or that later interpolation would make another one of.
+        ValueError: for an empty value, or one that OmegaConf would interpolate again.
     """
     run_dir = OmegaConf.to_container(config, resolve=False)["run_dir"]  # pyright: ignore
     if run_dir != "${hydra:runtime.output_dir}":

@@ -1,4 +1,4 @@
-"""Running a command: compose its configuration, run its job, say in one line what went wrong."""
+"""Run a command: compose its configuration, run its job, and report a failure in one line."""
 
 import difflib
 import os
@@ -18,9 +18,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nelbo.cli.claim_folder import ClaimError, claimed_folders, write_hydra_files
 from nelbo.cli.launch import communication_error, end_with_agent, is_launched, report_error, write_result
-from nelbo.cli.logging import print_what_the_terminal_can
+from nelbo.cli.logging import replace_unprintable
 from nelbo.cli.overrides import as_typed, value_of
-from nelbo.cli.rendezvous import options_of_the_first, tell_the_folder
+from nelbo.cli.rendezvous import options_of_shared_run, share_run_dir
 from nelbo.cli.resume import AUTO, with_the_run_to_resume
 from nelbo.cli.sweep.resume_sweep import with_the_sweep_to_resume
 from nelbo.cli.sweep.run_job import attempt, is_sweep
@@ -51,17 +51,17 @@ def run(config_name: str, job: Callable[[DictConfig], float | None]) -> None:
     A failure is one line on stderr and exit code 1; ``HYDRA_FULL_ERROR=1`` shows the traceback instead. In a
     sweep the other jobs are run, and the exit code is 1 at the end.
     """
-    wants_traceback = os.environ.get(TRACEBACK)
+    show_traceback = os.environ.get(TRACEBACK)
 
     def task(config: DictConfig) -> None:
         def checked() -> float | None:
             return _checked(config, config_name, job)
 
-        with _traceback_as_asked_for(wants_traceback):
+        with _restored_traceback_setting(show_traceback):
             if is_sweep():
                 attempt(checked, lambda error: one_line(error, config_name))
             else:
-                _or_one_line(checked, config_name, wants_traceback)
+                _or_one_line(checked, config_name, show_traceback)
 
     def main() -> None:
         sys.argv[1:] = hydra_arguments(config_name, sys.argv[1:])
@@ -71,10 +71,10 @@ def run(config_name: str, job: Callable[[DictConfig], float | None]) -> None:
         end_with_agent()
         if rank() > 0:
             warnings.simplefilter("ignore")  # the first rank prints them
-    print_what_the_terminal_can()
+    replace_unprintable()
     os.environ[TRACEBACK] = "1"  # Hydra then raises what it would otherwise print over many lines
     with claimed_folders:
-        _or_one_line(main, config_name, wants_traceback)
+        _or_one_line(main, config_name, show_traceback)
 
 
 def hydra_arguments(config_name: str, arguments: Sequence[str]) -> list[str]:
@@ -95,27 +95,27 @@ def hydra_arguments(config_name: str, arguments: Sequence[str]) -> list[str]:
     arguments = with_the_sweep_to_resume(arguments, config_name)
     if config_name == "train":
         arguments = with_the_run_to_resume(arguments)
-    return [*arguments, *options_of_the_first(arguments)]
+    return [*arguments, *options_of_shared_run(arguments)]
 
 
 def _checked(config: DictConfig, config_name: str, job: Callable[[DictConfig], float | None]) -> float | None:
-    """A function of this module, for a launcher that pickles a task pickles all that it names."""
+    """Check the options and run the job. Launchers pickle the task, which needs a function of a module."""
     from nelbo.compose.options import check_options
 
     write_hydra_files(config)
     if config_name != "train":
         _check_no_training_choices(config, config_name)
     check_options(config, config_name)
-    tell_the_folder()
+    share_run_dir()
     value = job(config)
     write_result(value)
     return value
 
 
 @contextmanager
-def _traceback_as_asked_for(wants_traceback: str | None) -> Iterator[None]:
-    """What a job starts in turn (other ranks) shall find the user's own setting."""
-    if wants_traceback is None:
+def _restored_traceback_setting(show_traceback: str | None) -> Iterator[None]:
+    """Restore the user's setting for processes that the job starts."""
+    if show_traceback is None:
         os.environ.pop(TRACEBACK, None)
     try:
         yield
@@ -123,17 +123,17 @@ def _traceback_as_asked_for(wants_traceback: str | None) -> Iterator[None]:
         os.environ[TRACEBACK] = "1"
 
 
-def _or_one_line(action: Callable[[], object], config_name: str, wants_traceback: str | None) -> None:
+def _or_one_line(action: Callable[[], object], config_name: str, show_traceback: str | None) -> None:
     try:
         action()
     except KeyboardInterrupt:
-        if wants_traceback:
+        if show_traceback:
             raise
         if not is_launched() or rank() == 0:
             print("interrupted", file=sys.stderr)
         sys.exit(130)
     except (Exception, ClaimError) as error:
-        if wants_traceback:
+        if show_traceback:
             raise
         cause = error.__cause__ if isinstance(error, ClaimError) else error
         assert cause is not None
@@ -142,9 +142,9 @@ def _or_one_line(action: Callable[[], object], config_name: str, wants_traceback
 
 
 def one_line(error: BaseException, config_name: str) -> str:
-    """What went wrong and what would be right, without the wrapping of the libraries in between.
+    """The cause of a failure and its remedy, without the exceptions that libraries wrapped around it.
 
-    The start and the end of what is too long to read, such as the output of a compiler.
+    A long message, such as the output of a compiler, is shortened in the middle.
     """
     line = _one_line(error, config_name)
     if len(line) <= MAX_LENGTH:
@@ -172,6 +172,10 @@ def _one_line(error: BaseException, config_name: str) -> str:
         return _unreadable_option(error.override)
     if isinstance(error, HydraException | OmegaConfBaseException):
         message = re.sub(r"^In '.*?': | Config search path: .*$", "", message)
+        choice = re.match(r"Could not load '([\w/]+)/([^/']+)'", message)
+        if choice is not None and (CONFIG_DIR / choice[1]).is_dir():
+            there = ", ".join(sorted(path.stem for path in (CONFIG_DIR / choice[1]).glob("*.yaml")))
+            return f"there is no {choice[1]}={choice[2]}; there are: {there}"
         group = re.match(r"Could not override '([\w/]+)'. No match in the defaults list", message)
         if group is not None and config_name != "train":
             return _no_such_choice(group[1], config_name)
@@ -179,7 +183,7 @@ def _one_line(error: BaseException, config_name: str) -> str:
     is_ours = type(error).__module__.startswith("nelbo.")
     if is_ours or isinstance(error, ValueError | OSError | ImportError):
         return message
-    # not written for a user: name it, and say how to see more
+    # an internal error: add its type and how to see the traceback
     return f"{type(error).__name__}: {message}{_SHOWS_WHERE}"
 
 
@@ -198,7 +202,7 @@ def _misspelt_option(message: str, config_name: str) -> str | None:
     *parents, name = found[1].replace("/", ".").split(".")
     try:
         node = composed_without_options(config_name)
-    except HydraException:  # the choices of groups are what is wrong, and the message is about them
+    except HydraException:  # the message is about the choices of groups
         return None
     for parent in parents:
         node = node.get(parent) if isinstance(node, DictConfig) else None
@@ -214,7 +218,7 @@ def _misspelt_option(message: str, config_name: str) -> str | None:
 
 
 def _check_no_training_choices(given: DictConfig, config_name: str) -> None:
-    """Check that nothing was appended to a configuration that has no use for it.
+    """Check that no groups were added that this command does not use.
 
     Raises:
         ValueError: naming it.
@@ -236,7 +240,7 @@ def _no_such_choice(name: str, config_name: str) -> str:
 def composed_without_options(config_name: str) -> DictConfig:
     """The configuration with the command line's choices of groups alone: they decide what options exist."""
     groups = {entry.name for entry in CONFIG_DIR.iterdir() if entry.is_dir()}
-    # a job of a sweep has options of its own, and may run in a process with another command line
+    # a job of a sweep has other options than the command line of its process
     given = HydraConfig.get().overrides.task if HydraConfig.initialized() else sys.argv[1:]
     chosen = [a for a in given if re.split("[@=]", a)[0] in groups and "," not in a]
     running = GlobalHydra.instance().hydra

@@ -1,4 +1,4 @@
-"""The evaluation job: measure the bound of a trained model and write it down."""
+"""The evaluation job: measure the bound of a trained model and write evaluation.json and bound.parquet."""
 
 import math
 from collections.abc import Iterator
@@ -65,7 +65,7 @@ def evaluate(config: DictConfig) -> None:
     processes = start_processes(config.device, config.devices)
     module = model.module.to(processes.device)
 
-    # either may have to be measured first, on other examples
+    # both may need measurements on other examples first
     learn_from = split_to_measure(config.split)
     others = choose_variance(config, model, bound, lambda: data, learn_from, processes)
     bound = shorter_chain(config, model, bound, data, processes)
@@ -144,7 +144,7 @@ class Batches:
 
 
 def choose_data(config: DictConfig, model: "TrainedModel") -> "DataModule":
-    """The data set that was asked for, or the model's own.
+    """The data set that the command chooses, by default that of the model.
 
     Raises:
         ValueError: for data of another kind than the model was trained on.
@@ -173,7 +173,7 @@ def choose_data(config: DictConfig, model: "TrainedModel") -> "DataModule":
 
 
 def choose_bound(config: DictConfig, model: "TrainedModel", data: "DataModule") -> "VariationalBound":
-    """The bound over all of the model's timesteps, with the decoder and clipping that were asked for.
+    """The bound over all timesteps of the model, with the decoder and clipping of this command.
 
     Raises:
         ValueError: for clipping of data that has no range.
@@ -185,13 +185,13 @@ def choose_bound(config: DictConfig, model: "TrainedModel", data: "DataModule") 
     if config.clip and data.spec.range is None:
         raise ValueError("clip=true needs data with a range, and this data is continuous")
     own = model.module.bound
-    # a data set names its decoder, which is the model's own unless it was overruled
+    # the configuration of a data set names its decoder; the default is the decoder of the model
     decoder = instantiate(config.decoder, levels=data.spec.levels) if config.get("decoder") else own.decoder
     return VariationalBound(own.chain, decoder, data.spec.range if config.clip else None)
 
 
 def check_even_batches(data: "DataModule", devices: int) -> None:
-    """Say before anything is measured that a batch cannot be shared out.
+    """Check that the processes can divide a batch evenly.
 
     Raises:
         ValueError: for a number of processes that does not divide the batch.

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nelbo.compose.trained import TrainedModel
 
-PIPELINE_STEPS = 1000  # that DDPMPipeline takes unless it is told
+PIPELINE_STEPS = 1000  # the default of DDPMPipeline
 # and not of the model: a configuration that travels leaves them
 OF_THE_RUN = ("logger", "callbacks", "trainer", "sampler", "spacing", "features", "run_dir")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """What can be said after ``python -m nelbo export``."""
+    """Define the arguments of ``python -m nelbo export``."""
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="of train.py")
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="new, or empty")
     parser.add_argument(
@@ -31,7 +31,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Write the folder, say where it is, and what a user of it should know."""
+    """Write the folder, and print its path and how to load it."""
     from nelbo.interop.diffusers.folder import check_unused
     from nelbo.interop.diffusers.hub import check_has_name, push
 

@@ -1,7 +1,7 @@
 """The ranks of a job on this machine, started and watched by torch's elastic agent.
 
 A command whose job has several processes becomes their agent: it holds the lock of the run folder, and every
-rank runs the same script with the options of this very job. So a job of a multirun has ranks of its own.
+rank runs the same script with the options of this job, which may be one of a multirun.
 torchrun and srun start their processes themselves; nothing happens here then.
 """
 
@@ -167,7 +167,7 @@ def _options_of_this_job() -> list[str]:
         "hydra.mode=RUN",
         "hydra.output_subdir=null",  # the agent writes .hydra
     ]
-    if config.mode == RunMode.MULTIRUN:  # names of runs are made of these
+    if config.mode == RunMode.MULTIRUN:  # names of runs contain these
         options += [f"hydra.job.num={config.job.num}", f"hydra.job.id={quoted(str(config.job.id))}"]
     return options
 

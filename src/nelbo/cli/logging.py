@@ -1,4 +1,4 @@
-"""Keeping the terminal for what matters."""
+"""Output of the terminal: warnings of libraries, and characters that it cannot print."""
 
 import io
 import logging
@@ -9,7 +9,7 @@ from nelbo.text import printable_lines
 
 
 def quieten_libraries() -> None:
-    """Keep advertisements, and warnings about what is meant to be so, out of the terminal."""
+    """Hide advertisements of libraries and warnings about intended behaviour."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
@@ -25,7 +25,7 @@ def quieten_libraries() -> None:
     warnings.formatwarning = lambda message, *_, **__: f"warning: {printable_lines(message)}\n"
 
 
-def print_what_the_terminal_can() -> None:
+def replace_unprintable() -> None:
     """Print ``?`` for characters that the encoding of the terminal lacks, in place of an error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

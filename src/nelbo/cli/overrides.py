@@ -1,4 +1,4 @@
-"""Strings as values of options on a command line of Hydra's, and back."""
+"""Strings as values of options on a command line of Hydra."""
 
 import re
 import shlex
@@ -10,11 +10,11 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-PLAIN = re.compile(r"[A-Za-z0-9_./:+-]+")  # what Hydra and a shell take as it is
+PLAIN = re.compile(r"[A-Za-z0-9_./:+-]+")  # needs no quotes in Hydra and in a shell
 
 
 def quoted(text: str) -> str:
-    """A value that is this string, whatever is in it.
+    """A string as a value of Hydra, with quotes and escapes.
 
     Hydra takes a backslash before a quote, and OmegaConf one before an interpolation, as an escape; any other
     backslash is itself.
@@ -25,14 +25,14 @@ def quoted(text: str) -> str:
 
 
 def as_typed(name: str, text: str) -> str:
-    """An option as a person can type it into a shell."""
+    """An option as it is typed in a shell."""
     return f"{name}={text}" if PLAIN.fullmatch(text) else shlex.quote(f"{name}={quoted(text)}")
 
 
 def value_of(arguments: Sequence[str], name: str) -> str | None:
-    """What an option is set to, the last time that it is; None where it is not, or null.
+    """The last value of an option on a command line; None if it is missing or null.
 
-    What Hydra cannot read, a path with ``=`` in it for one, is taken as it stands.
+    A value that Hydra cannot parse, such as a path with ``=`` in it, is returned unchanged.
     """
     given = [argument for argument in arguments if argument.startswith(f"{name}=")]
     if not given:

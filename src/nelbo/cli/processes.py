@@ -12,7 +12,7 @@ def check_devices(device: str, count: int) -> None:
 
     Args:
         device: ``auto``, ``cpu`` or ``cuda``.
-        count: number of processes, each with a device of its own.
+        count: number of processes, one for each device.
 
     Raises:
         ValueError: for a device that does not exist, or another number of processes than were started.

@@ -1,7 +1,7 @@
-"""Processes that torchrun or srun started agree on one run folder before any of them makes one.
+"""One run folder for processes that torchrun or srun started.
 
-The first one's configuration says where it is, time stamp and all. Under torchrun it tells the others through
-the store that the agent keeps for them. srun keeps none, so there the folder has to be given.
+The first process composes the configuration, which contains the time. Under torchrun it shares the folder
+through the store of the agent. srun has no store, so hydra.run.dir is required.
 """
 
 import os
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 KEY = "nelbo/run_dir"
 
 
-def options_of_the_first(arguments: Sequence[str]) -> list[str]:
-    """Options that put this process into the run of the first one.
+def options_of_shared_run(arguments: Sequence[str]) -> list[str]:
+    """Options with which this process joins the run of the first process.
 
     Args:
         arguments: the command line.
@@ -50,7 +50,7 @@ def options_of_the_first(arguments: Sequence[str]) -> list[str]:
 
 
 def check_process_count(devices: int, nodes: int = 1) -> None:
-    """Say that a job is configured for other processes than those that were started.
+    """Check that the configuration expects as many processes as were started.
 
     Args:
         devices: of each machine.
@@ -69,8 +69,8 @@ def check_process_count(devices: int, nodes: int = 1) -> None:
         )
 
 
-def tell_the_folder() -> None:
-    """From the first process that torchrun started to the others. In a job of Hydra's."""
+def share_run_dir() -> None:
+    """Share the folder of the first process with the others that torchrun started."""
     agent, count = started_by()
     if agent != "torchrun" or count == 1 or rank() != 0 or is_launched():
         return
@@ -78,7 +78,7 @@ def tell_the_folder() -> None:
 
 
 def _store() -> "Store":
-    """What the agent keeps for one attempt of its processes."""
+    """The store of the agent, for this attempt."""
     from torch.distributed import PrefixStore, TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
     store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)

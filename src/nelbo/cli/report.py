@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """What can be said after ``python -m nelbo report``."""
+    """Define the arguments of ``python -m nelbo report``."""
     parser.add_argument(
         "runs", metavar="RUN", nargs="+", type=Path, help="folder of a run, an evaluation or a sweep"
     )
@@ -19,7 +19,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Write the report and say where it is.
+    """Write the report and print its path.
 
     Raises:
         ValueError: where no folder is named.

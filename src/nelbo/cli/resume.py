@@ -84,7 +84,7 @@ def with_the_run_to_resume(arguments: list[str]) -> list[str]:
 
 
 def saved_config(run_dir: Path, trust: str | Sequence[str] | None = None) -> DictConfig:
-    """What a run was trained with, validated.
+    """The stored configuration of a run, validated.
 
     Args:
         run_dir: the run's folder.
@@ -107,10 +107,10 @@ def saved_config(run_dir: Path, trust: str | Sequence[str] | None = None) -> Dic
 
 
 def continued_config(config: DictConfig, run_dir: Path) -> DictConfig:
-    """What the run was trained with, and the options of this command.
+    """The stored configuration of a run, with the options of this command.
 
     Args:
-        config: what Hydra composed from the command line that :func:`with_the_run_to_resume` made.
+        config: composed by Hydra from the command line of :func:`with_the_run_to_resume`.
         run_dir: the run's folder.
 
     Raises:
@@ -134,8 +134,8 @@ def continued_config(config: DictConfig, run_dir: Path) -> DictConfig:
     return continued
 
 
-def has_nothing_to_do(config: DictConfig, run_dir: Path) -> bool:
-    """Whether a run is finished and not asked for more steps than it has."""
+def is_complete(config: DictConfig, run_dir: Path) -> bool:
+    """Whether a run is finished and ``trainer.max_steps`` does not exceed its step."""
     step = finished_step(run_dir)
     return step is not None and not 0 <= step < config.trainer.max_steps
 
@@ -194,8 +194,8 @@ def check_learning_rate(config: DictConfig, point: "ResumePoint | None") -> None
     )
 
 
-def how_to_go_on(run_dir: Path) -> str:
-    """The end of a sentence: where the run is, and the command that takes it up."""
+def resume_hint(run_dir: Path) -> str:
+    """The end of a message: where the checkpoint is, and the command that resumes the run."""
     here = Path.cwd()
     shown = run_dir.relative_to(here) if run_dir.is_relative_to(here) else run_dir
     last = shown / LAST
@@ -226,7 +226,7 @@ def _options(run_dir: Path) -> list[str]:
 
 
 def _is_choice(option: str) -> bool:
-    """Whether an option chooses one of our own yaml files: ``model=mlp``."""
+    """Whether an option chooses a yaml file of ``conf/``: ``model=mlp``."""
     found = re.fullmatch(r"(\w[\w/]*)(?:@\w+)?=([\w.-]+)", option)
     return found is not None and (CONFIG_DIR / found[1] / f"{found[2]}.yaml").is_file()
 
@@ -236,10 +236,10 @@ def _name(argument: str) -> str:
 
 
 def _check_change_allowed(option: str) -> None:
-    """Refuse an option that would make another run of this one.
+    """Check that an option does not change what is trained.
 
     Raises:
-        ValueError: naming it, and what is allowed.
+        ValueError: naming the option and those that are allowed.
     """
     name = _name(option)
     if not ALLOWED.fullmatch(name):

@@ -94,7 +94,7 @@ def sample(config: DictConfig) -> None:
     def open_folder() -> SampleFolder:
         return SampleFolder(Path(config.run_dir), about, image_format, model.spec)
 
-    # told by one process: the others might look when some of the files are there already
+    # decided by one process: others could look after the first files are written
     missing = processes.broadcast(lambda: open_folder().missing(config.n))
     folder, mine = open_folder(), missing[processes.rank :: processes.count]
     shown = min(config.grid, config.n) if model.spec.is_image else 0
@@ -140,7 +140,7 @@ class SampleGenerator:
         chain: the levels of the steps.
         labels: (n,) class of each sample; None for an unconditional model.
         seed: of all samples.
-        device: where they are generated.
+        device: of the sampling.
     """
 
     model: "TrainedModel"
@@ -175,7 +175,7 @@ class SampleGenerator:
 def make_pictures(
     config: DictConfig, folder: "SampleFolder", generator: SampleGenerator, images: "Tensor"
 ) -> None:
-    """grid.png of the first samples, and the way there as an animation or a strip."""
+    """Write grid.png of the first samples, and their trajectory as an animation or a strip."""
     from nelbo.runs import images as grids
 
     if len(images) == 0:

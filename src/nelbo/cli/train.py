@@ -1,4 +1,4 @@
-"""The training job: fit, validate, test, and leave a run folder behind."""
+"""The training job: fit, validate, test, and write a run folder."""
 
 import errno
 import signal
@@ -57,7 +57,7 @@ def train(config: DictConfig) -> float | None:
         if config.resume != resume.AUTO:
             config = resume.continued_config(config, run_dir)
             check_options(config, "train")
-        if resume.has_nothing_to_do(config, run_dir):
+        if resume.is_complete(config, run_dir):
             if not (run_dir / REPORT).exists():  # the last thing that a run does
                 report_finished_run(run_dir)
             step = finished_step(run_dir)
@@ -78,7 +78,7 @@ def train(config: DictConfig) -> float | None:
     if config.data.get("root") is not None:  # a relative one would depend on the folder of a later command
         config.data.root = str(Path(config.data.root).expanduser().absolute())
     seed_everything(config.seed, workers=True, verbose=False)
-    torch.set_float32_matmul_precision("high")  # TF32 in the network; the bound is not made of matmuls
+    torch.set_float32_matmul_precision("high")  # TF32 in the network; the bound has no matrix products
 
     data: DataModule = instantiate(config.data)
     module = build.build_module(config, data.spec)
@@ -97,7 +97,7 @@ def train(config: DictConfig) -> float | None:
     else:
         write_config(to_plain(config), run_dir)
     loggers = build.build_loggers(config, run_dir)
-    try:  # from here on a W&B run is open, and must be ended whatever happens
+    try:  # a W&B run is open from here on, and has to be finished
         trainer = build.build_trainer(config, callbacks, loggers)
         check_process_count(trainer.num_devices, trainer.num_nodes)
         trainer.fit(module, datamodule=data, ckpt_path=None if point is None else point.path)
@@ -112,12 +112,12 @@ def train(config: DictConfig) -> float | None:
             _write_summary(run_dir, metrics, data, module, trainer, subsets)
     except Interrupted as stop:
         if trainer.is_global_zero:
-            print(f"stopped at step {stop.step}{resume.how_to_go_on(run_dir)}", file=sys.stderr)
+            print(f"stopped at step {stop.step}{resume.resume_hint(run_dir)}", file=sys.stderr)
             if stop.signal == signal.SIGUSR1:
                 resume.requeue_slurm_job()
         # one of several processes that fails would have the others killed
         sys.exit(128 + stop.signal if trainer.is_global_zero else 0)
-    except SystemExit as ended:  # Lightning's answer to a second Ctrl-C
+    except SystemExit as ended:  # how Lightning handles a second Ctrl-C
         raise KeyboardInterrupt from ended
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):

@@ -7,7 +7,7 @@ INSTALL = "pip install -c constraints.txt -e .[workspace]"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """What can be said after ``python -m nelbo workspace``."""
+    """Define the arguments of ``python -m nelbo workspace``."""
     parser.add_argument("entity", metavar="ENTITY", help="W&B user or team")
     parser.add_argument("project", metavar="PROJECT", help="W&B project that runs log to, such as nelbo")
     parser.add_argument(
@@ -16,7 +16,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Save the workspace and say where it is, or print it.
+    """Save the workspace and print its address, or print the workspace.
 
     Raises:
         ValueError: without the library, or without a key to save with.

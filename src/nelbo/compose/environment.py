@@ -22,7 +22,7 @@ def rank() -> int:
 
 
 def environment() -> list[Any]:
-    """Plugin that tells Lightning where a job's processes are; none if torchrun or srun started them.
+    """Plugin with the ranks of a job for Lightning; none if torchrun or srun started the processes.
 
     Without it Lightning would believe SLURM inside of a job of one task.
     """

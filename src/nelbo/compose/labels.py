@@ -18,7 +18,7 @@ def choose_labels(config: DictConfig, model: TrainedModel) -> Tensor | None:
     Without a choice the classes take turns; samples that are compared with the data have its proportions.
 
     Raises:
-        ValueError: for a class that there is not, or a model that knows none.
+        ValueError: for an unknown class, or an unconditional model.
     """
     classes = model.spec.num_classes if model.module.conditional else None
     if classes is None:

@@ -12,8 +12,8 @@ from nelbo.evaluation.fingerprint import fingerprint
 from nelbo.evaluation.processes import Processes
 from nelbo.runs.measurement_cache import cached
 
-VERSION = "1"  # of what is measured, and how
-DENOISER = ("model", "parameterization", "conditional")  # options that say what the weights mean
+VERSION = "1"  # of the measurement
+DENOISER = ("model", "parameterization", "conditional")  # options that determine the denoiser
 
 
 def measure_once(

@@ -1,4 +1,4 @@
-"""Which reverse variance an evaluation scores with, and which others beside it."""
+"""The reverse variance of an evaluation, and others that are evaluated in addition."""
 
 from collections.abc import Callable
 from functools import partial
@@ -26,13 +26,13 @@ def choose_variance(
     split: SplitName,
     processes: Processes,
 ) -> list[ReverseVariance]:
-    """Give the denoiser the variance that was asked for, and say which others are worth a look beside it.
+    """Set the variance of the denoiser, and return others that are evaluated in addition.
 
     Args:
         config: of the command.
         model: its denoiser is given the variance.
         bound: over all timesteps.
-        data: on which moments are measured, where they are not kept beside the checkpoint.
+        data: on which moments are measured if they are not stored next to the checkpoint.
         split: of the data, for that.
         processes: this one among others.
 
@@ -60,7 +60,7 @@ def choose_variance(
 def log_mse(
     model: TrainedModel, bound: VariationalBound, data: DataModule, split: SplitName, processes: Processes
 ) -> Tensor:
-    """Moments of the model, (T,): those kept beside the checkpoint, or measured on a split now and kept."""
+    """Moments of the model, (T,), from the file next to the checkpoint, or measured on a split and stored."""
 
     def measure() -> dict[str, Tensor]:
         batch = data.take(split, EXAMPLES).to(processes.device)

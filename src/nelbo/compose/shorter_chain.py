@@ -27,7 +27,7 @@ EXAMPLES = 32
 def shorter_chain(
     config: DictConfig, model: TrainedModel, bound: VariationalBound, data: DataModule, processes: Processes
 ) -> VariationalBound:
-    """The bound on the chain that was asked for.
+    """The bound on the chain that the command chooses.
 
     Args:
         config: of the evaluation.
@@ -85,7 +85,7 @@ def spaced_chain(
 def step_costs(
     model: TrainedModel, bound: VariationalBound, data: DataModule, split: SplitName, processes: Processes
 ) -> StepCostTable:
-    """What steps cost this model: kept beside the checkpoint, or measured on a split now and kept."""
+    """Costs of the steps, from the file next to the checkpoint, or measured on a split and stored."""
 
     def measured() -> dict[str, Tensor]:
         module = model.module

@@ -21,8 +21,7 @@ from nelbo.atomic_file import read_yaml
 from nelbo.text import printable
 
 CONFIG_DIR = Path(__file__).parents[3] / "conf"
-# The places of a group where they are not its name. A group without a place configures Hydra or a command,
-# and no run.
+# Where components of a group are, if not at its name. Groups without a place configure Hydra or a command.
 PLACES = {"estimator": ("val_estimator", "test_estimator"), "hydra": (), "format": ()}
 GLOBAL = re.compile(r"^#\s*@package\s+_global_\s*$", re.MULTILINE)
 NAMED = ("callbacks", "logger")  # their entries have names of the user's choice
@@ -152,7 +151,7 @@ def validate_stored(
 
 
 def check_values(values: Mapping[str, Any], source: Path | str) -> None:
-    """Check values from a file that become arguments of components of ours.
+    """Check values from a file that become arguments of known components.
 
     Args:
         values: the values. An entry may be a component that its reader chose.
@@ -266,7 +265,7 @@ def _validate_component(
     """Validate the special keys of a node, and the arguments of it that name code.
 
     Raises:
-        ValueError: naming what is refused.
+        ValueError: naming the node.
     """
     special = {key: value for key, value in node.items() if str(key).startswith("_")}
     if not special:

@@ -1,4 +1,4 @@
-"""From a checkpoint back to a model."""
+"""A model from a checkpoint."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,13 +29,13 @@ from nelbo.training.module import DiffusionModule
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model as a checkpoint holds it.
+    """A model from a checkpoint.
 
     Attributes:
         module: network, parameterization, variance, schedule and decoder, with the weights loaded.
         spec: of the data that it was trained on.
         config: that it was trained with.
-        weights: what the file says of itself.
+        weights: of the network, and what else the file contains.
         path: of the checkpoint.
         data: record of the data that it was trained on; None for checkpoints that have none.
     """
@@ -65,7 +65,7 @@ def load_model(checkpoint: Path | str, *options: str) -> TrainedModel:
 
 
 def read_model(config: DictConfig) -> TrainedModel:
-    """The model that a command is about.
+    """The model of a command.
 
     Args:
         config: of the command: ``checkpoint``, ``checkpoint_format``, ``trained_as``, ``trained_with``,
@@ -99,7 +99,7 @@ def read_model(config: DictConfig) -> TrainedModel:
 
 
 def read_record(weights: Weights, path: Path) -> DataRecord | None:
-    """What the checkpoint says of the data that the model was trained on; None if it says nothing.
+    """The record of the training data in a checkpoint; None if there is none.
 
     Raises:
         ValueError: for a record that is damaged.
@@ -127,7 +127,7 @@ def read_data(model: TrainedModel) -> DataModule:
 
 
 def match_classes(data: DataModule, model: TrainedModel) -> None:
-    """Give the classes of the data the numbers that a conditional model knows them by.
+    """Give the classes of the data the indices that the conditional model was trained with.
 
     Raises:
         ValueError: for data with other classes than the model's.
@@ -169,7 +169,7 @@ def training_config(config: DictConfig, weights: Weights, path: Path) -> dict[st
         raise ValueError(f"{path} does not say how it was trained: name it, such as experiment=ddpm_cifar10")
     else:
         composed = hydra.compose("train", overrides=[f"experiment={config.trained_as}", *config.trained_with])
-        composed.run_dir = None  # of a training run; Hydra knows it only inside of a command
+        composed.run_dir = None  # an interpolation that Hydra resolves inside of a command only
         check_values(weights.parts, path)
         trained = to_plain(composed) | weights.parts
     for part in MODEL & trained.keys():

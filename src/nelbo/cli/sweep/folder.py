@@ -13,12 +13,12 @@ FILE_NAME, TABLE = "multirun.yaml", "sweep.csv"
 
 
 class SweepFailedError(ValueError):
-    """A sweep has ended, and not all of its jobs well."""
+    """A sweep has ended with failed or interrupted jobs."""
 
 
 @contextmanager
 def sweep_folder(config: DictConfig, tries_again: bool = True) -> Iterator[list[Job]]:
-    """Keep the configuration of a sweep in its folder; at its end, however it comes, make the table.
+    """Store the configuration of a sweep in its folder, and write the table at the end, also after a failure.
 
     Args:
         config: of the sweep.
@@ -28,7 +28,7 @@ def sweep_folder(config: DictConfig, tries_again: bool = True) -> Iterator[list[
         A list to which the jobs are to be added as they become known.
 
     Raises:
-        SweepFailedError: at the end, when some jobs did not end well.
+        SweepFailedError: at the end, when some jobs failed.
     """
     folder = Path(config.hydra.sweep.dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,12 +40,12 @@ def sweep_folder(config: DictConfig, tries_again: bool = True) -> Iterator[list[
     finally:
         if jobs:
             _show(folder, jobs, tries_again)
-    unwell = sum(not job.is_done for job in jobs)
-    if unwell:
-        raise SweepFailedError(f"{unwell} of {len(jobs)} jobs did not end well: {folder / TABLE}")
+    missing = sum(not job.is_done for job in jobs)
+    if missing:
+        raise SweepFailedError(f"{missing} of {len(jobs)} jobs did not finish: {folder / TABLE}")
 
 
-def say_what_is_done(jobs: Sequence[Job]) -> None:
+def print_finished_jobs(jobs: Sequence[Job]) -> None:
     """A line for each job that is skipped."""
     for job in jobs:
         if job.is_done:

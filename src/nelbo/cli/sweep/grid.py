@@ -12,7 +12,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from nelbo.cli.sweep.folder import say_what_is_done, sweep_folder
+from nelbo.cli.sweep.folder import print_finished_jobs, sweep_folder
 from nelbo.cli.sweep.job import Job, plan
 from nelbo.cli.sweep.launch import launch
 from nelbo.cli.sweep.run_job import runs_one_by_one
@@ -49,7 +49,7 @@ class GridSweeper(Sweeper):
         Raises:
             HydraException: for options that cannot be composed.
             ValueError: for a folder with jobs of other options.
-            SweepFailedError: when some jobs did not end well.
+            SweepFailedError: when some jobs failed.
         """
         jobs = self._jobs(arguments)
         for job in jobs:
@@ -57,7 +57,7 @@ class GridSweeper(Sweeper):
         size = self.max_batch_size or len(jobs)
         with sweep_folder(self.master) as known:
             known += jobs
-            say_what_is_done(jobs)
+            print_finished_jobs(jobs)
             for start in range(0, len(jobs), size):
                 launch(self.launcher, jobs[start : start + size], runs_one_by_one(self.master.hydra))
 

@@ -44,7 +44,7 @@ class Job:
 
     @property
     def outcome(self) -> JobStatus | None:
-        """How it ended, None if it did not. A training that was killed behind its summary ended well."""
+        """Its result; None before its end. A training that has written its summary is finished."""
         found = read_job_status(self.folder)
         if found is None and self.command == "train" and self.is_begun and is_finished(self.folder):
             summary = read_json(self.folder / SUMMARY)
@@ -54,12 +54,12 @@ class Job:
 
     @property
     def is_begun(self) -> bool:
-        """Whether its folder is there, with what was to be run."""
+        """Whether it was started: its folder has the options of the job."""
         return (self.folder / OVERRIDES).is_file()
 
     @property
     def is_done(self) -> bool:
-        """Whether it ended well."""
+        """Whether it finished without a failure."""
         return self.outcome is not None and self.outcome.failure is None
 
     @property
@@ -71,7 +71,7 @@ class Job:
         return "finished" if outcome.failure is None else f"failed: {outcome.failure}"
 
     def check_same_options(self) -> None:
-        """Keep a sweep out of the folder of another.
+        """Check that the folder does not hold a job of another sweep.
 
         Raises:
             ValueError: when the job's folder holds one of other options.
@@ -111,7 +111,7 @@ def plan(
     """The job of these options.
 
     Args:
-        number: among the jobs, which its folder is named by unless the configuration says otherwise.
+        number: of the job, and the default name of its folder.
         overrides: all options.
         choices: those that the sweep is about.
         sweep: configuration of the sweep.
@@ -141,7 +141,7 @@ def _wandb(config: DictConfig, job: Job) -> tuple[str, ...]:
     if logger is None:
         return ()
     meant = {"name": job.title or job.name, "group": "_".join(job.folder.absolute().parent.parts[-2:])}
-    # an interpolation can be of what only the job will know
+    # an interpolation may refer to values that only the job has
     free = [key for key in meant if not OmegaConf.is_interpolation(logger, key) and logger[key] is None]
     if os.environ.get("WANDB_RUN_GROUP"):  # which W&B reads where no option is given
         free = [key for key in free if key != "group"]

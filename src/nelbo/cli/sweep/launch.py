@@ -36,7 +36,7 @@ def launch(launcher: Launcher, jobs: Sequence[Job], in_sequence: bool) -> None:
     try:
         with nullcontext() if in_sequence else _workers_save_first():
             launcher.launch(arguments, initial_job_idx=0)
-    except Exception as error:  # whatever a launcher has to say when it loses a worker
+    except Exception as error:  # a launcher that loses a worker may raise anything
         if len(waiting) == 1:
             _died(waiting[0], error)
             return

@@ -37,7 +37,7 @@ def is_sweep() -> bool:
 def attempt(action: Callable[[], float | None], one_line: Callable[[Exception], str]) -> None:
     """Run a job. A failure is printed in one line, stored in its folder, and does not stop the other jobs.
 
-    Jobs side by side would draw over each other in one terminal: there, what a job prints goes into a file
+    The output of jobs that run in parallel is not mixed in one terminal: what a job prints goes into a file
     of its folder, and the terminal gets one line when it has ended.
 
     Args:
@@ -51,7 +51,7 @@ def attempt(action: Callable[[], float | None], one_line: Callable[[Exception], 
     with ExitStack() as lock:
         try:
             lock.enter_context(locked(folder))
-        except FolderInUseError as error:  # its files are not touched: the job stays as it is
+        except FolderInUseError as error:  # another process runs this job
             print(f"{named}: {error}", file=sys.stderr, flush=True)
             return
         _attempt(action, one_line, folder, alone, named)
@@ -81,7 +81,7 @@ def _attempt(
     if failure is not None:
         print(f"{named} failed: {failure}", file=sys.stderr, flush=True)
     elif not alone:
-        _say_end(named, outcome, terminal)
+        _print_end(named, outcome, terminal)
 
 
 def separate_wandb_run() -> None:
@@ -90,7 +90,7 @@ def separate_wandb_run() -> None:
         os.environ.pop(name, None)
 
 
-def _say_end(named: str, outcome: JobStatus, terminal: TextIO) -> None:
+def _print_end(named: str, outcome: JobStatus, terminal: TextIO) -> None:
     from nelbo.reports.numbers import duration
 
     value = "" if outcome.objective is None else f", val {outcome.objective:.4f}"
@@ -114,9 +114,9 @@ def _output(folder: Path, alone: bool) -> Iterator[None]:
 
 @contextmanager
 def _interruption(alone: bool) -> Iterator[None]:
-    """An interrupted job among others ends its process: a worker that lived on would take up the next job.
+    """End the process of an interrupted parallel job. Otherwise its worker would start the next job.
 
-    The terminal sends its signal to the sweep alone, which interrupts its workers, once, and waits for them.
+    The terminal signals the process of the sweep alone, which interrupts its workers once and waits for them.
     """
     if alone:
         yield
