@@ -154,14 +154,14 @@ def test_the_other_commands_are_swept_in_the_same_way(name, sweep):
 def test_a_sweep_goes_on_as_it_was_begun(tmp_path):
     overrides = {
         "task": ["seed=0,1"],
-        "hydra": ["hydra.mode=MULTIRUN", "hydra.sweep.dir=x", "hydra/launcher=a"],
+        "hydra": ["hydra.mode=MULTIRUN", "hydra.sweep.dir=x", "hydra/launcher=joblib"],
     }
     written = {"hydra": {"overrides": overrides, "job": {"config_name": "train"}}}
     OmegaConf.save(written, tmp_path / "multirun.yaml")
     resume = f"resume={tmp_path}"
     where = f"hydra.sweep.dir='{tmp_path}'"
     line = with_the_sweep_to_resume([resume, "hydra.launcher.n_jobs=2", "--config-dir", "mine"], "train")
-    options = ["seed=0,1", "hydra/launcher=a", where, "hydra.launcher.n_jobs=2"]
+    options = ["seed=0,1", "hydra/launcher=joblib", where, "hydra.launcher.n_jobs=2"]
     assert line == ["--multirun", "--config-dir", "mine", *options]
     with pytest.raises(ValueError, match=r"seed=2: .* only hydra options and trust= can be given"):
         with_the_sweep_to_resume([resume, "seed=2"], "train")

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from nelbo.data.digits import Digits
+from nelbo.reports.numbers import plus_minus
 
 STEPS, BATCH, EVERY = 6, 32, 3
 SPLIT_SIZE, VAL_EVALUATIONS, TEST_EVALUATIONS = 180, 3, 4
@@ -224,7 +225,7 @@ def test_the_terminal_shows_the_table_and_where_to_look(finished_run, summary):
     assert "variational bound, bits/dim" in finished_run.out
     for row in ("L_0  reconstruction", "L_t  denoising", "L_T  prior", "total"):
         assert row in finished_run.out
-    assert f"{summary['test/L_0']:.4f}" in finished_run.out
+    assert f" {plus_minus(summary['test/L_0'], summary['test/L_0_stderr'])} " in finished_run.out
     assert str(finished_run.folder / "checkpoints/last.ckpt") in finished_run.out
     assert "wandb leet" in finished_run.out
     assert finished_run.out.count("val/bpd") == 2  # a line for each validation during training
