@@ -61,3 +61,11 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path):
         with pytest.raises(ValueError, match=r"a\.npz is damaged") as caught:
             load(path)
         assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_unpacks_to_more_than_is_allowed_is_refused(tmp_path):
+    save(tmp_path / "x.npz", {"x": torch.zeros(1_000_000)}, {})
+    assert (tmp_path / "x.npz").stat().st_size < 100_000
+    load(tmp_path / "x.npz", most=5_000_000)
+    with pytest.raises(ValueError, match=r"x\.npz is damaged"):
+        load(tmp_path / "x.npz", most=1_000_000)

@@ -6,12 +6,13 @@ import re
 
 import pytest
 import torch
+from PIL import Image
+from torchvision.transforms.functional import pil_to_tensor
 
 from figures import sampling_quality
 from figures.drawing import draw, make_generator, options, read
 from figures.measure_sampling import BUDGETS, SAMPLERS, SPACINGS, within_budget
 from figures.page import tiles
-from nelbo.runs.images import from_file
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +30,16 @@ def test_steps_are_as_many_as_the_budget_allows(checkpoint):
         assert longer.sampler.evaluations(longer.chain) > 5
 
 
+def pixels_of(png: bytes) -> torch.Tensor:
+    """(C, H, W) uint8."""
+    return pil_to_tensor(Image.open(io.BytesIO(png)))
+
+
 def test_images_are_shown_pixel_by_pixel(checkpoint):
     model = read(checkpoint)
     images = draw(make_generator(options(checkpoint, "sampler.steps=2"), model), model, 3)
     shown = re.findall(r'src="data:image/png;base64,([^"]+)" width="40"', tiles(images, columns=2, size=40))
-    assert torch.equal(torch.stack([from_file(io.BytesIO(base64.b64decode(x))) for x in shown]), images)
+    assert torch.equal(torch.stack([pixels_of(base64.b64decode(x)) for x in shown]), images)
 
 
 def test_the_figures_of_the_documentation_are_whole():

@@ -1,6 +1,7 @@
 """Arrays in an .npz file, with metadata on what they were measured on."""
 
 import json
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -33,14 +34,21 @@ def save(path: Path, arrays: Mapping[str, Tensor], about: Mapping[str, str]) -> 
         np.savez_compressed(file, **content)
 
 
-def load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def load(path: Path, most: float = math.inf) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Arrays of any shape (...) by name, and their metadata.
 
+    Args:
+        path: of the file.
+        most: bytes that it may unpack to, for a file from elsewhere.
+
     Raises:
-        ValueError: naming the file, when it is damaged or another kind of file.
+        ValueError: naming the file, when it is damaged, too large, or another kind of file.
     """
     try:
         with open_regular(path) as stream, np.load(stream) as file:  # which refuses pickled objects
+            unpacked = sum(entry.file_size for entry in file.zip.infolist())
+            if unpacked > most:
+                raise ValueError(f"it unpacks to {unpacked} bytes, which is more than {most}")
             about = json.loads(str(file[ABOUT]))
             arrays = {name: torch.from_numpy(file[name]) for name in file.files if name != ABOUT}
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:

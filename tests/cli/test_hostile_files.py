@@ -21,6 +21,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from nelbo.cli import resume
+from nelbo.cli.sweep.job import Job
 from nelbo.cli.sweep.resume_sweep import with_the_sweep_to_resume
 from nelbo.compose import build, stored_config
 from nelbo.compose.options import check_component
@@ -147,6 +148,8 @@ OPTIONS_OF_A_SWEEP = [
     "+logger.x={name: [a, ../b]}", "logger.wandb.save_dir=x",
     "trained_with=['model=mlp']", "trained_with.2='optimizer.lr={_target_:os.mkdir}'",
     "trained_as=../../../tmp/evil",
+    "+preset=../../evil", "+preset=evil", "+anything.x=1", "seed=range(0,3000000000)",
+    "seed=shuffle(range(1000000))",
     "hydra/launcher=submitit_local", "hydra/launcher=submitit_slurm", "model=glob(*,exclude=../x)",
     "x=str('${oc.env:SECRET}')",
     "loss=../../../tmp/evil", "model=mlp/../../../tmp/evil", "loss._target_=os.mkdir", "~loss._target_",
@@ -344,23 +347,33 @@ def test_hydra_unescapes_what_the_file_of_a_sweep_may_not_escape():
     assert OmegaConf.create({"x": value}).x == SECRET
 
 
-def test_what_sweeps_usually_vary_is_accepted(tmp_path):
-    task = [
-        "loss=simple,vlb", "optimizer.lr='tag(log,interval(1e-4,1e-2))'", "model.channel_mult=[1,2],[1,1]",
-        "data.root=/data/my images", "+trainer.limit_val_batches=2", "~callbacks.samples", "seed=range(3)",
-        "checkpoint='outputs/a b/last.ckpt'", "features.weights_path=x.pt", "estimator@val_estimator=full",
-        "trained_as=iddpm_cifar10_hybrid", "logger.wandb.tags=[a/b,c]",
-        "callbacks.sample_quality.split=val", "max_examples={train: 3, val: null}",
-    ]  # fmt: skip
+@pytest.mark.parametrize(
+    ("command", "task"),
+    [
+        ("train", [
+            "loss=simple,vlb", "optimizer.lr='tag(log,interval(1e-4,1e-2))'", "model.channel_mult=[1,2],[1]",
+            "data.root=/data/my images", "+trainer.limit_val_batches=2", "~callbacks.samples", "seed=0,1",
+            "features.weights_path=x.pt", "estimator@val_estimator=full", "logger.wandb.tags=[a/b,c]",
+            "callbacks.sample_quality.split=val", "max_examples={train: 3, val: null}", "experiment=mnist",
+            "objective=hybrid",
+        ]),
+        ("evaluate", [
+            "checkpoint='outputs/a b/last.ckpt',/x/y.ckpt", "trained_as=iddpm_cifar10_hybrid", "split=val",
+            "format@checkpoint_format=diffusers", "estimator=full,stratified", "steps=4,8", "root=/data",
+        ]),
+        ("sample", ["checkpoint=a/last.ckpt", "sampler=ddim,heun", "sampler.steps=10,20", "label='a cat'"]),
+    ],
+)  # fmt: skip
+def test_what_sweeps_usually_vary_is_accepted(command, task, tmp_path):
     before = [
         "hydra/sweeper=optuna",
         "hydra.sweeper.n_trials=3",
         "hydra.sweep.subdir=a",
         "hydra/launcher=joblib",
     ]
-    written = {"hydra": {"overrides": {"task": task, "hydra": before}, "job": {"config_name": "train"}}}
+    written = {"hydra": {"overrides": {"task": task, "hydra": before}, "job": {"config_name": command}}}
     (tmp_path / "multirun.yaml").write_text(yaml.safe_dump(written))
-    line = with_the_sweep_to_resume([f"resume={tmp_path}"], "train")
+    line = with_the_sweep_to_resume([f"resume={tmp_path}"], command)
     assert line == ["--multirun", *task, *before, f"hydra.sweep.dir='{tmp_path}'"]
 
 
@@ -413,6 +426,42 @@ def test_a_number_of_a_study_from_elsewhere_is_a_number(tmp_path):
     sweeper = OptunaSweeper(1, 1, "nelbo", storage, "minimize", 0, optuna.samplers.TPESampler)
     with pytest.raises(ValueError, match=r"has other options than this search \(optimizer\.lr\)"):
         sweeper._job(trial, Space({"optimizer.lr": rates}, []))
+
+
+def test_a_journal_of_sqlite_that_names_a_file_is_refused(tmp_path):
+    """SQLite would delete it. The journal of a process that was killed has no such name."""
+    from nelbo.cli.sweep.search import check_journal
+
+    storage, journal = f"sqlite:///{tmp_path}/study.db", tmp_path / "study.db-journal"
+    check_journal(storage)
+    magic = bytes.fromhex("d9d505f920a163d7")
+    journal.write_bytes(magic + bytes(504))
+    check_journal(storage)
+    name = b"/home/me/notes.txt"
+    end = len(name).to_bytes(4, "big") + sum(name).to_bytes(4, "big") + magic
+    journal.write_bytes(magic + bytes(504) + name + end)
+    with pytest.raises(ValueError, match=r"study\.db-journal names another database, and is refused"):
+        check_journal(storage)
+
+
+def test_control_codes_in_the_options_of_a_sweep_are_not_printed(tmp_path):
+    job = Job("train", (), {"data.dims": "\x1b]0;PWNED\x07"}, "0", tmp_path)
+    assert job.title == r"data.dims=\x1b]0;PWNED\x07"
+
+
+def test_no_model_downloads_into_a_folder_that_its_file_names(finished_run, tmp_path):
+    content = torch.load(finished_run.folder / "checkpoints/last.ckpt", weights_only=True)
+    mnist = {"_target_": "nelbo.data.mnist.MNIST", "root": str(tmp_path / "elsewhere"), "download": True}
+    content["nelbo"]["config"]["data"] = mnist
+    content["nelbo"]["data"]["root"] = mnist["root"]
+    torch.save(content, tmp_path / "model.ckpt")
+    model = load_model(tmp_path / "model.ckpt")
+    data = instantiate(model.config.data)
+    data.prepare_data()
+    assert not (tmp_path / "elsewhere").exists()
+    with pytest.raises(FileNotFoundError, match=r"evaluate\.py and sample\.py: root"):
+        data.split("test")
+    assert load_model(tmp_path / "model.ckpt", f"root={tmp_path}").config.data.download
 
 
 def test_submitit_reads_no_pickles_of_the_sweep_that_is_resumed(tmp_path):

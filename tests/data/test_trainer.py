@@ -1,5 +1,6 @@
 """The position of the loader in a real Trainer: advanced, saved and restored."""
 
+import gc
 import json
 import multiprocessing
 import pathlib
@@ -106,6 +107,7 @@ def test_workers_change_nothing(tmp_path):
     assert fit(tmp_path / "workers", num_workers=2).seen == seen
     resumed = fit(tmp_path / "again", num_workers=2, resume=tmp_path / "workers/step=4.ckpt")
     assert resumed.seen == seen[4:]
+    gc.collect()  # the iterators of the loaders end their workers
     assert multiprocessing.active_children() == []
 
 

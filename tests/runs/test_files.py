@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -211,3 +212,14 @@ def test_a_row_of_metrics_that_a_kill_cut_off_is_dropped(run_folder):
     for rest in ("2", "2,3.", "2,3.5"):
         (run_folder / "metrics.csv").write_text(f"step,val/bpd\r\n1,2.0\r\n{rest}")
         assert read_run(run_folder).metrics["val/bpd"].values.tolist() == [2.0]
+
+
+@pytest.mark.parametrize(
+    "name", ["wandb/settings", ".wandb/settings", "hpc_ckpt_1.ckpt", "0/hpc_ckpt_2.ckpt"]
+)
+def test_files_that_only_libraries_read_are_refused(name, tmp_path):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("")
+    with pytest.raises(RunFolderError, match=re.escape(f"{path} changes what a library does")):
+        check_contained(tmp_path)

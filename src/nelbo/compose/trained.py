@@ -86,8 +86,11 @@ def read_model(config: DictConfig) -> TrainedModel:
     record = read_record(weights, path)
     if config.root is not None:
         values["data"]["root"] = config.root
-    elif record is not None and record.root is not None:  # a relative one depends on the current folder
-        values["data"]["root"] = record.root
+    else:
+        if record is not None and record.root is not None:  # a relative one depends on the current folder
+            values["data"]["root"] = record.root
+        if values["data"].get("download"):  # into a folder that a file names
+            values["data"]["download"] = False
     trained = plain_config(values, path)
     spec: DataSpec = instantiate(trained.data).spec if record is None else record.spec
     module = build_module(trained, spec)

@@ -67,8 +67,8 @@ class CIFAR10(DataModule):
         """Read the official files; validation is a part of the official training set."""
         if not self.folder.is_dir():
             raise FileNotFoundError(
-                f"no CIFAR-10 in {self.folder}: set data.root to the folder that holds "
-                f"{self.folder.name}, or data.download=true to fetch it"
+                f"no CIFAR-10 in {self.folder}: set data.root (evaluate.py and sample.py: root) to the "
+                f"folder that holds {self.folder.name}, or data.download=true to fetch it"
             )
         try:
             official = torchvision.datasets.CIFAR10(self.root, train=name != "test")

@@ -93,8 +93,8 @@ def _read_idx(folder: Path, stem: str) -> Tensor:
     path = _find(folder, stem)
     if path is None:
         raise FileNotFoundError(
-            f"no {stem} or {stem}.gz in {folder}: set data.root to the folder that holds "
-            f"{folder.parent.name}/raw, or data.download=true to fetch it"
+            f"no {stem} or {stem}.gz in {folder}: set data.root (evaluate.py and sample.py: root) to the "
+            f"folder that holds {folder.parent.name}/raw, or data.download=true to fetch it"
         )
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()

@@ -9,6 +9,9 @@ from typing import TypeVar
 from nelbo.atomic_file import DamagedFileError
 
 T = TypeVar("T")
+# Files that only libraries read: W&B sends its key to the server that its settings name, and Lightning loads
+# such a checkpoint in a job of Slurm.
+OF_LIBRARIES = ("wandb/settings", ".wandb/settings", "hpc_ckpt_*")
 WANDB_LOG = "wandb/*/logs/debug-core.log"  # W&B links it to its cache; nothing here opens it
 
 
@@ -26,12 +29,15 @@ def check_contained(folder: Path, names: Collection[str] = ()) -> None:
         names: of files and folders in it, where only these are used.
 
     Raises:
-        RunFolderError: for a link to the outside, or a file that is neither regular nor a folder.
+        RunFolderError: for a link to the outside, a file that is neither regular nor a folder, or one that
+            only a library reads.
     """
     root = Path(os.path.realpath(folder))
     waiting = [root / name for name in names] if names else [root]
     while waiting:
         path = waiting.pop()
+        if any(path.match(pattern) for pattern in OF_LIBRARIES):
+            raise RunFolderError(f"{path} changes what a library does, and no run writes it: remove it")
         if path.is_symlink():
             target = Path(os.path.realpath(path))
             if not target.is_relative_to(root) and not path.match(WANDB_LOG):

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from nelbo import array_file
 
+MAX_BYTES = 64 * 2**20  # 80 numbers for each of 100,000 timesteps
+
 
 def cached(
     path: Path, about: Mapping[str, str], measure: Callable[[], dict[str, Tensor]]
@@ -27,7 +29,7 @@ def cached(
     """
     if path.is_file():
         try:
-            arrays, stored = array_file.load(path)
+            arrays, stored = array_file.load(path, MAX_BYTES)
         except ValueError as error:
             warnings.warn(f"{error}: it is measured again", stacklevel=2)
         else:

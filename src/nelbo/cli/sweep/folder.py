@@ -10,6 +10,7 @@ from nelbo.atomic_file import replacing
 from nelbo.cli.sweep.job import Job
 
 FILE_NAME, TABLE = "multirun.yaml", "sweep.csv"
+MAX_JOBS = 10_000
 
 
 class SweepFailedError(ValueError):

@@ -1,7 +1,8 @@
 """Every combination of the choices on the command line."""
 
+import math
 from collections.abc import Mapping
-from itertools import product
+from itertools import islice, product
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -12,7 +13,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from nelbo.cli.sweep.folder import print_finished_jobs, sweep_folder
+from nelbo.cli.sweep.folder import MAX_JOBS, print_finished_jobs, sweep_folder
 from nelbo.cli.sweep.job import Job, plan
 from nelbo.cli.sweep.launch import launch
 from nelbo.cli.sweep.run_job import runs_one_by_one
@@ -48,7 +49,7 @@ class GridSweeper(Sweeper):
 
         Raises:
             HydraException: for options that cannot be composed.
-            ValueError: for a folder with jobs of other options.
+            ValueError: for a folder with jobs of other options, or too many jobs.
             SweepFailedError: when some jobs failed.
         """
         jobs = self._jobs(arguments)
@@ -79,8 +80,11 @@ class GridSweeper(Sweeper):
                 continue
             if not override.is_discrete_sweep():
                 raise HydraException(f"{override.input_line}: expected a list, range(...) or choice(...)")
-            options[name] = [f"{name}={value}" for value in override.sweep_string_iterator()]
+            values = list(islice(override.sweep_string_iterator(), MAX_JOBS + 1))
+            options[name] = [f"{name}={value}" for value in values]
             chosen.add(name)
+        if math.prod(map(len, options.values())) > MAX_JOBS:
+            raise ValueError(f"{' '.join(sorted(chosen))}: a sweep has at most {MAX_JOBS} jobs")
         jobs = []
         for number, combination in enumerate(product(*options.values())):
             pairs = [option.partition("=") for option in combination]

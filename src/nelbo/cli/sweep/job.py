@@ -13,6 +13,7 @@ from nelbo.cli.overrides import quoted
 from nelbo.runs.job_status import FILE_NAME, JobStatus, read_job_status
 from nelbo.runs.paths import OVERRIDES, SUMMARY
 from nelbo.runs.summary import is_finished
+from nelbo.text import printable
 
 WANDB = {"name": "logger.wandb.name=", "group": "logger.wandb.group="}
 
@@ -40,7 +41,7 @@ class Job:
     @property
     def title(self) -> str:
         """The choices in a line."""
-        return " ".join(f"{option}={value}" for option, value in self.choices.items())
+        return printable(" ".join(f"{option}={value}" for option, value in self.choices.items()))
 
     @property
     def outcome(self) -> JobStatus | None:

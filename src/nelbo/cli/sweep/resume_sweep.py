@@ -3,7 +3,9 @@
 import re
 import secrets
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import get_type_hints
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import (
@@ -18,7 +20,7 @@ from hydra.errors import HydraException
 
 from nelbo.atomic_file import read_yaml
 from nelbo.cli.overrides import quoted, split_command_line
-from nelbo.cli.sweep.folder import FILE_NAME
+from nelbo.cli.sweep.folder import FILE_NAME, MAX_JOBS
 from nelbo.compose.stored_config import (
     CODE_ARGUMENTS,
     CONFIG_DIR,
@@ -88,7 +90,7 @@ def with_the_sweep_to_resume(arguments: Sequence[str], command: str) -> list[str
         if option in rest:  # this command has it too
             continue
         name = _name(option)
-        if not (_is_plain_of_hydra if option in before else _is_plain)(option):
+        if not (_is_plain_of_hydra(option) if option in before else _is_plain(option, command)):
             remedy = (
                 f"add {excerpt(name)}=... to this command"
                 if option in before or name == "trust"
@@ -105,17 +107,22 @@ def with_the_sweep_to_resume(arguments: Sequence[str], command: str) -> list[str
     return ["--multirun", *flags, *task, *before, f"hydra.sweep.dir={quoted(str(folder))}", *rest]
 
 
-def _is_plain(option: str) -> bool:
+def _is_plain(option: str, command: str) -> bool:
     """Whether an option of a command sets plain values, and none that names code or a place to write."""
+    from nelbo.compose.options import COMMANDS
+
     override = _parsed(option)
     if override is None:
         return False
+    groups = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
     keys = re.split(r"[./]", override.key_or_group)
     names = {*keys, *(override.package or keys[0]).split(".")}
     if not all(map(PLAIN_NAME.fullmatch, names)) or names & {"hydra", *REFUSED, *SPECIAL_KEYS}:
         return False
+    if keys[0] not in {*groups, *get_type_hints(COMMANDS[command])}:  # such as a group of the user's own
+        return False
     texts = [value for value in _leaves(override.value()) if isinstance(value, str)]
-    if override.key_or_group == "trained_as" or (CONFIG_DIR / override.key_or_group).is_dir():  # yaml files
+    if override.key_or_group in {*groups, "trained_as"}:  # names of yaml files
         return all(map(PLAIN_NAME.fullmatch, texts))
     target = WANDB_LOGGER if keys[:2] == ["logger", "wandb"] else ""
     return keys[0] not in NAMED or not could_leave_folder(keys[-1], texts, target)
@@ -164,6 +171,8 @@ def _leaves(value: object) -> Iterator[object]:
         yield from (*value.include, *value.exclude)
     elif isinstance(value, QuotedString):
         yield value.text
+    elif isinstance(value, RangeSweep) and len(list(islice(value.range(), MAX_JOBS + 1))) > MAX_JOBS:
+        raise ValueError(value)
     elif isinstance(value, str | int | float | RangeSweep | IntervalSweep | None):
         yield value
     else:

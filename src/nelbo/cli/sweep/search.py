@@ -19,6 +19,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from nelbo.atomic_file import read_bytes
 from nelbo.cli.sweep.folder import print_finished_jobs, sweep_folder
 from nelbo.cli.sweep.job import Job, plan
 from nelbo.cli.sweep.launch import launch
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial, Trial
 
+JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+MAX_JOURNAL = 2**30
 FOLDER = "folder"  # of a trial's sweep, in the storage: several sweeps may share a study
 
 
@@ -96,6 +99,7 @@ class OptunaSweeper(Sweeper):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         space = self._space(arguments)
         Path(self.master.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)  # where the storage may be
+        check_journal(self.storage)
         study = optuna.create_study(
             study_name=self.study_name, storage=self.storage, direction=self.direction, load_if_exists=True
         )
@@ -176,6 +180,25 @@ class OptunaSweeper(Sweeper):
             },
             fixed=[str(o.input_line) for o in last.values() if not o.is_sweep_override()],
         )
+
+
+def check_journal(storage: str) -> None:
+    """Check that a journal of SQLite names no other file, which SQLite would delete.
+
+    A journal of our own searches ends without such a name (https://sqlite.org/fileformat2.html, section "The
+    Rollback Journal").
+
+    Args:
+        storage: a URL of SQLAlchemy.
+
+    Raises:
+        ValueError: naming the journal.
+    """
+    path = Path(f"{storage.removeprefix('sqlite:///')}-journal")
+    if not storage.startswith("sqlite:///") or not path.exists():
+        return
+    if read_bytes(path, MAX_JOURNAL).endswith(JOURNAL_MAGIC):
+        raise ValueError(f"{path} names another database, and is refused: remove it")
 
 
 def _distribution(override: Override) -> "BaseDistribution":

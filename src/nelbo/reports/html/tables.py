@@ -121,7 +121,10 @@ def variance_rows(entries: Sequence[Entry]) -> list[VarianceRow]:
                 for part in (run.unit.metric, "L_0", "L_t")
             ),
             difference=_difference(
-                Estimate(metrics["difference"], metrics.get("difference_stderr", math.nan))
+                Estimate(
+                    metrics["difference"],
+                    math.nan if metrics["difference_stderr"] is None else metrics["difference_stderr"],
+                )
                 if "difference" in metrics
                 else None
             ),
