@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 
 from nelbo.cli import resume
 from nelbo.cli.sweep.job import Job
-from nelbo.cli.sweep.resume_sweep import with_the_sweep_to_resume
+from nelbo.cli.sweep.resume_sweep import add_resumed_sweep
 from nelbo.compose import build, stored_config
 from nelbo.compose.options import check_component
 from nelbo.compose.stored_config import MODEL, Components, to_plain, validate_stored
@@ -328,7 +328,7 @@ def test_no_option_of_a_sweep_runs_code(kind, option, tmp_path):
         written = {"hydra": {"overrides": overrides, "job": {"config_name": command}}}
         (tmp_path / "multirun.yaml").write_text(yaml.safe_dump(written))
         with pytest.raises(ValueError, match="is refused") as refused:
-            with_the_sweep_to_resume([f"resume={tmp_path}"], command)
+            add_resumed_sweep([f"resume={tmp_path}"], command)
         assert SECRET not in str(refused.value)
         assert "\n" not in str(refused.value)
 
@@ -339,7 +339,7 @@ def test_no_trick_passes_as_an_option_of_a_sweep(name, tmp_path):
     for option in (f"loss={value}", f"+callbacks.x={value}", f"hydra.sweeper.params={{loss: {value}}}"):
         written = {"hydra": {"overrides": {"task": [option], "hydra": []}, "job": {"config_name": "train"}}}
         (tmp_path / "multirun.yaml").write_text(yaml.safe_dump(written))
-        is_harmless(lambda: with_the_sweep_to_resume([f"resume={tmp_path}"], "train"), "x", tmp_path / "m_")
+        is_harmless(lambda: add_resumed_sweep([f"resume={tmp_path}"], "train"), "x", tmp_path / "m_")
 
 
 def test_hydra_unescapes_what_the_file_of_a_sweep_may_not_escape():
@@ -373,7 +373,7 @@ def test_what_sweeps_usually_vary_is_accepted(command, task, tmp_path):
     ]
     written = {"hydra": {"overrides": {"task": task, "hydra": before}, "job": {"config_name": command}}}
     (tmp_path / "multirun.yaml").write_text(yaml.safe_dump(written))
-    line = with_the_sweep_to_resume([f"resume={tmp_path}"], command)
+    line = add_resumed_sweep([f"resume={tmp_path}"], command)
     assert line == ["--multirun", *task, *before, f"hydra.sweep.dir='{tmp_path}'"]
 
 
@@ -384,10 +384,10 @@ def test_the_user_repeats_what_a_sweep_trusts(tmp_path):
     with pytest.raises(
         ValueError, match=r"trust=mine is refused; to use it, add trust=\.\.\. to this command"
     ):
-        with_the_sweep_to_resume([f"resume={tmp_path}", *before], "train")
+        add_resumed_sweep([f"resume={tmp_path}", *before], "train")
     with pytest.raises(ValueError, match=r"add hydra\.sweeper\.storage=\.\.\. to this command"):
-        with_the_sweep_to_resume([f"resume={tmp_path}", "trust=mine"], "train")
-    line = with_the_sweep_to_resume([f"resume={tmp_path}", "trust=mine", *before], "train")
+        add_resumed_sweep([f"resume={tmp_path}", "trust=mine"], "train")
+    line = add_resumed_sweep([f"resume={tmp_path}", "trust=mine", *before], "train")
     assert line == ["--multirun", *task, f"hydra.sweep.dir='{tmp_path}'", *before]
 
 
@@ -468,8 +468,8 @@ def test_submitit_reads_no_pickles_of_the_sweep_that_is_resumed(tmp_path):
     written = {"hydra": {"overrides": {"task": ["seed=0,1"], "hydra": []}, "job": {"config_name": "train"}}}
     (tmp_path / "multirun.yaml").write_text(yaml.safe_dump(written))
     given = [f"resume={tmp_path}", "hydra/launcher=submitit_local"]
-    *_, first = with_the_sweep_to_resume(given, "train")
-    *_, second = with_the_sweep_to_resume(given, "train")
+    *_, first = add_resumed_sweep(given, "train")
+    *_, second = add_resumed_sweep(given, "train")
     assert first.startswith(f"hydra.launcher.submitit_folder='{tmp_path}/.submitit-")
     assert first.endswith("/%j'")
     assert first != second

@@ -17,7 +17,7 @@ from nelbo.cli.launch import (
     NO_ANSWER,
     ProcessError,
     communication_error,
-    launch,
+    launch_ranks,
     needs_launch,
     report_error,
 )
@@ -33,7 +33,7 @@ def run_ranks(monkeypatch, tmp_path):
         (tmp_path / "script.py").write_text(PREAMBLE + textwrap.dedent(lines))
         monkeypatch.setattr(module, "ROOT", tmp_path)
         monkeypatch.setattr(module, "_options_of_this_job", list)
-        return launch(2, "script.py", lambda: "; last checkpoint: none")
+        return launch_ranks(2, "script.py", lambda: "; last checkpoint: none")
 
     return run
 
@@ -92,7 +92,7 @@ def test_no_rank_outlives_its_agent(tmp_path):
     agent = (
         "import pathlib\nfrom nelbo.cli import launch as module\n"
         f"module.ROOT = pathlib.Path({str(tmp_path)!r})\nmodule._options_of_this_job = list\n"
-        "module.launch(2, 'script.py')\n"
+        "module.launch_ranks(2, 'script.py')\n"
     )
     process = subprocess.Popen([sys.executable, "-c", agent])
     files = [tmp_path / "rank0", tmp_path / "rank1"]

@@ -206,26 +206,26 @@ def test_the_options_of_a_resuming_command_follow_the_choices_of_the_run(tmp_pat
         "logger=none",
         "trainer.devices=2",
     ]
-    assert resume.with_the_run_to_resume([*line[-2:], f"resume='{where}'"]) == line
+    assert resume.add_resumed_run([*line[-2:], f"resume='{where}'"]) == line
     # the same line again, of a job that is requeued
-    assert resume.with_the_run_to_resume([*line[-2:], f"resume='{where}'", "model.width=16"]) == line
+    assert resume.add_resumed_run([*line[-2:], f"resume='{where}'", "model.width=16"]) == line
     # flags come first: Hydra accepts none between options
     flags = ["--config-name=train", "--config-dir", "mine"]
-    assert resume.with_the_run_to_resume([line[4], *flags, line[5], line[1]]) == [*flags, *line]
-    assert resume.with_the_run_to_resume(["seed=1"]) == ["seed=1"]
+    assert resume.add_resumed_run([line[4], *flags, line[5], line[1]]) == [*flags, *line]
+    assert resume.add_resumed_run(["seed=1"]) == ["seed=1"]
     # another process of the job is started with the line that the first one made
     monkeypatch.setenv(RESULT, "result.json")
-    assert resume.with_the_run_to_resume(line) == line
+    assert resume.add_resumed_run(line) == line
 
 
 def test_auto_begins_where_there_is_no_checkpoint_and_goes_on_where_there_is(tmp_path):
     folder = make_run(tmp_path / "run", "schedule=linear")
     line = ["schedule=linear", "resume=auto", f"hydra.run.dir={folder}"]
-    assert resume.with_the_run_to_resume(line) == line
+    assert resume.add_resumed_run(line) == line
     (folder / "checkpoints/previous.ckpt").touch()
-    assert resume.with_the_run_to_resume(line)[1] == f"resume='{folder}'"
+    assert resume.add_resumed_run(line)[1] == f"resume='{folder}'"
     with pytest.raises(ValueError, match=r"add hydra\.run\.dir"):
-        resume.with_the_run_to_resume(["resume=auto"])
+        resume.add_resumed_run(["resume=auto"])
 
 
 def test_a_summary_that_is_cut_off_is_no_end(tmp_path):

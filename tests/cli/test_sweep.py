@@ -3,14 +3,15 @@
 import csv
 import json
 import os
+import shlex
 
 import cloudpickle
 import pytest
 from omegaconf import OmegaConf
 
 from nelbo.cli.command import run
-from nelbo.cli.overrides import quoted
-from nelbo.cli.sweep.resume_sweep import with_the_sweep_to_resume
+from nelbo.cli.overrides import as_typed, quoted
+from nelbo.cli.sweep.resume_sweep import add_resumed_sweep
 from nelbo.cli.train import train
 from nelbo.runs.folder_lock import locked
 
@@ -160,14 +161,34 @@ def test_a_sweep_goes_on_as_it_was_begun(tmp_path):
     OmegaConf.save(written, tmp_path / "multirun.yaml")
     resume = f"resume={tmp_path}"
     where = f"hydra.sweep.dir='{tmp_path}'"
-    line = with_the_sweep_to_resume([resume, "hydra.launcher.n_jobs=2", "--config-dir", "mine"], "train")
+    line = add_resumed_sweep([resume, "hydra.launcher.n_jobs=2", "--config-dir", "mine"], "train")
     options = ["seed=0,1", "hydra/launcher=joblib", where, "hydra.launcher.n_jobs=2"]
     assert line == ["--multirun", "--config-dir", "mine", *options]
     with pytest.raises(ValueError, match=r"seed=2: .* only hydra options and trust= can be given"):
-        with_the_sweep_to_resume([resume, "seed=2"], "train")
+        add_resumed_sweep([resume, "seed=2"], "train")
     with pytest.raises(ValueError, match=r"is a sweep of train\.py: resume it there"):
-        with_the_sweep_to_resume([resume], "evaluate")
-    assert with_the_sweep_to_resume(["resume=elsewhere", "seed=2"], "train") == ["resume=elsewhere", "seed=2"]
+        add_resumed_sweep([resume], "evaluate")
+    assert add_resumed_sweep(["resume=elsewhere", "seed=2"], "train") == ["resume=elsewhere", "seed=2"]
+
+
+def test_a_sweep_is_resumed_in_a_folder_whose_name_needs_quotes(tmp_path):
+    folder = tmp_path / "it's a = b"
+    folder.mkdir()
+    written = {"hydra": {"overrides": {"task": ["seed=0,1"], "hydra": []}, "job": {"config_name": "train"}}}
+    OmegaConf.save(written, folder / "multirun.yaml")
+    [typed] = shlex.split(as_typed("resume", str(folder)))
+    line = add_resumed_sweep([typed], "train")
+    assert line == ["--multirun", "seed=0,1", f"hydra.sweep.dir={quoted(str(folder))}"]
+
+
+def test_a_failure_with_a_name_that_is_not_utf8_does_not_stop_the_sweep(sweep):
+    def fail(config):
+        raise ValueError("broken \udcff.png")
+
+    ended = sweep("seed=0,1", job=fail)
+    assert ended.code == 1
+    assert [row["status"] for row in ended.rows] == [r"failed: broken \udcff.png"] * 2
+    assert r"broken \udcff.png" in (ended.folder / "0/traceback.txt").read_text("utf-8")
 
 
 @pytest.mark.parametrize("text", ["it's = 1, ${here}", "a b", "schedule=linear loss=vlb", r"c:\d"])

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from nelbo.atomic_file import replacing
 from nelbo.cli.launch import is_first_process
-from nelbo.cli.overrides import as_typed
+from nelbo.cli.overrides import WITHOUT_HYDRA_FILES, as_typed, option_name
 from nelbo.compose.stored_config import to_plain
 from nelbo.runs.files import check_contained
 from nelbo.runs.folder_lock import check_not_in_use, locked
@@ -23,7 +23,6 @@ FILES_OF_OTHER_COMMANDS = {
     "evaluate": ("evaluation.json", "bound.parquet", "checkpoints"),
     "sample": ("checkpoints", "bound.parquet", "evaluation.json"),
 }
-WITHOUT_FILES = "hydra.output_subdir=null"  # of a process that shares the run of another one, or resumes it
 
 claimed_folders = ExitStack()  # locks of this process, held until its command has ended
 
@@ -54,8 +53,7 @@ def check_unused_folder(run_dir: Path, command: str) -> None:
     Raises:
         ValueError: when the folder holds a run.
     """
-    there = (run_dir / name for name in FILES_OF_OTHER_COMMANDS[command])
-    found = next((path.name for path in there if (path.is_file() if path.suffix else path.is_dir())), None)
+    found = next((name for name in FILES_OF_OTHER_COMMANDS[command] if (run_dir / name).exists()), None)
     if found is None:
         return
     if command == "train":
@@ -78,7 +76,7 @@ def write_hydra_files(config: DictConfig) -> None:
         OSError: if a file cannot be written.
     """
     hydra = HydraConfig.get()
-    if WITHOUT_FILES in hydra.overrides.hydra:
+    if WITHOUT_HYDRA_FILES in hydra.overrides.hydra:
         return
     folder = Path(hydra.runtime.output_dir) / ".hydra"
     folder.mkdir(exist_ok=True)
@@ -96,7 +94,7 @@ def _claim(config: DictConfig, option: str) -> None:
         folder = _named_folder(config, option)
         if not is_first_process():
             return
-        if option in {override.partition("=")[0].lstrip("+") for override in config.hydra.overrides.hydra}:
+        if option in set(map(option_name, config.hydra.overrides.hydra)):
             _claim_chosen(folder, config, option)
         else:
             _claim_new(folder, config, option)

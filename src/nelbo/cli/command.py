@@ -13,7 +13,7 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from nelbo.cli.claim_folder import ClaimError, claimed_folders, write_hydra_files
@@ -21,9 +21,9 @@ from nelbo.cli.launch import communication_error, end_with_agent, is_launched, r
 from nelbo.cli.logging import replace_unprintable
 from nelbo.cli.overrides import as_typed, value_of
 from nelbo.cli.rendezvous import options_of_shared_run, share_run_dir
-from nelbo.cli.resume import AUTO, with_the_run_to_resume
-from nelbo.cli.sweep.resume_sweep import with_the_sweep_to_resume
-from nelbo.cli.sweep.run_job import attempt, is_sweep
+from nelbo.cli.resume import AUTO, add_resumed_run
+from nelbo.cli.sweep.resume_sweep import add_resumed_sweep
+from nelbo.cli.sweep.run_job import attempt, is_sweep_job
 from nelbo.compose.environment import rank, started_by
 from nelbo.compose.stored_config import CONFIG_DIR
 from nelbo.runs.files import check_contained
@@ -58,7 +58,7 @@ def run(config_name: str, job: Callable[[DictConfig], float | None]) -> None:
             return _checked(config, config_name, job)
 
         with _restored_traceback_setting(show_traceback):
-            if is_sweep():
+            if is_sweep_job():
                 attempt(checked, lambda error: one_line(error, config_name))
             else:
                 _or_one_line(checked, config_name, show_traceback)
@@ -92,9 +92,9 @@ def hydra_arguments(config_name: str, arguments: Sequence[str]) -> list[str]:
         resumed = value_of(arguments, "hydra.run.dir")
     if resumed and Path(resumed).is_dir():  # before any of its files is read
         check_contained(Path(resumed))
-    arguments = with_the_sweep_to_resume(arguments, config_name)
+    arguments = add_resumed_sweep(arguments, config_name)
     if config_name == "train":
-        arguments = with_the_run_to_resume(arguments)
+        arguments = add_resumed_run(arguments)
     return [*arguments, *options_of_shared_run(arguments)]
 
 
@@ -201,7 +201,7 @@ def _misspelt_option(message: str, config_name: str) -> str | None:
         return None
     *parents, name = found[1].replace("/", ".").split(".")
     try:
-        node = composed_without_options(config_name)
+        node = compose_choices(config_name)
     except HydraException:  # the message is about the choices of groups
         return None
     for parent in parents:
@@ -223,21 +223,18 @@ def _check_no_training_choices(given: DictConfig, config_name: str) -> None:
     Raises:
         ValueError: naming it.
     """
-    written = OmegaConf.load(CONFIG_DIR / f"{config_name}.yaml")
-    groups = (str(key) for entry in written.defaults if isinstance(entry, DictConfig) for key in entry)
-    known = {group.rpartition("@")[2] for group in groups} | set(
-        map(str, composed_without_options(config_name))
-    )
-    for key in map(str, given):
-        if key not in known:
-            raise ValueError(_no_such_choice(key, config_name))
+    from nelbo.compose.options import option_names
+
+    unknown = set(map(str, given)) - option_names(config_name)
+    if unknown:
+        raise ValueError(_no_such_choice(min(unknown), config_name))
 
 
 def _no_such_choice(name: str, config_name: str) -> str:
     return f"{config_name}.py has no choice of {name}: what it does not ask for comes from the checkpoint"
 
 
-def composed_without_options(config_name: str) -> DictConfig:
+def compose_choices(config_name: str) -> DictConfig:
     """The configuration with the command line's choices of groups alone: they decide what options exist."""
     groups = {entry.name for entry in CONFIG_DIR.iterdir() if entry.is_dir()}
     # a job of a sweep has other options than the command line of its process

@@ -28,7 +28,7 @@ def evaluate(config: DictConfig) -> None:
     from hydra.utils import instantiate
 
     from nelbo.cli.claim_folder import check_unused_folder
-    from nelbo.cli.launch import launch, needs_launch
+    from nelbo.cli.launch import launch_ranks, needs_launch
     from nelbo.cli.logging import quieten_libraries
     from nelbo.cli.processes import check_devices, start_processes
     from nelbo.compose.measurements import split_to_measure
@@ -49,7 +49,7 @@ def evaluate(config: DictConfig) -> None:
     check_unused_folder(run_dir, "evaluate")
     check_devices(config.device, config.devices)
     if needs_launch(config.devices):
-        launch(config.devices, "evaluate.py")
+        launch_ranks(config.devices, "evaluate.py")
         return
     model = read_model(config)
     data = choose_data(config, model)
@@ -59,7 +59,7 @@ def evaluate(config: DictConfig) -> None:
     data.prepare_data()
     if config.max_examples is not None:
         data.subset(config.split, config.max_examples)
-    examples, fingerprint = data.split(config.split), data.fingerprint(config.split)
+    examples = data.split(config.split)
     if config.by_class and examples.label is None:
         raise ValueError(f"by_class=true, but {type(data).__name__} has no classes")
     processes = start_processes(config.device, config.devices)
@@ -90,12 +90,9 @@ def evaluate(config: DictConfig) -> None:
         )
     ledgers = [
         make_ledger(
-            data=type(data).__name__,
-            fingerprint=fingerprint,
-            conditional=module.conditional,
-            dims=data.spec.dims,
-            levels=data.spec.levels,
+            data=data,
             split=config.split,
+            conditional=module.conditional,
             weights=model.weights.kind,
             precision=arithmetic("32-true", processes.device),
             bound=bound,

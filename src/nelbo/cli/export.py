@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from nelbo.compose.trained import TrainedModel
 
 PIPELINE_STEPS = 1000  # the default of DDPMPipeline
-# and not of the model: a configuration that travels leaves them
+# parts of a configuration that describe the run; they are not exported
 OF_THE_RUN = ("logger", "callbacks", "trainer", "sampler", "spacing", "features", "run_dir")
 
 
@@ -46,7 +46,7 @@ def run(arguments: Namespace) -> None:
         print(f"T = {num_steps}: pipeline(num_inference_steps={num_steps}) takes all steps")
     if model.module.conditional:
         print(
-            "the network is told a class, which DDPMPipeline does not do: use its unet and scheduler directly"
+            "the model is conditional, and DDPMPipeline passes no class: use its unet and scheduler directly"
         )
     if arguments.push_to_hub is not None:
         print(push(arguments.folder, arguments.push_to_hub))
@@ -54,14 +54,13 @@ def run(arguments: Namespace) -> None:
 
 def read(checkpoint: Path, weights: str, trust: list[str] | None = None) -> "TrainedModel":
     """The model of a checkpoint, with its averaged or its raw weights."""
-    from nelbo.cli.command import composed_without_options
     from nelbo.cli.logging import quieten_libraries
-    from nelbo.compose.trained import read_model
+    from nelbo.cli.overrides import quoted
+    from nelbo.compose.trained import load_model
 
     quieten_libraries()
-    config = composed_without_options("evaluate")
-    config.checkpoint, config.weights, config.trust = str(checkpoint), weights, trust
-    return read_model(config)
+    trusted = [f"trust=[{','.join(map(quoted, trust))}]"] if trust else []
+    return load_model(checkpoint, f"weights={weights}", *trusted)
 
 
 def write(model: "TrainedModel", folder: Path) -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from nelbo.cli.overrides import quoted
+from nelbo.cli.overrides import WITHOUT_HYDRA_FILES, option_name, quoted
 from nelbo.compose.environment import rank, started_by
 from nelbo.text import printable
 
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[3]
 RESULT = "NELBO_RESULT"  # in the environment of a rank: the file for what the job returns
-SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1")  # passed on to the ranks
+# passed on to the ranks
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
 # torch.distributed has one type of exception for all of its errors
 COMMUNICATION = re.compile(
     r"DistStore|gloo|nccl|TCPStore|Connection (reset|closed|refused)|Broken pipe", re.I
@@ -48,7 +49,7 @@ class ProcessError(RuntimeError):
 
 
 def is_launched() -> bool:
-    """Whether this process is a rank that :func:`launch` started."""
+    """Whether this process is a rank that :func:`launch_ranks` started."""
     return RESULT in os.environ
 
 
@@ -58,7 +59,7 @@ def is_first_process() -> bool:
 
 
 def needs_launch(count: int) -> bool:
-    """Whether a job of so many processes has to start them.
+    """Whether this command has to start the ``count`` processes of its job.
 
     Raises:
         ValueError: for many more processes than the machine has cores.
@@ -71,7 +72,7 @@ def needs_launch(count: int) -> bool:
     return True
 
 
-def launch(count: int, script: str, describe: Callable[[], str] = str) -> float | None:
+def launch_ranks(count: int, script: str, describe: Callable[[], str] = lambda: "") -> float | None:
     """Run the current job on several processes, and return what its first rank returns.
 
     When a rank fails or dies, the others are ended. A signal is passed on to all ranks.
@@ -161,11 +162,11 @@ def _options_of_this_job() -> list[str]:
         *(
             option
             for option in config.overrides.hydra
-            if (name := option.partition("=")[0].lstrip("+")) not in ours and not name.startswith(of_a_sweep)
+            if (name := option_name(option)) not in ours and not name.startswith(of_a_sweep)
         ),
         f"hydra.run.dir={quoted(config.runtime.output_dir)}",
         "hydra.mode=RUN",
-        "hydra.output_subdir=null",  # the agent writes .hydra
+        WITHOUT_HYDRA_FILES,
     ]
     if config.mode == RunMode.MULTIRUN:  # names of runs contain these
         options += [f"hydra.job.num={config.job.num}", f"hydra.job.id={quoted(str(config.job.id))}"]
@@ -174,14 +175,14 @@ def _options_of_this_job() -> list[str]:
 
 def _handled() -> list[str]:
     """Signals to pass on: not those that this process ignores, as under nohup."""
-    return [name for name in SIGNALS if signal.getsignal(signal.Signals[name]) != signal.SIG_IGN]
+    return [number.name for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
 
 
 @contextmanager
 def _restored() -> Iterator[None]:
     """Restore the environment and the signal handlers, which the agent replaces."""
     environment = dict(os.environ)
-    handlers = {signal.Signals[name]: signal.getsignal(signal.Signals[name]) for name in SIGNALS}
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         yield
     finally:

@@ -13,6 +13,15 @@ from omegaconf.errors import OmegaConfBaseException
 PLAIN = re.compile(r"[A-Za-z0-9_./:+-]+")  # needs no quotes in Hydra and in a shell
 
 
+# In a command line of Hydra: the files in .hydra belong to another process, or to an earlier command
+WITHOUT_HYDRA_FILES = "hydra.output_subdir=null"
+
+
+def option_name(option: str) -> str:
+    """The name in ``name=value`` or ``+name=value``."""
+    return option.partition("=")[0].lstrip("+")
+
+
 def quoted(text: str) -> str:
     """A string as a value of Hydra, with quotes and escapes.
 

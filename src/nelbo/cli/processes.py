@@ -3,7 +3,7 @@
 import torch
 
 from nelbo.cli.rendezvous import check_process_count
-from nelbo.compose.environment import environment
+from nelbo.compose.environment import cluster_plugins
 from nelbo.evaluation.processes import Processes
 
 
@@ -17,17 +17,18 @@ def check_devices(device: str, count: int) -> None:
     Raises:
         ValueError: for a device that does not exist, or another number of processes than were started.
     """
-    if count < 1:
-        raise ValueError(f"devices={count} must be at least 1")
-    if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device={device}: expected auto, cpu or cuda")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device=cuda, but there is no GPU: use device=cpu")
-    if device == "cuda" and count > torch.cuda.device_count():
+    if chosen_device(device) == "cuda" and count > torch.cuda.device_count():
         raise ValueError(f"devices={count}, but there are {torch.cuda.device_count()} GPUs")
     check_process_count(count)
+
+
+def chosen_device(device: str) -> str:
+    """``cpu`` or ``cuda``: where there is a GPU, ``auto`` is ``cuda``."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def start_processes(device: str, count: int) -> Processes:
@@ -37,12 +38,11 @@ def start_processes(device: str, count: int) -> Processes:
         device: ``auto``, ``cpu`` or ``cuda``.
         count: number of processes, which are running.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = chosen_device(device)
     if count == 1:
         return Processes(0, 1, torch.device(device))
     from lightning import Fabric
 
-    fabric = Fabric(accelerator=device, devices=count, strategy="ddp", plugins=environment())
+    fabric = Fabric(accelerator=device, devices=count, strategy="ddp", plugins=cluster_plugins())
     fabric.launch()
     return Processes(fabric.global_rank, count, fabric.device, fabric)

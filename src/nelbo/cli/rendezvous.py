@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 
 from nelbo.cli.launch import is_launched
-from nelbo.cli.overrides import quoted
+from nelbo.cli.overrides import WITHOUT_HYDRA_FILES, quoted
 from nelbo.compose.environment import rank, started_by
 
 if TYPE_CHECKING:
@@ -42,11 +42,9 @@ def options_of_shared_run(arguments: Sequence[str]) -> list[str]:
         )
     if rank() == 0:
         return []
-    written_by_the_first = ["hydra.output_subdir=null"]  # .hydra
     if agent == "srun":
-        return written_by_the_first
-    folder = _store().get(KEY).decode()
-    return [f"hydra.run.dir={folder}", *written_by_the_first]
+        return [WITHOUT_HYDRA_FILES]
+    return [f"hydra.run.dir={_store().get(KEY).decode()}", WITHOUT_HYDRA_FILES]
 
 
 def check_process_count(devices: int, nodes: int = 1) -> None:

@@ -17,7 +17,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from nelbo.atomic_file import read_yaml
 from nelbo.cli.launch import is_launched
-from nelbo.cli.overrides import as_typed, quoted, split_command_line, value_of
+from nelbo.cli.overrides import (
+    WITHOUT_HYDRA_FILES,
+    as_typed,
+    option_name,
+    quoted,
+    split_command_line,
+    value_of,
+)
 from nelbo.compose.stored_config import (
     CONFIG_DIR,
     InterpolationError,
@@ -29,6 +36,7 @@ from nelbo.compose.stored_config import (
     validate_stored,
 )
 from nelbo.runs.paths import CHECKPOINTS, CONFIG, LAST, OVERRIDES
+from nelbo.runs.run_options import read_overrides
 from nelbo.runs.summary import finished_step
 
 if TYPE_CHECKING:
@@ -42,7 +50,7 @@ ALLOWED = re.compile(
 )
 
 
-def with_the_run_to_resume(arguments: list[str]) -> list[str]:
+def add_resumed_run(arguments: list[str]) -> list[str]:
     """The command line that Hydra composes; unchanged where no run is resumed.
 
     ``resume=auto hydra.run.dir=FOLDER`` resumes the run in the folder, or starts one there: a job that may be
@@ -67,19 +75,19 @@ def with_the_run_to_resume(arguments: list[str]) -> list[str]:
     run_dir = Path(word)
     if not (run_dir / CONFIG).is_file():
         raise ValueError(f"resume={run_dir}: there is no run in it ({CONFIG} is missing)")
-    started_with = _options(run_dir)
+    started_with = read_overrides(run_dir)
     flags, options = split_command_line(arguments)
     new = [
         option
         for option in options
-        if _name(option) not in ("resume", "hydra.run.dir", "hydra.output_subdir")
+        if option_name(option) not in ("resume", "hydra.run.dir", "hydra.output_subdir")
     ]
     for option in new:
         if option not in started_with:
             _check_change_allowed(option)
-    allowed = [option for option in new if ALLOWED.fullmatch(_name(option))]
+    allowed = [option for option in new if ALLOWED.fullmatch(option_name(option))]
     folder = quoted(str(run_dir.resolve()))
-    where = [f"resume={folder}", f"hydra.run.dir={folder}", "hydra.output_subdir=null"]
+    where = [f"resume={folder}", f"hydra.run.dir={folder}", WITHOUT_HYDRA_FILES]
     return [*flags, *filter(_is_choice, started_with), *where, *allowed]
 
 
@@ -110,7 +118,7 @@ def continued_config(config: DictConfig, run_dir: Path) -> DictConfig:
     """The stored configuration of a run, with the options of this command.
 
     Args:
-        config: composed by Hydra from the command line of :func:`with_the_run_to_resume`.
+        config: composed by Hydra from the command line of :func:`add_resumed_run`.
         run_dir: the run's folder.
 
     Raises:
@@ -119,15 +127,13 @@ def continued_config(config: DictConfig, run_dir: Path) -> DictConfig:
     saved = saved_config(run_dir, config.trust)
     follows = links(to_plain(saved))
     composed = OmegaConf.create(to_plain(config))
-    names = [_name(option) for option in HydraConfig.get().overrides.task]
+    names = [option_name(option) for option in HydraConfig.get().overrides.task]
     for name in names[names.index("resume") + 1 :] if "resume" in names else ():
         if name == "trust":
             continue  # of this command alone
         OmegaConf.update(saved, name, OmegaConf.select(composed, name), merge=False, force_add=True)
     saved.run_dir = str(run_dir)
-    values = OmegaConf.to_container(saved, resolve=False)
-    assert isinstance(values, dict)
-    continued = plain_config({str(name): value for name, value in values.items()}, run_dir / CONFIG)
+    continued = plain_config(to_plain(saved, resolve=False), run_dir / CONFIG)
     for name, text in follows:
         OmegaConf.update(continued, name, linked_value(text, to_plain(continued)), merge=False)
     check_outputs(to_plain(continued), to_plain(config), run_dir / CONFIG)
@@ -158,6 +164,10 @@ def prepare(config: DictConfig, run_dir: Path, point: "ResumePoint | None") -> N
     if rank_zero_only.rank != 0:
         return
     rewind(run_dir, point)
+    if point is None:
+        print(f"{run_dir} has no checkpoint: training starts at step 0", flush=True)
+    else:
+        print(f"resuming at step {point.step}, from {point.path}", flush=True)
     write_config(to_plain(config), run_dir)
     if "tensorboard" in (config.logger or {}):  # hide what was logged after this step
         step = 0 if point is None else point.step
@@ -188,9 +198,9 @@ def check_learning_rate(config: DictConfig, point: "ResumePoint | None") -> None
         return schedule.base_lrs[0] * schedule.lr_lambdas[0](step)
 
     rank_zero_warn(
-        f"trainer.max_steps={now} in place of {before} stretches lr_schedule=cosine: at step {step} the "
-        f"learning rate changes from {rate(before):.3g} to {rate(now):.3g}; begin a run that is to be made "
-        "longer with lr_schedule=constant"
+        f"trainer.max_steps={now} in place of {before} stretches the lr_schedule: at step {step} the "
+        f"learning rate changes from {rate(before):.3g} to {rate(now):.3g}; if a run is to be extended "
+        "later, start it with lr_schedule=constant"
     )
 
 
@@ -218,21 +228,10 @@ def requeue_slurm_job() -> None:
     print(f"SLURM will start job {job} again", file=sys.stderr)
 
 
-def _options(run_dir: Path) -> list[str]:
-    """The options that a run was started with. They are compared, and never replayed except for choices."""
-    path = run_dir / OVERRIDES
-    content = read_yaml(path) if path.is_file() else []
-    return [str(option) for option in content] if isinstance(content, list) else []
-
-
 def _is_choice(option: str) -> bool:
     """Whether an option chooses a yaml file of ``conf/``: ``model=mlp``."""
     found = re.fullmatch(r"(\w[\w/]*)(?:@\w+)?=([\w.-]+)", option)
     return found is not None and (CONFIG_DIR / found[1] / f"{found[2]}.yaml").is_file()
-
-
-def _name(argument: str) -> str:
-    return argument.partition("=")[0].lstrip("+")
 
 
 def _check_change_allowed(option: str) -> None:
@@ -241,7 +240,7 @@ def _check_change_allowed(option: str) -> None:
     Raises:
         ValueError: naming the option and those that are allowed.
     """
-    name = _name(option)
+    name = option_name(option)
     if not ALLOWED.fullmatch(name):
         raise ValueError(
             f"{option}: not allowed with resume=, which accepts trainer.…=, logger=, checkpoint_every=, "

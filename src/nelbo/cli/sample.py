@@ -38,7 +38,7 @@ def sample(config: DictConfig) -> None:
     from hydra.utils import instantiate
 
     from nelbo.cli.claim_folder import check_unused_folder
-    from nelbo.cli.launch import launch, needs_launch
+    from nelbo.cli.launch import launch_ranks, needs_launch
     from nelbo.cli.logging import quieten_libraries
     from nelbo.cli.overrides import as_typed
     from nelbo.cli.processes import check_devices, start_processes
@@ -56,7 +56,7 @@ def sample(config: DictConfig) -> None:
     check_unused_folder(Path(config.run_dir), "sample")
     check_devices(config.device, config.devices)
     if needs_launch(config.devices):
-        launch(config.devices, "sample.py")
+        launch_ranks(config.devices, "sample.py")
         return
     model = read_model(config)
     sampler = build_sampler(config, model.spec)
@@ -120,12 +120,12 @@ def sample(config: DictConfig) -> None:
     if processes.rank == 0:
         numbers = list(range(wanted))
         images = torch.stack([kept[i] for i in numbers]) if kept else folder.read(numbers)
-        make_pictures(config, folder, generator, images[:shown])
+        pictures = make_pictures(config, folder, generator, images[:shown])
         quality: dict[str, float] = {}
         if features is not None:
             quality = measure_quality(config, model, features, images, processes.device, about)
         folder.finish(config.n, labels)
-        _say(folder, config.n, sampler.evaluations(chain), quality, config.reference_split)
+        print_samples(folder, config.n, sampler.evaluations(chain), quality, config.reference_split, pictures)
     processes.close()
 
 
@@ -174,17 +174,22 @@ class SampleGenerator:
 
 def make_pictures(
     config: DictConfig, folder: "SampleFolder", generator: SampleGenerator, images: "Tensor"
-) -> None:
-    """Write grid.png of the first samples, and their trajectory as an animation or a strip."""
+) -> list[Path]:
+    """Write grid.png of the first samples, and their trajectory as an animation or a strip.
+
+    Returns:
+        The paths of the files.
+    """
     from nelbo.runs import images as grids
 
     if len(images) == 0:
-        return
+        return []
     numbers = list(range(len(images)))
     values = folder.spec.from_levels(images)
-    grids.grid(folder.spec.to_pixels(values)).save(folder.path / "grid.png")
+    picture = folder.path / "grid.png"
+    grids.grid(folder.spec.to_pixels(values)).save(picture)
     if config.trajectory == "none":
-        return
+        return [picture]
     frames: list[Tensor] = []
     numbers = numbers if config.trajectory == "gif" else numbers[:STRIP_ROWS]
 
@@ -192,10 +197,12 @@ def make_pictures(
         frames.append(folder.spec.to_pixels(x).cpu())
 
     keep(generator(numbers, lambda step, xt, prediction: keep(xt)))
+    trajectory = folder.path / ("trajectory.gif" if config.trajectory == "gif" else "trajectory.png")
     if config.trajectory == "gif":
-        grids.save_gif(folder.path / "trajectory.gif", frames)
+        grids.save_gif(trajectory, frames)
     else:
-        grids.strip(frames).save(folder.path / "trajectory.png")
+        grids.strip(frames).save(trajectory)
+    return [picture, trajectory]
 
 
 def measure_quality(
@@ -218,10 +225,15 @@ def measure_quality(
     return quality
 
 
-def _say(
-    folder: "SampleFolder", n: int, evaluations: int, quality: dict[str, float], reference_split: str
+def print_samples(
+    folder: "SampleFolder",
+    n: int,
+    evaluations: int,
+    quality: dict[str, float],
+    reference_split: str,
+    pictures: list[Path],
 ) -> None:
-    """What was drawn, and where it is."""
+    """Print how the samples were drawn, their quality, and the paths of the files."""
     from nelbo.reports.terminal import make_console, print_fact
 
     console = make_console()
@@ -229,6 +241,5 @@ def _say(
     for name, value in quality.items():
         print_fact(console, f"{name:<17}", f"{value:.4f} against the {reference_split} split")
     print_fact(console, "samples", folder.path)
-    for name in ("grid.png", "trajectory.gif", "trajectory.png"):
-        if (folder.path / name).exists():
-            print_fact(console, "image", folder.path / name)
+    for picture in pictures:
+        print_fact(console, "image", picture)

@@ -37,7 +37,7 @@ def train(config: DictConfig) -> float | None:
 
     from nelbo.cli import resume
     from nelbo.cli.claim_folder import check_unused_folder
-    from nelbo.cli.launch import launch, needs_launch
+    from nelbo.cli.launch import launch_ranks, needs_launch
     from nelbo.cli.logging import quieten_libraries
     from nelbo.cli.rendezvous import check_process_count
     from nelbo.compose import build
@@ -46,32 +46,25 @@ def train(config: DictConfig) -> float | None:
     from nelbo.reports.html import report_finished_run
     from nelbo.reports.terminal import print_bound
     from nelbo.runs.resume_point import check_data, newest_checkpoint, write_config
-    from nelbo.runs.summary import finished_step
     from nelbo.training.errors import Interrupted
     from nelbo.training.loggers.wandb_run import finish
     from nelbo.training.stopwatch import Stopwatch
 
     quieten_libraries()
-    run_dir, point, resumes = Path(config.run_dir), None, bool(config.resume)
+    run_dir, resumes = Path(config.run_dir), bool(config.resume)
     if resumes:
         if config.resume != resume.AUTO:
             config = resume.continued_config(config, run_dir)
             check_options(config, "train")
         if resume.is_complete(config, run_dir):
-            if not (run_dir / REPORT).exists():  # the last thing that a run does
-                report_finished_run(run_dir)
-            step = finished_step(run_dir)
-            missing = "" if (run_dir / LAST).exists() else "; its last.ckpt is missing"
-            print(f"{run_dir} is finished, after {step} steps: more with trainer.max_steps=...{missing}")
-            return None
+            return _print_complete_run(run_dir)
     else:
         check_unused_folder(run_dir, "train")
     devices = build.device_count(config)
     if needs_launch(devices):
         check_process_count(devices, config.trainer.num_nodes)
-        return launch(devices, "train.py", partial(_last_checkpoint, run_dir))
-    if resumes:
-        point = newest_checkpoint(run_dir)
+        return launch_ranks(devices, "train.py", partial(_last_checkpoint, run_dir))
+    point = newest_checkpoint(run_dir) if resumes else None
     # of this command alone, so not stored
     allow_changed_data, config.allow_changed_data = config.get("allow_changed_data", False), False
     config.trust = None
@@ -133,6 +126,18 @@ def train(config: DictConfig) -> float | None:
     return metrics[f"val/{module.unit.metric}"]
 
 
+def _print_complete_run(run_dir: Path) -> None:
+    """Say that a run is finished, and write its report if it was stopped before that."""
+    from nelbo.reports.html import report_finished_run
+    from nelbo.runs.summary import finished_step
+
+    if not (run_dir / REPORT).exists():
+        report_finished_run(run_dir)
+    missing = "" if (run_dir / LAST).exists() else "; its last.ckpt is missing"
+    step = finished_step(run_dir)
+    print(f"{run_dir} is finished, after {step} steps: more with trainer.max_steps=...{missing}")
+
+
 def _last_checkpoint(run_dir: Path) -> str:
     """The end of a sentence about what ended the training."""
     last = run_dir / LAST
@@ -160,12 +165,9 @@ def _write_summary(
 
     averaged = any(isinstance(callback, EMA) for callback in trainer.callbacks)  # pyright: ignore
     ledger = make_ledger(
-        data=type(data).__name__,
-        fingerprint=data.fingerprint("test"),
-        conditional=module.conditional,
-        dims=data.spec.dims,
-        levels=data.spec.levels,
+        data=data,
         split="test",
+        conditional=module.conditional,
         weights="ema" if averaged else "raw",
         precision=arithmetic(str(trainer.precision), module.device),
         bound=module.bound,

@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
-from nelbo.compose.environment import environment
+from nelbo.compose.environment import cluster_plugins
 from nelbo.compose.stored_config import to_plain
 from nelbo.data import DataSpec
 from nelbo.diffusion.bound import VariationalBound
@@ -36,9 +36,6 @@ from nelbo.training.accumulation import AccumulatingLoop
 from nelbo.training.checkpoint_io import DurableCheckpointIO
 from nelbo.training.errors import NonFiniteLossError
 from nelbo.training.module import DiffusionModule
-
-# Names of Lightning. These round the network alone; others would round timesteps and the bound.
-PRECISIONS = {32: "32-true", "32": "32-true", "bf16": "bf16-mixed", 16: "16-mixed", "16": "16-mixed"}
 
 
 def build_module(config: DictConfig, spec: DataSpec) -> DiffusionModule:
@@ -247,8 +244,11 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[L
     Raises:
         ValueError: for options that cannot work, or a GPU that is not there.
     """
-    precision = PRECISIONS.get(config.trainer.precision, config.trainer.precision)
-    if precision == "16-mixed" and config.trainer.gradient_clip_val and config.optimizer.get("fused"):
+    if (
+        str(config.trainer.precision) in ("16", "16-mixed")
+        and config.trainer.gradient_clip_val
+        and config.optimizer.get("fused")
+    ):
         raise ValueError(
             "trainer.precision=16-mixed scales gradients, which a fused optimizer undoes after they were "
             "clipped: use optimizer.fused=false, or bf16-mixed"
@@ -261,7 +261,7 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[L
     batches = config.trainer.max_steps * config.trainer.accumulate_grad_batches
     if 0 < batches < config.trainer.val_check_interval:
         options["val_check_interval"] = batches
-    plugins = [DurableCheckpointIO(), *environment()]
+    plugins = [DurableCheckpointIO(), *cluster_plugins()]
     trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers, plugins=plugins, **options)
     trainer.fit_loop.epoch_loop = AccumulatingLoop(trainer)
     return trainer

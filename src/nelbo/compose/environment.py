@@ -21,7 +21,7 @@ def rank() -> int:
     return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
 
 
-def environment() -> list[Any]:
+def cluster_plugins() -> list[Any]:
     """Plugin with the ranks of a job for Lightning; none if torchrun or srun started the processes.
 
     Without it Lightning would believe SLURM inside of a job of one task.

@@ -32,6 +32,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
+from nelbo.compose.stored_config import to_plain
 from nelbo.option_types import (
     Folder,
     NonNegativeFloat,
@@ -141,6 +142,11 @@ class SampleOptions(ModelOptions):
 COMMANDS: dict[str, type] = {"train": TrainOptions, "evaluate": EvaluateOptions, "sample": SampleOptions}
 
 
+def option_names(command: str) -> set[str]:
+    """Names of the options of a command: ``train``, ``evaluate`` or ``sample``."""
+    return set(_hints(COMMANDS[command]))
+
+
 class TrainerOptions(TypedDict, total=False):
     """Arguments of ``lightning.Trainer``, where its own annotations are wider than what works here."""
 
@@ -148,6 +154,7 @@ class TrainerOptions(TypedDict, total=False):
     devices: PositiveInt | Literal[-1, "auto"] | Annotated[list[NonNegativeInt], Len(1)]
     strategy: Literal["auto", "ddp"] | Annotated[Component, Field(description="as trainer=fsdp sets it")]
     num_nodes: PositiveInt
+    # of the network alone; others would round timesteps and the bound
     precision: Literal["32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16", 32, 16]
     max_steps: PositiveInt | Literal[-1]
     min_steps: NonNegativeInt | None
@@ -165,7 +172,7 @@ class TrainerOptions(TypedDict, total=False):
     default_root_dir: str
 
 
-# They would measure, or train on, part of the data as if it were all of it
+# Trainer options that would train on, or measure, a part of the data as if it were all of it
 UNSUPPORTED = dict.fromkeys(
     (
         "limit_train_batches",
@@ -230,10 +237,8 @@ def check_options(config: DictConfig, command: str) -> None:
     Raises:
         ValueError: naming the first option that is wrong, its value and what is expected.
     """
-    values = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
-    assert isinstance(values, dict)
     copied: ValueError | None = None  # an interpolation of a wrong option: that option is named instead
-    for path, problem in _problems({str(name): value for name, value in values.items()}, command):
+    for path, problem in _problems(to_plain(config), command):
         *parents, name = path.split(".")
         parent = OmegaConf.select(config, ".".join(parents)) if parents else config
         if isinstance(parent, DictConfig) and name in parent and OmegaConf.is_interpolation(parent, name):

@@ -49,18 +49,12 @@ WANDB_LOGGER = "nelbo.training.loggers.wandb_run.wandb_logger"
 FREE_TEXT = {
     WANDB_LOGGER: ("project", "name", "group", "entity", "tags"),
 }
-OUTPUTS = {
-    "run_dir",
-    "folder",
-    "cache",
-    "save_dir",
-    "default_root_dir",
-    "dirpath",
-}  # arguments that are paths
+# Arguments that are paths
+OUTPUTS = {"run_dir", "folder", "cache", "save_dir", "default_root_dir", "dirpath"}
 OTHER_PLACE = re.compile(r"[/\\$~]|^\.\.$")
 # Components of earlier versions that have another name now
 RENAMED = {
-    "nelbo.dashboard.wandb_run.wandb_logger": "nelbo.training.loggers.wandb_run.wandb_logger",
+    "nelbo.dashboard.wandb_run.wandb_logger": WANDB_LOGGER,
     "nelbo.evaluation.estimators.full.Full": "nelbo.evaluation.estimators.full.FullEstimator",
     "nelbo.evaluation.estimators.importance.Importance": (
         "nelbo.evaluation.estimators.importance.ImportanceEstimator"
@@ -252,9 +246,9 @@ def linked_value(text: Any, config: Mapping[str, Any]) -> Any:
     return REFERENCE.sub(lambda found: str(OmegaConf.select(options, found[1])), text)
 
 
-def to_plain(config: DictConfig) -> dict[str, Any]:
-    """The values of a configuration, with all interpolations resolved."""
-    container = OmegaConf.to_container(config, resolve=True)
+def to_plain(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
+    """The values of a configuration as plain data, by default with all interpolations resolved."""
+    container = OmegaConf.to_container(config, resolve=resolve)
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from nelbo.data import DataModule
+from nelbo.data.base import SplitName
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.variances import ReverseVariance
@@ -81,12 +83,9 @@ class Ledger:
 
 def make_ledger(
     *,
-    data: str,
-    fingerprint: str,
+    data: DataModule,
+    split: SplitName,
     conditional: bool,
-    dims: int,
-    levels: int | None,
-    split: str,
     weights: str,
     precision: str,
     bound: VariationalBound,
@@ -98,11 +97,11 @@ def make_ledger(
     chain = bound.chain
     cleanest, noisiest = chain.level(torch.tensor([1, chain.num_steps])).logsnr.tolist()
     return Ledger(
-        data=data,
-        fingerprint=fingerprint,
+        data=type(data).__name__,
+        fingerprint=data.fingerprint(split),
         conditional=conditional,
-        dims=dims,
-        levels=levels,
+        dims=data.spec.dims,
+        levels=data.spec.levels,
         split=split,
         num_examples=estimate.num_examples,
         decoder=str(bound.decoder),

@@ -136,8 +136,8 @@ def run_folders(paths: Iterable[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in (path.resolve() for path in paths if not path.is_file()):
         jobs = sorted(path.glob(f"*/{CONFIG}"), key=lambda config: (len(str(config)), config))
-        is_sweep = (path / SWEEP).is_file() and jobs
-        found |= dict.fromkeys([config.parents[1] for config in jobs] if is_sweep else [path])
+        is_sweep_job = (path / SWEEP).is_file() and jobs
+        found |= dict.fromkeys([config.parents[1] for config in jobs] if is_sweep_job else [path])
     return list(found)
 
 

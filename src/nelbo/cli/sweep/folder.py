@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from nelbo.atomic_file import replacing
+from nelbo.cli.overrides import as_typed
 from nelbo.cli.sweep.job import Job
 
 FILE_NAME, TABLE = "multirun.yaml", "sweep.csv"
@@ -41,7 +42,7 @@ def sweep_folder(config: DictConfig, tries_again: bool = True) -> Iterator[list[
     finally:
         if jobs:
             _show(folder, jobs, tries_again)
-    missing = sum(not job.is_done for job in jobs)
+    missing = sum(not job.is_done() for job in jobs)
     if missing:
         raise SweepFailedError(f"{missing} of {len(jobs)} jobs did not finish: {folder / TABLE}")
 
@@ -49,16 +50,19 @@ def sweep_folder(config: DictConfig, tries_again: bool = True) -> Iterator[list[
 def print_finished_jobs(jobs: Sequence[Job]) -> None:
     """A line for each job that is skipped."""
     for job in jobs:
-        if job.is_done:
+        if job.is_done():
             print(f"job {job.name} ({job.title}) was finished before, and is skipped", flush=True)
 
 
 def _show(folder: Path, jobs: Sequence[Job], tries_again: bool) -> None:
     from nelbo.reports.sweep import SweptRun, show_sweep
 
-    rows = [
-        SweptRun(job.name, job.folder, job.choices, job.status, job.outcome and job.outcome.seconds)
-        for job in jobs
-    ]
-    left = any(not job.is_done and (tries_again or job.outcome is None) for job in jobs)
-    show_sweep(folder, rows, f"python {jobs[0].command}.py resume={folder}" if left else None)
+    rows, left = [], False
+    for job in jobs:
+        outcome = job.read_outcome()
+        seconds = None if outcome is None else outcome.seconds
+        rows.append(SweptRun(job.name, job.folder, job.choices, job.status(outcome), seconds))
+        left |= outcome is None or (tries_again and outcome.failure is not None)
+    show_sweep(
+        folder, rows, f"python {jobs[0].command}.py {as_typed('resume', str(folder))}" if left else None
+    )

@@ -14,9 +14,9 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from nelbo.cli.sweep.folder import MAX_JOBS, print_finished_jobs, sweep_folder
-from nelbo.cli.sweep.job import Job, plan
-from nelbo.cli.sweep.launch import launch
-from nelbo.cli.sweep.run_job import runs_one_by_one
+from nelbo.cli.sweep.job import Job, make_job
+from nelbo.cli.sweep.launch import launch_jobs
+from nelbo.cli.sweep.run_job import runs_in_sequence
 
 
 class GridSweeper(Sweeper):
@@ -60,7 +60,7 @@ class GridSweeper(Sweeper):
             known += jobs
             print_finished_jobs(jobs)
             for start in range(0, len(jobs), size):
-                launch(self.launcher, jobs[start : start + size], runs_one_by_one(self.master.hydra))
+                launch_jobs(self.launcher, jobs[start : start + size], runs_in_sequence(self.master.hydra))
 
     def _jobs(self, arguments: list[str]) -> list[Job]:
         """One job for each combination.
@@ -89,5 +89,5 @@ class GridSweeper(Sweeper):
         for number, combination in enumerate(product(*options.values())):
             pairs = [option.partition("=") for option in combination]
             choices = {name: value for name, _, value in pairs if name in chosen}
-            jobs.append(plan(number, combination, choices, self.master, self.loader))
+            jobs.append(make_job(number, combination, choices, self.master, self.loader))
         return jobs

@@ -8,10 +8,11 @@ from pathlib import Path
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nelbo.atomic_file import read_json, read_yaml
-from nelbo.cli.overrides import quoted
+from nelbo.atomic_file import read_json
+from nelbo.cli.overrides import WITHOUT_HYDRA_FILES, quoted
 from nelbo.runs.job_status import FILE_NAME, JobStatus, read_job_status
 from nelbo.runs.paths import OVERRIDES, SUMMARY
+from nelbo.runs.run_options import read_overrides
 from nelbo.runs.summary import is_finished
 from nelbo.text import printable
 
@@ -43,8 +44,7 @@ class Job:
         """The choices in a line."""
         return printable(" ".join(f"{option}={value}" for option, value in self.choices.items()))
 
-    @property
-    def outcome(self) -> JobStatus | None:
+    def read_outcome(self) -> JobStatus | None:
         """Its result; None before its end. A training that has written its summary is finished."""
         found = read_job_status(self.folder)
         if found is None and self.command == "train" and self.is_begun and is_finished(self.folder):
@@ -58,15 +58,13 @@ class Job:
         """Whether it was started: its folder has the options of the job."""
         return (self.folder / OVERRIDES).is_file()
 
-    @property
     def is_done(self) -> bool:
         """Whether it finished without a failure."""
-        return self.outcome is not None and self.outcome.failure is None
+        outcome = self.read_outcome()
+        return outcome is not None and outcome.failure is None
 
-    @property
-    def status(self) -> str:
+    def status(self, outcome: JobStatus | None) -> str:
         """``finished``, ``failed: why``, ``interrupted`` or ``not begun``."""
-        outcome = self.outcome
         if outcome is None:
             return "interrupted" if self.is_begun else "not begun"
         return "finished" if outcome.failure is None else f"failed: {outcome.failure}"
@@ -79,8 +77,7 @@ class Job:
         """
         if not self.is_begun:
             return
-        content = read_yaml(self.folder / OVERRIDES)
-        found = _without_names([str(option) for option in content] if isinstance(content, list) else [])
+        found = _without_names(read_overrides(self.folder))
         if found != _without_names(self.overrides):
             raise ValueError(
                 f"{self.folder} holds a job of other options ({' '.join(found)}): "
@@ -93,7 +90,7 @@ class Job:
         if self.title:
             given.append(f"hydra.job.name={quoted(self.title)}")
         if self.is_begun:
-            given.append("hydra.output_subdir=null")
+            given.append(WITHOUT_HYDRA_FILES)
             if self.command == "train":
                 given.append(f"resume={quoted(str(self.folder))}")
         return given
@@ -106,7 +103,7 @@ class Job:
                 (self.folder / name).unlink(missing_ok=True)
 
 
-def plan(
+def make_job(
     number: int, overrides: Sequence[str], choices: Mapping[str, str], sweep: DictConfig, loader: ConfigLoader
 ) -> Job:
     """The job of these options.

@@ -1,4 +1,4 @@
-"""Launching jobs: those that are not done, the others after one that died, and the end of all by Ctrl-C."""
+"""Launch the jobs that are not done, resume the others when a worker dies, and end all on Ctrl-C."""
 
 import multiprocessing
 import os
@@ -16,7 +16,7 @@ from nelbo.runs.job_status import JobStatus
 SECONDS_TO_SAVE = 60.0  # that workers have after Ctrl-C
 
 
-def launch(launcher: Launcher, jobs: Sequence[Job], in_sequence: bool) -> None:
+def launch_jobs(launcher: Launcher, jobs: Sequence[Job], in_sequence: bool) -> None:
     """Run the jobs that are not done; each writes its outcome to its folder.
 
     If a worker is killed, for example because memory ran out, a launcher stops all its workers. The jobs that
@@ -27,7 +27,7 @@ def launch(launcher: Launcher, jobs: Sequence[Job], in_sequence: bool) -> None:
         jobs: to run.
         in_sequence: whether the launcher runs them in this process.
     """
-    waiting = [job for job in jobs if not job.is_done]
+    waiting = [job for job in jobs if not job.is_done()]
     if not waiting:
         return
     for job in waiting:
@@ -40,12 +40,12 @@ def launch(launcher: Launcher, jobs: Sequence[Job], in_sequence: bool) -> None:
         if len(waiting) == 1:
             _died(waiting[0], error)
             return
-        lost = [job for job in waiting if job.is_begun and job.outcome is None]
+        lost = [job for job in waiting if job.is_begun and job.read_outcome() is None]
         if not lost:
             raise
         for job in lost:
-            launch(launcher, [job], in_sequence)
-        launch(launcher, [job for job in waiting if not job.is_begun], in_sequence)
+            launch_jobs(launcher, [job], in_sequence)
+        launch_jobs(launcher, [job for job in waiting if not job.is_begun], in_sequence)
 
 
 def _died(job: Job, error: Exception) -> None:
@@ -57,7 +57,7 @@ def _died(job: Job, error: Exception) -> None:
 
 @contextmanager
 def _workers_save_first() -> Iterator[None]:
-    """A signal interrupts the workers, and when they have saved the launcher, which would kill them.
+    """On a signal, interrupt the workers, wait until they have saved, and then stop the launcher.
 
     A second Ctrl-C does not wait.
     """

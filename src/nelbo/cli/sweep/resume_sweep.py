@@ -5,7 +5,6 @@ import secrets
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import get_type_hints
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import (
@@ -19,7 +18,7 @@ from hydra.core.override_parser.types import (
 from hydra.errors import HydraException
 
 from nelbo.atomic_file import read_yaml
-from nelbo.cli.overrides import quoted, split_command_line
+from nelbo.cli.overrides import option_name, quoted, split_command_line, value_of
 from nelbo.cli.sweep.folder import FILE_NAME, MAX_JOBS
 from nelbo.compose.stored_config import (
     CODE_ARGUMENTS,
@@ -32,11 +31,10 @@ from nelbo.compose.stored_config import (
     excerpt,
 )
 
-WORD = "resume="
 NOT_REPEATED = ("hydra.sweep.dir=", "hydra.mode=")
+LAUNCHERS = {"basic", "joblib"}  # of a sweep's file; submitit reads pickles in the folder that it is given
 # Options of Hydra that a sweep's file may repeat. Others can start programs or read other folders, such as
 # hydra.job.env_set, hydra.searchpath, and hydra.sweeper.params, which holds whole options.
-LAUNCHERS = {"basic", "joblib"}  # of a sweep's file; submitit reads pickles in the folder that it is given
 HYDRA_OPTIONS = {"hydra/launcher", "hydra/sweeper", "hydra.sweep.subdir", "hydra.launcher.n_jobs"} | {
     f"hydra.sweeper.{name}"
     for name in ("n_trials", "n_jobs", "study_name", "direction", "seed", "max_batch_size")
@@ -53,7 +51,7 @@ SUBMITIT_FOLDER = "hydra.launcher.submitit_folder"
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][\w.=-]*")
 
 
-def with_the_sweep_to_resume(arguments: Sequence[str], command: str) -> list[str]:
+def add_resumed_sweep(arguments: Sequence[str], command: str) -> list[str]:
     """The same command line, with the options of the sweep that it continues, if there is one.
 
     The file of a sweep is data: an option in it that could interpolate or name a class is refused.
@@ -66,13 +64,13 @@ def with_the_sweep_to_resume(arguments: Sequence[str], command: str) -> list[str
         ValueError: for a sweep of another command, options that would make other jobs of it, or a file with
             options that are refused.
     """
-    named = [argument for argument in arguments if argument.startswith(WORD)]
-    folder = Path(named[-1].removeprefix(WORD)) if named else None
+    named = value_of(arguments, "resume")
+    folder = Path(named) if named else None
     if folder is None or not (folder / FILE_NAME).is_file():
         return list(arguments)
     flags, options = split_command_line(arguments)
     flags = [flag for flag in flags if flag not in ("-m", "--multirun")]
-    rest = [option for option in options if option not in named]
+    rest = [option for option in options if not option.startswith("resume=")]
     other = [option for option in rest if not option.lstrip("+~").startswith(("hydra.", "hydra/", "trust="))]
     if other:
         raise ValueError(
@@ -81,15 +79,19 @@ def with_the_sweep_to_resume(arguments: Sequence[str], command: str) -> list[str
     kept_command, task, hydra = _read(folder / FILE_NAME)
     if kept_command != command:
         raise ValueError(f"{folder} is a sweep of {kept_command}.py: resume it there")
-    given = {_name(argument) for argument in rest}
+    given = {option_name(argument).lstrip("~") for argument in rest}
     replaced = NOT_REPEATED
     if "hydra/launcher" in given:
         replaced += ("hydra/launcher=", "hydra.launcher.", "+hydra.launcher.", "++hydra.launcher.")
-    before = [option for option in hydra if not option.startswith(replaced) and _name(option) not in given]
+    before = [
+        option
+        for option in hydra
+        if not option.startswith(replaced) and option_name(option).lstrip("~") not in given
+    ]
     for option in (*task, *before):
         if option in rest:  # this command has it too
             continue
-        name = _name(option)
+        name = option_name(option).lstrip("~")
         if not (_is_plain_of_hydra(option) if option in before else _is_plain(option, command)):
             remedy = (
                 f"add {excerpt(name)}=... to this command"
@@ -109,7 +111,7 @@ def with_the_sweep_to_resume(arguments: Sequence[str], command: str) -> list[str
 
 def _is_plain(option: str, command: str) -> bool:
     """Whether an option of a command sets plain values, and none that names code or a place to write."""
-    from nelbo.compose.options import COMMANDS
+    from nelbo.compose.options import option_names
 
     override = _parsed(option)
     if override is None:
@@ -119,7 +121,7 @@ def _is_plain(option: str, command: str) -> bool:
     names = {*keys, *(override.package or keys[0]).split(".")}
     if not all(map(PLAIN_NAME.fullmatch, names)) or names & {"hydra", *REFUSED, *SPECIAL_KEYS}:
         return False
-    if keys[0] not in {*groups, *get_type_hints(COMMANDS[command])}:  # such as a group of the user's own
+    if keys[0] not in groups | option_names(command):  # such as a group of the user's own
         return False
     texts = [value for value in _leaves(override.value()) if isinstance(value, str)]
     if override.key_or_group in {*groups, "trained_as"}:  # names of yaml files
@@ -192,7 +194,3 @@ def _read(path: Path) -> tuple[str, list[str], list[str]]:
         return str(hydra["job"]["config_name"]), task, before
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is not the file of a sweep: it lacks {error}") from error
-
-
-def _name(option: str) -> str:
-    return option.partition("=")[0].lstrip("+~")

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from nelbo.runs.folder_lock import FolderInUseError, locked
 from nelbo.runs.job_status import JobStatus
+from nelbo.text import printable
 
 OUTPUT = "output.txt"  # of a job among several at a time
 TRACEBACK = "traceback.txt"
@@ -24,12 +25,12 @@ INTERRUPTED = 130
 OF_ONE_WANDB_RUN = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_NAME")
 
 
-def runs_one_by_one(hydra: "HydraConf | DictConfig") -> bool:
+def runs_in_sequence(hydra: "HydraConf | DictConfig") -> bool:
     """Whether the launcher runs jobs in sequence, in this process."""
     return hydra.runtime.choices["hydra/launcher"] == "basic"
 
 
-def is_sweep() -> bool:
+def is_sweep_job() -> bool:
     """Whether this is a job of a sweep."""
     return HydraConfig.get().mode == RunMode.MULTIRUN
 
@@ -46,7 +47,7 @@ def attempt(action: Callable[[], float | None], one_line: Callable[[Exception], 
     """
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
-    alone = runs_one_by_one(hydra)
+    in_sequence = runs_in_sequence(hydra)
     named = f"job {hydra.sweep.subdir} ({hydra.job.name})"
     with ExitStack() as lock:
         try:
@@ -54,33 +55,33 @@ def attempt(action: Callable[[], float | None], one_line: Callable[[Exception], 
         except FolderInUseError as error:  # another process runs this job
             print(f"{named}: {error}", file=sys.stderr, flush=True)
             return
-        _attempt(action, one_line, folder, alone, named)
+        _attempt(action, one_line, folder, in_sequence, named)
 
 
 def _attempt(
     action: Callable[[], float | None],
     one_line: Callable[[Exception], str],
     folder: Path,
-    alone: bool,
+    in_sequence: bool,
     named: str,
 ) -> None:
-    if alone:
+    if in_sequence:
         print(f"\n{named}", flush=True)
     started = time.perf_counter()
     failure = objective = None
     terminal = sys.stdout
     separate_wandb_run()
-    with _interruption(alone), _output(folder, alone):
+    with _interruption(in_sequence), _output(folder, in_sequence):
         try:
             objective = action()
         except Exception as error:
-            failure = one_line(error)
-            (folder / TRACEBACK).write_text(traceback.format_exc())
+            failure = printable(one_line(error))
+            (folder / TRACEBACK).write_text(traceback.format_exc(), "utf-8", "backslashreplace")
     outcome = JobStatus(failure, objective, round(time.perf_counter() - started, 1))
     outcome.write(folder)
     if failure is not None:
         print(f"{named} failed: {failure}", file=sys.stderr, flush=True)
-    elif not alone:
+    elif not in_sequence:
         _print_end(named, outcome, terminal)
 
 
@@ -98,8 +99,8 @@ def _print_end(named: str, outcome: JobStatus, terminal: TextIO) -> None:
 
 
 @contextmanager
-def _output(folder: Path, alone: bool) -> Iterator[None]:
-    if alone:
+def _output(folder: Path, in_sequence: bool) -> Iterator[None]:
+    if in_sequence:
         yield
         return
     with (folder / OUTPUT).open("a", buffering=1, encoding="utf-8") as file, redirect_stdout(file):
@@ -113,12 +114,12 @@ def _output(folder: Path, alone: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _interruption(alone: bool) -> Iterator[None]:
+def _interruption(in_sequence: bool) -> Iterator[None]:
     """End the process of an interrupted parallel job. Otherwise its worker would start the next job.
 
-    The terminal signals the process of the sweep alone, which interrupts its workers once and waits for them.
+    The terminal signals the process of the sweep only, which interrupts its workers once and waits for them.
     """
-    if alone:
+    if in_sequence:
         yield
         return
     if multiprocessing.parent_process() is not None:

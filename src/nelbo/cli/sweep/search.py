@@ -21,9 +21,9 @@ from omegaconf import DictConfig
 
 from nelbo.atomic_file import read_bytes
 from nelbo.cli.sweep.folder import print_finished_jobs, sweep_folder
-from nelbo.cli.sweep.job import Job, plan
-from nelbo.cli.sweep.launch import launch
-from nelbo.cli.sweep.run_job import runs_one_by_one
+from nelbo.cli.sweep.job import Job, make_job
+from nelbo.cli.sweep.launch import launch_jobs
+from nelbo.cli.sweep.run_job import runs_in_sequence
 from nelbo.compose.stored_config import excerpt
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class OptunaSweeper(Sweeper):
             for trials in self._batches(study, space):
                 batch = {trial.number: begun.get(trial.number) or self._job(trial, space) for trial in trials}
                 known += [job for number, job in batch.items() if number not in begun]
-                launch(self.launcher, list(batch.values()), runs_one_by_one(self.master.hydra))
+                launch_jobs(self.launcher, list(batch.values()), runs_in_sequence(self.master.hydra))
                 for number, job in batch.items():
                     _tell(study, number, job)
 
@@ -143,7 +143,7 @@ class OptunaSweeper(Sweeper):
         self._check_options(trial, space)
         choices = {option: str(value) for option, value in trial.params.items()}
         overrides = [*space.fixed, *(f"{option}={value}" for option, value in choices.items())]
-        return plan(trial.number, overrides, choices, self.master, self.loader)
+        return make_job(trial.number, overrides, choices, self.master, self.loader)
 
     def _check_options(self, trial: "FrozenTrial | Trial", space: Space) -> None:
         """Compare the options of a trial with the space: the storage may come from elsewhere.
@@ -227,7 +227,8 @@ def _tell(study: "Study", number: int, job: Job) -> None:
     """The value of a trial, or that it has none; a trial that failed does not steer the search."""
     from optuna.trial import TrialState
 
-    value = job.outcome.objective if job.outcome is not None and job.is_done else None
+    outcome = job.read_outcome()
+    value = None if outcome is None or outcome.failure is not None else outcome.objective
     if value is None or not math.isfinite(value):
         study.tell(number, state=TrialState.FAIL)
     else:
