@@ -132,7 +132,7 @@ def test_the_folder_determines_the_kind_of_its_weights(exported, checkpoint):
 def test_export_of_a_conditional_model_warns_about_labels(save_checkpoint, tmp_path, capfd):
     path = save_checkpoint(tmp_path / "last.ckpt", "conditional=true")
     assert main(["export", str(path), str(tmp_path / "model")]) == 0
-    assert "the network is told a class" in capfd.readouterr().out
+    assert "DDPMPipeline passes no class" in capfd.readouterr().out
     assert from_diffusers(tmp_path / "model").num_classes == 10
 
 

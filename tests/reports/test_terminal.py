@@ -27,6 +27,16 @@ def test_every_part_with_its_error_and_its_share(tmp_path, capsys):
     assert "2.000 ± 0.012" in row("total")
 
 
+def test_a_negligible_prior_leaves_the_table_within_80_columns(tmp_path, capsys):
+    metrics = {f"{split}/{name}": value for split in ("val", "test") for name, value in VALUES.items()}
+    metrics |= {f"{name}_stderr": 0.0123 for name in metrics}
+    metrics |= {"val/L_T": 1.3e-9, "val/L_T_stderr": 6e-12, "test/L_T": 1.3e-9, "test/L_T_stderr": 6e-12}
+    print_bound(metrics, ("val", "test"), unit_of(64, 17), tmp_path)
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert "1.3 × 10⁻⁹" in next(line for line in lines if "L_T" in line)
+    assert max(map(len, lines[:-1])) <= 80
+
+
 def test_only_files_that_are_there_are_named(tmp_path, capsys):
     metrics = {f"val/{name}{end}": 1.0 for name in VALUES for end in ("", "_stderr")}
     print_bound(metrics, ("val",), unit_of(64, 17), tmp_path)

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nelbo.evaluation.units import Unit
-from nelbo.reports.numbers import plus_minus
+from nelbo.reports.numbers import VISIBLE, plus_minus
 from nelbo.runs.paths import LAST, REPORT, SAMPLES
 from nelbo.text import printable
 
@@ -84,7 +84,7 @@ def _cells(metrics: Mapping[str, float], splits: tuple[str, ...], key: str, unit
     cells: list[Text] = []
     for split in splits:
         value, error = metrics[f"{split}/{key}"], metrics[f"{split}/{key}_stderr"]
-        cells.append(Text(plus_minus(value, error)))
+        cells.append(Text(plus_minus(value, error if abs(value) >= VISIBLE else None)))  # 80 columns
         if unit.is_code_length:
             share = value / metrics[f"{split}/{unit.metric}"]
             cells.append(Text("100%" if key == unit.metric else f"{share:.1%}"))
