@@ -27,7 +27,7 @@ MISTAKES = {
     "callbacks.ema.decay=1": "callbacks.ema.decay=1: expected a number >= 0 and < 1",
     "checkpoint_every=0": "checkpoint_every=0: expected an integer >= 1",
     "sampler.eta=2": "sampler.eta=2 must be inside [0, 1]",
-    "data=mnist data.root=/nonexistent data.download=false": "set data.root (evaluate.py and sample.py: root) to",
+    "data=mnist data.root=/nonexistent data.download=false": "set data.root (evaluate.py and sample.py: ",
     "data=image_folder data.root=/nonexistent": "no images in /nonexistent: set data.root to a folder",
     "data.batch_size=100000": "batch_size=100000 is larger than the training set of 1437 examples",
     "sampler.steps=0": "sampler.steps=0: at least 1 step is needed",

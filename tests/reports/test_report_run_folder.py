@@ -10,7 +10,8 @@ import torch
 
 from nelbo.evaluation.accumulator import StepTable
 from nelbo.runs import bound_table as table
-from nelbo.runs.run_folder import RunFolderError, read_run
+from nelbo.runs.files import RunFolderError
+from nelbo.runs.run_folder import read_run
 
 
 def step_table(*rows):

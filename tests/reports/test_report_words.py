@@ -15,9 +15,9 @@ from nelbo.reports.comparison.choices import differing_choices
 from nelbo.reports.comparison.named_run import incomparable
 from nelbo.reports.html.advice import advise
 from nelbo.reports.html.entry import make_entries
-from nelbo.reports.html.samples import spread
 from nelbo.reports.html.tables import run_rows
 from nelbo.reports.numbers import duration, plus_minus
+from nelbo.runs.images import evenly_spaced
 from nelbo.runs.run_folder import read_run
 
 
@@ -190,5 +190,5 @@ def test_the_table_of_runs(make_run, tmp_path):
 
 
 def test_images_are_spread_over_training():
-    assert spread([1, 2, 3], 5) == [1, 2, 3]
-    assert spread(list(range(0, 101)), 5) == [0, 25, 50, 75, 100]
+    assert evenly_spaced([1, 2, 3], 5) == [1, 2, 3]
+    assert evenly_spaced(list(range(0, 101)), 5) == [0, 25, 50, 75, 100]

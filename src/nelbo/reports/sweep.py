@@ -19,8 +19,9 @@ from nelbo.reports.comparison.named_run import NamedRun, incomparable, shared_la
 from nelbo.reports.html import write_report
 from nelbo.reports.numbers import duration, plus_minus
 from nelbo.reports.terminal import make_console, print_fact
+from nelbo.runs.files import RunFolderError
 from nelbo.runs.paths import REPORT
-from nelbo.runs.run_folder import Run, RunFolderError, read_run
+from nelbo.runs.run_folder import Run, read_run
 from nelbo.text import printable
 
 TABLE = "sweep.csv"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 from rich.console import Console
 from rich.table import Table
@@ -36,9 +37,9 @@ def print_bound(metrics: Mapping[str, float], splits: tuple[str, ...], unit: Uni
         print_fact(console, what, where)
 
 
-def make_console(width: int | None = None) -> Console:
+def make_console(width: int | None = None, file: IO[str] | None = None) -> Console:
     """A console that prints text unchanged: no markup in brackets, no emoji for ``:name:``."""
-    return Console(width=width, markup=False, emoji=False, highlight=False)
+    return Console(width=width, file=file, markup=False, emoji=False, highlight=False)
 
 
 def print_fact(console: Console, label: str, text: object) -> None:
@@ -59,7 +60,7 @@ def print_whole(console: Console, table: Table) -> None:
     """Print a table at its own width if the terminal is narrower: a truncated number would mislead."""
     width = console.measure(table, options=console.options.update(max_width=10_000, width=10_000)).maximum
     if width > console.width:
-        console = Console(width=width, file=console.file, markup=False, emoji=False)
+        console = make_console(width, console.file)
     console.print(table)
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from nelbo.atomic_file import open_regular
+
+T = TypeVar("T")
 
 SMALLEST = 32  # images are enlarged to at least this many pixels in grids
 GIF_FRAMES = 40
@@ -43,18 +46,19 @@ def grid(pixels: Tensor, columns: int | None = None) -> Image.Image:
 
 def save_gif(path: Path, frames: Sequence[Tensor]) -> None:
     """An animation of grids, each (B, C, H, W) uint8."""
-    pictures = [grid(frame) for frame in _evenly(frames, GIF_FRAMES)]
+    pictures = [grid(frame) for frame in evenly_spaced(frames, GIF_FRAMES)]
     durations = [MILLISECONDS] * (len(pictures) - 1) + [LAST_FRAME]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
 
 
 def strip(frames: Sequence[Tensor]) -> Image.Image:
     """A row for each sample, from noise on the left to data on the right; frames are (B, C, H, W) uint8."""
-    chosen = _evenly(frames, STRIP_COLUMNS)
+    chosen = evenly_spaced(frames, STRIP_COLUMNS)
     return grid(torch.stack(chosen, dim=1).flatten(0, 1), columns=len(chosen))
 
 
-def _evenly(frames: Sequence[Tensor], most: int) -> list[Tensor]:
-    """At most so many of them, the first and the last included."""
-    number = min(most, len(frames))
-    return [frames[round(i)] for i in torch.linspace(0, len(frames) - 1, number).tolist()]
+def evenly_spaced(items: Sequence[T], most: int) -> list[T]:
+    """At most ``most`` of the items, the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]

@@ -18,8 +18,6 @@ from nelbo.runs.metrics_file import METRICS_FILE, Series
 from nelbo.runs.paths import CONFIG, EVALUATION, SAMPLES, SUMMARY, SWEEP
 from nelbo.runs.summary import check_files
 
-__all__ = ["Run", "RunFolderError", "Series", "Terms", "read_run", "run_folders"]
-
 METRICS, TERMS = METRICS_FILE, bound_table.FILE_NAME
 # files and folders that are read here
 FILES = (".hydra", SAMPLES, SUMMARY, EVALUATION, METRICS, TERMS, example_table.FILE_NAME)
@@ -93,10 +91,10 @@ class Run:
         if series is None:
             return None
         best = int(series.values.argmin())
-        known = errors is not None and len(errors.values) == len(series.values)
-        return float(series.values[best]), float(
-            errors.values[best]
-        ) if known and errors is not None else None
+        value = float(series.values[best])
+        if errors is None or len(errors.values) != len(series.values):
+            return value, None
+        return value, float(errors.values[best])
 
     def last_terms(self, split: str) -> Terms | None:
         """The last measurement of a split."""

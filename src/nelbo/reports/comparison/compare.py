@@ -116,9 +116,13 @@ def compare(runs: Sequence[Run]) -> Comparison:
     named = [NamedRun(run, name) for run, name in zip(runs, _letters(), strict=False)]
     reasons = incomparable(named)
     differences, without_examples = from_first(named)
-    columns = zip(named, zip(folder_names(runs), differing(runs), differences, strict=True), strict=True)
     return Comparison(
-        runs=tuple(ComparedRun(one.run, one.name, *more) for one, more in columns),
+        runs=tuple(
+            ComparedRun(one.run, one.name, folder, choices, difference)
+            for one, folder, choices, difference in zip(
+                named, folder_names(runs), differing(runs), differences, strict=True
+            )
+        ),
         incomparable=tuple(reasons),
         remarks=() if reasons else tuple(remarks(named, without_examples)),
     )

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nelbo.atomic_file import replacing
+from nelbo.runs.files import RunFolderError
 from nelbo.runs.paths import REPORT
-from nelbo.runs.run_folder import RunFolderError, read_runs
+from nelbo.runs.run_folder import read_runs
 
 
 class ReportError(OSError):

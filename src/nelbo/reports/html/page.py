@@ -87,4 +87,4 @@ def _figures(cards: Sequence[Card]) -> dict[str, dict[str, Any]]:
 
 
 def _asset(name: str) -> str:
-    return (ASSETS / name).read_text()
+    return (ASSETS / name).read_text("utf-8")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nelbo.atomic_file import read_bytes
 from nelbo.reports.html.entry import Entry
+from nelbo.runs.images import evenly_spaced
 
 MOST_IMAGES = 24  # of all runs together
 MOST_BYTES = 64 * 2**20  # of one image
@@ -36,20 +37,14 @@ def strips(entries: Sequence[Entry]) -> list[Strip]:
         Strip(
             entry,
             tuple(
-                Image(step, _uri(entry.run.samples[step])) for step in spread(list(entry.run.samples), each)
+                Image(step, _uri(entry.run.samples[step]))
+                for step in evenly_spaced(list(entry.run.samples), each)
             ),
             len(entry.run.samples),
         )
         for entry in entries
         if entry.run.samples
     ]
-
-
-def spread(steps: list[int], most: int) -> list[int]:
-    """At most so many of the steps, evenly spaced, the first and the last among them."""
-    if len(steps) <= most:
-        return steps
-    return [steps[round(i * (len(steps) - 1) / (most - 1))] for i in range(most)]
 
 
 def _uri(path: Path) -> str:

@@ -34,7 +34,7 @@ class CorruptImages(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """List the examples that ``setup`` left out; restore the count of a checkpoint."""
         if self.path.exists():
-            self._named.update(self.path.read_text().splitlines())
+            self._named.update(self.path.read_text("utf-8", "surrogateescape").splitlines())
         if self._restored is not None:
             same = len(self._restored) == trainer.world_size
             total = int(self._restored.sum()) if trainer.is_global_zero else 0
@@ -89,5 +89,5 @@ class CorruptImages(Callback):
         new = [name for name in dict.fromkeys(names) if name not in self._named]
         if new:
             self._named.update(new)
-            with self.path.open("a") as file:
+            with self.path.open("a", encoding="utf-8", errors="surrogateescape") as file:
                 file.writelines(f"{name}\n" for name in new)

@@ -42,7 +42,7 @@ def log_bound(trainer: Trainer, split: str, timesteps: Tensor, table: StepTable,
             chart = {} if figure is None else {key: wandb.Plotly(figure)}
             return {**chart, f"{key}_table": data}
 
-        logger.log(record, logged_step(trainer))
+        logger.log(record, trainer.global_step)
 
 
 def table_rows(timesteps: Tensor, table: StepTable, unit: Unit) -> list[list[float | None]]:
@@ -59,12 +59,7 @@ def table_rows(timesteps: Tensor, table: StepTable, unit: Unit) -> list[list[flo
 def log_image(trainer: Trainer, key: str, path: Path) -> None:
     """Log an image file."""
     for logger in _wandb_loggers(trainer):
-        logger.log(lambda run: {key: wandb.Image(str(path))}, logged_step(trainer))
-
-
-def logged_step(trainer: Trainer) -> int:
-    """The step under which Lightning logs scalars now."""
-    return trainer.global_step
+        logger.log(lambda run: {key: wandb.Image(str(path))}, trainer.global_step)
 
 
 def _wandb_loggers(trainer: Trainer) -> list[GuardedWandbLogger]:

@@ -81,7 +81,5 @@ def _measured(terms: Terms) -> bool:
 
 
 def _enlarged(run: Run) -> float:
-    """From units of the data to a range of 255; 1 for continuous data."""
-    decoder = run.config.get("decoder", {})
-    width = decoder.get("high", 1.0) - decoder.get("low", -1.0)
-    return 255.0 / width if run.is_discrete else 1.0
+    """From values in [-1, 1] to [0, 255]; 1 for continuous data."""
+    return 127.5 if run.is_discrete else 1.0

@@ -91,7 +91,7 @@ def _splits(entries: Sequence[Entry], part: str | None) -> go.Figure:
             SPLIT_NAMES[split],
             SPLIT_COLOURS[split],
             error=error.values if known and error is not None else None,
-            positive=_suits_log(drawn, series.values),
+            positive=_suits_log(series.values),
             **trace | ({"mode": "lines+markers", "marker": {"size": 5}} if split == "val" else {}),
         )
     value, step = run.final(f"test/{name}"), run.final("step")
@@ -123,7 +123,7 @@ def _runs(entries: Sequence[Entry], part: str | None) -> go.Figure:
     return _scaled(drawn)
 
 
-def _suits_log(drawn: go.Figure, values: np.ndarray) -> bool:
+def _suits_log(values: np.ndarray) -> bool:
     return bool(values.min() > 0 and values.max() / values.min() > 20)
 
 
@@ -133,4 +133,4 @@ def _scaled(drawn: go.Figure) -> go.Figure:
         return drawn
     lines = [trace.y for trace in drawn.data if trace.mode != "lines" or trace.fill is None]  # pyright: ignore
     values = np.concatenate([np.asarray(y, dtype=float) for y in lines if len(y)] or [np.ones(1)])
-    return log_y(drawn) if _suits_log(drawn, values) else drawn
+    return log_y(drawn) if _suits_log(values) else drawn
