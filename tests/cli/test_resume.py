@@ -167,6 +167,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(finished_run, 
         (["optimizer.lr=1"], "optimizer.lr=1: "),
         (["+model.width=3"], "+model.width=3: "),
         (["trainer=gpu"], "trainer=gpu: "),
+        (["hydra.run.dir=elsewhere"], "hydra.run.dir=elsewhere: a run is resumed in its folder"),
         (["trainer.max_stepz=3"], "there is no option max_stepz in trainer (did you mean max_steps?)"),
     ],
 )

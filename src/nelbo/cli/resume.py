@@ -75,6 +75,9 @@ def add_resumed_run(arguments: list[str]) -> list[str]:
     run_dir = Path(word)
     if not (run_dir / CONFIG).is_file():
         raise ValueError(f"resume={run_dir}: there is no run in it ({CONFIG} is missing)")
+    other = value_of(arguments, "hydra.run.dir")
+    if other is not None and Path(other).resolve() != run_dir.resolve():
+        raise ValueError(f"hydra.run.dir={other}: a run is resumed in its folder, {run_dir}; leave it out")
     started_with = read_overrides(run_dir)
     flags, options = split_command_line(arguments)
     new = [
