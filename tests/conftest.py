@@ -156,7 +156,8 @@ def run_command(name: str, *arguments: str, folder: Path, job=None) -> int:
 
     job = job or getattr(importlib.import_module(f"nelbo.cli.{name}"), name)
     before = dict(os.environ), sys.argv
-    sys.argv = [f"{name}.py", f"hydra.run.dir={folder}", *arguments]
+    resumes = any(argument.startswith("resume=") and argument != "resume=auto" for argument in arguments)
+    sys.argv = [f"{name}.py", *([] if resumes else [f"hydra.run.dir={folder}"]), *arguments]
     GlobalHydra.instance().clear()
     try:
         run(name, job)
