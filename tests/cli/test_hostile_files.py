@@ -133,7 +133,7 @@ OPTIONS_OF_A_SWEEP = [
     "hydra/callbacks=evil", "hydra.callbacks.any._target_=os.mkdir", "hydra.launcher.setup=[touch MARKER]",
     "hydra/job_logging=evil", "hydra.sweep.subdir=/tmp/elsewhere", "hydra.sweep.subdir=../../elsewhere",
     "hydra.sweeper.sampler._target_=os.mkdir", "hydra.sweeper.storage=sqlite:////tmp/other.db",
-    "hydra.sweeper.params={loss:{_target_:os.mkdir}}", "hydra.output_subdir=/tmp", "hydra.run.dir=/tmp",
+    "hydra.sweeper.params={loss:{_target_:os.mkdir}}", "hydra.output_subdir=/tmp",
     r"data.root=$\{oc.env:SECRET\}", r"data.root='\${oc.env:SECRET}'", "data.root=${oc.env:SECRET}",
     "+loss.x=${oc.decode:'{_target_:os.mkdir}'}", "features.path=os.abort", "features={path: os.abort}",
     "+features={'path': os.abort}", "trust=os", "+trust=[os]", "trained_with=['trust=os']",

@@ -57,7 +57,7 @@ def test_a_failing_job_leaves_the_others_alone_and_is_named(sweep):
         ("1", "1", "failed: an unlucky seed"),
     ]
     assert "ValueError: an unlucky seed" in (ended.folder / "1/traceback.txt").read_text()
-    assert f"resume     python train.py resume={ended.folder}" in ended.out
+    assert f"resume      python train.py resume={ended.folder}" in ended.out
 
     tried = []
     again = sweep(f"resume={ended.folder}", job=lambda config: tried.append(config.seed), begin=())
@@ -155,7 +155,7 @@ def test_the_other_commands_are_swept_in_the_same_way(name, sweep):
 def test_a_sweep_goes_on_as_it_was_begun(tmp_path):
     overrides = {
         "task": ["seed=0,1"],
-        "hydra": ["hydra.mode=MULTIRUN", "hydra.sweep.dir=x", "hydra/launcher=joblib"],
+        "hydra": ["hydra.mode=MULTIRUN", "hydra.sweep.dir=x", "hydra.run.dir=y", "hydra/launcher=joblib"],
     }
     written = {"hydra": {"overrides": overrides, "job": {"config_name": "train"}}}
     OmegaConf.save(written, tmp_path / "multirun.yaml")

@@ -31,7 +31,7 @@ from nelbo.compose.stored_config import (
     excerpt,
 )
 
-NOT_REPEATED = ("hydra.sweep.dir=", "hydra.mode=")
+NOT_REPEATED = ("hydra.sweep.dir=", "hydra.run.dir=", "hydra.mode=")
 LAUNCHERS = {"basic", "joblib"}  # of a sweep's file; submitit reads pickles in the folder that it is given
 # Options of Hydra that a sweep's file may repeat. Others can start programs or read other folders, such as
 # hydra.job.env_set, hydra.searchpath, and hydra.sweeper.params, which holds whole options.
