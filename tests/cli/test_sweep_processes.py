@@ -186,7 +186,7 @@ def test_trainings_are_interrupted_and_go_on(tmp_path, tiny):
         "logger=none",
         "callbacks.samples=null",
     )
-    line = (*SIDE_BY_SIDE, *tiny, *longer, "loss=simple,vlb,min_snr", f"hydra.sweep.dir={tmp_path}")
+    line = (*SIDE_BY_SIDE, *tiny, *longer, "objective=simple,vlb,min_snr", f"hydra.sweep.dir={tmp_path}")
     process = start("train.py", "-m", *line)
     wait_for(*(tmp_path / job / "checkpoints/last.ckpt" for job in ("0", "1")))
     process.send_signal(signal.SIGINT)

@@ -132,8 +132,15 @@ def test_a_wrong_place_is_refused_before_anything_is_written(argument, command, 
 @pytest.mark.slow
 def test_hydra_files_are_written_whole(command, tmp_path, monkeypatch):
     written = []
-    monkeypatch.setattr(used_folder.OmegaConf, "save", lambda content, path: written.append(Path(path).name))
-    assert command("seed=3", job=lambda config: None).code == 1  # for the fake writes no file
+
+    def fail(content, path):
+        written.append(Path(path).name)
+        raise OSError("no space left")
+
+    monkeypatch.setattr(used_folder.OmegaConf, "save", fail)
+    ended = command("seed=3", job=lambda config: None)
+    assert ended.code == 1
+    assert not any(ended.folder.glob(".hydra/*"))
     assert [re.sub("[0-9a-f]{16}", "RANDOM", name) for name in written] == [
         f"config.yaml.RANDOM.{os.getpid()}.tmp"
     ]
