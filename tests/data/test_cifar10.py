@@ -47,7 +47,7 @@ def test_training_images_are_mirrored_and_evaluation_images_are_not(root):
 
 
 def test_missing_data_raises_with_file_folder_and_remedy(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no CIFAR-10 in .*batches-py: set data.root to"):
+    with pytest.raises(FileNotFoundError, match=r"no CIFAR-10 in .*batches-py: set data.root "):
         CIFAR10(root=str(tmp_path), download=False).setup("fit")
 
 
