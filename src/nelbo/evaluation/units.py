@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from nelbo.evaluation.accumulator import BoundEstimate
 
+PARTS = {"L_0": "reconstruction", "L_t": "denoising", "L_T": "prior"}  # of the total
+
 
 @dataclass(frozen=True)
 class Unit:

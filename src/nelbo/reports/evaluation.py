@@ -55,11 +55,7 @@ def _error_lines(total: Estimate, unit: Unit) -> dict[str, str]:
 
 def _variance_table(evaluation: Evaluation) -> Table:
     unit = evaluation.unit
-    drawn = Table(
-        title=f"reverse variance, {unit.label}, from the same evaluations",
-        title_justify="left",
-        title_style="bold",
-    )
+    drawn = terminal.make_table(f"reverse variance, {unit.label}, from the same evaluations")
     drawn.add_column("variance", no_wrap=True)
     drawn.add_column("first step", no_wrap=True)
     for column in ("total", "L_0", "difference"):
@@ -81,8 +77,7 @@ def _variance_table(evaluation: Evaluation) -> Table:
 
 def _class_table(evaluation: Evaluation) -> Table:
     parts = (evaluation.unit.metric, "L_0", "L_t")
-    title = f"by class, {evaluation.unit.label}"
-    drawn = Table(title=title, title_justify="left", title_style="bold")
+    drawn = terminal.make_table(f"by class, {evaluation.unit.label}")
     for column in ("class", "examples", "total", *parts[1:]):
         drawn.add_column(column, justify="right", no_wrap=True)
     for row in class_rows(evaluation):

@@ -6,6 +6,7 @@ from typing import Any
 from nelbo.text import printable
 
 VISIBLE = 0.5e-4  # smallest value that four decimals do not round to 0
+_SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
 def plus_minus(value: float | None, error: float | None, sign: bool = False) -> str:
@@ -62,6 +63,3 @@ def cell(value: Any) -> str:
     if isinstance(value, float):
         return short(value)
     return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else printable(value)
-
-
-_SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")

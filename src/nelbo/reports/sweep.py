@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from nelbo.atomic_file import replacing
+from nelbo.evaluation.units import PARTS
 from nelbo.reports.comparison.named_run import NamedRun, incomparable, shared_label
 from nelbo.reports.html import write_report
 from nelbo.reports.numbers import duration, plus_minus
-from nelbo.reports.terminal import make_console, print_fact
+from nelbo.reports.terminal import make_console, make_table, natural_width, print_fact
 from nelbo.runs.files import RunFolderError
 from nelbo.runs.paths import REPORT
 from nelbo.runs.run_folder import Run, read_run
@@ -26,7 +26,6 @@ from nelbo.text import printable
 
 TABLE = "sweep.csv"
 FINISHED = "finished"
-PARTS = ("L_0", "L_t", "L_T")
 FRECHET = re.compile(r"val/(fid|fd_\w+)")
 FILE_WIDTH = 160  # columns without a terminal and without COLUMNS
 
@@ -68,6 +67,7 @@ class SweptRun:
         trained = None if self.run is None else self.run.summary.get("train_seconds")
         return self.seconds if trained is None else trained
 
+    @cached_property
     def metrics(self) -> dict[str, float]:
         """Values by metric name; ``best_val`` is the lowest validation bound."""
         run = self.run
@@ -85,10 +85,15 @@ class SweptRun:
         found |= {name: run.final(name) for name in run.metrics if FRECHET.fullmatch(name)}
         return {name: value for name, value in found.items() if value is not None}
 
-    def shown(self, split: str, name: str) -> str:
-        """A metric with its error."""
-        metrics = self.metrics()
-        return plus_minus(metrics.get(f"{split}/{name}"), metrics.get(f"{split}/{name}_stderr"))
+    def bound(self, split: str) -> str:
+        """The bound of a split with its error."""
+        name = f"{split}/{'bpd' if self.run is None else self.run.unit.metric}"
+        return plus_minus(self.metrics.get(name), self.metrics.get(f"{name}_stderr"))
+
+    def part(self, name: str) -> str:
+        """A part of the bound of the best split."""
+        split = None if self.run is None else self.run.held_out
+        return plus_minus(self.metrics.get(f"{split}/{name}"), None)
 
 
 def show_sweep(folder: Path, runs: Sequence[SweptRun], resume_command: str | None) -> None:
@@ -134,7 +139,7 @@ def sweep_table(runs: Sequence[SweptRun], console: Console) -> Table:
     optional = [*reversed(PARTS), "time"]
     table = _table(runs, ())
     for number in range(1, len(optional) + 1):
-        if console.measure(table, options=console.options.update(max_width=10_000)).maximum <= console.width:
+        if natural_width(console, table) <= console.width:
             break
         table = _table(runs, optional[:number])
     return table
@@ -146,23 +151,17 @@ def _table(runs: Sequence[SweptRun], left_out: Sequence[str]) -> Table:
         for swept in runs
         if swept.run is not None and swept.run.held_out in ("val", "test")
     ]
-    table = Table(
-        title=f"sweep, {shared_label(known)}" if known else "sweep",
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    table = make_table(f"sweep, {shared_label(known)}" if known else "sweep", framed=False)
     columns = {"job": [swept.name for swept in runs]}
     for option in dict.fromkeys(option for swept in runs for option in swept.choices):
         columns[option] = [_short(swept.choices.get(option, "–")) for swept in runs]
-    columns |= {"best val": [swept.shown("best_val", _metric(swept)) for swept in runs]}
-    columns |= {split: [swept.shown(split, _metric(swept)) for swept in runs] for split in ("val", "test")}
+    columns["best val"] = [swept.bound("best_val") for swept in runs]
+    for split in ("val", "test"):
+        columns[split] = [swept.bound(split) for swept in runs]
     for part in PARTS:
-        columns[part] = [_part(swept, part) for swept in runs]
-    for name in sorted({name for swept in runs for name in swept.metrics() if FRECHET.fullmatch(name)}):
-        columns[name.removeprefix("val/")] = [plus_minus(swept.metrics().get(name), None) for swept in runs]
+        columns[part] = [swept.part(part) for swept in runs]
+    for name in sorted({name for swept in runs for name in swept.metrics if FRECHET.fullmatch(name)}):
+        columns[name.removeprefix("val/")] = [plus_minus(swept.metrics.get(name), None) for swept in runs]
     columns["time"] = [duration(swept.time) for swept in runs]
     columns["status"] = [swept.status.partition(":")[0] for swept in runs]
     if any(cell != "–" for cell in columns["best val"]):
@@ -185,15 +184,6 @@ def _short(choice: str) -> str:
     return f"{float(choice):.4g}" if re.fullmatch(r"\d+\.\d{5,}(e-?\d+)?", choice) else choice
 
 
-def _part(swept: SweptRun, part: str) -> str:
-    split = None if swept.run is None else swept.run.held_out
-    return plus_minus(swept.metrics().get(f"{split}/{part}"), None)
-
-
-def _metric(swept: SweptRun) -> str:
-    return "bpd" if swept.run is None else swept.run.unit.metric
-
-
 def _place(swept: SweptRun) -> tuple[bool, float]:
     """Sort key: the lowest bound of the best split first, unfinished runs last."""
     run = swept.run
@@ -207,7 +197,7 @@ def _write_table(runs: Sequence[SweptRun], path: Path) -> None:
             "job": swept.name,
             **swept.choices,
             "status": swept.status,
-            **swept.metrics(),
+            **swept.metrics,
             "seconds": swept.time,
             "folder": str(swept.folder),
         }

@@ -4,20 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nelbo.evaluation.units import Unit
+from nelbo.evaluation.units import PARTS, Unit
 from nelbo.reports.numbers import VISIBLE, plus_minus
 from nelbo.runs.paths import LAST, REPORT, SAMPLES
 from nelbo.text import printable
 
-PARTS = (
-    ("L_0", "reconstruction"),
-    ("L_t", "denoising"),
-    ("L_T", "prior"),
-)
 LABEL_WIDTH = 12
 
 
@@ -56,9 +52,22 @@ def print_note(console: Console, label: str, text: str) -> None:
     console.print(table)
 
 
+def make_table(title: str, framed: bool = True) -> Table:
+    """A table with a bold title on the left; without a frame only its header is underlined."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    if not framed:
+        table.box, table.show_edge, table.padding = box.SIMPLE_HEAD, False, (0, 1, 0, 0)
+    return table
+
+
+def natural_width(console: Console, table: Table) -> int:
+    """The width of the table in columns where nothing limits it."""
+    return console.measure(table, options=console.options.update(max_width=10_000)).maximum
+
+
 def print_whole(console: Console, table: Table) -> None:
     """Print a table at its own width if the terminal is narrower: a truncated number would mislead."""
-    width = console.measure(table, options=console.options.update(max_width=10_000, width=10_000)).maximum
+    width = natural_width(console, table)
     if width > console.width:
         console = make_console(width, console.file)
     console.print(table)
@@ -66,14 +75,14 @@ def print_whole(console: Console, table: Table) -> None:
 
 def bound_table(metrics: Mapping[str, float], splits: tuple[str, ...], unit: Unit) -> Table:
     """L_0, L_t, L_T and their sum, with a column for each measured split."""
-    table = Table(title=f"variational bound, {unit.label}", title_justify="left", title_style="bold")
+    table = make_table(f"variational bound, {unit.label}")
     table.add_column("term", no_wrap=True)
     splits = tuple(split for split in splits if f"{split}/{unit.metric}" in metrics)
     for split in splits:
         table.add_column(split, justify="right", no_wrap=True)
         if unit.is_code_length:
             table.add_column("share", justify="right", style="dim", no_wrap=True)
-    for key, meaning in PARTS:
+    for key, meaning in PARTS.items():
         name = Text.assemble(f"{key}  ", (meaning, "dim"))
         table.add_row(name, *_cells(metrics, splits, key, unit))
     table.add_section()

@@ -9,7 +9,7 @@ from typing import Any
 
 from nelbo.evaluation.accumulator import Estimate
 from nelbo.evaluation.paired import paired_difference
-from nelbo.evaluation.units import Unit
+from nelbo.evaluation.units import PARTS, Unit
 from nelbo.reports.comparison.choices import differing
 from nelbo.reports.comparison.named_run import NamedRun, folder_names, incomparable
 from nelbo.reports.comparison.remarks import remarks
@@ -19,7 +19,6 @@ from nelbo.runs.files import RunFolderError
 from nelbo.runs.paths import EVALUATION, SUMMARY
 from nelbo.runs.run_folder import Run
 
-PARTS = ("L_0", "L_t", "L_T")
 STANDARD_ERRORS = 2.0  # a larger difference is marked
 
 

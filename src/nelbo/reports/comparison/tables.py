@@ -4,16 +4,17 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
-from rich import box
 from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from nelbo.evaluation.accumulator import Estimate
-from nelbo.reports.comparison.compare import PARTS, ComparedRun, Comparison, bound_part, is_significant
+from nelbo.evaluation.units import PARTS
+from nelbo.reports.comparison.compare import ComparedRun, Comparison, bound_part, is_significant
 from nelbo.reports.comparison.named_run import shared_label
 from nelbo.reports.numbers import VISIBLE, plus_minus, short
+from nelbo.reports.terminal import make_table, natural_width
 from nelbo.runs.example_table import t_bins
 
 BETTER, WORSE = "▼", "▲"
@@ -38,7 +39,7 @@ def _parts(comparison: Comparison, console: Console) -> Iterator[RenderableType]
     yield _legend(comparison.runs)
     yield ""
     bounds = _bounds(comparison, with_difference=True)
-    if console.measure(bounds, options=console.options.update(max_width=10_000)).maximum > console.width:
+    if natural_width(console, bounds) > console.width:
         bounds = _bounds(comparison, with_difference=False)  # the last row of the next table has it, too
     yield bounds
     yield ""
@@ -83,7 +84,7 @@ def _bounds(comparison: Comparison, with_difference: bool) -> Table:
     runs = comparison.runs
     unit = shared_label(runs)
     in_one_unit = all(compared.run.unit.label == unit for compared in runs)
-    table = _table("variational bound" + (f", {unit}" if in_one_unit else ""))
+    table = make_table("variational bound" + (f", {unit}" if in_one_unit else ""), framed=False)
     table.add_column("", no_wrap=True, style="bold")
     for name in ("total", *PARTS, "evaluations"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -111,7 +112,7 @@ def _differences(first: ComparedRun, others: Sequence[ComparedRun], with_bars: b
     pieces = ("L_0", *(bins or ("L_t",)), "L_T")  # they add up to the total
     known = (abs(parts[name].mean) for parts in found for name in pieces if name in parts)
     largest = max((size for size in known if math.isfinite(size)), default=0.0)
-    table = _table(f"difference from {first.name}, {first.run.unit.label}")
+    table = make_table(f"difference from {first.name}, {first.run.unit.label}", framed=False)
     table.add_column("term", no_wrap=True)
     for compared in others:
         table.add_column(compared.name, justify="right", no_wrap=True)
@@ -137,17 +138,6 @@ def _differences(first: ComparedRun, others: Sequence[ComparedRun], with_bars: b
 
 def _shorten_hashes(text: str) -> str:
     return HASH.sub(lambda found: found[0][:12], text)
-
-
-def _table(title: str) -> Table:
-    return Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        padding=(0, 1, 0, 0),
-    )
 
 
 def _term(name: str) -> Text:

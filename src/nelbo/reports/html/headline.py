@@ -4,12 +4,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from nelbo.evaluation.units import PARTS
 from nelbo.reports.html.entry import Entry
 from nelbo.reports.html.style import PART_COLOURS, SPLIT_NAMES
 from nelbo.reports.numbers import cell, duration, plus_minus, short
 from nelbo.runs.run_folder import Run
-
-PART_NAMES = {"L_0": "reconstruction", "L_t": "denoising", "L_T": "prior"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def headline(entry: Entry) -> Headline | None:
         return None
     total = run.final(f"{split}/{run.unit.metric}")
     value, _, error = plus_minus(total, run.final(f"{split}/{run.unit.metric}_stderr")).partition(" ± ")
-    values = {part: run.final(f"{split}/{part}") or 0.0 for part in PART_NAMES}
+    values = {part: run.final(f"{split}/{part}") or 0.0 for part in PARTS}
     adds_up = bool(total) and min(values.values()) >= 0
     parts = tuple(
         Part(
@@ -59,7 +58,7 @@ def headline(entry: Entry) -> Headline | None:
             share=values[part] / total if adds_up and total else None,
             colour=PART_COLOURS[part],
         )
-        for part, name in PART_NAMES.items()
+        for part, name in PARTS.items()
     )
     notes = (_measured(run, split), _chain(run, split), _error(run, split))
     return Headline(value, error, run.unit.label, tuple(note for note in notes if note), parts)

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nelbo.evaluation.accumulator import Estimate
+from nelbo.evaluation.units import PARTS
 from nelbo.reports.comparison.choices import differing
 from nelbo.reports.comparison.compare import from_first, is_significant
 from nelbo.reports.html.entry import Entry
-from nelbo.reports.html.headline import PART_NAMES
 from nelbo.reports.html.style import PART_COLOURS
 from nelbo.reports.numbers import duration, plus_minus
 from nelbo.runs.run_folder import Run
@@ -146,7 +146,7 @@ def _difference(difference: Estimate | None) -> DifferenceCell:
 
 
 def _bar(run: Run, metrics: Mapping[str, float], largest: float) -> tuple[tuple[float, str], ...]:
-    values = {part: metrics.get(f"{run.held_out}/{part}", 0.0) for part in PART_NAMES}
+    values = {part: metrics.get(f"{run.held_out}/{part}", 0.0) for part in PARTS}
     if not run.is_discrete or largest <= 0 or min(values.values()) < 0:
         return ()
     return tuple((100 * value / largest, PART_COLOURS[part]) for part, value in values.items())

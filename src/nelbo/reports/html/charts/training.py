@@ -6,6 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 from markupsafe import Markup
 
+from nelbo.evaluation.units import PARTS
 from nelbo.reports.comparison.named_run import shared_label
 from nelbo.reports.html.entry import Entry, was_trained
 from nelbo.reports.html.style import (
@@ -22,7 +23,7 @@ from nelbo.reports.html.style import (
     log_y,
 )
 
-LABELS = {part: Markup(f"L<sub>{part[2:]}</sub>") for part in ("L_0", "L_t", "L_T")}
+LABELS = {part: Markup(f"L<sub>{part[2:]}</sub>") for part in PARTS}
 
 
 def training(entries: Sequence[Entry]) -> Card:
