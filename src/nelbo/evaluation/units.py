@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from nelbo.evaluation.accumulator import BoundEstimate
 
 PARTS = {"L_0": "reconstruction", "L_t": "denoising", "L_T": "prior"}  # of the total
+PIXELS_PER_UNIT = 127.5  # from [-1, 1] to [0, 255]
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Unit:
     per_nat: float
 
     @property
-    def is_code_length(self) -> bool:
-        """Whether all parts are positive, so that shares of the total are defined; not so for a density."""
+    def is_discrete(self) -> bool:
+        """Whether the bound is a code length: all parts are positive, so that shares of it are defined."""
         return self.metric == "bpd"
 
     def metrics(self, split: str, estimate: BoundEstimate) -> dict[str, float]:

@@ -1,1 +1,1 @@
-"""What people look at: the end of a run, its report, comparisons, and Weights & Biases charts."""
+"""Output for people: terminal tables, report.html, comparisons, the W&B workspace."""

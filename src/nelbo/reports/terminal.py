@@ -80,7 +80,7 @@ def bound_table(metrics: Mapping[str, float], splits: tuple[str, ...], unit: Uni
     splits = tuple(split for split in splits if f"{split}/{unit.metric}" in metrics)
     for split in splits:
         table.add_column(split, justify="right", no_wrap=True)
-        if unit.is_code_length:
+        if unit.is_discrete:
             table.add_column("share", justify="right", style="dim", no_wrap=True)
     for key, meaning in PARTS.items():
         name = Text.assemble(f"{key}  ", (meaning, "dim"))
@@ -95,7 +95,7 @@ def _cells(metrics: Mapping[str, float], splits: tuple[str, ...], key: str, unit
     for split in splits:
         value, error = metrics[f"{split}/{key}"], metrics[f"{split}/{key}_stderr"]
         cells.append(Text(plus_minus(value, error if abs(value) >= VISIBLE else None)))  # 80 columns
-        if unit.is_code_length:
+        if unit.is_discrete:
             share = value / metrics[f"{split}/{unit.metric}"]
             cells.append(Text("100%" if key == unit.metric else f"{share:.1%}"))
     return cells

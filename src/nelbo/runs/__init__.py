@@ -1,1 +1,1 @@
-"""The folder of a run: every file in it, with its writer and its reader."""
+"""The folder of a run: names of its files, readers, and writers of those with a format of their own."""

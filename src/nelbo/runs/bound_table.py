@@ -153,7 +153,7 @@ def _read_rows(path: Path, verified: bool = True) -> pa.Table:
 
 
 def rewind(path: Path, trained: int, validated: int) -> None:
-    """The same for checkpoints of earlier versions, which do not say how many rows there were.
+    """Like :func:`restore`, for checkpoints of earlier versions, which have no number of rows.
 
     Args:
         path: the parquet file; nothing happens when it is missing.

@@ -15,7 +15,7 @@ from nelbo.evaluation.ledger import Ledger
 from nelbo.evaluation.measure import Measurement
 from nelbo.evaluation.paired import paired_difference
 from nelbo.evaluation.t_bins import share_below_half_bin, shares_by_t_bin
-from nelbo.evaluation.units import Unit
+from nelbo.evaluation.units import PIXELS_PER_UNIT, Unit
 from nelbo.runs import bound_table, example_table
 from nelbo.runs.paths import EVALUATION
 
@@ -67,7 +67,7 @@ def write_evaluation(evaluation: Evaluation, run_dir: Path) -> None:
     measured, ledger = evaluation.measurements[0], evaluation.ledgers[0]
     metrics, estimate = evaluation.metrics, measured.estimate
     contribution, chain, split = measured.steps.contribution, evaluation.chain, evaluation.split
-    if evaluation.unit.is_code_length:
+    if evaluation.unit.is_discrete:
         shares = shares_by_t_bin(chain.timesteps(), contribution, estimate.prior.mean)
         metrics |= {f"{split}/share/{name}": share for name, share in shares.items()}
     below = share_below_half_bin(chain, contribution, estimate.total.mean)
@@ -100,7 +100,7 @@ def step_rows(evaluation: Evaluation) -> Iterator[dict[str, float]]:
     """
     measured, per_nat = evaluation.measurements[0], evaluation.unit.per_nat
     steps, prior = measured.steps, measured.estimate.prior.mean
-    scale = 127.5 if evaluation.is_quantised else 1.0
+    scale = PIXELS_PER_UNIT if evaluation.is_quantised else 1.0
     above = steps.contribution.flip(0).cumsum(0).flip(0) - steps.contribution
     columns = {
         "t": evaluation.chain.timesteps().double(),
@@ -136,10 +136,10 @@ def bounds_by_variance(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
     for measured, ledger in zip(evaluation.measurements, evaluation.ledgers, strict=True):
         figures = unit.metrics(evaluation.split, measured.estimate)
         if measured is not chosen:
-            more = paired_difference(measured.examples.sum(1), chosen.examples.sum(1))
+            difference = paired_difference(measured.examples.sum(1), chosen.examples.sum(1))
             figures |= {
-                "difference": more.mean * unit.per_nat,
-                "difference_stderr": more.stderr * unit.per_nat,
+                "difference": difference.mean * unit.per_nat,
+                "difference_stderr": difference.stderr * unit.per_nat,
             }
         found[ledger.variance] = {**figures, "first_step": ledger.first_step}
     return found

@@ -82,7 +82,7 @@ class MetricsFile(Logger):
         if EPOCH in row:  # Lightning logs every metric as a float
             row[EPOCH] = int(row[EPOCH])
         if self._columns is None:
-            self._columns = columns(self.path)
+            self._columns = column_names(self.path)
             self.path.parent.mkdir(parents=True, exist_ok=True)
         if row.keys() <= set(self._columns):
             with self.path.open("a", newline="", encoding="utf-8") as file:
@@ -92,7 +92,7 @@ class MetricsFile(Logger):
             _write(self.path, self._columns, [*_rows(self.path), row])
 
 
-def columns(path: Path) -> list[str]:
+def column_names(path: Path) -> list[str]:
     """Names of the columns; none if there is no file."""
     if not path.exists():
         return []
@@ -126,11 +126,11 @@ def restore(path: Path, rows: int, sha256: str) -> None:
     kept = _rows(path)[:rows]
     if len(kept) != rows or _checksum(kept) != sha256:
         raise DamagedFileError(f"{path}: damaged, its rows are not those that were written")
-    _write(path, columns(path), kept)
+    _write(path, column_names(path), kept)
 
 
 def rewind(path: Path, step: int) -> None:
-    """The same for checkpoints of earlier versions, which do not say how many rows there were.
+    """Like :func:`restore`, for checkpoints of earlier versions, which have no number of rows.
 
     Args:
         path: the file; nothing happens when it is missing.
@@ -141,7 +141,7 @@ def rewind(path: Path, step: int) -> None:
         OSError: if the file cannot be written.
     """
     if path.exists():
-        _write(path, columns(path), [row for row in _rows(path) if _is_before(row, step)])
+        _write(path, column_names(path), [row for row in _rows(path) if _is_before(row, step)])
 
 
 def last_step(path: Path) -> int:

@@ -25,7 +25,7 @@ from nelbo.atomic_file import (
 from nelbo.data.spec import DataSpec
 from nelbo.runs import images as grids
 
-ABOUT, TOGETHER = "sampling.json", "samples.npz"
+METADATA_FILE, SAMPLES_FILE = "sampling.json", "samples.npz"
 CHECKSUMS = "SHA256SUMS"  # of the single files, as sha256sum writes and verifies them
 LINE = re.compile(r"([0-9a-f]{64})  (\S+)")
 IMAGE_FORMATS = ("png", "npz", "none")
@@ -120,7 +120,7 @@ class SampleFolder:
         if self.image_format != "npz" or n <= before:
             return
         parts = [self._stored(number).numpy() for number in range(before, n)]
-        target = self.path / TOGETHER
+        target = self.path / SAMPLES_FILE
         arrays = {"samples": np.stack([*self._finished, *parts])}
         if label is not None:
             arrays["label"] = label.numpy()
@@ -154,7 +154,7 @@ class SampleFolder:
     @cached_property
     def _finished(self) -> np.ndarray:
         """Samples (n, ...) of ``samples.npz`` as this command found it; none where it did not."""
-        path = self.path / TOGETHER
+        path = self.path / SAMPLES_FILE
         if self.image_format != "npz" or not path.is_file():
             return np.empty(0)
         try:
@@ -170,7 +170,7 @@ class SampleFolder:
         return self.parts / f"{number:06d}.{suffix}"
 
     def _claim(self, about: dict[str, Any]) -> None:
-        file = self.path / ABOUT
+        file = self.path / METADATA_FILE
         if not file.is_file():
             write_json(file, about)
             return

@@ -1,4 +1,4 @@
-"""Remarks on a comparison: what the runs have in common besides the data."""
+"""Remarks on a comparison: how the runs were measured, and what follows for their differences."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -11,12 +11,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from nelbo.evaluation.t_bins import VISIBLE_SHARE
 from nelbo.reports.html.bins import binned, log_bins, parts
 from nelbo.runs.bound_table import chain_timesteps
 from nelbo.runs.paths import SUMMARY
 from nelbo.runs.run_folder import Run
 
-VISIBLE_SHARE = 0.05  # of the bound
 VISIBLE_PRIOR = 0.01  # bits per dimension
 DOMINANT_SHARE = 0.5  # of the bound, in L_0
 LARGE_ERROR = 0.02  # of the total

@@ -175,7 +175,7 @@ def gap(held_out: Binned, train: Binned) -> Curve:
 
 
 def relative_gap(held_out: Binned, train: Binned) -> Curve:
-    """The same as a fraction of the training value; the error is that of a ratio, to first order."""
+    """Like :func:`gap`, as a fraction of the training value; the error is that of a ratio, to first order."""
     ratio = held_out.mean / train.mean
     error = np.abs(ratio) * np.hypot(held_out.stderr / held_out.mean, train.stderr / train.mean)
     return Curve(held_out.bins.centre, ratio - 1.0, error)

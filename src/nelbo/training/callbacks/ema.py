@@ -1,6 +1,6 @@
 """Exponential moving average of the weights: Lightning's callback with a warm-up."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning import LightningModule, Trainer
@@ -57,3 +57,9 @@ class EMA(WeightAveraging):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Copy the average into the module for the test."""
         super().on_train_end(trainer, pl_module)
+
+
+def measured_weights(trainer: Trainer) -> Literal["ema", "raw"]:
+    """The weights that validation, test and checkpoints use."""
+    averaged = any(isinstance(callback, EMA) for callback in trainer.callbacks)  # pyright: ignore
+    return "ema" if averaged else "raw"

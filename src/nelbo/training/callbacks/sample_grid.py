@@ -12,6 +12,7 @@ from nelbo.diffusion.spacings import Spacing
 from nelbo.evaluation.generation import generate, training_chain
 from nelbo.option_types import NonNegativeInt
 from nelbo.runs import images
+from nelbo.runs.paths import SAMPLES
 from nelbo.training.loggers import wandb_charts
 from nelbo.training.module import DiffusionModule
 
@@ -45,7 +46,7 @@ class SampleGrid(Callback):
         self.sampler = sampler
         self.spacing = spacing
         self.spec = spec
-        self.folder = Path(run_dir) / "samples"
+        self.folder = Path(run_dir) / SAMPLES
         self.num_samples = num_samples
         self.num_classes = num_classes
         self.seed = seed

@@ -27,7 +27,7 @@ from nelbo.evaluation.sample_metrics import (
 from nelbo.evaluation.sample_metrics.quality import FEWEST
 from nelbo.option_types import Folder, NonNegativeInt, PositiveInt
 from nelbo.progress import counted
-from nelbo.training.callbacks.ema import EMA
+from nelbo.training.callbacks.ema import measured_weights
 from nelbo.training.module import DiffusionModule
 from nelbo.training.ranks import all_reduce_sum
 
@@ -186,7 +186,6 @@ class SampleQuality(Callback):
         metrics: dict[str, float],
         reference: Reference,
     ) -> None:
-        averaged = any(isinstance(callback, EMA) for callback in trainer.callbacks)  # pyright: ignore
         T = pl_module.bound.chain.num_steps
         ledger = quality_ledger(
             reference,
@@ -195,7 +194,7 @@ class SampleQuality(Callback):
             steps=min(self.sampler.steps or T, T),
             spacing=type(self.spacing).__name__,
             seed=self.seed,
-            weights="ema" if averaged else "raw",
+            weights=measured_weights(trainer),
         )
         content = {"step": trainer.global_step, **metrics, "ledger": ledger}
         write_json(self.path, content)

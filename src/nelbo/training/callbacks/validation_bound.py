@@ -6,14 +6,11 @@ from pathlib import Path
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
-from nelbo.evaluation.t_bins import share_below_half_bin, shares_by_t_bin
+from nelbo.evaluation.t_bins import VISIBLE_SHARE, share_below_half_bin, shares_by_t_bin
 from nelbo.runs import bound_table as table
 from nelbo.training.loggers import wandb_charts
 from nelbo.training.module import DiffusionModule
 from nelbo.training.ranks import all_reduce_sum
-
-# a share that changes the third digit of bits/dim
-VISIBLE_SHARE = 0.05
 
 
 class ValidationBound(Callback):
@@ -41,7 +38,7 @@ class ValidationBound(Callback):
         estimate, steps = pl_module.accumulator.estimate(), pl_module.accumulator.step_table()
         chain = pl_module.bound.chain
         metrics = pl_module.unit.metrics(split, estimate)
-        if pl_module.unit.is_code_length:  # the parts of a density's bound may be negative
+        if pl_module.unit.is_discrete:  # the parts of a density's bound may be negative
             shares = shares_by_t_bin(chain.timesteps(), steps.contribution, estimate.prior.mean)
             metrics |= {f"{split}/share/{name}": share for name, share in shares.items()}
         bar = f"{split}/{pl_module.unit.metric}"

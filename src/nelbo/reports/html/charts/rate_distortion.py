@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from nelbo.evaluation.units import PIXELS_PER_UNIT
 from nelbo.reports.comparison.named_run import shared_label
 from nelbo.reports.html.bins import binned, log_bins, rate_and_distortion
 from nelbo.reports.html.entry import Entry, lines
 from nelbo.reports.html.style import Card, figure
 from nelbo.runs.bound_table import Terms
-from nelbo.runs.run_folder import Run
 
 # Ho et al. 2020, table 4: steps done of 1000, rate in bits/dim, RMSE on [0, 255]
 DDPM_CIFAR10 = (
@@ -33,7 +33,7 @@ def rate_distortion(entries: Sequence[Entry]) -> Card:
         rate, distortion = rate_and_distortion(table, line.run.prior(line.split))
         drawn.add_scatter(
             x=rate * line.run.unit.per_nat,
-            y=distortion * _enlarged(line.run),
+            y=distortion * (PIXELS_PER_UNIT if line.run.is_discrete else 1.0),
             customdata=table.bins.centre,
             mode="lines+markers",
             line={"color": line.colour, "width": 2},
@@ -78,8 +78,3 @@ def rate_distortion(entries: Sequence[Entry]) -> Card:
 def _measured(terms: Terms) -> bool:
     errors = terms.sum_of_errors[terms.count > 0]
     return len(errors) > 0 and bool((errors == errors).all())
-
-
-def _enlarged(run: Run) -> float:
-    """From values in [-1, 1] to [0, 255]; 1 for continuous data."""
-    return 127.5 if run.is_discrete else 1.0

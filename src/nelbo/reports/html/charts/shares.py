@@ -21,7 +21,7 @@ from nelbo.runs.run_folder import Run
 
 def shares(entries: Sequence[Entry]) -> Card:
     """Shares of the total at the end, and over training."""
-    is_code_length = any(entry.run.is_discrete for entry in entries)  # a density's bound has no shares
+    is_discrete = any(entry.run.is_discrete for entry in entries)  # a density's bound has no shares
     views = {"at the end": _final(entries)}
     if len(entries) == 1:
         views["over training"] = _over_training(entries[0].run)
@@ -33,7 +33,7 @@ def shares(entries: Sequence[Entry]) -> Card:
             "The largest share has the most to gain."
         ),
         views=views,
-        needs="share/ figures in summary.json or metrics.csv" if is_code_length else None,
+        needs="share/ figures in summary.json or metrics.csv" if is_discrete else None,
     )
 
 
