@@ -1,5 +1,6 @@
 """Read the folder of a training run, or of an evaluation of a trained model."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,10 +10,11 @@ from typing import Any
 import yaml
 
 from nelbo.atomic_file import MAX_YAML_BYTES, open_regular, read_bytes, read_json, read_yaml
+from nelbo.evaluation.accumulator import Estimate
 from nelbo.evaluation.units import Unit, unit_of
 from nelbo.runs import bound_table, example_table, metrics_file
 from nelbo.runs.bound_table import Terms
-from nelbo.runs.example_table import Examples
+from nelbo.runs.example_table import Examples, t_bins
 from nelbo.runs.files import RunFolderError, check_contained, read_if_there
 from nelbo.runs.metrics_file import METRICS_FILE, Series
 from nelbo.runs.paths import CONFIG, EVALUATION, SAMPLES, SUMMARY, SWEEP
@@ -85,6 +87,18 @@ class Run:
         series = self.metrics.get(metric)
         return None if series is None else float(series.values[-1])
 
+    def part(self, name: str) -> Estimate:
+        """A part of the bound of the best split, in the unit of the bound; NaN where it is not known."""
+        value, error = (self.final(f"{self.held_out}/{name}{end}") for end in ("", "_stderr"))
+        return Estimate(math.nan if value is None else value, math.nan if error is None else error)
+
+    def shares(self, split: str | None) -> dict[str, float]:
+        """Shares of the bound in L_0, the bins of t and L_T; empty where they were not measured."""
+        prefix = f"{split}/share/"
+        logged = (*self.summary, *self.metrics)
+        names = share_names(name.removeprefix(prefix) for name in logged if name.startswith(prefix))
+        return {name: self.final(prefix + name) or 0.0 for name in names}
+
     def best_validation(self) -> tuple[float, float | None] | None:
         """The lowest bound of the validation split and its error, None where it was never measured."""
         series, errors = (self.metrics.get(f"val/{self.unit.metric}{end}") for end in ("", "_stderr"))
@@ -124,6 +138,12 @@ class Run:
     def prior(self, split: str) -> float:
         """L_T in nats; 0 where it is not known."""
         return (self.final(f"{split}/L_T") or 0.0) / self.unit.per_nat
+
+
+def share_names(names: Iterable[str]) -> list[str]:
+    """The names of shares among names: L_0, the bins of t from clean to noisy, L_T."""
+    found = set(names)
+    return [*({"L_0"} & found), *t_bins(found), *({"L_T"} & found)]
 
 
 def run_folders(paths: Iterable[Path]) -> list[Path]:

@@ -1,7 +1,7 @@
 """Comparison of runs with the first of them: the bounds, their differences part by part, and JSON."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, product
 from string import ascii_uppercase
@@ -34,6 +34,14 @@ class Differences:
     is_paired: bool
     parts: dict[str, Estimate]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; None where unknown."""
+        parts = {
+            name: _finite(part) | {"beyond_two_standard_errors": is_significant(part)}
+            for name, part in self.parts.items()
+        }
+        return {"paired": self.is_paired, "parts": parts}
+
 
 @dataclass(frozen=True)
 class ComparedRun(NamedRun):
@@ -48,6 +56,20 @@ class ComparedRun(NamedRun):
     folder: str
     choices: dict[str, str]
     differences: Differences | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The run and its bound as plain values for JSON, in its own unit; None where unknown."""
+        run = self.run
+        bound = {"total": run.part(run.unit.metric)} | {name: run.part(name) for name in PARTS}
+        return {
+            "name": self.name,
+            "folder": str(run.path),
+            "split": run.held_out,
+            "unit": run.unit.label,
+            "bound": {name: _finite(part) for name, part in bound.items()},
+            "choices": self.choices,
+            "ledger": run.ledger,
+        }
 
 
 @dataclass(frozen=True)
@@ -69,32 +91,9 @@ class Comparison:
         return {
             "incomparable": list(self.incomparable),
             "remarks": list(self.remarks),
-            "runs": [
-                {
-                    "name": compared.name,
-                    "folder": str(run.path),
-                    "split": run.held_out,
-                    "unit": run.unit.label,
-                    "bound": {
-                        name: _finite(bound_part(run, metric))
-                        for name, metric in (("total", run.unit.metric), *((p, p) for p in PARTS))
-                    },
-                    "choices": compared.choices,
-                    "ledger": run.ledger,
-                }
-                for compared in self.runs
-                for run in (compared.run,)
-            ],
+            "runs": [compared.to_dict() for compared in self.runs],
             "differences": [
-                {
-                    "run": compared.name,
-                    "from": self.runs[0].name,
-                    "paired": compared.differences.is_paired,
-                    "parts": {
-                        name: _finite(part) | {"beyond_two_standard_errors": is_significant(part)}
-                        for name, part in compared.differences.parts.items()
-                    },
-                }
+                {"run": compared.name, "from": self.runs[0].name, **compared.differences.to_dict()}
                 for compared in self.runs
                 if compared.differences is not None
             ],
@@ -154,25 +153,6 @@ def is_significant(difference: Estimate) -> bool:
     return size > STANDARD_ERRORS * difference.stderr and size >= VISIBLE
 
 
-def bound_part(run: Run, name: str) -> Estimate:
-    """A part of a run's bound in the unit of the bound; NaN where unknown."""
-    value, error = (run.final(f"{run.held_out}/{name}{end}") for end in ("", "_stderr"))
-    return Estimate(math.nan if value is None else value, math.nan if error is None else error)
-
-
-def bound_shares(run: Run, split: str | None) -> dict[str, float]:
-    """Shares of the bound in L_0, the bins of t and L_T; empty where they were not measured."""
-    prefix = f"{split}/share/"
-    names = {name.removeprefix(prefix) for name in (*run.summary, *run.metrics) if name.startswith(prefix)}
-    return {name: run.final(prefix + name) or 0.0 for name in share_names(names)}
-
-
-def share_names(names: Iterable[str]) -> list[str]:
-    """The names of shares among names: L_0, the bins of t from clean to noisy, L_T."""
-    found = set(names)
-    return [*({"L_0"} & found), *t_bins(found), *({"L_T"} & found)]
-
-
 def _paired(first: Examples, other: Examples, unit: Unit) -> Differences:
     """Other minus first on the same examples."""
     names = ("L_0", "L_t", *t_bins({*first.columns, *other.columns}), "L_T", "total")
@@ -189,13 +169,12 @@ def _unpaired(first: Run, other: Run) -> Differences:
     A summary has the share of a bin of t, but not its error.
     """
     a, b = (
-        {name: share * bound_part(run, run.unit.metric).mean for name, share in shares.items()}
+        {name: share * run.part(run.unit.metric).mean for name, share in run.shares(run.held_out).items()}
         for run in (first, other)
-        for shares in (bound_shares(run, run.held_out),)
     )
 
     def difference(name: str) -> Estimate:
-        x, y = bound_part(first, name), bound_part(other, name)
+        x, y = first.part(name), other.part(name)
         return Estimate(y.mean - x.mean, math.hypot(x.stderr, y.stderr))
 
     bins = t_bins({*a, *b}) if t_bins(a) and t_bins(b) else []

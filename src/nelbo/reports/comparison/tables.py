@@ -11,7 +11,7 @@ from rich.text import Text
 
 from nelbo.evaluation.accumulator import Estimate
 from nelbo.evaluation.units import PARTS
-from nelbo.reports.comparison.compare import ComparedRun, Comparison, bound_part, is_significant
+from nelbo.reports.comparison.compare import ComparedRun, Comparison, is_significant
 from nelbo.reports.comparison.named_run import shared_label
 from nelbo.reports.numbers import VISIBLE, plus_minus, short
 from nelbo.reports.terminal import make_table, natural_width
@@ -93,10 +93,10 @@ def _bounds(comparison: Comparison, with_difference: bool) -> Table:
         table.add_column(f"from {runs[0].name}", justify="right", no_wrap=True)
     for compared in runs:
         run = compared.run
-        total = bound_part(run, run.unit.metric)
+        total = run.part(run.unit.metric)
         cells: list[str | Text] = [
             plus_minus(total.mean, total.stderr) + ("" if in_one_unit else f" {run.unit.label}"),
-            *(short(bound_part(run, part).mean) for part in PARTS),
+            *(short(run.part(part).mean) for part in PARTS),
             f"{evaluations:,}" if (evaluations := run.ledger.get("num_evaluations")) else "–",
         ]
         if with_difference and compared.differences is not None:

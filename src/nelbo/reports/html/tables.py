@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from nelbo.evaluation.accumulator import Estimate
 from nelbo.evaluation.units import PARTS
@@ -74,28 +75,23 @@ def run_rows(entries: Sequence[Entry]) -> list[RunRow]:
     """A row for each run."""
     differences = [found and found.parts["total"] for found in from_first(entries)[0]]
     choices_of = differing([entry.run for entry in entries])
-    return [
-        RunRow(
-            entry=entry,
-            split=run.held_out or "–",
-            values=(
-                *(
-                    plus_minus(
-                        run.final(f"{run.held_out}/{name}"), run.final(f"{run.held_out}/{name}_stderr")
-                    )
-                    for name in (run.unit.metric, "L_0", "L_t")
-                ),
-                plus_minus(run.final(f"{run.held_out}/L_T"), None),
-            ),
-            difference=_difference(difference),
-            best=plus_minus(*(run.best_validation() or (None, None))),
-            choices=dict(list(choices.items())[:MOST_CHOICES]),
-            more=max(len(choices) - MOST_CHOICES, 0),
-            time=duration(run.summary.get("train_seconds")),
-        )
-        for entry, choices, difference in zip(entries, choices_of, differences, strict=True)
-        for run in (entry.run,)
-    ]
+    return [_run_row(*row) for row in zip(entries, choices_of, differences, strict=True)]
+
+
+def _run_row(entry: Entry, choices: dict[str, str], difference: Estimate | None) -> RunRow:
+    run, split = entry.run, entry.run.held_out
+    errors = {name: run.final(f"{split}/{name}_stderr") for name in (run.unit.metric, "L_0", "L_t")}
+    errors["L_T"] = None
+    return RunRow(
+        entry=entry,
+        split=split or "–",
+        values=tuple(plus_minus(run.final(f"{split}/{name}"), error) for name, error in errors.items()),
+        difference=_difference(difference),
+        best=plus_minus(*(run.best_validation() or (None, None))),
+        choices=dict(list(choices.items())[:MOST_CHOICES]),
+        more=max(len(choices) - MOST_CHOICES, 0),
+        time=duration(run.summary.get("train_seconds")),
+    )
 
 
 def variance_rows(entries: Sequence[Entry]) -> list[VarianceRow]:
@@ -109,30 +105,26 @@ def variance_rows(entries: Sequence[Entry]) -> list[VarianceRow]:
     totals = [
         metrics.get(f"{entry.run.held_out}/{entry.run.unit.metric}", 0.0) for entry, _, metrics in found
     ]
-    return [
-        VarianceRow(
-            entry=entry,
-            name=name,
-            is_chosen="difference" not in metrics,
-            values=tuple(
-                plus_minus(
-                    metrics.get(f"{run.held_out}/{part}"), metrics.get(f"{run.held_out}/{part}_stderr")
-                )
-                for part in (run.unit.metric, "L_0", "L_t")
-            ),
-            difference=_difference(
-                Estimate(
-                    metrics["difference"],
-                    math.nan if metrics["difference_stderr"] is None else metrics["difference_stderr"],
-                )
-                if "difference" in metrics
-                else None
-            ),
-            bar=_bar(run, metrics, max(totals)),
-        )
-        for entry, name, metrics in found
-        for run in (entry.run,)
-    ]
+    return [_variance_row(*row, largest=max(totals)) for row in found]
+
+
+def _variance_row(entry: Entry, name: str, metrics: Mapping[str, Any], largest: float) -> VarianceRow:
+    run, split = entry.run, entry.run.held_out
+    difference = None
+    if "difference" in metrics:
+        error = metrics["difference_stderr"]
+        difference = Estimate(metrics["difference"], math.nan if error is None else error)
+    return VarianceRow(
+        entry=entry,
+        name=name,
+        is_chosen=difference is None,
+        values=tuple(
+            plus_minus(metrics.get(f"{split}/{part}"), metrics.get(f"{split}/{part}_stderr"))
+            for part in (run.unit.metric, "L_0", "L_t")
+        ),
+        difference=_difference(difference),
+        bar=_bar(run, metrics, largest),
+    )
 
 
 def _difference(difference: Estimate | None) -> DifferenceCell:

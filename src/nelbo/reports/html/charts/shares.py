@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 from markupsafe import Markup
 
-from nelbo.reports.comparison.compare import bound_shares, share_names
 from nelbo.reports.html.entry import Entry
 from nelbo.reports.html.style import (
     PART_COLOURS,
@@ -16,7 +15,7 @@ from nelbo.reports.html.style import (
     figure,
     integer_steps,
 )
-from nelbo.runs.run_folder import Run
+from nelbo.runs.run_folder import Run, share_names
 
 
 def shares(entries: Sequence[Entry]) -> Card:
@@ -42,7 +41,7 @@ def _final(entries: Sequence[Entry]) -> go.Figure:
         rows = [(SPLIT_NAMES[split], entries[0].run, split) for split in SPLIT_NAMES]
     else:
         rows = [(entry.label, entry.run, entry.run.held_out or "val") for entry in entries]
-    bars = {label: found for label, run, split in rows if (found := bound_shares(run, split))}
+    bars = {label: found for label, run, split in rows if (found := run.shares(split))}
     bars = {label: found for label, found in bars.items() if min(found.values()) >= 0}
     drawn = figure("", "")
     for key in share_names(key for found in bars.values() for key in found if found[key]):
