@@ -14,11 +14,11 @@ from markupsafe import Markup
 
 from nelbo.reports.comparison.named_run import incomparable, ledger_rows, shared_label
 from nelbo.reports.html.advice import advise
+from nelbo.reports.html.card import Card
 from nelbo.reports.html.charts import CHARTS
 from nelbo.reports.html.entry import make_entries, was_trained
 from nelbo.reports.html.headline import facts, headline
 from nelbo.reports.html.samples import strips
-from nelbo.reports.html.style import Card
 from nelbo.reports.html.tables import run_rows, variance_rows
 from nelbo.runs.run_folder import Run
 from nelbo.text import printable_lines

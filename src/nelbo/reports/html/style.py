@@ -1,7 +1,6 @@
-"""Cards, plotly figures and their colours. The page sets the colours of text and grid, light or dark."""
+"""Plotly figures and their colours. The page sets the colours of text and grid, light or dark."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,14 +8,13 @@ import plotly.graph_objects as go
 
 # middle tones, visible on white and on black
 PART_COLOURS = {"L_0": "#e2953b", "L_t": "#4b87d9", "L_T": "#9b7cd1"}
-SPLIT_COLOURS = {"train": "#8b95a5", "val": "#27a08f", "test": "#d4587c"}
+GREY = "#8b95a5"
+SPLIT_COLOURS = {"train": GREY, "val": "#27a08f", "test": "#d4587c"}
 RUN_COLOURS = ("#4b87d9", "#e2953b", "#27a08f", "#d4587c", "#9b7cd1", "#84a23c", "#b0773f", "#55a9c4")
 T_BIN_COLOURS = ("#a9cdf0", "#78acdf", "#4b87d9", "#345fa8", "#243f73")
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 FEW_POWERS = 100.0  # factor below which powers of ten are too few ticks
 MOST_SINGLE_STEPS = 10  # of an axis with a tick at every step at most
-
-Views = dict[str, go.Figure]
 
 
 def figure(x_title: str, y_title: str, **layout: Any) -> go.Figure:
@@ -109,6 +107,47 @@ def add_line(
     drawn.add_scatter(x=x, y=y, name=name, hovertemplate=hovertemplate, **options)
 
 
+def add_first_step(
+    drawn: go.Figure,
+    t: np.ndarray,
+    value: np.ndarray,
+    name: str,
+    colour: str,
+    hover: str,
+    error: np.ndarray | None = None,
+) -> None:
+    """Add the step to the data, L_0, as a diamond that belongs to the line ``name``.
+
+    Args:
+        drawn: the figure.
+        t: (1,).
+        value: (1,).
+        name: of the line.
+        colour: of the line.
+        hover: text after the name.
+        error: (1,) standard error of ``value``.
+    """
+    drawn.add_scatter(
+        x=t,
+        y=value,
+        error_y=None if error is None else {"array": error, "thickness": 1.5, "width": 0},
+        mode="markers",
+        marker={"size": 7, "symbol": "diamond", "color": colour},
+        name=name,
+        legendgroup=f"of {name}",
+        showlegend=False,
+        hovertemplate=f"<b>%{{fullData.name}}</b><br>{hover}<extra></extra>",
+    )
+
+
+def part_label(name: str) -> str:
+    """``L<sub>t</sub>`` for a part of the bound, ``t = 2–10`` for a bin of t; ``total`` is unchanged."""
+    if name.startswith("t_"):
+        _, low, high = name.split("_")
+        return f"t = {low}–{high}"
+    return f"L<sub>{name[2:]}</sub>" if name.startswith("L_") else name
+
+
 def error_texts(errors: Iterable[float | None]) -> list[str]:
     """`` ± 0.012`` for hover labels; empty where the error is unknown, as for a single draw."""
     return [f" ± {error:.2g}" if error is not None and np.isfinite(error) else "" for error in errors]
@@ -139,30 +178,3 @@ def faded(colour: str, opacity: float) -> str:
 def has_traces(drawn: go.Figure) -> bool:
     """Whether the figure has traces."""
     return len(drawn.data) > 0  # pyright: ignore[reportArgumentType]
-
-
-@dataclass(frozen=True)
-class Card:
-    """A chart with title and caption, or one line that says why it is not shown.
-
-    The page escapes all text except ``Markup``, which is used for constants only (L<sub>t</sub>).
-
-    Attributes:
-        key: id in the page.
-        title: heading.
-        caption: how to read it.
-        views: figures by label; those without traces are not shown.
-        needs: what is missing if no view is shown, to complete "not shown: needs ..."; None if these runs
-            cannot have the chart, which is then not mentioned.
-    """
-
-    key: str
-    title: str
-    caption: str
-    views: Views
-    needs: str | None
-
-    @property
-    def shown(self) -> Views:
-        """The views with traces."""
-        return {label: view for label, view in self.views.items() if has_traces(view)}

@@ -7,8 +7,9 @@ from markupsafe import Markup
 
 from nelbo.reports.comparison.named_run import shared_label
 from nelbo.reports.html.bins import SINGLE_STEPS, Binned, binned, from_data, from_noise, log_bins
+from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry, lines
-from nelbo.reports.html.style import Card, add_line, figure, log_t, log_y
+from nelbo.reports.html.style import add_first_step, add_line, figure, log_t, log_y
 
 OTHER_CHAINS = (
     " These chains have other steps, and a longer step has a larger L<sub>t</sub>: compare the curves that "
@@ -58,14 +59,5 @@ def add_each(drawn: go.Figure, table: Binned, per_nat: float, name: str, colour:
     markers = {"mode": "lines+markers", "marker": {"size": 4, "color": colour}, "positive": True}
     add_line(drawn, table.bins.centre[1:], value[1:], name, colour, error=error[1:], **markers)
     if value[0] > 0:
-        drawn.add_scatter(
-            x=table.bins.first_t[:1],
-            y=value[:1],
-            error_y={"array": error[:1], "thickness": 1.5, "width": 0},
-            mode="markers",
-            marker={"size": 7, "symbol": "diamond", "color": colour},
-            name=name,
-            legendgroup=f"of {name}",
-            showlegend=False,
-            hovertemplate="<b>%{fullData.name}</b><br>L<sub>0</sub>: %{y:.4g}<extra></extra>",
-        )
+        hover = "L<sub>0</sub>: %{y:.4g}"
+        add_first_step(drawn, table.bins.first_t[:1], value[:1], name, colour, hover, error[:1])

@@ -7,8 +7,9 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 
 from nelbo.reports.comparison.named_run import shared_label
+from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry
-from nelbo.reports.html.style import Card, error_texts, figure
+from nelbo.reports.html.style import error_texts, figure
 from nelbo.text import plotly_text
 
 SINGLE_TICKS = 20  # classes that can each have a label

@@ -6,8 +6,9 @@ import numpy as np
 
 from nelbo.reports.comparison.compare import from_first
 from nelbo.reports.comparison.named_run import shared_label
+from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry
-from nelbo.reports.html.style import Card, error_texts, figure, has_traces
+from nelbo.reports.html.style import GREY, error_texts, figure, has_traces, part_label
 from nelbo.runs.example_table import t_bins
 
 
@@ -30,7 +31,7 @@ def differences(entries: Sequence[Entry]) -> Card:
             x=[part.mean for _, part in shown],
             error_x={"array": error, "thickness": 1.5, "width": 0},
             customdata=[
-                [_label(names[row]), text]
+                [part_label(names[row]), text]
                 for (row, _), text in zip(shown, error_texts(part.stderr for _, part in shown), strict=True)
             ],
             mode="markers",
@@ -40,10 +41,10 @@ def differences(entries: Sequence[Entry]) -> Card:
             "%{x:+.4f}%{customdata[1]}<extra></extra>",
         )
     if has_traces(drawn):
-        drawn.add_vline(x=0, line={"color": "#8b95a5", "width": 1})
+        drawn.add_vline(x=0, line={"color": GREY, "width": 1})
     rows = list(range(len(names)))
     drawn.update_yaxes(
-        tickvals=rows, ticktext=[_label(name) for name in names], range=[len(names) - 0.5, -0.5]
+        tickvals=rows, ticktext=[part_label(name) for name in names], range=[len(names) - 0.5, -0.5]
     )
     drawn.update_xaxes(tickformat="+.3~g")
     return Card(
@@ -56,10 +57,3 @@ def differences(entries: Sequence[Entry]) -> Card:
         views={"differences": drawn},
         needs=None,  # a single run, or runs that cannot be compared, which is said elsewhere
     )
-
-
-def _label(name: str) -> str:
-    if name.startswith("t_"):
-        _, low, high = name.split("_")
-        return f"t = {low}–{high}"
-    return name if name == "total" else f"L<sub>{name[2:]}</sub>"

@@ -6,8 +6,9 @@ import plotly.graph_objects as go
 
 from nelbo.reports.comparison.named_run import shared_label
 from nelbo.reports.html import bins
+from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry, was_trained
-from nelbo.reports.html.style import SPLIT_COLOURS, SPLIT_NAMES, Card, error_texts, figure, log_t
+from nelbo.reports.html.style import GREY, SPLIT_COLOURS, SPLIT_NAMES, error_texts, figure, log_t
 from nelbo.runs.bound_table import Terms
 
 
@@ -26,7 +27,7 @@ def gap(entries: Sequence[Entry]) -> Card:
         _add(relative, bins.relative_gap(*tables), 1.0, name, colour)
     views = {"what it adds to the bound": added, "relative": relative}
     for view in views.values():
-        view.add_hline(y=0, line={"color": "#8b95a5", "width": 1})
+        view.add_hline(y=0, line={"color": GREY, "width": 1})
     return Card(
         key="gap",
         title="Gap between held-out and training data",

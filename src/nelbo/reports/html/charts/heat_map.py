@@ -8,8 +8,9 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 
 from nelbo.reports.html.bins import binned, log_bins
+from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry, was_trained
-from nelbo.reports.html.style import Card, figure, has_traces, integer_steps
+from nelbo.reports.html.style import figure, has_traces, integer_steps
 from nelbo.runs.run_folder import Run
 
 

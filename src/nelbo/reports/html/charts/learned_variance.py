@@ -6,8 +6,9 @@ import numpy as np
 from markupsafe import Markup
 
 from nelbo.reports.html.bins import binned, log_bins
+from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry, lines
-from nelbo.reports.html.style import Card, add_line, figure, has_traces, log_t
+from nelbo.reports.html.style import GREY, add_first_step, add_line, figure, has_traces, log_t
 from nelbo.runs.bound_table import Terms
 
 LIMITS = {0.0: "β̃, the lower limit", 1.0: "β, the upper limit"}
@@ -23,20 +24,12 @@ def learned_variance(entries: Sequence[Entry]) -> Card:
         lowest, highest = min(lowest, np.nanmin(table.fraction)), max(highest, np.nanmax(table.fraction))
         markers = {"mode": "lines+markers", "marker": {"size": 4, "color": colour}}
         add_line(drawn, table.bins.centre[1:], table.fraction[1:], name, colour, **markers)
-        drawn.add_scatter(
-            x=table.bins.first_t[:1],
-            y=table.fraction[:1],
-            mode="markers",
-            marker={"size": 7, "symbol": "diamond", "color": colour},
-            name=name,
-            legendgroup=f"of {name}",
-            showlegend=False,
-            hovertemplate="<b>%{fullData.name}</b><br>first step: %{y:.3f}<extra></extra>",
-        )
+        hover = "first step: %{y:.3f}"
+        add_first_step(drawn, table.bins.first_t[:1], table.fraction[:1], name, colour, hover)
     for limit, name in LIMITS.items() if has_traces(drawn) else ():
         drawn.add_hline(
             y=limit,
-            line={"color": "#8b95a5", "width": 1, "dash": "dash"},
+            line={"color": GREY, "width": 1, "dash": "dash"},
             annotation={"text": name, "font": {"size": 11}},
             annotation_position="bottom right" if limit else "top right",
         )

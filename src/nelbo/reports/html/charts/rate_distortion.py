@@ -7,8 +7,9 @@ from markupsafe import Markup
 from nelbo.evaluation.units import PIXELS_PER_UNIT
 from nelbo.reports.comparison.named_run import shared_label
 from nelbo.reports.html.bins import binned, log_bins, rate_and_distortion
+from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry, lines
-from nelbo.reports.html.style import Card, figure
+from nelbo.reports.html.style import GREY, figure
 from nelbo.runs.bound_table import Terms
 
 # Ho et al. 2020, table 4: steps done of 1000, rate in bits/dim, RMSE on [0, 255]
@@ -49,7 +50,7 @@ def rate_distortion(entries: Sequence[Entry]) -> Card:
             y=error,
             customdata=steps,
             mode="markers",
-            marker={"size": 7, "symbol": "circle-open", "color": "#8b95a5", "line": {"width": 1.5}},
+            marker={"size": 7, "symbol": "circle-open", "color": GREY, "line": {"width": 1.5}},
             name="DDPM on CIFAR-10, published",
             hovertemplate="<b>DDPM on CIFAR-10</b>, %{customdata} of 1000 steps<br>rate %{x:.4g}, "
             "error %{y:.4g}<extra></extra>",

@@ -5,15 +5,16 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 from markupsafe import Markup
 
+from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry
 from nelbo.reports.html.style import (
     PART_COLOURS,
     SPLIT_NAMES,
     T_BIN_COLOURS,
-    Card,
     faded,
     figure,
     integer_steps,
+    part_label,
 )
 from nelbo.runs.run_folder import Run, share_names
 
@@ -49,7 +50,7 @@ def _final(entries: Sequence[Entry]) -> go.Figure:
             y=list(bars),
             x=[found.get(key, 0.0) for found in bars.values()],
             orientation="h",
-            name=_label(key),
+            name=part_label(key),
             marker={"color": _colour(key), "line": {"width": 0}},
             texttemplate="%{x:.0%}",
             insidetextanchor="middle",
@@ -75,7 +76,7 @@ def _over_training(run: Run) -> go.Figure:
         drawn.add_scatter(
             x=columns[key].steps,
             y=columns[key].values,
-            name=_label(key),
+            name=part_label(key),
             stackgroup="shares",
             line={"color": _colour(key), "width": 1},
             fillcolor=faded(_colour(key), 0.75),
@@ -84,13 +85,6 @@ def _over_training(run: Run) -> go.Figure:
     drawn.update_yaxes(tickformat=".0%", range=[0, 1])
     drawn.update_layout(hovermode="x unified", legend={"traceorder": "normal"})
     return integer_steps(drawn)
-
-
-def _label(key: str) -> str:
-    if key.startswith("L_"):
-        return f"L<sub>{key[2:]}</sub>"
-    _, low, high = key.split("_")
-    return f"t = {low}–{high}"
 
 
 def _colour(key: str) -> str:

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry, was_trained
-from nelbo.reports.html.style import Card, add_line, figure, integer_steps
+from nelbo.reports.html.style import add_line, figure, integer_steps
 
 METRICS = {
     "training loss": ("train/loss", "loss, as it was minimised"),

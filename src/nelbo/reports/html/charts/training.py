@@ -8,22 +8,22 @@ from markupsafe import Markup
 
 from nelbo.evaluation.units import PARTS
 from nelbo.reports.comparison.named_run import shared_label
+from nelbo.reports.html.card import Card, Views
 from nelbo.reports.html.entry import Entry, was_trained
 from nelbo.reports.html.style import (
     PART_COLOURS,
     SPLIT_COLOURS,
     SPLIT_NAMES,
-    Card,
-    Views,
     add_line,
     faded,
     figure,
     has_traces,
     integer_steps,
     log_y,
+    part_label,
 )
 
-LABELS = {part: Markup(f"L<sub>{part[2:]}</sub>") for part in PARTS}
+LABELS = {part: Markup(part_label(part)) for part in PARTS}
 
 
 def training(entries: Sequence[Entry]) -> Card:
