@@ -8,7 +8,7 @@ import pytest
 
 from nelbo import progress
 from nelbo.evaluation.units import unit_of
-from nelbo.reports.evaluation_progress import EvaluationProgress
+from nelbo.reports.evaluation_progress import evaluation_progress
 
 
 @pytest.fixture
@@ -52,9 +52,8 @@ def test_an_evaluation_says_the_estimate_and_the_part_of_the_round(printed):
         estimate = SimpleNamespace(total=SimpleNamespace(mean=mean, stderr=0.5), num_examples=done)
         return SimpleNamespace(estimate=lambda rounds=1: estimate, num_evaluations=1000, num_examples=200)
 
-    shown = EvaluationProgress(SimpleNamespace(rounds=1), unit_of(2, None))
-    with shown:
-        shown.show(accumulator(0.0, 0), accumulator(3.25, 50))
+    with evaluation_progress(SimpleNamespace(rounds=1), unit_of(2, None)) as show:
+        show(accumulator(0.0, 0), accumulator(3.25, 50))
         assert printed.came.wait(60)
     assert printed.lines[-1].startswith("round 1: 3.25 ± 0.50 nats, 2,000 evaluations, 25% of the round, ")
     assert " s" in printed.lines[-1]

@@ -39,7 +39,7 @@ def evaluate(config: DictConfig) -> None:
     from nelbo.evaluation.ledger import arithmetic, make_ledger
     from nelbo.evaluation.measure import measure
     from nelbo.reports.evaluation import print_evaluation
-    from nelbo.reports.evaluation_progress import EvaluationProgress
+    from nelbo.reports.evaluation_progress import evaluation_progress
     from nelbo.reports.html import report_finished_run
     from nelbo.runs.evaluation_file import Evaluation, write_evaluation
 
@@ -70,7 +70,7 @@ def evaluate(config: DictConfig) -> None:
     others = choose_variance(config, model, bound, lambda: data, learn_from, processes)
     bound = shorter_chain(config, model, bound, data, processes)
 
-    with EvaluationProgress(estimator, module.unit, shown=processes.rank == 0) as progress:
+    with evaluation_progress(estimator, module.unit, shown=processes.rank == 0) as show:
         measurements = measure(
             estimator,
             [BoundVariant(bound), *(BoundVariant(bound, variance) for variance in others)],
@@ -80,7 +80,7 @@ def evaluate(config: DictConfig) -> None:
             module.unit,
             processes.device,
             module.conditional,
-            progress.show,
+            show,
             processes.all_reduce_sum,
         )
     mean = measurements[0].estimate.total.mean
@@ -107,7 +107,6 @@ def evaluate(config: DictConfig) -> None:
             split=config.split,
             unit=module.unit,
             chain=bound.chain,
-            is_quantised=data.spec.levels is not None,
             measurements=measurements,
             ledgers=ledgers,
             checkpoint=model.path.resolve(),

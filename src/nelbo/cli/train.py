@@ -161,14 +161,14 @@ def _write_summary(
     from nelbo.runs import example_table, history
     from nelbo.runs.metrics_file import METRICS_FILE
     from nelbo.runs.summary import write_summary
-    from nelbo.training.callbacks import EMA, BestCheckpoint
+    from nelbo.training.callbacks import BestCheckpoint
+    from nelbo.training.callbacks.ema import measured_weights
 
-    averaged = any(isinstance(callback, EMA) for callback in trainer.callbacks)  # pyright: ignore
     ledger = make_ledger(
         data=data,
         split="test",
         conditional=module.conditional,
-        weights="ema" if averaged else "raw",
+        weights=measured_weights(trainer),
         precision=arithmetic(str(trainer.precision), module.device),
         bound=module.bound,
         variance=module.denoiser.variance,

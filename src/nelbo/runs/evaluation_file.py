@@ -28,7 +28,6 @@ class Evaluation:
         split: the evaluated split.
         unit: unit of the results.
         chain: the diffusion chain.
-        is_quantised: whether the data has levels; False for continuous data.
         measurements: the bound with the chosen variance, then with the other variances.
         ledgers: one for each measurement.
         checkpoint: file of the model.
@@ -42,7 +41,6 @@ class Evaluation:
     split: str
     unit: Unit
     chain: Chain
-    is_quantised: bool
     measurements: list[Measurement]
     ledgers: list[Ledger]
     checkpoint: Path
@@ -100,7 +98,7 @@ def step_rows(evaluation: Evaluation) -> Iterator[dict[str, float]]:
     """
     measured, per_nat = evaluation.measurements[0], evaluation.unit.per_nat
     steps, prior = measured.steps, measured.estimate.prior.mean
-    scale = PIXELS_PER_UNIT if evaluation.is_quantised else 1.0
+    scale = PIXELS_PER_UNIT if evaluation.unit.is_discrete else 1.0
     above = steps.contribution.flip(0).cumsum(0).flip(0) - steps.contribution
     columns = {
         "t": evaluation.chain.timesteps().double(),
