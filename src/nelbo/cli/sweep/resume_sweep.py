@@ -79,19 +79,15 @@ def add_resumed_sweep(arguments: Sequence[str], command: str) -> list[str]:
     kept_command, task, hydra = _read(folder / FILE_NAME)
     if kept_command != command:
         raise ValueError(f"{folder} is a sweep of {kept_command}.py: resume it there")
-    given = {option_name(argument).lstrip("~") for argument in rest}
+    given = set(map(_name, rest))
     replaced = NOT_REPEATED
     if "hydra/launcher" in given:
         replaced += ("hydra/launcher=", "hydra.launcher.", "+hydra.launcher.", "++hydra.launcher.")
-    before = [
-        option
-        for option in hydra
-        if not option.startswith(replaced) and option_name(option).lstrip("~") not in given
-    ]
+    before = [option for option in hydra if not option.startswith(replaced) and _name(option) not in given]
     for option in (*task, *before):
         if option in rest:  # this command has it too
             continue
-        name = option_name(option).lstrip("~")
+        name = _name(option)
         if not (_is_plain_of_hydra(option) if option in before else _is_plain(option, command)):
             remedy = (
                 f"add {excerpt(name)}=... to this command"
@@ -109,13 +105,18 @@ def add_resumed_sweep(arguments: Sequence[str], command: str) -> list[str]:
     return ["--multirun", *flags, *task, *before, f"hydra.sweep.dir={quoted(str(folder))}", *rest]
 
 
+def _name(option: str) -> str:
+    return option_name(option).lstrip("~")  # of an option that is removed
+
+
 def _is_plain(option: str, command: str) -> bool:
     """Whether an option of a command sets plain values, and none that names code or a place to write."""
     from nelbo.compose.options import option_names
 
-    override = _parsed(option)
-    if override is None:
+    parsed = _parsed(option)
+    if parsed is None:
         return False
+    override, values = parsed
     groups = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
     keys = re.split(r"[./]", override.key_or_group)
     names = {*keys, *(override.package or keys[0]).split(".")}
@@ -123,7 +124,7 @@ def _is_plain(option: str, command: str) -> bool:
         return False
     if keys[0] not in groups | option_names(command):  # such as a group of the user's own
         return False
-    texts = [value for value in _leaves(override.value()) if isinstance(value, str)]
+    texts = [value for value in values if isinstance(value, str)]
     if override.key_or_group in {*groups, "trained_as"}:  # names of yaml files
         return all(map(PLAIN_NAME.fullmatch, texts))
     target = WANDB_LOGGER if keys[:2] == ["logger", "wandb"] else ""
@@ -132,27 +133,29 @@ def _is_plain(option: str, command: str) -> bool:
 
 def _is_plain_of_hydra(option: str) -> bool:
     """Whether an option of Hydra may be repeated, and sets plain names or numbers."""
-    override = _parsed(option)
-    if override is None or override.package is not None or override.key_or_group not in HYDRA_OPTIONS:
+    parsed = _parsed(option)
+    if parsed is None:
         return False
-    values = set(map(str, _leaves(override.value())))
-    return (
-        values <= LAUNCHERS
-        if override.key_or_group == "hydra/launcher"
-        else all(map(PLAIN_NAME.fullmatch, values))
-    )
+    override, values = parsed
+    if override.package is not None or override.key_or_group not in HYDRA_OPTIONS:
+        return False
+    if override.key_or_group == "hydra/launcher":
+        return LAUNCHERS.issuperset(values)
+    return all(PLAIN_NAME.fullmatch(str(value)) for value in values)
 
 
-def _parsed(option: str) -> Override | None:
-    """An option as Hydra reads it; None for a flag, and for one that Hydra could interpolate."""
+def _parsed(option: str) -> tuple[Override, list[object]] | None:
+    """An option as Hydra reads it, and the numbers and texts in its value.
+
+    None for a flag, for an option that Hydra could interpolate, and for a value that is not plain.
+    """
     if "${" in option or "\\" in option:  # a backslash can escape an interpolation
         return None
     try:
         override = OverridesParser.create().parse_override(option)
-        list(_leaves(override.value()))
+        return override, list(_leaves(override.value()))
     except (HydraException, ValueError):
         return None
-    return override
 
 
 def _leaves(value: object) -> Iterator[object]:
