@@ -120,6 +120,7 @@ class Run:
         tables = ((split, self.last_terms(split)) for split in SPLITS)
         return next(((split, table) for split, table in tables if table is not None), None)
 
+    @cached_property
     def examples(self) -> Examples | None:
         """The bound of every example; None for a run without this file.
 
@@ -154,8 +155,8 @@ def run_folders(paths: Iterable[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in (path.resolve() for path in paths if not path.is_file()):
         jobs = sorted(path.glob(f"*/{CONFIG}"), key=lambda config: (len(str(config)), config))
-        is_sweep_job = (path / SWEEP).is_file() and jobs
-        found |= dict.fromkeys([config.parents[1] for config in jobs] if is_sweep_job else [path])
+        is_sweep = (path / SWEEP).is_file() and jobs
+        found |= dict.fromkeys([config.parents[1] for config in jobs] if is_sweep else [path])
     return list(found)
 
 
@@ -190,7 +191,7 @@ def read_run(path: Path) -> Run:
         terms=read_if_there(path / TERMS, lambda file: bound_table.read(file, ledger)) or {},
         samples=dict(map(_sample, sorted((path / SAMPLES).glob("step_*.png")))),
     )
-    run.examples()
+    _ = run.examples
     try:
         _ = run.unit, run.held_out, run.best_validation()  # of damaged values these can raise anything
     except Exception as error:

@@ -137,7 +137,7 @@ def from_first(runs: Sequence[NamedRun]) -> tuple[list[Differences | None], list
     found: list[Differences | None] = [None] * len(runs)
     if incomparable(runs):
         return found, []
-    examples = [named.run.examples() for named in runs]
+    examples = [named.run.examples for named in runs]
     first = examples[0]
     for i, (named, other) in enumerate(zip(runs[1:], examples[1:], strict=True), start=1):
         if first is None or other is None:
