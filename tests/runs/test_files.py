@@ -1,6 +1,5 @@
 """A folder that comes from someone else: nothing outside of it is read, written or waited for."""
 
-import hashlib
 import json
 import os
 import re
@@ -12,6 +11,7 @@ import yaml
 
 from nelbo.__main__ import main
 from nelbo.runs.files import RunFolderError, check_contained
+from tests.runs.test_folder_lock import hashes
 
 LINKS = (
     "samples",
@@ -31,14 +31,6 @@ LINKS = (
     "wandb/run/files",
 )
 PNG = b"\x89PNG\r\n\x1a\n"
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 @pytest.fixture
