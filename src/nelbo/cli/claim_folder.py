@@ -130,11 +130,13 @@ def _claim_chosen(folder: Path, config: DictConfig, option: str) -> None:
     Raises:
         ValueError: when it is in use, holds another run, or has links to files outside of it.
     """
-    if option != "hydra.run.dir" or config.hydra.job.config_name != "train" or config.get("resume"):
+    command = str(config.hydra.job.config_name)
+    is_new_run = option == "hydra.run.dir" and not config.get("resume")
+    if not (is_new_run and command == "train"):
         check_contained(folder)  # files that are there are read or replaced
     check_not_in_use(folder)
-    if option == "hydra.run.dir" and not config.get("resume"):
-        check_unused_folder(folder, str(config.hydra.job.config_name))
+    if is_new_run:
+        check_unused_folder(folder, command)
     if not folder.exists():
         folder.mkdir(parents=True, exist_ok=True)
         claimed_folders.callback(_remove_if_empty, folder)

@@ -90,7 +90,7 @@ def hydra_arguments(config_name: str, arguments: Sequence[str]) -> list[str]:
     resumed = value_of(arguments, "resume")
     if resumed == AUTO:
         resumed = value_of(arguments, "hydra.run.dir")
-    if resumed and Path(resumed).is_dir():  # before any of its files is read
+    if resumed and not is_launched() and Path(resumed).is_dir():  # before any of its files is read
         check_contained(Path(resumed))
     arguments = add_resumed_sweep(arguments, config_name)
     if config_name == "train":

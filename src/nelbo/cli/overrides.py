@@ -11,8 +11,6 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 PLAIN = re.compile(r"[A-Za-z0-9_./:+-]+")  # needs no quotes in Hydra and in a shell
-
-
 # In a command line of Hydra: the files in .hydra belong to another process, or to an earlier command
 WITHOUT_HYDRA_FILES = "hydra.output_subdir=null"
 
