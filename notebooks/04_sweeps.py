@@ -104,7 +104,7 @@ for name, summary in zip(names, summaries, strict=True):
 
 # %%
 unit = runs[0].unit
-tables = [one.examples() for one in runs]
+tables = [one.examples for one in runs]
 total = [table.part("total") * unit.per_nat for table in tables]
 base = names.index("cosine, vlb")
 
