@@ -62,7 +62,7 @@ def _png(figure: Figure) -> bytes:
 _shell = get_ipython()
 if _shell is not None:
     _shell.run_line_magic("matplotlib", "inline")
-    _shell.display_formatter.formatters["image/png"].for_type(Figure, _png)
+    _shell.display_formatter.formatters["image/png"].for_type(Figure, _png)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def panels(columns: int = 1, height: float = 2.7, width: float = 8.6, rows: int = 1, **options: Any) -> Any:
