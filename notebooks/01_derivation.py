@@ -63,7 +63,7 @@ from nelbo.evaluation.bound_variant import BoundVariant
 from nelbo.evaluation.estimators import StratifiedEstimator
 from nelbo.evaluation.measure import measure
 from nelbo.evaluation.moments import measure_log_mse
-from nelbo.reports.html.bins import binned, log_bins
+from nelbo.runs.bins import binned, log_bins
 from nelbo.runs.run_folder import read_run
 
 torch.manual_seed(0)

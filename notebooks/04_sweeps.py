@@ -42,9 +42,9 @@ import nelbo  # noqa: F401
 from nelbo.compose.trained import load_model
 from nelbo.evaluation.paired import paired_difference
 from nelbo.reports.comparison.compare import compare
-from nelbo.reports.html.bins import binned, from_data, log_bins
 from nelbo.reports.html.charts import differences
 from nelbo.reports.html.entry import make_entries
+from nelbo.runs.bins import binned, from_data, log_bins
 from nelbo.runs.run_folder import read_run
 
 folder = scratch()

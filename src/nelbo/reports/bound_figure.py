@@ -13,9 +13,9 @@ from nelbo.runs.bound_table import Terms
 
 def bound_figure(split: str, timesteps: Tensor, table: StepTable, unit: Unit) -> Any:
     """The chart of L_t against t that the report has, a plotly figure."""
-    from nelbo.reports.html.bins import binned, log_bins
     from nelbo.reports.html.charts.chain import add_each
     from nelbo.reports.html.style import SPLIT_COLOURS, SPLIT_NAMES, figure, log_t, log_y
+    from nelbo.runs.bins import binned, log_bins
 
     not_measured = torch.full_like(table.count, torch.nan)
     terms = Terms(

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nelbo.evaluation.t_bins import VISIBLE_SHARE
-from nelbo.reports.html.bins import binned, log_bins, parts
+from nelbo.runs.bins import binned, log_bins, parts
 from nelbo.runs.bound_table import chain_timesteps
 from nelbo.runs.paths import SUMMARY
 from nelbo.runs.run_folder import Run

@@ -6,10 +6,10 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 
 from nelbo.reports.comparison.named_run import shared_label
-from nelbo.reports.html.bins import SINGLE_STEPS, Binned, binned, from_data, from_noise, log_bins
 from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry, lines
 from nelbo.reports.html.style import add_first_step, add_line, figure, log_t, log_y
+from nelbo.runs.bins import SINGLE_STEPS, Binned, binned, from_data, from_noise, log_bins
 
 OTHER_CHAINS = (
     " These chains have other steps, and a longer step has a larger L<sub>t</sub>: compare the curves that "

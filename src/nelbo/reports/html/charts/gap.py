@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 import plotly.graph_objects as go
 
 from nelbo.reports.comparison.named_run import shared_label
-from nelbo.reports.html import bins
 from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry, was_trained
 from nelbo.reports.html.style import GREY, SPLIT_COLOURS, SPLIT_NAMES, error_texts, figure, log_t
+from nelbo.runs import bins
 from nelbo.runs.bound_table import Terms
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import plotly.graph_objects as go
 from markupsafe import Markup
 
-from nelbo.reports.html.bins import binned, log_bins
 from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry, was_trained
 from nelbo.reports.html.style import figure, has_traces, integer_steps
+from nelbo.runs.bins import binned, log_bins
 from nelbo.runs.run_folder import Run
 
 

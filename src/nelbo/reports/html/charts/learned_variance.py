@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
-from nelbo.reports.html.bins import binned, log_bins
 from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry, lines
 from nelbo.reports.html.style import GREY, add_first_step, add_line, figure, has_traces, log_t
+from nelbo.runs.bins import binned, log_bins
 from nelbo.runs.bound_table import Terms
 
 LIMITS = {0.0: "β̃, the lower limit", 1.0: "β, the upper limit"}

@@ -6,10 +6,10 @@ from markupsafe import Markup
 
 from nelbo.evaluation.units import PIXELS_PER_UNIT
 from nelbo.reports.comparison.named_run import shared_label
-from nelbo.reports.html.bins import binned, log_bins, rate_and_distortion
 from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry, lines
 from nelbo.reports.html.style import GREY, figure
+from nelbo.runs.bins import binned, log_bins, rate_and_distortion
 from nelbo.runs.bound_table import Terms
 
 # Ho et al. 2020, table 4: steps done of 1000, rate in bits/dim, RMSE on [0, 255]

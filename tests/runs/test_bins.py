@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nelbo.reports.html.bins import (
+from nelbo.runs.bins import (
     SINGLE_STEPS,
     Bins,
     binned,
