@@ -2,7 +2,7 @@
 
 ``save`` appends the SHA-256 of the file to it, as the comment at the end of a ZIP archive: the file stays one
 that ``torch.load`` reads. ``load`` compares the content with it before anything is unpickled. A file without
-this comment (written by another program, or by an earlier version) is checked by the CRC-32 of each of its
+this comment (written by another program) is checked by the CRC-32 of each of its
 records, which does not cover the archive's own structure.
 """
 

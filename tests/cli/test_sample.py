@@ -166,7 +166,7 @@ def test_damaged_samples_are_drawn_again(has_list, draw):
     (images / "000003.png").write_bytes((images / "000003.png").read_bytes()[:-20])
     if has_list:
         (images / "000004.png").write_bytes((images / "000000.png").read_bytes())
-    else:  # as in a folder of an earlier version
+    else:
         checksums.unlink()
     again = draw("n=5", folder=ended.folder)
     assert again.code == 0, again.err

@@ -229,12 +229,7 @@ def test_a_run_with_interpolations_is_not_resumed(finished_run, command, tmp_pat
     (folder / ".hydra/config.yaml").write_text(yaml.safe_dump(config))
     ended = command(f"resume={folder}")
     assert ended.code == 1
-    assert ended.err == (
-        f"error: {folder}/.hydra/config.yaml: seed is an interpolation, which is refused: "
-        "an earlier version wrote this run, and it cannot be resumed; "
-        f"evaluate it with checkpoint={folder}/checkpoints/last.ckpt, "
-        f"or start a new run with the options in {folder}/.hydra/overrides.yaml\n"
-    )
+    assert ended.err == (f"error: {folder}/.hydra/config.yaml: seed is an interpolation, which is refused\n")
 
 
 SWEEPS = [

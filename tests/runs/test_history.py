@@ -110,14 +110,9 @@ def test_lost_history_is_named_and_training_can_go_on(name, change, run):
     MetricsFile(run.folder / "metrics.csv").log_metrics({"train/loss": 1.0}, 3)  # it can be written
 
 
-def test_a_checkpoint_of_an_earlier_version_keeps_rows_by_their_step(run):
-    history.restore(run.folder, CHECKPOINT)
-    metrics, rows = read(run.folder)
-    assert [row["step"] for row in metrics] == ["0", "1", "2", "2"]
-    assert {(row["step"], row["split"]) for row in rows} == {(s, k) for s in (1, 2) for k in ("train", "val")}
-    (run.folder / "bound.parquet").write_bytes(b"none")
-    with pytest.warns(UserWarning, match="it is kept as bound.parquet.damaged"):
-        history.restore(run.folder, CHECKPOINT)
+def test_a_run_without_a_checkpoint_begins_with_new_files(run):
+    history.restore(run.folder, None)
+    assert list(run.folder.iterdir()) == []
 
 
 def test_a_flipped_bit_in_a_table_is_detected_by_a_reader_or_harmless(run):

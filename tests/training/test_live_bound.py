@@ -1,6 +1,5 @@
 """The bound of the training batches, compared with known draws and with a full evaluation."""
 
-import math
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -101,29 +100,22 @@ def test_the_table_has_unweighted_means(tiny_run, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("world_size", [1, 2])
-def test_a_checkpoint_of_an_earlier_version_is_restored(world_size, tiny_run, tmp_path, monkeypatch):
-    """One vector per rank: twice 2 counts, 3 x 4 sums of parts, 6 x K sums of steps; 2 of the loss."""
-    parts = torch.arange(12.0, dtype=torch.float64)
-    parts[8:] = math.nan
-    rows = torch.arange(6.0 * K, dtype=torch.float64).view(6, K)
-    rows[3:5] = math.nan
-    table = torch.cat([torch.tensor([32.0, 16.0], dtype=torch.float64), parts, rows.flatten()])
-    flat = torch.cat([table, 10 * table, torch.tensor([3.0, 4.0], dtype=torch.float64)]).repeat(2, 1)
+def test_the_sums_of_two_ranks_are_restored_by_one_or_two(world_size, tiny_run, tmp_path, monkeypatch):
+    def sums(factor: float) -> dict[str, torch.Tensor]:
+        empty = BoundAccumulator(K).sums
+        numbers = {name: factor * torch.arange(1.0, x.numel() + 1).view_as(x) for name, x in empty.items()}
+        return {name: x.double().expand(2, *x.shape) for name, x in numbers.items()}
+
+    saved = {"window": sums(1.0), "steps": sums(10.0), "loss": torch.tensor([[3.0, 4.0]] * 2)}
     callback, trainer, module, _ = watched(tiny_run, tmp_path, monkeypatch)
     trainer.world_size, trainer.global_rank = world_size, 0
-    callback.on_load_checkpoint(trainer, module, {"live_bound": flat})
+    callback.on_load_checkpoint(trainer, module, {"live_bound": saved})
     callback.on_train_start(trainer, module)
     ranks = 2 // world_size  # one rank receives the sums of both
-    window, steps = callback._window.step_table(), callback._steps.step_table()
-    assert torch.equal(window.count, ranks * rows[0])
-    assert torch.equal(steps.sum, 10 * ranks * rows[1])
-    assert torch.equal(steps.sum_of_squares, 10 * ranks * rows[2])
-    assert torch.equal(window.contribution, rows[5] / 16)
-    assert window.sum_of_errors is None
-    assert window.sum_of_interpolations is None
-    assert callback._window.num_evaluations == 32 * ranks
-    assert callback._window.estimate().prior.mean == pytest.approx(3.0 / 16)
-    assert callback._window.estimate().total.mc_stderr is None
+    steps = torch.arange(1.0, K + 1, dtype=torch.float64)
+    assert torch.equal(callback._window.step_table().count, ranks * steps)
+    assert torch.equal(callback._steps.step_table().sum, 10 * ranks * steps)
+    assert callback._steps.num_evaluations == 10 * ranks
     assert callback._loss.tolist() == [3.0 * ranks, 4.0 * ranks]
 
 

@@ -27,7 +27,6 @@ from nelbo.cli.overrides import (
 )
 from nelbo.compose.stored_config import (
     CONFIG_DIR,
-    InterpolationError,
     check_outputs,
     linked_value,
     links,
@@ -35,7 +34,7 @@ from nelbo.compose.stored_config import (
     to_plain,
     validate_stored,
 )
-from nelbo.runs.paths import CHECKPOINTS, CONFIG, LAST, OVERRIDES
+from nelbo.runs.paths import CHECKPOINTS, CONFIG, LAST
 from nelbo.runs.run_options import read_overrides
 from nelbo.runs.summary import finished_step
 
@@ -108,13 +107,7 @@ def saved_config(run_dir: Path, trust: str | Sequence[str] | None = None) -> Dic
     content = read_yaml(path)
     if not isinstance(content, dict) or not isinstance(content.get("trainer"), dict):
         raise ValueError(f"resume={run_dir}: this is not a run of train.py, or its {CONFIG} is damaged")
-    try:
-        return OmegaConf.create(validate_stored(content, path, trust))
-    except InterpolationError as error:
-        raise ValueError(
-            f"{error}: an earlier version wrote this run, and it cannot be resumed; evaluate it with "
-            f"checkpoint={run_dir / LAST}, or start a new run with the options in {run_dir / OVERRIDES}"
-        ) from error
+    return OmegaConf.create(validate_stored(content, path, trust))
 
 
 def continued_config(config: DictConfig, run_dir: Path) -> DictConfig:

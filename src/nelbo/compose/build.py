@@ -82,7 +82,7 @@ def build_module(config: DictConfig, spec: DataSpec) -> DiffusionModule:
         test_estimator=build_estimator(config, "test_estimator"),
         unit=unit_of(spec.dims, spec.levels),
         conditional=config.conditional,
-        label_dropout=config.get("label_dropout", 0.0),
+        label_dropout=config.label_dropout,
         no_label=no_label,
         seed=config.seed,
         config=to_plain(config),
@@ -168,7 +168,7 @@ def no_label_class(config: DictConfig, spec: DataSpec) -> int | None:
     Raises:
         ValueError: for a share outside [0, 1), or an unconditional model.
     """
-    dropout = config.get("label_dropout", 0.0)  # older checkpoints do not say
+    dropout = config.label_dropout
     if not 0.0 <= dropout < 1.0:
         raise ValueError(f"label_dropout={dropout} must be inside [0, 1)")
     if dropout == 0.0:

@@ -81,7 +81,7 @@ class TrainOptions(TypedDict):
     trainer: Component
     seed: Seed
     conditional: bool
-    label_dropout: NotRequired[Probability]  # not in configurations of earlier versions
+    label_dropout: Probability
     max_examples: NotRequired[Component]
     compile: bool
     checkpoint_every: PositiveInt

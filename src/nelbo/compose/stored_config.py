@@ -52,18 +52,6 @@ FREE_TEXT = {
 # Arguments that are paths
 OUTPUTS = {"run_dir", "folder", "cache", "save_dir", "default_root_dir", "dirpath"}
 OTHER_PLACE = re.compile(r"[/\\$~]|^\.\.$")
-# Components of earlier versions that have another name now
-RENAMED = {
-    "nelbo.dashboard.wandb_run.wandb_logger": WANDB_LOGGER,
-    "nelbo.evaluation.estimators.full.Full": "nelbo.evaluation.estimators.full.FullEstimator",
-    "nelbo.evaluation.estimators.importance.Importance": (
-        "nelbo.evaluation.estimators.importance.ImportanceEstimator"
-    ),
-    "nelbo.evaluation.estimators.stratified.Stratified": (
-        "nelbo.evaluation.estimators.stratified.StratifiedEstimator"
-    ),
-    "nelbo.training.callbacks.Unreadable": "nelbo.training.callbacks.CorruptImages",
-}
 SPECIAL_KEYS = {"_target_", "_args_", "_partial_", "_recursive_", "_convert_", "_mode_"}
 MAX_DEPTH = 32
 MAX_VALUES = 100_000
@@ -71,10 +59,6 @@ MAX_SHOWN = 200  # characters of a file in an error message
 REFERENCE = re.compile(r"\$\{([\w.]+)\}")  # to another option; a resolver has a colon in it
 
 Place = tuple[str, ...]
-
-
-class InterpolationError(ValueError):
-    """A stored configuration with an interpolation, as runs of earlier versions have."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +103,7 @@ def validate_stored(
             else.
 
     Returns:
-        The same configuration, with the current names of components.
+        The same configuration.
 
     Raises:
         ValueError: naming the file and what is refused: an interpolation, a component that is not known, a
@@ -134,8 +118,6 @@ def validate_stored(
         if count > MAX_VALUES:
             raise ValueError(f"{source}: its configuration has more than {MAX_VALUES} values")
         _check_not_interpolated(path, value, source)
-        if isinstance(value, dict) and isinstance(value.get("_target_"), str):
-            value["_target_"] = RENAMED.get(value["_target_"], value["_target_"])
         if isinstance(value, dict) and ((path[:1] and path[0] in MODEL) or not model_only):
             _validate_component(path, value, source, components, trusted)
         elif not isinstance(value, dict | list | str | int | float | None):
@@ -168,7 +150,7 @@ def plain_config(values: Mapping[str, Any], source: Path | str) -> DictConfig:
         source: the file that values come from, for messages.
 
     Raises:
-        InterpolationError: naming a value that OmegaConf would interpolate.
+        ValueError: naming a value that OmegaConf would interpolate.
     """
     for path, value in _walk(values, source):
         _check_not_interpolated(path, value, source)
@@ -297,7 +279,7 @@ def excerpt(text: object) -> str:
 def _check_not_interpolated(path: Place, value: Any, source: Path | str) -> None:
     where = ".".join(path)
     if "${" in where or (isinstance(value, str) and "${" in value):
-        raise InterpolationError(f"{source}: {excerpt(where)} is an interpolation, which is refused")
+        raise ValueError(f"{source}: {excerpt(where)} is an interpolation, which is refused")
 
 
 def _is_trusted(name: str, trusted: Sequence[str]) -> bool:

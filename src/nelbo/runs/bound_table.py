@@ -36,7 +36,6 @@ SCHEMA = pa.schema(
         ("sum_of_fractions", pa.float64()),
     ]
 )
-REQUIRED = ("step", "split", "t", "sum", "sum_of_squares", "count")  # earlier versions lack the others
 
 
 @dataclass(frozen=True)
@@ -109,9 +108,7 @@ def describe(path: Path) -> dict[str, Any]:
         return {"rows": 0, "sha256": None}
     with open_regular(path) as file:
         metadata = pq.read_metadata(file)
-    expected = (metadata.metadata or {}).get(parquet_file.CHECKSUM)  # older files have none
-    checksum = parquet_file.checksum(_read_rows(path)) if expected is None else expected.decode()
-    return {"rows": metadata.num_rows, "sha256": checksum}
+    return {"rows": metadata.num_rows, "sha256": metadata.metadata[parquet_file.CHECKSUM].decode()}
 
 
 def restore(path: Path, rows: int, sha256: str | None) -> None:
@@ -140,36 +137,9 @@ def restore(path: Path, rows: int, sha256: str | None) -> None:
 
 def _read_rows(path: Path, verified: bool = True) -> pa.Table:
     rows = parquet_file.read(path, verified)
-    try:
-        columns = [
-            rows[field.name].cast(field.type)
-            if field.name in rows.column_names
-            else pa.nulls(len(rows), field.type)  # older files lack a few
-            for field in SCHEMA
-        ]
-    except pa.ArrowException as error:
-        raise DamagedFileError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
-    return pa.table(columns, schema=SCHEMA)
-
-
-def rewind(path: Path, trained: int, validated: int) -> None:
-    """Like :func:`restore`, for checkpoints of earlier versions, which have no number of rows.
-
-    Args:
-        path: the parquet file; nothing happens when it is missing.
-        trained: optimizer steps of the checkpoint.
-        validated: optimizer steps at the last validation before it.
-
-    Raises:
-        DamagedFileError: naming the file, when it is damaged.
-        OSError: naming the file, if it cannot be written.
-    """
-    if not path.exists():
-        return
-    rows = _read_rows(path)
-    split, step = (rows[name].to_numpy() for name in ("split", "step"))
-    stays = ((split == "train") & (step <= trained)) | ((split == "val") & (step <= validated))
-    parquet_file.write(path, rows.filter(pa.array(stays)))
+    if not rows.schema.equals(SCHEMA):
+        raise DamagedFileError(f"{path}: damaged, its columns are not those that were written")
+    return rows
 
 
 def read(path: Path, ledger: Mapping[str, Any]) -> dict[str, dict[int, Terms]]:
@@ -187,15 +157,11 @@ def read(path: Path, ledger: Mapping[str, Any]) -> dict[str, dict[int, Terms]]:
         ValueError: for a table that lacks a column, or has a t that is not on the chain.
     """
     table = parquet_file.read(path)
-    missing = [name for name in REQUIRED if name not in table.column_names]
+    missing = [name for name in SCHEMA.names if name not in table.column_names]
     if missing:
         raise ValueError(f"it has no column {missing[0]}")
     split = np.array(table["split"].to_pylist(), dtype=object)
-    unknown = np.full(table.num_rows, np.nan)
-    column = {
-        name: table[name].to_numpy() if name in table.column_names else unknown  # older runs lack a few
-        for name in ("step", "t", *SUMS)
-    }
+    column = {name: table[name].to_numpy() for name in ("step", "t", *SUMS)}
     step, t = column["step"], column["t"]
     chain = chain_timesteps(ledger, at_least=int(t.max(initial=1)))
     if not np.isin(t, chain).all():

@@ -28,12 +28,12 @@ def describe(run_dir: Path) -> dict[str, dict[str, Any]]:
 
 
 def check(history: Any, checkpoint: Path) -> None:
-    """Check the entry of a checkpoint that :func:`describe` made; an earlier version made none.
+    """Check the entry of a checkpoint that :func:`describe` made.
 
     Raises:
         DamagedFileError: naming the checkpoint, when it is of another form.
     """
-    for name in (metrics_file.METRICS_FILE, BOUND) if history != {} else ():
+    for name in (metrics_file.METRICS_FILE, BOUND):
         if not isinstance(history, dict) or not _is_description(history.get(name)):
             raise DamagedFileError(f"{checkpoint}: damaged, its {HISTORY} does not describe {name}")
 
@@ -56,20 +56,14 @@ def restore(run_dir: Path, checkpoint: dict[str, Any] | None) -> None:
         OSError: for a file that cannot be written.
     """
     metrics, bound = run_dir / metrics_file.METRICS_FILE, run_dir / BOUND
-    step = 0 if checkpoint is None else checkpoint["global_step"]
-    validated = -1 if checkpoint is None else checkpoint["nelbo"]["validated_at"]
-    kept = {} if checkpoint is None else checkpoint.get(HISTORY, {})
-    actions = {
-        metrics: lambda: (
-            metrics_file.restore(metrics, **kept[metrics.name])
-            if kept
-            else metrics_file.rewind(metrics, step)
-        ),
-        bound: lambda: table.restore(bound, **kept[BOUND]) if kept else table.rewind(bound, step, validated),
-    }
-    for path, action in actions.items():
+    if checkpoint is None:
+        metrics.unlink(missing_ok=True)
+        bound.unlink(missing_ok=True)
+        return
+    kept, step = checkpoint[HISTORY], checkpoint["global_step"]
+    for path, restore_rows in ((metrics, metrics_file.restore), (bound, table.restore)):
         try:
-            action()
+            restore_rows(path, **kept[path.name])
         except DamagedFileError as error:
             rank_zero_warn(f"{error}; {_set_aside(path)}a new {path.name} begins at step {step}")
 

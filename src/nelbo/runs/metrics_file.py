@@ -129,21 +129,6 @@ def restore(path: Path, rows: int, sha256: str) -> None:
     _write(path, column_names(path), kept)
 
 
-def rewind(path: Path, step: int) -> None:
-    """Like :func:`restore`, for checkpoints of earlier versions, which have no number of rows.
-
-    Args:
-        path: the file; nothing happens when it is missing.
-        step: optimizer steps of the checkpoint.
-
-    Raises:
-        DamagedFileError: naming the file, when it cannot be read.
-        OSError: if the file cannot be written.
-    """
-    if path.exists():
-        _write(path, column_names(path), [row for row in _rows(path) if _is_before(row, step)])
-
-
 def last_step(path: Path) -> int:
     """The largest step in the file; -1 where there is none.
 
@@ -152,11 +137,6 @@ def last_step(path: Path) -> int:
     """
     steps = (row.get(STEP) or "" for row in _rows(path))
     return max((int(step) for step in steps if step.isdecimal()), default=-1)
-
-
-def _is_before(row: dict[str, str], step: int) -> bool:
-    number = row.get(STEP) or ""
-    return number.isdecimal() and int(number) < step
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

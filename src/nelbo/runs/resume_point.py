@@ -41,12 +41,12 @@ class ResumePoint:
         """
         content = torch_file.load(path, mmap=True)
         match content:
-            case {"global_step": int(), "nelbo": {"validated_at": int()}}:
-                history.check(content.get(history.HISTORY, {}), path)
+            case {"global_step": int(), "nelbo": {"validated_at": int(), "data": dict()}}:
+                history.check(content.get(history.HISTORY), path)
             case _:
                 raise DamagedFileError(f"{path} is not a checkpoint of a run")
         # not the tensors: they would keep the file open after it is replaced
-        kept = {name: content[name] for name in ("global_step", history.HISTORY) if name in content}
+        kept = {name: content[name] for name in ("global_step", history.HISTORY)}
         state = {name: value for name, value in content["nelbo"].items() if name != "timesteps"}
         return cls(path, {**kept, "nelbo": state})
 
@@ -104,10 +104,9 @@ def check_data(
     Raises:
         ValueError: naming what differs.
     """
-    recorded = None if point is None else point.content["nelbo"].get("data")
-    if recorded is None:
-        return  # checkpoints of earlier versions have no record
-    before = DataRecord.from_dict(recorded)
+    if point is None:
+        return
+    before = DataRecord.from_dict(point.content["nelbo"]["data"])
     found = before.differences(data)
     if not found:
         return

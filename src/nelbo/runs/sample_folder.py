@@ -71,7 +71,7 @@ class SampleFolder:
         try:
             with open_regular(self.path / CHECKSUMS) as file:
                 lines = file.read().decode("ascii", "replace").splitlines()
-        except FileNotFoundError:  # an earlier version wrote none
+        except FileNotFoundError:  # nothing was drawn yet
             lines = []
         checksums = {found[2]: found[1] for line in lines if (found := LINE.fullmatch(line))}
 

@@ -35,5 +35,5 @@ class BestCheckpoint(Checkpoint):
         return {"best": self.best, "step": self.step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore ``state_dict``; checkpoints of earlier versions have no step."""
-        self.best, self.step = state_dict["best"], state_dict.get("step")
+        """Restore ``state_dict``."""
+        self.best, self.step = state_dict["best"], state_dict["step"]

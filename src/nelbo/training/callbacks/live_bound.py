@@ -92,8 +92,7 @@ class LiveBound(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Store the sums until the accumulators exist."""
-        saved = checkpoint[LIVE_BOUND]
-        self._saved = from_flat(saved) if isinstance(saved, Tensor) else saved
+        self._saved = checkpoint[LIVE_BOUND]
 
     def _restore(self, saved: dict[str, Any], trainer: Trainer) -> None:
         """Load the sums of this rank; if the number of ranks has changed, rank 0 gets the total."""
@@ -133,30 +132,3 @@ class LiveBound(Callback):
             t = pl_module.bound.chain.timesteps()
             table.append(self.path, trainer.global_step, "train", t, steps)
         self._steps.reset()
-
-
-def from_flat(saved: Tensor) -> dict[str, Any]:
-    """Sums of a checkpoint of an earlier version, stored as one tensor (ranks, S) float64.
-
-    Its columns are, for the window and for the table: evaluations, examples, 4 parts, their squares, their
-    Monte Carlo variances (NaN), and (6, K) rows: count, nats, squared nats, errors (NaN), interpolations
-    (NaN), weighted nats; then the sum and the number of the losses.
-    """
-    ranks, size = len(saved), (saved.shape[1] - 2) // 2
-
-    def sums(flat: Tensor) -> dict[str, Tensor]:
-        evaluations, examples, parts, squares, _, rows = flat.split([1, 1, 4, 4, 4, size - 14], dim=1)
-        count, nats, squared, _, _, weighted = rows.view(ranks, 6, -1).unbind(1)
-        return {
-            "evaluations": evaluations[:, 0],
-            "examples": examples[:, 0],
-            "parts": parts,
-            "squared_parts": squares,
-            "count": count,
-            "nats": nats,
-            "squared_nats": squared,
-            "weighted_nats": weighted,
-        }
-
-    window, steps, loss = saved.split([size, size, 2], dim=1)
-    return {"window": sums(window), "steps": sums(steps), "loss": loss}
