@@ -30,9 +30,9 @@ from torch import Tensor
 
 from benchmarks.interleave import Clock, interleave, ratio, set_up_clock
 from nelbo.cli.command import CONFIG_DIR
-from nelbo.cli.evaluate import Batches
 from nelbo.compose.trained import TrainedModel, read_model
 from nelbo.data import DataModule
+from nelbo.data.base import Batches
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.chain import Chain
 from nelbo.evaluation.accumulator import BoundAccumulator

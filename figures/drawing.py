@@ -11,11 +11,11 @@ from torch import Tensor
 
 from nelbo.cli.command import CONFIG_DIR
 from nelbo.cli.processes import start_processes
-from nelbo.cli.sample import SampleGenerator
 from nelbo.compose.build import build_sampler
 from nelbo.compose.labels import choose_denoise, choose_labels
 from nelbo.compose.shorter_chain import spaced_chain, step_costs
 from nelbo.compose.trained import TrainedModel, read_data, read_model
+from nelbo.evaluation.generation import SampleGenerator
 
 BATCH = 360
 
@@ -50,7 +50,7 @@ def make_generator(config: DictConfig, model: TrainedModel) -> SampleGenerator:
         lambda: step_costs(model, bound, read_data(model), "val", processes),
     )
     labels, denoise = choose_labels(config, model), choose_denoise(config, model)
-    return SampleGenerator(model, sampler, denoise, chain, labels, config.seed, processes.device)
+    return SampleGenerator(model.spec.shape, sampler, denoise, chain, labels, config.seed, processes.device)
 
 
 def draw(generator: SampleGenerator, model: TrainedModel, n: int) -> Tensor:

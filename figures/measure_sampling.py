@@ -14,9 +14,9 @@ from itertools import product
 from pathlib import Path
 
 from figures.drawing import draw, make_generator, options, read
-from nelbo.cli.sample import SampleGenerator
 from nelbo.compose.trained import TrainedModel, read_data
 from nelbo.evaluation.fingerprint import fingerprint
+from nelbo.evaluation.generation import SampleGenerator
 from nelbo.evaluation.sample_metrics.features import Pixels
 from nelbo.evaluation.sample_metrics.quality import sample_quality
 from nelbo.evaluation.sample_metrics.reference import make_reference

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nelbo.cli.sample import SampleGenerator
+from nelbo.evaluation.generation import SampleGenerator
 
 FAST = ("sampler.steps=3", "n=5")
 

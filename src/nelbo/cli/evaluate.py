@@ -1,18 +1,14 @@
 """The evaluation job: measure the bound of a trained model and write evaluation.json and bound.parquet."""
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    import torch
-
     from nelbo.compose.trained import TrainedModel
-    from nelbo.data import Batch, DataModule
-    from nelbo.data.base import SplitName
+    from nelbo.data import DataModule
     from nelbo.diffusion.bound import VariationalBound
 
 
@@ -35,9 +31,7 @@ def evaluate(config: DictConfig) -> None:
     from nelbo.compose.reverse_variance import choose_variance
     from nelbo.compose.shorter_chain import shorter_chain
     from nelbo.compose.trained import read_model
-    from nelbo.evaluation.bound_variant import BoundVariant
-    from nelbo.evaluation.ledger import arithmetic, make_ledger
-    from nelbo.evaluation.measure import measure
+    from nelbo.evaluation.measure_split import measure_split
     from nelbo.reports.evaluation import print_evaluation
     from nelbo.reports.evaluation_progress import evaluation_progress
     from nelbo.reports.html import report_finished_run
@@ -71,37 +65,24 @@ def evaluate(config: DictConfig) -> None:
     bound = shorter_chain(config, model, bound, data, processes)
 
     with evaluation_progress(estimator, module.unit, shown=processes.rank == 0) as show:
-        measurements = measure(
-            estimator,
-            [BoundVariant(bound), *(BoundVariant(bound, variance) for variance in others)],
+        measurements, ledgers = measure_split(
+            data,
+            config.split,
             module.denoiser,
-            Batches(data, config.split, processes.device, (processes.rank, processes.count)),
-            len(examples),
+            bound,
+            others,
+            estimator,
             module.unit,
-            processes.device,
             module.conditional,
+            model.weights.kind,
+            processes,
             show,
-            processes.all_reduce_sum,
         )
     mean = measurements[0].estimate.total.mean
     if not math.isfinite(mean):
         raise ValueError(
             f"the bound of {model.path} on the {config.split} split is {mean}: the model has diverged"
         )
-    ledgers = [
-        make_ledger(
-            data=data,
-            split=config.split,
-            conditional=module.conditional,
-            weights=model.weights.kind,
-            precision=arithmetic("32-true", processes.device),
-            bound=bound,
-            variance=variance,
-            estimator=estimator,
-            estimate=measured.estimate,
-        )
-        for variance, measured in zip((module.denoiser.variance, *others), measurements, strict=True)
-    ]
     if processes.rank == 0:
         evaluation = Evaluation(
             split=config.split,
@@ -122,21 +103,6 @@ def evaluate(config: DictConfig) -> None:
         finally:
             print_evaluation(evaluation, run_dir, by_class=config.by_class)
     processes.close()
-
-
-class Batches:
-    """A split of a data set, batch by batch, on a device and in values; one process's part of it."""
-
-    def __init__(
-        self, data: "DataModule", split: "SplitName", device: "torch.device", position: tuple[int, int]
-    ) -> None:
-        self.data = data
-        self.device = device
-        self.loader = data.eval_dataloader(split, position)  # one for all rounds: its workers live on
-
-    def __iter__(self) -> "Iterator[Batch]":
-        for batch in self.loader:
-            yield self.data.on_after_batch_transfer(batch.to(self.device))
 
 
 def choose_data(config: DictConfig, model: "TrainedModel") -> "DataModule":

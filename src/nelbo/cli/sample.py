@@ -1,7 +1,6 @@
 """The sampling job: draw samples of a trained model into a folder."""
 
 import sys
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,11 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nelbo.compose.trained import TrainedModel
-    from nelbo.diffusion.bound import Denoise
-    from nelbo.diffusion.chain import Chain
-    from nelbo.diffusion.samplers import Sampler
-    from nelbo.diffusion.samplers.base import Watch
     from nelbo.diffusion.spacings import Spacing
+    from nelbo.evaluation.generation import SampleGenerator
     from nelbo.evaluation.sample_metrics.features import Features
     from nelbo.runs.sample_folder import SampleFolder
 
@@ -48,6 +44,7 @@ def sample(config: DictConfig) -> None:
     from nelbo.compose.shorter_chain import spaced_chain, step_costs
     from nelbo.compose.trained import read_data, read_model
     from nelbo.evaluation.fingerprint import fingerprint
+    from nelbo.evaluation.generation import SampleGenerator
     from nelbo.progress import counted
     from nelbo.runs.sample_folder import SampleFolder
 
@@ -99,7 +96,9 @@ def sample(config: DictConfig) -> None:
     folder, mine = open_folder(), missing[processes.rank :: processes.count]
     shown = min(config.grid, config.n) if model.spec.is_image else 0
     wanted = config.n if features is not None else shown
-    generator = SampleGenerator(model, sampler, denoise, chain, labels, config.seed, processes.device)
+    generator = SampleGenerator(
+        model.spec.shape, sampler, denoise, chain, labels, config.seed, processes.device
+    )
     kept: dict[int, Tensor] = {}
     with counted("drawing samples", shown=processes.rank == 0) as progress:
         try:
@@ -129,51 +128,8 @@ def sample(config: DictConfig) -> None:
     processes.close()
 
 
-@dataclass(frozen=True)
-class SampleGenerator:
-    """Generates the samples of a command by their numbers.
-
-    Attributes:
-        model: the trained model.
-        sampler: takes the steps of the chain.
-        denoise: the predictions of the model, with guidance where it is requested.
-        chain: the levels of the steps.
-        labels: (n,) class of each sample; None for an unconditional model.
-        seed: of all samples.
-        device: of the sampling.
-    """
-
-    model: "TrainedModel"
-    sampler: "Sampler"
-    denoise: "Denoise"
-    chain: "Chain"
-    labels: "Tensor | None"
-    seed: int
-    device: "torch.device"
-
-    def __call__(self, numbers: list[int], watch: "Watch" = lambda step, xt, prediction: None) -> "Tensor":
-        """Samples (B, ...) in the values of the data.
-
-        Raises:
-            ValueError: for samples that are not finite.
-        """
-        import torch
-
-        from nelbo.evaluation.generation import generate
-
-        label = None if self.labels is None else self.labels[numbers]
-        shape, index = self.model.spec.shape, torch.tensor(numbers)
-        x0 = generate(
-            self.sampler, self.denoise, self.chain, shape, index, label, self.seed, self.device, watch
-        )
-        finite = x0.isfinite().flatten(1).all(1).tolist()
-        if not all(finite):
-            raise ValueError(f"sample {numbers[finite.index(False)]} is not finite: the model has diverged")
-        return x0
-
-
 def make_pictures(
-    config: DictConfig, folder: "SampleFolder", generator: SampleGenerator, images: "Tensor"
+    config: DictConfig, folder: "SampleFolder", generator: "SampleGenerator", images: "Tensor"
 ) -> list[Path]:
     """Write grid.png of the first samples, and their trajectory as an animation or a strip.
 

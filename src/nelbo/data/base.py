@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypedDict, get_args
@@ -264,6 +264,28 @@ class DataModule(LightningDataModule, ABC):
             return 0
         progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
         return progress.ready - progress.processed  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class Batches:
+    """The batches of a split on a device, as values and not as level indices; iterated once per round.
+
+    Args:
+        data: the data set.
+        split: its name.
+        device: of the batches.
+        position: (rank, number of processes): each process gets its part of every batch.
+    """
+
+    def __init__(
+        self, data: DataModule, split: SplitName, device: torch.device, position: tuple[int, int]
+    ) -> None:
+        self.data = data
+        self.device = device
+        self.loader = data.eval_dataloader(split, position)  # one for all rounds: its workers live on
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self.loader:
+            yield self.data.on_after_batch_transfer(batch.to(self.device))
 
 
 def folder_of(root: str | Path) -> Path:

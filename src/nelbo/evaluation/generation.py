@@ -1,5 +1,7 @@
 """Samples as functions of the seed and their number."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -38,6 +40,45 @@ def generate(
     noise = ExampleNoise(seed, "samples", index, torch.zeros(len(index), *shape, device=device))
     label = None if label is None else label.to(device)
     return sampler.sample(denoise, chain, noise.draw(), lambda _: noise.draw(), label, watch)
+
+
+@dataclass(frozen=True)
+class SampleGenerator:
+    """Generates samples by their numbers.
+
+    Attributes:
+        shape: of one sample.
+        sampler: computes the steps of the chain.
+        denoise: the predictions of the model, with guidance where it is requested.
+        chain: the levels of the steps.
+        labels: (n,) class of each sample; None for an unconditional model.
+        seed: of all samples.
+        device: of the sampling.
+    """
+
+    shape: tuple[int, ...]
+    sampler: Sampler
+    denoise: Denoise
+    chain: Chain
+    labels: Tensor | None
+    seed: int
+    device: torch.device
+
+    def __call__(self, numbers: list[int], watch: Watch = lambda step, xt, prediction: None) -> Tensor:
+        """Samples (B, ...) in the values of the data.
+
+        Raises:
+            ValueError: for samples that are not finite.
+        """
+        label = None if self.labels is None else self.labels[numbers]
+        index = torch.tensor(numbers)
+        x0 = generate(
+            self.sampler, self.denoise, self.chain, self.shape, index, label, self.seed, self.device, watch
+        )
+        finite = x0.isfinite().flatten(1).all(1).tolist()
+        if not all(finite):
+            raise ValueError(f"sample {numbers[finite.index(False)]} is not finite: the model has diverged")
+        return x0
 
 
 def training_chain(sampler: Sampler, spacing: Spacing, full: Chain) -> Chain:

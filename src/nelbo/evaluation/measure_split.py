@@ -1,0 +1,75 @@
+"""Measurement of the bound of a split of a data set, with its ledgers."""
+
+from collections.abc import Sequence
+
+from nelbo.data import DataModule
+from nelbo.data.base import Batches, SplitName
+from nelbo.diffusion.bound import VariationalBound
+from nelbo.diffusion.denoiser import Denoiser
+from nelbo.diffusion.variances import ReverseVariance
+from nelbo.evaluation.bound_variant import BoundVariant
+from nelbo.evaluation.estimators import BoundEstimator
+from nelbo.evaluation.ledger import Ledger, arithmetic, make_ledger
+from nelbo.evaluation.measure import Measurement, Progress, measure
+from nelbo.evaluation.processes import Processes
+from nelbo.evaluation.units import Unit
+
+
+def measure_split(
+    data: DataModule,
+    split: SplitName,
+    denoiser: Denoiser,
+    bound: VariationalBound,
+    others: Sequence[ReverseVariance],
+    estimator: BoundEstimator,
+    unit: Unit,
+    conditional: bool,
+    weights: str,
+    processes: Processes,
+    progress: Progress = lambda total, fresh: None,
+) -> tuple[list[Measurement], list[Ledger]]:
+    """Measure the bound of a split.
+
+    Args:
+        data: the data set.
+        split: its name.
+        denoiser: on the device of this process.
+        bound: chain, decoder and clipping.
+        others: variances under which the bound is computed as well, from the same network evaluations.
+        estimator: chooses the terms.
+        unit: of the estimator's target.
+        conditional: whether the denoiser receives the labels.
+        weights: ``ema`` or ``raw``, for the ledger.
+        processes: this one among others.
+        progress: called after every batch, see :func:`measure`.
+
+    Returns:
+        The measurements and their ledgers: with the variance of the denoiser, and then with the others.
+    """
+    measurements = measure(
+        estimator,
+        [BoundVariant(bound), *(BoundVariant(bound, variance) for variance in others)],
+        denoiser,
+        Batches(data, split, processes.device, (processes.rank, processes.count)),
+        len(data.split(split)),
+        unit,
+        processes.device,
+        conditional,
+        progress,
+        processes.all_reduce_sum,
+    )
+    ledgers = [
+        make_ledger(
+            data=data,
+            split=split,
+            conditional=conditional,
+            weights=weights,
+            precision=arithmetic("32-true", processes.device),
+            bound=bound,
+            variance=variance,
+            estimator=estimator,
+            estimate=measured.estimate,
+        )
+        for variance, measured in zip((denoiser.variance, *others), measurements, strict=True)
+    ]
+    return measurements, ledgers
