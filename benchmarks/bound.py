@@ -29,7 +29,7 @@ from hydra.utils import instantiate
 from torch import Tensor
 
 from benchmarks.interleave import Clock, interleave, ratio, set_up_clock
-from nelbo.cli.command import CONFIG_DIR
+from nelbo.compose.config import CONFIG_DIR
 from nelbo.compose.trained import TrainedModel, read_model
 from nelbo.data import DataModule
 from nelbo.data.base import Batches

@@ -18,7 +18,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from nelbo.cli.command import CONFIG_DIR
+from nelbo.compose.config import CONFIG_DIR
 
 BYTES = 4  # of a gradient; parameters stay float32 under bf16-mixed
 BUCKET_BYTES = 25 * 2**20

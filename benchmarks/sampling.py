@@ -16,8 +16,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from benchmarks.interleave import interleave, ratio, set_up_clock
-from nelbo.cli.command import CONFIG_DIR
 from nelbo.cli.export import write
+from nelbo.compose.config import CONFIG_DIR
 from nelbo.compose.trained import read_model
 from nelbo.diffusion.samplers import DDIM
 from nelbo.diffusion.spacings import Trailing

@@ -12,8 +12,8 @@ from hydra.utils import instantiate
 from lightning import Trainer
 from omegaconf import DictConfig
 
-from nelbo.cli.command import CONFIG_DIR
 from nelbo.compose.build import build_module
+from nelbo.compose.config import CONFIG_DIR
 from nelbo.data import DataModule
 from nelbo.data.batch import Batch
 from nelbo.training.callbacks import LiveBound

@@ -9,9 +9,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
-from nelbo.cli.command import CONFIG_DIR
 from nelbo.cli.processes import start_processes
 from nelbo.compose.build import build_sampler
+from nelbo.compose.config import CONFIG_DIR
 from nelbo.compose.labels import choose_denoise, choose_labels
 from nelbo.compose.shorter_chain import spaced_chain, step_costs
 from nelbo.compose.trained import TrainedModel, read_data, read_model

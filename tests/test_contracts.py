@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import nn
 
-from nelbo.cli.command import one_line
+from nelbo.cli.error_message import describe_error
 from nelbo.compose import build
 from nelbo.evaluation.estimators import MultiRoundEstimator
 
@@ -186,7 +186,7 @@ def test_every_choice_works_with_some_data_and_is_refused_in_one_line_by_the_res
         except (ValueError, InstantiationException) as error:
             if not isinstance(error.__cause__ or error, ValueError):
                 raise
-            refusals.append(one_line(error, "train"))
+            refusals.append(describe_error(error, "train"))
         else:
             break
     else:

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from nelbo.compose import build
 from nelbo.evaluation.units import unit_of
+from nelbo.training.checks import check_bound_is_finite, check_network
 from nelbo.training.errors import NonFiniteLossError
 
 
@@ -41,7 +42,7 @@ def make_module(compose, tiny):
 def test_a_network_of_the_right_shape_is_accepted_and_not_compiled(make_module):
     module, spec = make_module()
     module.denoiser.network._compiled_call_impl = lambda *_: pytest.fail("compiled for the check")
-    build.check_network(module, spec)
+    check_network(module, spec)
     assert module.denoiser.network.training
 
 
@@ -58,16 +59,16 @@ def test_a_network_of_the_right_shape_is_accepted_and_not_compiled(make_module):
 def test_a_network_of_another_shape_is_named(arguments, message, make_module):
     module, spec = make_module(**arguments)
     with pytest.raises(ValueError, match=rf"^model\._target_=.*Network: the network {message}"):
-        build.check_network(module, spec)
+        check_network(module, spec)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("name", ["val/bpd", "test/bpd", "test/L_0"])
 def test_a_bound_that_is_not_finite_is_not_reported(name, value):
     metrics = {f"{split}/{part}": 1.0 for split in ("val", "test") for part in ("bpd", "L_0", "L_t", "L_T")}
-    build.check_bound_is_finite(metrics, unit_of(64, 17))
+    check_bound_is_finite(metrics, unit_of(64, 17))
     with pytest.raises(NonFiniteLossError, match=f"^{name} is {value}: the model has diverged"):
-        build.check_bound_is_finite(metrics | {name: value}, unit_of(64, 17))
+        check_bound_is_finite(metrics | {name: value}, unit_of(64, 17))
 
 
 @pytest.mark.slow

@@ -24,8 +24,9 @@ from nelbo.cli import resume
 from nelbo.cli.sweep.job import Job
 from nelbo.cli.sweep.resume_sweep import add_resumed_sweep
 from nelbo.compose import build, stored_config
+from nelbo.compose.config import to_plain
 from nelbo.compose.options import check_component
-from nelbo.compose.stored_config import MODEL, Components, to_plain, validate_stored
+from nelbo.compose.stored_config import MODEL, Components, validate_stored
 from nelbo.compose.trained import load_model, training_config
 from nelbo.interop.diffusers.folder import Folder
 from nelbo.interop.formats import DiffusersFormat, NelboFormat

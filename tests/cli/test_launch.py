@@ -12,11 +12,9 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from nelbo.cli import launch as module
+from nelbo.cli.error_message import LOST_CONNECTION, NO_ANSWER, communication_error
 from nelbo.cli.launch import (
-    LOST_CONNECTION,
-    NO_ANSWER,
     ProcessError,
-    communication_error,
     launch_ranks,
     needs_launch,
     report_error,

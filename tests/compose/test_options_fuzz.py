@@ -20,9 +20,11 @@ import yaml
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from nelbo.cli.command import one_line
+from nelbo.cli.error_message import describe_error
 from nelbo.compose import build, options
+from nelbo.compose.declared_options import TrainOptions
 from nelbo.compose.options import check_options
+from nelbo.training.checks import check_network
 
 ROOT = Path(__file__).parents[2]
 SEED = int(os.environ.get("NELBO_FUZZ_SEED", "0"))
@@ -95,7 +97,7 @@ def leaves(config: DictConfig) -> dict[str, tuple[dict, object]]:
             if isinstance(child, dict):
                 walk(f"{path}.{name}", child)
 
-    for name, annotation in options._hints(options.TrainOptions).items():
+    for name, annotation in options._hints(TrainOptions).items():
         add(name, annotation, values.get(name))
     for name, annotation in options._hints(options.MaxExamples).items():
         add(f"max_examples.{name}", annotation, values["max_examples"][name])
@@ -260,7 +262,7 @@ def test_valid_sets_take_a_step_or_are_refused_by_name(compose, stub_trainer, tm
             data = instantiate(config.data)
             module = build.build_module(config, data.spec)
             build.build_trainer(config, build.build_callbacks(config, data.spec), [])
-            build.check_network(module, data.spec)
+            check_network(module, data.spec)
             data.subset("train", 32)
             batch = data.on_after_batch_transfer(data.split("train").fetch(torch.arange(8), 0))
             optimizer = module.configure_optimizers()["optimizer"]
@@ -269,7 +271,7 @@ def test_valid_sets_take_a_step_or_are_refused_by_name(compose, stub_trainer, tm
             loss.backward()
             optimizer.step()
         except Exception as error:
-            line = one_line(error, "train")
+            line = describe_error(error, "train")
             if not is_named(line, sets, given):
                 wrong.append((sets.groups, given, line))
             continue

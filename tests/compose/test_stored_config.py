@@ -9,16 +9,10 @@ import yaml
 from omegaconf import OmegaConf
 
 from nelbo.cli import resume
-from nelbo.compose.stored_config import (
-    MAX_DEPTH,
-    Components,
-    check_outputs,
-    linked_value,
-    links,
-    to_plain,
-    validate_stored,
-)
-from nelbo.runs.resume_point import write_config
+from nelbo.compose.config import to_plain
+from nelbo.compose.resumed_config import check_outputs, linked_value, links
+from nelbo.compose.stored_config import MAX_DEPTH, Components, validate_stored
+from nelbo.runs.run_options import write_config
 
 
 @pytest.fixture

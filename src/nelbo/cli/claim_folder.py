@@ -10,10 +10,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from nelbo.atomic_file import replacing
 from nelbo.cli.launch import is_first_process
-from nelbo.cli.overrides import WITHOUT_HYDRA_FILES, as_typed, option_name
-from nelbo.compose.stored_config import to_plain
+from nelbo.cli.overrides import as_typed, option_name
 from nelbo.runs.files import check_contained
 from nelbo.runs.folder_lock import check_not_in_use, locked
 
@@ -62,31 +60,6 @@ def check_unused_folder(run_dir: Path, command: str) -> None:
             f"{as_typed('resume', str(run_dir))}"
         )
     raise ValueError(f"{run_dir} already holds {found}: choose another hydra.run.dir")
-
-
-def write_hydra_files(config: DictConfig) -> None:
-    """Write the files of Hydra in ``.hydra``, each of them atomically.
-
-    ``overrides.yaml`` is written last. A sweep reads it as the sign that a job was started.
-
-    Args:
-        config: of the job.
-
-    Raises:
-        OSError: if a file cannot be written.
-    """
-    hydra = HydraConfig.get()
-    if WITHOUT_HYDRA_FILES in hydra.overrides.hydra:
-        return
-    folder = Path(hydra.runtime.output_dir) / ".hydra"
-    folder.mkdir(exist_ok=True)
-    for name, content in (
-        ("config", to_plain(config)),
-        ("hydra", OmegaConf.create({"hydra": OmegaConf.to_container(hydra)})),
-        ("overrides", hydra.overrides.task),
-    ):
-        with replacing(folder / f"{name}.yaml") as unfinished:
-            OmegaConf.save(content, unfinished)
 
 
 def _claim(config: DictConfig, option: str) -> None:

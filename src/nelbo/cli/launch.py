@@ -8,7 +8,6 @@ torchrun and srun start their processes themselves; nothing happens here then.
 import json
 import logging
 import os
-import re
 import signal
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from nelbo.cli.error_message import LOST_CONNECTION, NO_ANSWER
 from nelbo.cli.overrides import WITHOUT_HYDRA_FILES, option_name, quoted
 from nelbo.compose.environment import rank, started_by
 from nelbo.text import printable
@@ -33,13 +33,6 @@ ROOT = Path(__file__).parents[3]
 RESULT = "NELBO_RESULT"  # in the environment of a rank: the file for what the job returns
 # passed on to the ranks
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
-# torch.distributed has one type of exception for all of its errors
-COMMUNICATION = re.compile(
-    r"DistStore|gloo|nccl|TCPStore|Connection (reset|closed|refused)|Broken pipe", re.I
-)
-STALLED = re.compile(r"Timed out|timeout", re.I)
-NO_ANSWER = "no answer from another process within the timeout (trainer.strategy.timeout)"
-LOST_CONNECTION = "lost the connection to another process"
 MAX_PROCESSES = 8  # allowed on a machine with fewer cores
 SECONDS_TO_SAVE = 3600  # for the ranks to stop after a signal; a second Ctrl-C does not wait
 
@@ -141,13 +134,6 @@ def report_error(message: str) -> None:
         Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(json.dumps(content))
     else:
         print(printable(f"error: {message}"), file=sys.stderr)
-
-
-def communication_error(message: str) -> str | None:
-    """What an error of torch.distributed means; None for any other error."""
-    if not COMMUNICATION.search(message):
-        return None
-    return NO_ANSWER if STALLED.search(message) else LOST_CONNECTION
 
 
 def _options_of_this_job() -> list[str]:

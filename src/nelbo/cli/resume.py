@@ -25,15 +25,9 @@ from nelbo.cli.overrides import (
     split_command_line,
     value_of,
 )
-from nelbo.compose.stored_config import (
-    CONFIG_DIR,
-    check_outputs,
-    linked_value,
-    links,
-    plain_config,
-    to_plain,
-    validate_stored,
-)
+from nelbo.compose.config import CONFIG_DIR, to_plain
+from nelbo.compose.resumed_config import check_outputs, linked_value, links
+from nelbo.compose.stored_config import plain_config, validate_stored
 from nelbo.runs.paths import CHECKPOINTS, CONFIG, LAST
 from nelbo.runs.run_options import read_overrides
 from nelbo.runs.summary import finished_step
@@ -155,7 +149,8 @@ def prepare(config: DictConfig, run_dir: Path, point: "ResumePoint | None") -> N
     """
     from lightning.pytorch.utilities import rank_zero_only
 
-    from nelbo.runs.resume_point import rewind, write_config
+    from nelbo.runs.resume_point import rewind
+    from nelbo.runs.run_options import write_config
 
     if rank_zero_only.rank != 0:
         return

@@ -41,11 +41,13 @@ def train(config: DictConfig) -> float | None:
     from nelbo.cli.logging import quieten_libraries
     from nelbo.cli.rendezvous import check_process_count
     from nelbo.compose import build
+    from nelbo.compose.config import to_plain
     from nelbo.compose.options import check_options
-    from nelbo.compose.stored_config import to_plain
     from nelbo.reports.html import report_finished_run
     from nelbo.reports.terminal import print_bound
-    from nelbo.runs.resume_point import check_data, newest_checkpoint, write_config
+    from nelbo.runs.resume_point import check_data, newest_checkpoint
+    from nelbo.runs.run_options import write_config
+    from nelbo.training.checks import check_bound_is_finite, check_network
     from nelbo.training.errors import Interrupted
     from nelbo.training.loggers.wandb_run import finish
     from nelbo.training.stopwatch import Stopwatch
@@ -82,7 +84,7 @@ def train(config: DictConfig) -> float | None:
     subsets = {split: most for split, most in config.get("max_examples", {}).items() if most is not None}
     for split, most in subsets.items():
         data.subset(split, most)
-    build.check_network(module, data.spec)
+    check_network(module, data.spec)
     if resumes:  # files are changed last, when nothing is left to refuse
         check_data(run_dir, point, data.record(), module.conditional, allow_changed_data)
         resume.check_learning_rate(config, point)
@@ -100,7 +102,7 @@ def train(config: DictConfig) -> float | None:
         metrics |= _metrics(trainer) | {"train_seconds": round(stopwatch.seconds, 1)}
         trainer.test(module, datamodule=data, verbose=False)
         metrics |= _metrics(trainer)
-        build.check_bound_is_finite(metrics, module.unit)
+        check_bound_is_finite(metrics, module.unit)
         if trainer.is_global_zero:
             _write_summary(run_dir, metrics, data, module, trainer, subsets)
     except Interrupted as stop:

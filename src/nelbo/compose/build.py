@@ -5,8 +5,7 @@ depend. Each node of the configuration is instantiated once, here.
 """
 
 import inspect
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
+from nelbo.compose.config import to_plain
 from nelbo.compose.environment import cluster_plugins
-from nelbo.compose.stored_config import to_plain
 from nelbo.data import DataSpec
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.chain import Chain
@@ -30,11 +29,10 @@ from nelbo.diffusion.schedules import NoiseSchedule
 from nelbo.diffusion.spacings import Spacing
 from nelbo.diffusion.variances import ReverseVariance
 from nelbo.evaluation.estimators import BoundEstimator, MultiRoundEstimator
-from nelbo.evaluation.units import Unit, unit_of
+from nelbo.evaluation.units import unit_of
 from nelbo.runs.metrics_file import METRICS_FILE, MetricsFile
 from nelbo.training.accumulation import AccumulatingLoop
 from nelbo.training.checkpoint_io import DurableCheckpointIO
-from nelbo.training.errors import NonFiniteLossError
 from nelbo.training.module import DiffusionModule
 
 
@@ -87,51 +85,6 @@ def build_module(config: DictConfig, spec: DataSpec) -> DiffusionModule:
         seed=config.seed,
         config=to_plain(config),
     )
-
-
-def check_network(module: DiffusionModule, spec: DataSpec) -> None:
-    """Evaluate the network once, on two examples of zeros, before anything is trained.
-
-    Raises:
-        ValueError: for a network that fails, or whose output has another shape than it should.
-    """
-    network, variance = module.denoiser.network, module.denoiser.variance
-    expected = (2, variance.output_channels(spec.shape[0]), *spec.shape[1:])
-    label = torch.zeros(2, dtype=torch.long) if module.conditional else None
-    name = f"model._target_={type(network).__module__}.{type(network).__qualname__}"
-    network.eval()
-    try:
-        with torch.no_grad():
-            # forward, because a call would compile the network where compile=true
-            output = network.forward(torch.zeros(2, *spec.shape), torch.full((2,), 500.0), label)
-    except Exception as error:  # a network may raise anything
-        raise ValueError(
-            f"{name}: the network fails on examples of shape {spec.shape} ({type(error).__name__}: {error})"
-        ) from error
-    finally:
-        network.train()
-    found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-    if found != expected:
-        raise ValueError(
-            f"{name}: the network returns {found} for two examples of shape {spec.shape}; expected "
-            f"{expected}, where the second number is the argument out_channels"
-        )
-
-
-def check_bound_is_finite(metrics: Mapping[str, float], unit: Unit) -> None:
-    """Check that no bound is NaN or infinite.
-
-    Raises:
-        NonFiniteLossError: naming the metric.
-    """
-    for split in ("val", "test"):
-        for part in (unit.metric, "L_0", "L_t", "L_T"):
-            value = metrics.get(f"{split}/{part}", 0.0)
-            if not math.isfinite(value):
-                raise NonFiniteLossError(
-                    f"{split}/{part} is {value}: the model has diverged; try a lower optimizer.lr or "
-                    "trainer.gradient_clip_val"
-                )
 
 
 def build_estimator(config: DictConfig, name: str) -> BoundEstimator:

@@ -18,9 +18,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from nelbo.atomic_file import read_yaml
+from nelbo.compose.config import CONFIG_DIR
 from nelbo.text import printable
 
-CONFIG_DIR = Path(__file__).parents[3] / "conf"
 # Where components of a group are, if not at its name. Groups without a place configure Hydra or a command.
 PLACES = {"estimator": ("val_estimator", "test_estimator"), "hydra": (), "format": ()}
 GLOBAL = re.compile(r"^#\s*@package\s+_global_\s*$", re.MULTILINE)
@@ -46,17 +46,10 @@ MODEL = frozenset(
 CODE_ARGUMENTS = {"nelbo.evaluation.sample_metrics.features.torch_module.TorchModule": ("path",)}
 # Arguments of callbacks and loggers that are never used as paths
 WANDB_LOGGER = "nelbo.training.loggers.wandb_run.wandb_logger"
-FREE_TEXT = {
-    WANDB_LOGGER: ("project", "name", "group", "entity", "tags"),
-}
-# Arguments that are paths
-OUTPUTS = {"run_dir", "folder", "cache", "save_dir", "default_root_dir", "dirpath"}
-OTHER_PLACE = re.compile(r"[/\\$~]|^\.\.$")
 SPECIAL_KEYS = {"_target_", "_args_", "_partial_", "_recursive_", "_convert_", "_mode_"}
 MAX_DEPTH = 32
 MAX_VALUES = 100_000
 MAX_SHOWN = 200  # characters of a file in an error message
-REFERENCE = re.compile(r"\$\{([\w.]+)\}")  # to another option; a resolver has a colon in it
 
 Place = tuple[str, ...]
 
@@ -113,7 +106,7 @@ def validate_stored(
         raise ValueError(f"{source}: its configuration is not a mapping of names to options")
     components = Components.known()
     trusted = [trust] if isinstance(trust, str) else list(trust or ())
-    for count, (path, value) in enumerate(_walk(config, source)):
+    for count, (path, value) in enumerate(walk(config, source)):
         where = ".".join(path)
         if count > MAX_VALUES:
             raise ValueError(f"{source}: its configuration has more than {MAX_VALUES} values")
@@ -136,7 +129,7 @@ def check_values(values: Mapping[str, Any], source: Path | str) -> None:
     Raises:
         ValueError: naming an interpolation, or a special key of Hydra inside an entry.
     """
-    for path, value in _walk(values, source):
+    for path, value in walk(values, source):
         _check_not_interpolated(path, value, source)
         if len(path) > 1 and path[-1] in SPECIAL_KEYS and path[1:] != ("_target_",):
             raise ValueError(f"{source}: {excerpt('.'.join(path))} names a component, which is refused")
@@ -152,87 +145,9 @@ def plain_config(values: Mapping[str, Any], source: Path | str) -> DictConfig:
     Raises:
         ValueError: naming a value that OmegaConf would interpolate.
     """
-    for path, value in _walk(values, source):
+    for path, value in walk(values, source):
         _check_not_interpolated(path, value, source)
     return OmegaConf.create(dict(values))
-
-
-def check_outputs(config: Mapping[str, Any], composed: Mapping[str, Any], source: Path | str) -> None:
-    """Check that the callbacks and loggers of a stored configuration write into the folder of the run.
-
-    What could name another place must be the value of this command or of a yaml file, such as
-    ``${run_dir}/checkpoints``.
-
-    Args:
-        config: plain values, with the options of this command.
-        composed: what this command composes without the stored configuration.
-        source: the file, for messages.
-
-    Raises:
-        ValueError: naming the option.
-    """
-    components = Components.known()
-    for path, node in _walk({name: config.get(name) for name in NAMED}, source):
-        for name, value in node.items() if isinstance(node, dict) and "_target_" in node else ():
-            if name == "_target_" or not could_leave_folder(name, value, node["_target_"]):
-                continue
-            written = [
-                linked_value(known.get(name), config) for known in components.at(path, node["_target_"])
-            ]
-            if value not in (*written, _entry(composed, (*path, name))):
-                where = excerpt(".".join((*path, name)))
-                raise ValueError(
-                    f"{source}: {where}={excerpt(value)} could name a place outside of the folder, and is "
-                    f"refused; to use it, add {where}=... to this command"
-                )
-
-
-def could_leave_folder(name: str, value: Any, target: str) -> bool:
-    """Whether an argument of a callback or logger could name a file outside of the run's folder."""
-    if value is None or name in FREE_TEXT.get(target, ()):
-        return False
-    texts = (text for _, text in _walk({name: value}, "") if isinstance(text, str))
-    return name in OUTPUTS or any(map(OTHER_PLACE.search, texts))
-
-
-def links(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Options of a validated configuration that follow others by the yaml file of their component.
-
-    ``lr_schedule.total_steps`` follows ``trainer.max_steps`` unless the run set it to something else. What
-    depends on the folder of the run always follows it.
-
-    Returns:
-        The path of each option, and the text that :func:`linked_value` resolves.
-    """
-    found = []
-    components = Components.known()
-    for path, node in _walk(config, "configuration"):
-        for written in components.at(path, node.get("_target_")) if isinstance(node, dict) else ():
-            for key, text in written.items():
-                if not isinstance(text, str) or not REFERENCE.search(text) or "${" in REFERENCE.sub("", text):
-                    continue
-                follows = "${run_dir}" in text or node.get(key) == linked_value(text, config)
-                if key in node and follows:
-                    found.append((".".join((*path, key)), text))
-    return found
-
-
-def linked_value(text: Any, config: Mapping[str, Any]) -> Any:
-    """A value of a yaml file, with its references to other options replaced by their values."""
-    if not isinstance(text, str) or "${" in REFERENCE.sub("", text):
-        return text
-    options = OmegaConf.create(dict(config))
-    whole = REFERENCE.fullmatch(text)
-    if whole is not None:
-        return OmegaConf.select(options, whole[1])
-    return REFERENCE.sub(lambda found: str(OmegaConf.select(options, found[1])), text)
-
-
-def to_plain(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
-    """The values of a configuration as plain data, by default with all interpolations resolved."""
-    container = OmegaConf.to_container(config, resolve=resolve)
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
 
 
 def _validate_component(
@@ -306,7 +221,7 @@ def _advice(name: object) -> str:
     return f"; if you trust this code, add trust={name}"
 
 
-def _walk(config: Mapping[Any, Any], source: Path | str) -> Iterator[tuple[Place, Any]]:
+def walk(config: Mapping[Any, Any], source: Path | str) -> Iterator[tuple[Place, Any]]:
     """All values of a configuration with their paths, the configuration itself first.
 
     Raises:
@@ -333,16 +248,9 @@ def _nodes_of_file(path: Path, folder: Path) -> Iterator[tuple[Place, dict[str, 
     is_global = path.parent == folder or group == "experiment" or GLOBAL.search(path.read_text("utf-8"))
     starts: list[Place] = [()] if is_global else [(place,) for place in PLACES.get(group, (group,))]
     for start in starts:
-        for inside, node in _walk(content, path):
+        for inside, node in walk(content, path):
             if isinstance(node, dict) and "_target_" in node:
                 yield _place((*start, *inside)), node
-
-
-def _entry(config: Any, path: Place) -> Any:
-    """The value at a path of nested mappings; None where there is none."""
-    for name in path:
-        config = config.get(name) if isinstance(config, Mapping) else None
-    return config
 
 
 def _place(path: Place) -> Place:

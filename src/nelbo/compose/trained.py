@@ -10,15 +10,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig, OmegaConf
 
 from nelbo.compose.build import build_module
+from nelbo.compose.config import CONFIG_DIR, to_plain
 from nelbo.compose.options import check_component
-from nelbo.compose.stored_config import (
-    CONFIG_DIR,
-    MODEL,
-    check_values,
-    plain_config,
-    to_plain,
-    validate_stored,
-)
+from nelbo.compose.stored_config import MODEL, check_values, plain_config, validate_stored
 from nelbo.data import DataModule, DataRecord, DataSpec
 from nelbo.data.record import format_names
 from nelbo.interop.formats import CheckpointFormat, Weights

@@ -1,6 +1,6 @@
 """Files in the folder of a run or a sweep, relative to it, where a format module does not name its own."""
 
-CONFIG, OVERRIDES = ".hydra/config.yaml", ".hydra/overrides.yaml"
+CONFIG, HYDRA, OVERRIDES = ".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml"
 SUMMARY = "summary.json"
 EVALUATION = "evaluation.json"  # in place of the summary, where a trained model was evaluated
 REPORT = "report.html"

@@ -1,15 +1,13 @@
 """The checkpoint that a run resumes from, and the files of the run as they were then."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.pytorch.utilities import rank_zero_warn
 
 from nelbo import torch_file
-from nelbo.atomic_file import DamagedFileError, read_yaml, replacing, unfinished_files
+from nelbo.atomic_file import DamagedFileError, read_yaml, unfinished_files
 from nelbo.data import DataRecord
 from nelbo.runs import history, metrics_file
 from nelbo.runs.paths import CHECKPOINTS, CONFIG, LAST, PREVIOUS, REPORT, SUMMARY
@@ -131,14 +129,3 @@ def rewind(run_dir: Path, point: ResumePoint | None) -> None:
         last.replace(last.with_suffix(".damaged"))  # else the next save would move it to previous.ckpt
     for path in (run_dir / SUMMARY, run_dir / REPORT, *(path for path, _ in unfinished_files(run_dir))):
         path.unlink(missing_ok=True)
-
-
-def write_config(config: Mapping[str, Any], run_dir: Path) -> None:
-    """Write the configuration of a run: plain values without interpolations.
-
-    Raises:
-        OSError: if the file cannot be written.
-    """
-    (run_dir / CONFIG).parent.mkdir(parents=True, exist_ok=True)
-    with replacing(run_dir / CONFIG) as unfinished:
-        unfinished.write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")

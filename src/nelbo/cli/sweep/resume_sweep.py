@@ -20,16 +20,9 @@ from hydra.errors import HydraException
 from nelbo.atomic_file import read_yaml
 from nelbo.cli.overrides import option_name, quoted, split_command_line, value_of
 from nelbo.cli.sweep.folder import FILE_NAME, MAX_JOBS
-from nelbo.compose.stored_config import (
-    CODE_ARGUMENTS,
-    CONFIG_DIR,
-    NAMED,
-    OUTPUTS,
-    SPECIAL_KEYS,
-    WANDB_LOGGER,
-    could_leave_folder,
-    excerpt,
-)
+from nelbo.compose.config import CONFIG_DIR
+from nelbo.compose.resumed_config import OUTPUTS, could_leave_folder
+from nelbo.compose.stored_config import CODE_ARGUMENTS, NAMED, SPECIAL_KEYS, WANDB_LOGGER, excerpt
 
 NOT_REPEATED = ("hydra.sweep.dir=", "hydra.run.dir=", "hydra.mode=")
 LAUNCHERS = {"basic", "joblib"}  # of a sweep's file; submitit reads pickles in the folder that it is given

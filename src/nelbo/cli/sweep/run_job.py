@@ -20,7 +20,7 @@ from nelbo.runs.job_status import JobStatus
 from nelbo.text import printable
 
 OUTPUT = "output.txt"  # of a job among several at a time
-TRACEBACK = "traceback.txt"
+TRACEBACK_FILE = "traceback.txt"
 INTERRUPTED = 130
 OF_ONE_WANDB_RUN = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_NAME")
 
@@ -35,7 +35,7 @@ def is_sweep_job() -> bool:
     return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
-def attempt(action: Callable[[], float | None], one_line: Callable[[Exception], str]) -> None:
+def attempt(action: Callable[[], float | None], describe: Callable[[Exception], str]) -> None:
     """Run a job. A failure is printed in one line, stored in its folder, and does not stop the other jobs.
 
     The output of jobs that run in parallel is not mixed in one terminal: what a job prints goes into a file
@@ -43,7 +43,7 @@ def attempt(action: Callable[[], float | None], one_line: Callable[[Exception], 
 
     Args:
         action: the job.
-        one_line: what an error means.
+        describe: what an error means.
     """
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
@@ -55,12 +55,12 @@ def attempt(action: Callable[[], float | None], one_line: Callable[[Exception], 
         except FolderInUseError as error:  # another process runs this job
             print(f"{named}: {error}", file=sys.stderr, flush=True)
             return
-        _attempt(action, one_line, folder, in_sequence, named)
+        _attempt(action, describe, folder, in_sequence, named)
 
 
 def _attempt(
     action: Callable[[], float | None],
-    one_line: Callable[[Exception], str],
+    describe: Callable[[Exception], str],
     folder: Path,
     in_sequence: bool,
     named: str,
@@ -75,8 +75,8 @@ def _attempt(
         try:
             objective = action()
         except Exception as error:
-            failure = printable(one_line(error))
-            (folder / TRACEBACK).write_text(traceback.format_exc(), "utf-8", "backslashreplace")
+            failure = printable(describe(error))
+            (folder / TRACEBACK_FILE).write_text(traceback.format_exc(), "utf-8", "backslashreplace")
     outcome = JobStatus(failure, objective, round(time.perf_counter() - started, 1))
     outcome.write(folder)
     if failure is not None:

@@ -1,0 +1,134 @@
+"""The message of a failure: one line with the cause and its remedy."""
+
+import difflib
+import re
+import sys
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from nelbo.cli.overrides import as_typed
+from nelbo.compose.config import CONFIG_DIR
+from nelbo.compose.environment import started_by
+
+TRACEBACK = "HYDRA_FULL_ERROR"
+SHOWS_WHERE = f" ({TRACEBACK}=1 shows where)"
+MAX_LENGTH = 500  # of an error message, in characters
+# torch.distributed has one type of exception for all of its errors
+COMMUNICATION = re.compile(
+    r"DistStore|gloo|nccl|TCPStore|Connection (reset|closed|refused)|Broken pipe", re.I
+)
+STALLED = re.compile(r"Timed out|timeout", re.I)
+NO_ANSWER = "no answer from another process within the timeout (trainer.strategy.timeout)"
+LOST_CONNECTION = "lost the connection to another process"
+WITHOUT_WORKERS = (
+    "data.num_workers=0 fetches in the main process; if workers are needed, give them more memory or shared "
+    "memory (/dev/shm), or use fewer"
+)
+
+
+def describe_error(error: BaseException, config_name: str) -> str:
+    """The cause of a failure and its remedy, without the exceptions that libraries wrapped around it.
+
+    A long message, such as the output of a compiler, is shortened in the middle.
+    """
+    line = _full_description(error, config_name)
+    if len(line) <= MAX_LENGTH:
+        return line
+    hint = f" ({TRACEBACK}=1 shows all of it)"
+    return f"{line[: MAX_LENGTH // 2]} ... {line.removesuffix(SHOWS_WHERE)[-MAX_LENGTH // 4 :]}{hint}"
+
+
+def _full_description(error: BaseException, config_name: str) -> str:
+    component = ""
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        key = re.search(r"^full_key: (.+)$", str(error), re.MULTILINE)
+        component = key[1] if key else component
+        error = error.__cause__
+    message = " ".join(str(error).split())
+    if component and not message.startswith(component.partition(".")[0]):
+        message = f"{component}: {message}"
+    if isinstance(error, RuntimeError) and started_by()[1] > 1:
+        explained = communication_error(f"{type(error).__name__} {message}")
+        if explained is not None:
+            return explained
+    if message.startswith("DataLoader worker (pid"):
+        return f"a process that fetches data died ({message}): {WITHOUT_WORKERS}"
+    if isinstance(error, OverrideParseException):
+        return _unreadable_option(error.override)
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        message = re.sub(r"^In '.*?': | Config search path: .*$", "", message)
+        choice = re.match(r"Could not load '([\w/]+)/([^/']+)'", message)
+        if choice is not None and (CONFIG_DIR / choice[1]).is_dir():
+            there = ", ".join(sorted(path.stem for path in (CONFIG_DIR / choice[1]).glob("*.yaml")))
+            return f"there is no {choice[1]}={choice[2]}; there are: {there}"
+        group = re.match(r"Could not override '([\w/]+)'. No match in the defaults list", message)
+        if group is not None and config_name != "train":
+            return no_such_choice(group[1], config_name)
+        return _misspelt_option(message, config_name) or message
+    is_ours = type(error).__module__.startswith("nelbo.")
+    if is_ours or isinstance(error, ValueError | OSError | ImportError):
+        return message
+    # an internal error: add its type and how to see the traceback
+    return f"{type(error).__name__}: {message}{SHOWS_WHERE}"
+
+
+def communication_error(message: str) -> str | None:
+    """What an error of torch.distributed means; None for any other error."""
+    if not COMMUNICATION.search(message):
+        return None
+    return NO_ANSWER if STALLED.search(message) else LOST_CONNECTION
+
+
+def _unreadable_option(override: str) -> str:
+    name, equals, value = override.partition("=")
+    if not equals:
+        return f"{override}: expected name=value, such as checkpoint=FILE"
+    example = as_typed(name, value)
+    return f"{override}: Hydra does not read this value as it stands; as a string it is {example}"
+
+
+def _misspelt_option(message: str, config_name: str) -> str | None:
+    found = re.search(r"Could not override '([^']+)'", message)
+    if found is None:
+        return None
+    *parents, name = found[1].replace("/", ".").split(".")
+    try:
+        node = compose_choices(config_name)
+    except HydraException:  # the message is about the choices of groups
+        return None
+    for parent in parents:
+        node = node.get(parent) if isinstance(node, DictConfig) else None
+    choices = (
+        sorted(str(key) for key in node if not str(key).startswith("_"))
+        if isinstance(node, DictConfig)
+        else []
+    )
+    close = difflib.get_close_matches(name, choices, n=1)
+    where = f" in {'.'.join(parents)}" if parents else ""
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    return f"there is no option {name}{where}{hint}; there are: {', '.join(choices) or 'none'}"
+
+
+def no_such_choice(name: str, config_name: str) -> str:
+    """The message for a group of ``conf/`` that ``evaluate.py`` or ``sample.py`` does not have."""
+    return f"{config_name}.py has no choice of {name}: what it does not ask for comes from the checkpoint"
+
+
+def compose_choices(config_name: str) -> DictConfig:
+    """The configuration with the command line's choices of groups alone: they decide what options exist."""
+    groups = {entry.name for entry in CONFIG_DIR.iterdir() if entry.is_dir()}
+    # a job of a sweep has other options than the command line of its process
+    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else sys.argv[1:]
+    chosen = [a for a in given if re.split("[@=]", a)[0] in groups and "," not in a]
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            return hydra.compose(config_name, overrides=chosen)
+    finally:
+        GlobalHydra.instance().hydra = running
