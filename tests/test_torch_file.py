@@ -114,3 +114,51 @@ def test_files_of_other_programs_are_read(tmp_path):
     for new in (True, False):
         torch.save(content(), path, _use_new_zipfile_serialization=new)
         assert same(torch_file.load(path), content())
+
+
+# Tensors that torch loads with weights_only, and that can read or write other memory when they are used
+HOSTILE = {
+    "sparse": lambda: torch.sparse_coo_tensor(
+        torch.full((1, 1), 10**9), torch.ones(1), size=(2,), check_invariants=False
+    ),
+    "compressed": lambda: torch.sparse_csr_tensor(
+        torch.tensor([0, 1]), torch.tensor([10**9]), torch.ones(1), size=(1, 2), check_invariants=False
+    ),
+    "quantized": lambda: torch.quantize_per_tensor(torch.zeros(2), 0.1, 0, torch.qint8),
+    "without values": lambda: torch.empty(2, device="meta"),
+    "expanded": lambda: torch.zeros(1).expand(10**11),
+    "overlapping": lambda: torch.zeros(4).as_strided((4, 4), (0, 1)),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_tensor_that_is_not_plain_and_dense_is_refused(kind, path):
+    torch_file.save({"nested": [({"w": HOSTILE[kind]()},)]}, path)
+    for mmap in (False, True):
+        with pytest.raises(DamagedFileError, match=r"not plain and dense|larger than their content"):
+            torch_file.load(path, mmap=mmap)
+
+
+def test_many_names_of_one_memory_are_refused_and_a_few_are_not(path):
+    w = torch.zeros(2**16)
+    aliases = {str(i): w for i in range(1000)}
+    torch_file.save(aliases, path)
+    with pytest.raises(DamagedFileError, match="larger than their content"):
+        torch_file.load(path)
+    views = {
+        "tied": w,
+        "same": w,
+        "column": torch.arange(12.0).reshape(3, 4)[:, 3:],
+        "empty": torch.empty(0, 4),
+    }
+    torch_file.save(views, path)
+    assert same(torch_file.load(path), views)
+
+
+def test_a_list_that_contains_itself_is_read(path):
+    cycle: list = []
+    cycle.append(cycle)
+    torch_file.save({"cycle": cycle}, path)
+    read = torch_file.load(path)["cycle"]
+    assert read[0] is read

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from torch import Tensor
 
 from nelbo.atomic_file import DamagedFileError, open_regular
 
@@ -23,6 +24,7 @@ PREFIX = b"nelbo sha256 "
 COMMENT_SIZE = len(PREFIX) + 64
 END_RECORD = 22  # bytes of a ZIP archive's last record; the last two are the length of the comment
 CHUNK = 2**20
+MAX_SHARED = 4  # times the size of a file: of its tensors together, which may share memory
 BROKEN = "cannot be read as a checkpoint: is it whole?"
 
 
@@ -63,7 +65,7 @@ def load(path: Path, mmap: bool = False) -> Any:
 
     Raises:
         DamagedFileError: naming the file, when it is missing, not a regular file, damaged, not written by
-            ``torch.save``, contains code, or unpacks to more than its own size.
+            ``torch.save``, contains code or a tensor that is not plain, or unpacks to more than its own size.
         PermissionError: when the file may not be read.
     """
     try:
@@ -73,7 +75,9 @@ def load(path: Path, mmap: bool = False) -> Any:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch warns of unusual pickles before it refuses them
                 source = path if mmap else file
-                return torch.load(source, map_location="cpu", weights_only=True, mmap=mmap or None)
+                content = torch.load(source, map_location="cpu", weights_only=True, mmap=mmap or None)
+            _check_tensors(content, MAX_SHARED * file.seek(0, os.SEEK_END) + CHUNK, path)
+            return content
     except (DamagedFileError, PermissionError):
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -121,6 +125,40 @@ def verify(file: BinaryIO, path: Path) -> None:
         raise
     except Exception as error:  # damaged structure can raise anything
         raise DamagedFileError(damaged) from error
+
+
+def _check_tensors(content: Any, most: int, path: Path) -> None:
+    """Check that all tensors are dense and within their memory, which torch does not check.
+
+    Sparse tensors can have indices outside of their shape, and overlapping ones fewer values than elements.
+    Both can make torch read and write other memory.
+
+    Args:
+        content: of the file.
+        most: bytes of all tensors together.
+        path: of the file, for messages.
+
+    Raises:
+        DamagedFileError: naming the file.
+    """
+    waiting, seen, total = [content], set[int](), 0
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Tensor):
+            is_plain = type(value) in (Tensor, torch.nn.Parameter) and value.layout is torch.strided
+            if not is_plain or value.is_quantized or value.device.type != "cpu":
+                raise DamagedFileError(
+                    f"{path} contains a tensor that is not plain and dense: it is not loaded"
+                )
+            end = (value.storage_offset() + value.numel()) * value.element_size()
+            total += value.nbytes
+            if end > value.untyped_storage().nbytes() or total > most:
+                raise DamagedFileError(
+                    f"{path} has tensors that are larger than their content: it is not loaded"
+                )
+        elif isinstance(value, dict | list | tuple | set) and id(value) not in seen:
+            seen.add(id(value))  # a list may contain itself
+            waiting += value.values() if isinstance(value, dict) else value
 
 
 def _sha256(file: BinaryIO, size: int) -> str:

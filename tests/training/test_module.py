@@ -191,3 +191,16 @@ def test_a_checkpoint_restores_the_timestep_sampler_and_the_metrics(tiny_run, tm
     metrics = {name: float(x) for name, x in run.trainer.callback_metrics.items() if "/" in name}
     assert restored.reported == metrics
     assert checkpoint["nelbo"]["config"]["schedule"]["num_steps"] == 1000
+
+
+@pytest.mark.parametrize(("name", "value"), [("exp_avg", torch.zeros(1)), ("step", torch.zeros(0))])
+def test_a_checkpoint_cannot_shrink_the_state_of_a_fused_optimizer(tiny_run, name, value):
+    optimizer = tiny_run().module.configure_optimizers()["optimizer"]
+    for parameter in optimizer.param_groups[0]["params"]:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    state = optimizer.state_dict()
+    optimizer.load_state_dict(state)  # its own is accepted
+    state["state"][0][name] = value
+    with pytest.raises(ValueError, match=f"optimizer state {name} has shape"):
+        optimizer.load_state_dict(state)

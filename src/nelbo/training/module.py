@@ -242,6 +242,7 @@ class DiffusionModule(LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimizer, and a learning-rate schedule stepped at every optimizer step."""
         optimizer = self.make_optimizer(self.parameters())
+        optimizer.register_load_state_dict_post_hook(check_fused_state)
         schedule = self.make_lr_schedule(optimizer)
         return {
             "optimizer": optimizer,
@@ -267,3 +268,20 @@ class DiffusionModule(LightningModule):
             self.timesteps.load_state_dict(stored["timesteps"])
         self.validated_at = stored["validated_at"]
         self.reported = stored["reported"]
+
+
+def check_fused_state(optimizer: Optimizer) -> None:
+    """Check the shapes of a loaded state: fused optimizers of torch do not, and would write beyond a tensor.
+
+    Raises:
+        ValueError: naming a state of another shape than its parameter.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group.get("fused") else ():
+            for name, value in optimizer.state[parameter].items():
+                expected = () if name == "step" else tuple(parameter.shape)
+                if isinstance(value, Tensor) and tuple(value.shape) != expected:
+                    raise ValueError(
+                        f"the checkpoint's optimizer state {name} has shape {tuple(value.shape)}, and the "
+                        f"parameter needs {expected}"
+                    )
