@@ -9,6 +9,7 @@ import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from hydra.errors import InstantiationException
@@ -170,13 +171,14 @@ def test_every_choice_works_with_some_data_and_is_refused_in_one_line_by_the_res
     group, option, compose, arguments_of, tmp_path
 ):
     Image.new("RGB", (32, 32)).save(tmp_path / "image.png")
+    np.save(tmp_path / "images.npy", np.zeros((1, 1, 8, 8), np.uint8))
     companions = [()] if group in ("data", "experiment") else [(f"data={name}",) for name in DATA]
     if group == "loss":  # most losses need a fixed variance
         companions += [(*data, "variance=fixed_large") for data in companions]
     refusals = []
     for options in companions:
         config = compose(*options, f"{group}={option}", run_dir=tmp_path)
-        if config.data._target_.endswith("ImageFolder"):
+        if "root" in config.data:
             config.data.root = str(tmp_path)
         assert_no_unknown_arguments(OmegaConf.to_container(config, resolve=True), arguments_of)
         spec = instantiate(config.data).spec

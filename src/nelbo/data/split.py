@@ -1,5 +1,7 @@
 """Splits that depend on the data only, not on the seed of a run."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -24,3 +26,24 @@ def deal(label: Tensor, hands: int) -> list[Tensor]:
     hand = torch.empty_like(label)
     hand[by_class] = torch.arange(len(label)) % hands
     return [shuffled[hand[shuffled] == i] for i in range(hands)]
+
+
+def hold_out(label: Tensor, names: Sequence[str], parts: int) -> dict[str, Tensor]:
+    """Split examples into the splits ``names``, each one of ``parts`` parts of :func:`deal`, and train.
+
+    Args:
+        label: ``(N,)`` class of each example.
+        names: of the held-out splits.
+        parts: their number; the training split is those that remain.
+
+    Returns:
+        The indices of the examples of ``train`` and of each of ``names``.
+
+    Raises:
+        ValueError: if a split would be empty.
+    """
+    hands = deal(label, parts)
+    splits = {"train": torch.cat(hands[len(names) :]), **dict(zip(names, hands, strict=False))}
+    if not all(map(len, splits.values())):
+        raise ValueError(f"{len(label)} examples are too few for data.parts={parts}: a split would be empty")
+    return splits
