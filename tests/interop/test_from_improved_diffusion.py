@@ -158,7 +158,7 @@ MISTAKES = {
     "channel_mult=[1, 1.5]: expected whole numbers": {"channel_mult": [1, 1.5]},
     "channel_mult=(): expected multiples of at least 1": {"channel_mult": ()},
     "channel_mult=1,0: expected multiples of at least 1": {"channel_mult": "1,0"},
-    "images of 32x32 cannot be halved 6 times": {"channel_mult": [1] * 7},
+    "data of 32x32 cannot be halved 6 times": {"channel_mult": [1] * 7},
     "attention_resolutions='': expected whole numbers": {"attention_resolutions": ""},
     "attention_resolutions=16: expected whole numbers": {"attention_resolutions": 16},
     "attention_resolutions=0: every side must be at least 1": {"attention_resolutions": "0"},

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from nelbo.models.blocks import Downsample, ResidualBlock, Upsample
-from nelbo.models.layers import group_norm
+from nelbo.models.blocks import DownLevel, ResidualBlock, UpLevel
+from nelbo.models.layers import conv, group_norm
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(128, 32), (32, 32), (48, 16), (16, 16), (3, 1)])
@@ -48,6 +48,6 @@ def test_single_channel_groups_remove_an_added_embedding():
 
 
 def test_resampling_halves_and_doubles():
-    x = torch.randn(2, 8, 6, 4)
-    assert Downsample(8)(x).shape == (2, 8, 3, 2)
-    assert Upsample(8)(x).shape == (2, 8, 12, 8)
+    x, embedding = torch.randn(2, 8, 6, 4), torch.zeros(2, 16)
+    assert DownLevel([], conv(2, 8, 8, 3, stride=2))(x, embedding)[-1].shape == (2, 8, 3, 2)
+    assert UpLevel([], conv(2, 8, 8, 3))(x, embedding, []).shape == (2, 8, 12, 8)

@@ -1,13 +1,13 @@
-"""Self-attention over the pixels of a feature map."""
+"""Self-attention over the positions of a feature map."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nelbo.models.layers import group_norm, zeroed
+from nelbo.models.layers import Conv, conv, group_norm, zeroed
 
 
 class SelfAttention(nn.Module):
-    """Residual multi-head self-attention of all pixels with all pixels.
+    """Residual multi-head self-attention of all positions (pixels of an image) with all positions.
 
     Ho et al. 2020 (DDPM), appendix B; heads as in Nichol & Dhariwal 2021 (Improved DDPM). The rows of
     ``qkv`` are ordered [head][q, k, v][channel], as in the released weights.
@@ -15,24 +15,25 @@ class SelfAttention(nn.Module):
     Args:
         channels: Number of channels C.
         num_heads: Number of heads; must divide ``channels``.
+        dims: Number of spatial dimensions.
 
     Raises:
         ValueError: ``num_heads`` does not divide ``channels``.
     """
 
-    def __init__(self, channels: int, num_heads: int = 1):
+    def __init__(self, channels: int, num_heads: int = 1, dims: int = 2):
         super().__init__()
         if channels % num_heads:
             raise ValueError(f"num_heads={num_heads} does not divide the {channels} channels of a block")
         self.num_heads = num_heads
         self.norm = group_norm(channels)
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.out = zeroed(nn.Conv2d(channels, channels, 1))
+        self.qkv = conv(dims, channels, 3 * channels, 1)
+        self.out = zeroed(conv(dims, channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, C, H, W)."""
+        """Map (B, C, ...) to the same shape."""
         # attention is fastest with the channels of a pixel contiguous, especially with several heads
-        pixels = self.norm(x).flatten(2).transpose(1, 2)  # (B, H*W, C)
+        pixels = self.norm(x).flatten(2).transpose(1, 2)  # (B, H*W, C) for images
         qkv = _per_pixel(self.qkv, pixels).unflatten(2, (self.num_heads, 3, -1)).transpose(1, 2)
         query, key, value = qkv.unbind(3)  # (B, heads, H*W, C / heads)
         mixed = F.scaled_dot_product_attention(query, key, value)
@@ -40,6 +41,6 @@ class SelfAttention(nn.Module):
         return x + out.transpose(1, 2).reshape(x.shape)
 
 
-def _per_pixel(conv: nn.Conv2d, pixels: Tensor) -> Tensor:
+def _per_pixel(conv: Conv, pixels: Tensor) -> Tensor:
     """A 1x1 convolution of (B, H*W, C), computed as a matrix product."""
     return F.linear(pixels, conv.weight.flatten(1), conv.bias)

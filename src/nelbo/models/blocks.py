@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nelbo.models.attention import SelfAttention
-from nelbo.models.layers import group_norm, zeroed
+from nelbo.models.layers import Conv, conv, group_norm, zeroed
 
 
 class ResidualBlock(nn.Module):
@@ -26,6 +26,7 @@ class ResidualBlock(nn.Module):
         use_scale_shift_norm: Scale and shift instead of adding.
         resample: 0.5 halves the feature map (average pooling), 2 doubles it (nearest neighbour), before the
             first convolution and on the skip connection (Dhariwal & Nichol 2021); 1 keeps it.
+        dims: Number of spatial dimensions.
     """
 
     def __init__(
@@ -36,28 +37,31 @@ class ResidualBlock(nn.Module):
         dropout: float,
         use_scale_shift_norm: bool,
         resample: float = 1,
+        dims: int = 2,
     ):
         super().__init__()
+        self.dims = dims
         self.use_scale_shift_norm = use_scale_shift_norm
         self.resample = resample
         self.norm1 = group_norm(in_channels)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.conv1 = conv(dims, in_channels, out_channels, 3)
         self.embedding = nn.Linear(embedding_width, out_channels * (1 + use_scale_shift_norm))
         self.norm2 = group_norm(out_channels)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.conv2 = zeroed(conv(dims, out_channels, out_channels, 3))
         same = in_channels == out_channels
-        self.skip = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
+        self.skip = nn.Identity() if same else conv(dims, in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Map (B, in_channels, H, W), (B, embedding_width) to (B, out_channels, r H, r W), r = resample."""
+        """Map (B, in_channels, ...), (B, embedding_width) to (B, out_channels, ...), resampled."""
         h = F.silu(self.norm1(x))
         if self.resample == 0.5:
-            h, x = F.avg_pool2d(h, 2), F.avg_pool2d(x, 2)
+            pool = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[self.dims - 1]
+            h, x = pool(h, 2), pool(x, 2)
         elif self.resample == 2:
             h, x = (F.interpolate(each, scale_factor=2.0, mode="nearest") for each in (h, x))
         h = self.conv1(h)
-        condition = self.embedding(embedding)[:, :, None, None]
+        condition = self.embedding(embedding)[(..., *[None] * self.dims)]
         if self.use_scale_shift_norm:
             scale, shift = condition.chunk(2, dim=1)
             h = self.norm2(h) * (1 + scale) + shift
@@ -78,69 +82,59 @@ class Block(nn.Module):
         embedding_width: int,
         dropout: float,
         use_scale_shift_norm: bool,
+        dims: int,
     ):
         super().__init__()
         self.residual = ResidualBlock(
-            in_channels, out_channels, embedding_width, dropout, use_scale_shift_norm
+            in_channels, out_channels, embedding_width, dropout, use_scale_shift_norm, dims=dims
         )
-        self.attention = SelfAttention(out_channels, num_heads) if num_heads else nn.Identity()
+        self.attention = SelfAttention(out_channels, num_heads, dims) if num_heads else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Map (B, in_channels, H, W) and (B, embedding_width) to (B, out_channels, H, W)."""
+        """Map (B, in_channels, ...) and (B, embedding_width) to (B, out_channels, ...)."""
         return self.attention(self.residual(x, embedding))
 
 
-class Downsample(nn.Conv2d):
-    """Halve the feature map by a strided 3x3 convolution: (B, C, H, W) to (B, C, H/2, W/2)."""
-
-    def __init__(self, channels: int):
-        super().__init__(channels, channels, 3, stride=2, padding=1)
-
-
-class Upsample(nn.Conv2d):
-    """Double the feature map, nearest neighbour then a 3x3 convolution: (B, C, H, W) to (B, C, 2H, 2W)."""
-
-    def __init__(self, channels: int):
-        super().__init__(channels, channels, 3, padding=1)
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, C, 2H, 2W)."""
-        return super().forward(F.interpolate(input, scale_factor=2.0, mode="nearest"))
-
-
 class DownLevel(nn.Module):
-    """The blocks at one resolution of the encoder, then the downsampling, if any."""
+    """The blocks at one resolution of the encoder, then the downsampling, if any.
 
-    def __init__(self, blocks: Sequence[Block], downsample: Downsample | ResidualBlock | None):
+    The downsampling is a residual block, or a convolution of stride 2.
+    """
+
+    def __init__(self, blocks: Sequence[Block], downsample: Conv | ResidualBlock | None):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.downsample = downsample
 
     def forward(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
-        """Every intermediate feature map (B, C, H, W), for the skip connections; the last is the output."""
+        """Every intermediate feature map (B, C, ...), for the skip connections; the last is the output."""
         maps = []
         for block in self.blocks:
             x = block(x, embedding)
             maps.append(x)
         if self.downsample is not None:
-            maps.append(_resampled(self.downsample, x, embedding))
+            is_block = isinstance(self.downsample, ResidualBlock)
+            maps.append(self.downsample(x, embedding) if is_block else self.downsample(x))
         return maps
 
 
 class UpLevel(nn.Module):
-    """The blocks at one resolution of the decoder, then the upsampling, if any."""
+    """The blocks at one resolution of the decoder, then the upsampling, if any.
 
-    def __init__(self, blocks: Sequence[Block], upsample: Upsample | ResidualBlock | None):
+    The upsampling is a residual block, or a convolution after doubling by nearest neighbours.
+    """
+
+    def __init__(self, blocks: Sequence[Block], upsample: Conv | ResidualBlock | None):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.upsample = upsample
 
     def forward(self, x: Tensor, embedding: Tensor, skips: list[Tensor]) -> Tensor:
-        """Map (B, C, H, W) to (B, C', r H, r W); every block pops the last feature map of ``skips``."""
+        """Map (B, C, ...) to (B, C', ...); every block pops the last feature map of ``skips``."""
         for block in self.blocks:
             x = block(torch.cat([x, skips.pop()], dim=1), embedding)
-        return x if self.upsample is None else _resampled(self.upsample, x, embedding)
-
-
-def _resampled(module: nn.Module, x: Tensor, embedding: Tensor) -> Tensor:
-    return module(x, embedding) if isinstance(module, ResidualBlock) else module(x)
+        if self.upsample is None:
+            return x
+        if isinstance(self.upsample, ResidualBlock):
+            return self.upsample(x, embedding)
+        return self.upsample(F.interpolate(x, scale_factor=2.0, mode="nearest"))

@@ -6,6 +6,13 @@ from typing import TypeVar
 from torch import nn
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
+Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
+
+
+def conv(dims: int, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> Conv:
+    """A convolution over ``dims`` (1 to 3) spatial dimensions, padded so that stride 1 keeps their sizes."""
+    kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1]
+    return kind(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

@@ -7,9 +7,9 @@ from typing import Annotated
 from annotated_types import MinLen
 from torch import Tensor, nn
 
-from nelbo.models.blocks import Block, DownLevel, Downsample, ResidualBlock, UpLevel, Upsample
+from nelbo.models.blocks import Block, DownLevel, ResidualBlock, UpLevel
 from nelbo.models.embedding import ConditioningEmbedding
-from nelbo.models.layers import group_norm, zeroed
+from nelbo.models.layers import conv, group_norm, zeroed
 from nelbo.option_types import EvenInt, PositiveInt, Probability
 
 
@@ -21,15 +21,15 @@ class UNet(nn.Module):
     (guided-diffusion). The released weights of all three can be loaded, see ``nelbo.interop``.
 
     Args:
-        shape: Shape of one example, (C, H, W).
+        shape: Shape of one example: (C, H, W) for images, (C, L) for series, (C, D, H, W) for volumes.
         out_channels: Channels of the output.
         num_classes: Number of classes, or None for an unconditional network.
         channels: Width at the full resolution.
         channel_mult: Width of every level, as a multiple of ``channels``; each level after the first
             halves the feature map.
         num_res_blocks: Blocks per level of the encoder; the decoder has one more.
-        attention_resolutions: Sides of the feature maps with attention, for example 16 for 16x16 maps. The
-            middle always has attention.
+        attention_resolutions: Shortest sides of the feature maps with attention, for example 16 for 16x16
+            maps; None for those of the second level. The middle always has attention.
         num_heads: Heads of every attention.
         dropout: Probability of dropout in the residual blocks.
         use_scale_shift_norm: Scale and shift the features by the embedding instead of adding it.
@@ -38,9 +38,9 @@ class UNet(nn.Module):
         embedding_channels: Sinusoidal features of the noise embedding; None for ``channels``.
 
     Raises:
-        ValueError: for a ``shape`` that is not an image, is not divisible for all levels or has no feature
-            map of ``attention_resolutions``; for ``num_heads`` or ``num_head_channels`` that does not divide
-            the channels.
+        ValueError: for a ``shape`` without spatial dimensions or with more than 3, that is not divisible for
+            all levels or has no feature map of ``attention_resolutions``; for ``num_heads`` or
+            ``num_head_channels`` that does not divide the channels.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class UNet(nn.Module):
         channels: EvenInt,
         channel_mult: Annotated[Sequence[PositiveInt], MinLen(1)],
         num_res_blocks: PositiveInt,
-        attention_resolutions: Sequence[PositiveInt],
+        attention_resolutions: Sequence[PositiveInt] | None,
         num_heads: PositiveInt,
         dropout: Probability,
         use_scale_shift_norm: bool,
@@ -61,24 +61,24 @@ class UNet(nn.Module):
         embedding_channels: EvenInt | None = None,
     ):
         super().__init__()
-        sides = _feature_map_sides(shape, channel_mult, attention_resolutions)
+        dims = len(shape) - 1
+        sides = _feature_map_sides(shape, channel_mult)
+        attended = _attended_levels(sides, attention_resolutions)
         widths = [round(channels * multiple) for multiple in channel_mult]
         heads_of = partial(_heads, num_heads=num_heads, num_head_channels=num_head_channels)
-        heads = [
-            heads_of(width) if side in attention_resolutions else 0
-            for side, width in zip(sides, widths, strict=True)
-        ]
+        heads = [heads_of(width) if level in attended else 0 for level, width in enumerate(widths)]
         levels = range(len(widths))
         embedding_channels = channels if embedding_channels is None else embedding_channels
         options = {
             "embedding_width": 4 * embedding_channels,
             "dropout": dropout,
             "use_scale_shift_norm": use_scale_shift_norm,
+            "dims": dims,
         }
         block = partial(Block, **options)
 
         self.embedding = ConditioningEmbedding(embedding_channels, 4 * embedding_channels, num_classes)
-        self.stem = nn.Conv2d(shape[0], channels, 3, padding=1)
+        self.stem = conv(dims, shape[0], channels, 3)
 
         width = channels
         skips = [width]  # widths of the feature maps that the decoder concatenates
@@ -94,7 +94,7 @@ class UNet(nn.Module):
                 downsample = (
                     ResidualBlock(width, width, **options, resample=0.5)
                     if resblock_updown
-                    else Downsample(width)
+                    else conv(dims, width, width, 3, stride=2)
                 )
                 skips.append(width)
             self.down.append(DownLevel(blocks, downsample))
@@ -110,24 +110,24 @@ class UNet(nn.Module):
             upsample = None
             if level > 0:
                 upsample = (
-                    ResidualBlock(width, width, **options, resample=2) if resblock_updown else Upsample(width)
+                    ResidualBlock(width, width, **options, resample=2)
+                    if resblock_updown
+                    else conv(dims, width, width, 3)
                 )
             self.up.append(UpLevel(blocks, upsample))
 
-        self.out = nn.Sequential(
-            group_norm(width), nn.SiLU(), zeroed(nn.Conv2d(width, out_channels, 3, padding=1))
-        )
+        self.out = nn.Sequential(group_norm(width), nn.SiLU(), zeroed(conv(dims, width, out_channels, 3)))
 
     def forward(self, x: Tensor, c: Tensor, label: Tensor | None = None) -> Tensor:
-        """Map noisy images to the output that the parameterization defines.
+        """Map noisy examples to the output that the parameterization defines.
 
         Args:
-            x: (B, C, H, W).
+            x: (B, *shape).
             c: (B,), the noise conditioning on the scale 0..1000.
             label: (B,) int64, required if and only if the network has ``num_classes``.
 
         Returns:
-            (B, out_channels, H, W).
+            (B, out_channels, *shape[1:]).
         """
         embedding = self.embedding(c, label)
         skips = [self.stem(x)]
@@ -152,25 +152,34 @@ def _heads(channels: int, num_heads: int, num_head_channels: int | None) -> int:
     return channels // num_head_channels
 
 
-def _feature_map_sides(
-    shape: tuple[int, ...], channel_mult: Sequence[float], attention_resolutions: Sequence[int]
-) -> list[int]:
-    """Return the shorter side of every level's feature maps; check that the data fits."""
-    if len(shape) != 3:
+def _feature_map_sides(shape: tuple[int, ...], channel_mult: Sequence[float]) -> list[int]:
+    """Return the shortest side of every level's feature maps; check that the data fits."""
+    if not 2 <= len(shape) <= 4:
         raise ValueError(
-            f"model=unet_* needs images (C, H, W); the data has shape {tuple(shape)}: use model=mlp"
+            "model=unet_* needs series (C, L), images (C, H, W) or volumes (C, D, H, W); the data has shape "
+            f"{tuple(shape)}: use model=mlp"
         )
-    _, height, width = shape
     halvings = len(channel_mult) - 1
-    if height % 2**halvings or width % 2**halvings:
+    factor = 2**halvings
+    if any(size % factor for size in shape[1:]):
+        smaller = "x".join(str(max(factor, size // factor * factor)) for size in shape[1:])
+        larger = "x".join(str(-(-size // factor) * factor) for size in shape[1:])
+        fitting = " or ".join(dict.fromkeys((smaller, larger)))
         raise ValueError(
-            f"images of {height}x{width} cannot be halved {halvings} times, as the "
-            f"{len(channel_mult)} levels of channel_mult={list(channel_mult)} ask"
+            f"data of {'x'.join(map(str, shape[1:]))} cannot be halved {halvings} times, as the "
+            f"{len(channel_mult)} levels of model.channel_mult={list(channel_mult)} ask: use multiples of "
+            f"{factor} ({fitting}), fewer levels or model=mlp"
         )
-    sides = [min(height, width) >> level for level in range(len(channel_mult))]
+    return [min(shape[1:]) >> level for level in range(len(channel_mult))]
+
+
+def _attended_levels(sides: Sequence[int], attention_resolutions: Sequence[int] | None) -> list[int]:
+    """Return the levels with attention; check that the feature maps have the given sides."""
+    if attention_resolutions is None:
+        return [1]
     if attention_resolutions and not set(attention_resolutions) & set(sides):
         raise ValueError(
-            f"attention_resolutions={list(attention_resolutions)} matches none of the feature maps, "
-            f"whose sides are {sides}"
+            f"attention_resolutions={list(attention_resolutions)} matches none of the feature maps, whose "
+            f"sides are {list(sides)}: use some of them, or null for those of the second level"
         )
-    return sides
+    return [level for level, side in enumerate(sides) if side in attention_resolutions]

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nelbo.models.attention import SelfAttention
-from nelbo.models.blocks import DownLevel, Downsample
+from nelbo.models.blocks import DownLevel
 from nelbo.models.embedding import MAX_PERIOD
 from nelbo.models.unet import UNet
 
@@ -93,7 +93,7 @@ class DiffusersUNet(nn.Module):
             elif (
                 downsample_padding == 0
                 and isinstance(module, DownLevel)
-                and isinstance(module.downsample, Downsample)
+                and isinstance(module.downsample, nn.Conv2d)
             ):
                 module.downsample = RightDownsample(module.downsample.out_channels)
 
@@ -102,12 +102,11 @@ class DiffusersUNet(nn.Module):
         return self.unet(x, c, label)
 
 
-class RightDownsample(Downsample):
+class RightDownsample(nn.Conv2d):
     """Halve the feature map, padded on the right and at the bottom (``SAME`` of TensorFlow)."""
 
     def __init__(self, channels: int) -> None:
-        super().__init__(channels)
-        self.padding = (0, 0)
+        super().__init__(channels, channels, 3, stride=2)
 
     def forward(self, input: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H/2, W/2)."""
