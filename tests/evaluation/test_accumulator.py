@@ -11,6 +11,7 @@ from nelbo.evaluation.accumulator import BoundAccumulator, Draws, Estimate
 from nelbo.evaluation.t_bins import t_bins
 
 K, R = 5, 3
+TIMESTEPS = torch.arange(1, K + 1)
 
 
 def draws(n, seed=0, **more) -> Draws:
@@ -61,16 +62,18 @@ def test_means_and_errors_are_those_of_numpy():
 
 def test_the_table_is_that_of_numpy():
     d = draws(50)
-    table = accumulator_of(d).step_table()
+    accumulator = accumulator_of(d)
+    table, contributions = accumulator.step_table(TIMESTEPS), accumulator.contributions()
     for i in range(1, K + 1):
         mine = d.nats[d.steps == i].numpy()
         assert table.count[i - 1] == len(mine)
         assert table.mean[i - 1] == pytest.approx(mine.mean(), rel=1e-12)
         assert table.stderr[i - 1] == pytest.approx(mine.std(ddof=1) / np.sqrt(len(mine)), rel=1e-9)
         weighted = (d.weights * d.nats)[d.steps == i].sum() / 50
-        assert table.contribution[i - 1] == pytest.approx(weighted.item(), rel=1e-12)
-    assert table.rmse is None
-    assert table.sum_of_interpolations is None
+        assert contributions[i - 1] == pytest.approx(weighted.item(), rel=1e-12)
+    assert torch.equal(table.t, TIMESTEPS)
+    assert table.mse.isnan().all()
+    assert table.interpolation.isnan().all()
 
 
 def test_errors_and_interpolations_are_averaged_over_the_draws_of_a_step():
@@ -78,13 +81,22 @@ def test_errors_and_interpolations_are_averaged_over_the_draws_of_a_step():
     column = torch.tensor([[1.0], [7.0], [9.0]])
     table = accumulator_of(
         Draws(d.steps, d.weights, d.nats, d.prior, errors=column, interpolations=column)
-    ).step_table()
-    assert table.rmse[[1, 3]].tolist() == [2.0, 3.0]
-    assert (table.sum_of_interpolations / table.count)[[1, 3]].tolist() == [4.0, 9.0]
+    ).step_table(TIMESTEPS)
+    assert table.mse[[1, 3]].tolist() == [4.0, 9.0]
+    assert table.interpolation[[1, 3]].tolist() == [4.0, 9.0]
+
+
+def test_merged_ranges_have_the_sums_of_their_steps():
+    table = accumulator_of(single([1.0, 3.0, 5.0, 2.0], [1, 2, 4, 5])).step_table(10 * TIMESTEPS)
+    merged = table.merged(torch.tensor([0, 1, 3]))
+    assert merged.t.tolist() == [10, 20, 40]
+    assert merged.count.tolist() == [1, 1, 2]
+    assert merged.mean.tolist() == [1.0, 3.0, 3.5]
+    assert merged.stderr[2] == pytest.approx(np.std([5.0, 2.0], ddof=1) / np.sqrt(2))
 
 
 def test_a_step_drawn_twice_in_a_batch_counts_twice():
-    table = accumulator_of(single([1.0, 3.0, 5.0], [2, 2, 4])).step_table()
+    table = accumulator_of(single([1.0, 3.0, 5.0], [2, 2, 4])).step_table(TIMESTEPS)
     assert table.count.tolist() == [0, 2, 0, 1, 0]
     assert table.sum.tolist() == [0, 4, 0, 5, 0]
     assert table.stderr[1] == pytest.approx(1.0)
@@ -142,7 +154,7 @@ def test_reset_can_keep_the_number_of_evaluations():
     accumulator.reset(keep_evaluations=True)
     assert accumulator.num_evaluations == 3 * R
     assert accumulator.example_table().abs().sum() == 0
-    assert accumulator.step_table().count.sum() == 0
+    assert accumulator.step_table(TIMESTEPS).count.sum() == 0
 
 
 def test_stderr_of_equal_values_is_zero():

@@ -111,9 +111,9 @@ def test_variants_do_not_change_each_other(name, variance):
 def test_contributions_of_steps_and_of_examples_add_up_to_the_bound(name):
     [result] = measured(make(name), FixedLarge(), n=50)
     estimate = result.estimate
-    steps = float(result.steps.contribution.sum()) + estimate.prior.mean
+    steps = float(result.contributions.sum()) + estimate.prior.mean
     assert steps == pytest.approx(estimate.total.mean, rel=1e-12)
-    assert float(result.steps.contribution[0]) == pytest.approx(estimate.reconstruction.mean, rel=1e-12)
+    assert float(result.contributions[0]) == pytest.approx(estimate.reconstruction.mean, rel=1e-12)
     means = dict(zip(result.columns, result.examples.mean(0).tolist(), strict=True))
     assert means["L_0"] == pytest.approx(estimate.reconstruction.mean, rel=1e-12)
     assert means["t_2_10"] + means["t_11_100"] == pytest.approx(estimate.denoising.mean, rel=1e-12)

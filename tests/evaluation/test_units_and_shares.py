@@ -46,9 +46,7 @@ def test_metrics_add_up_and_carry_their_errors(levels, total):
 def test_shares_by_t_bin_add_up_to_one(K):
     accumulator = measured(K)
     estimate = accumulator.estimate()
-    shares = shares_by_t_bin(
-        torch.arange(1, K + 1), accumulator.step_table().contribution, estimate.prior.mean
-    )
+    shares = shares_by_t_bin(torch.arange(1, K + 1), accumulator.contributions(), estimate.prior.mean)
     assert sum(shares.values()) == pytest.approx(1.0, rel=1e-12)
     assert shares["L_0"] == pytest.approx(estimate.reconstruction.mean / estimate.total.mean, rel=1e-9)
     assert shares["L_T"] == pytest.approx(estimate.prior.mean / estimate.total.mean, rel=1e-9)

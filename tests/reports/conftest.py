@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 from figures.browser import QUIET, find_browser
-from nelbo.evaluation.accumulator import StepTable
+from nelbo.evaluation.step_table import StepTable
 from nelbo.evaluation.t_bins import t_bins
 from nelbo.evaluation.units import unit_of
 from nelbo.runs import bound_table as table
@@ -44,12 +44,17 @@ def true_terms(step: int) -> np.ndarray:
 
 
 def draw_table(
-    rng: np.random.Generator, mean: np.ndarray, draws: int, with_error: bool, fraction: float = math.nan
+    rng: np.random.Generator,
+    mean: np.ndarray,
+    draws: int,
+    with_error: bool,
+    fraction: float = math.nan,
+    timesteps: torch.Tensor = TIMESTEPS,
 ) -> StepTable:
     """Each step drawn about so many times, some never."""
     count = rng.poisson(draws, len(mean))
     count[0] = max(count[0], 1)
-    sums = np.zeros((6, len(mean)))
+    sums = np.zeros((5, len(mean)))
     for i, n in enumerate(count):
         x = rng.gamma(4.0, mean[i] / 4.0, n)
         error = rng.gamma(4.0, 0.25 * (0.0005 + (i / len(mean)) ** 2 / 3), n)
@@ -57,12 +62,12 @@ def draw_table(
             n,
             x.sum(),
             (x**2).sum(),
-            mean[i],
             error.sum(),
             n * fraction,
         )
-    *terms, errors, fractions = torch.from_numpy(sums)
-    return StepTable(*terms, *((errors, fractions) if with_error else ()))
+    if not with_error:
+        sums[3:] = math.nan
+    return StepTable(timesteps, *torch.from_numpy(sums))
 
 
 def part_metrics(split: str, mean: np.ndarray, error: float, discrete: bool) -> dict[str, float]:
@@ -103,16 +108,12 @@ def write_run(
         mean = better * true_terms(step)
         rows.append({"step": step - 1} | part_metrics("val", mean, 0.02, discrete))
         for split, draws in (("train", 30), ("val", 6)):
-            table.append(
-                folder / "bound.parquet", step, split, TIMESTEPS, draw_table(rng, mean, draws, split == "val")
-            )
+            table.append(folder / "bound.parquet", step, split, draw_table(rng, mean, draws, split == "val"))
         pixels = rng.normal(128, 20 + step / 8, (72, 72)).clip(0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"samples/step_{step:08d}.png")
     test = part_metrics("test", better * true_terms(400), 0.01, discrete)
     rows.append({"step": 400} | test)
-    table.append(
-        folder / "bound.parquet", 400, "test", TIMESTEPS, draw_table(rng, better * true_terms(400), 40, True)
-    )
+    table.append(folder / "bound.parquet", 400, "test", draw_table(rng, better * true_terms(400), 40, True))
     names = list(dict.fromkeys(name for row in rows for name in row))
     lines = [",".join(names), *(",".join(str(row.get(name, "")) for name in names) for row in rows)]
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
@@ -208,7 +209,7 @@ def write_evaluation(
         "config": CONFIG,
     }
     (folder / "evaluation.json").write_text(json.dumps(content))
-    table.append(folder / "bound.parquet", 400, split, timesteps, draw_table(rng, mean, 60, True, fraction))
+    table.append(folder / "bound.parquet", 400, split, draw_table(rng, mean, 60, True, fraction, timesteps))
     example_table.write(folder / "examples.parquet", groups.columns, torch.from_numpy(values))
     return folder
 

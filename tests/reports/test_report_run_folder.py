@@ -3,21 +3,19 @@
 import json
 import math
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 
-from nelbo.evaluation.accumulator import StepTable
+from nelbo.evaluation.step_table import StepTable
 from nelbo.runs import bound_table as table
 from nelbo.runs.files import RunFolderError
 from nelbo.runs.run_folder import read_run
 
 
-def step_table(*rows):
-    columns = torch.tensor(rows, dtype=torch.float64).T
-    count, total, squares, errors = columns
-    return StepTable(count, total, squares, torch.full_like(count, math.nan), sum_of_errors=errors)
+def step_table(t, *rows):
+    count, total, squares, errors = torch.tensor(rows, dtype=torch.float64).T
+    return StepTable(torch.tensor(t), count, total, squares, errors, torch.full_like(count, math.nan))
 
 
 def test_a_finished_run(finished_run):
@@ -54,10 +52,10 @@ def test_the_last_measurement_of_a_step_counts(tmp_path):
     path = tmp_path / "bound.parquet"
     rows = [(2.0, 3.0, 5.0, 0.1), (0.0, 0.0, 0.0, 0.0), (4.0, 1.0, 2.0, 0.2)]
     for _ in range(2):
-        table.append(path, 10, "val", torch.tensor([1, 2, 3]), step_table(*rows))
+        table.append(path, 10, "val", step_table([1, 2, 3], *rows))
     again = [(1.0, 7.0, 49.0, math.nan), (0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0)]
-    table.append(path, 20, "val", torch.tensor([1, 2, 3]), step_table(*rows))
-    table.append(path, 20, "val", torch.tensor([1, 2, 3]), step_table(*again))
+    table.append(path, 20, "val", step_table([1, 2, 3], *rows))
+    table.append(path, 20, "val", step_table([1, 2, 3], *again))
     run = read_run(tmp_path)
     first, second = run.terms["val"].values()
     assert first.count.tolist() == [2, 0, 4]
@@ -65,7 +63,7 @@ def test_the_last_measurement_of_a_step_counts(tmp_path):
     assert first.sum_of_squares.tolist() == [5, 0, 2]
     assert first.sum_of_errors.tolist() == [0.1, 0, 0.2]
     assert second.count.tolist() == [1, 0, 0]
-    assert np.isnan(second.sum_of_errors[0])
+    assert second.sum_of_errors[0].isnan()
 
 
 def test_an_evaluation(make_evaluation, tmp_path):
@@ -81,7 +79,7 @@ def test_an_evaluation(make_evaluation, tmp_path):
 def test_a_shorter_chain_has_its_own_steps_drawn_or_not(tmp_path):
     path = tmp_path / "bound.parquet"
     rows = [(2.0, 3.0, 5.0, 0.1), (0.0, 0.0, 0.0, 0.0), (4.0, 1.0, 2.0, 0.2)]
-    table.append(path, 0, "test", torch.tensor([12, 50, 900]), step_table(*rows))
+    table.append(path, 0, "test", step_table([12, 50, 900], *rows))
     summary = {"test/bpd": 1.0, "ledger": {"K": 3, "T": 1000, "timesteps": "12 50 900"}}
     (tmp_path / "evaluation.json").write_text(json.dumps(summary))
     terms = read_run(tmp_path).last_terms("test")
@@ -96,9 +94,7 @@ def test_a_shorter_chain_has_its_own_steps_drawn_or_not(tmp_path):
 def test_a_full_chain_is_as_long_as_the_ledger_says(tmp_path):
     """Importance sampling may never draw the noisiest timesteps."""
     path = tmp_path / "bound.parquet"
-    table.append(
-        path, 0, "test", torch.tensor([1, 2]), step_table((2.0, 3.0, 5.0, 0.1), (1.0, 1.0, 1.0, 0.1))
-    )
+    table.append(path, 0, "test", step_table([1, 2], (2.0, 3.0, 5.0, 0.1), (1.0, 1.0, 1.0, 0.1)))
     summary = {"test/bpd": 1.0, "ledger": {"K": 50, "T": 50, "timesteps": "1..50"}}
     (tmp_path / "evaluation.json").write_text(json.dumps(summary))
     assert len(read_run(tmp_path).last_terms("test").t) == 50

@@ -4,9 +4,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nelbo.evaluation.step_table import StepTable
 from nelbo.runs.bins import (
     SINGLE_STEPS,
     Bins,
@@ -18,20 +20,19 @@ from nelbo.runs.bins import (
     rate_and_distortion,
     relative_gap,
 )
-from nelbo.runs.bound_table import Terms
 
 
 def terms_of(
     draws: list[np.ndarray], errors: list[np.ndarray] | None = None, t: np.ndarray | None = None
-) -> Terms:
+) -> StepTable:
     errors = errors or [np.full(len(x), np.nan) for x in draws]
-    return Terms(
-        t=np.arange(1, len(draws) + 1) if t is None else t,
-        count=np.array([len(x) for x in draws], dtype=float),
-        sum=np.array([x.sum() for x in draws]),
-        sum_of_squares=np.array([(x**2).sum() for x in draws]),
-        sum_of_errors=np.array([e.sum() for e in errors]),
-        sum_of_fractions=np.array([0.25 * len(x) for x in draws]),
+    return StepTable(
+        t=torch.arange(1, len(draws) + 1) if t is None else torch.from_numpy(t),
+        count=torch.tensor([len(x) for x in draws]).double(),
+        sum=torch.tensor([x.sum() for x in draws]).double(),
+        sum_of_squares=torch.tensor([(x**2).sum() for x in draws]).double(),
+        sum_of_errors=torch.tensor([e.sum() for e in errors]).double(),
+        sum_of_interpolations=torch.tensor([0.25 * len(x) for x in draws]).double(),
     )
 
 

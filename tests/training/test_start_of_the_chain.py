@@ -18,9 +18,7 @@ def accumulator_of_ones(K) -> BoundAccumulator:
 def test_the_share_is_that_of_the_levels_below_half_a_bin(schedule, tiny_run):
     run = tiny_run(f"schedule={schedule}", "schedule.num_steps=1000", "schedule.logsnr_max=paper")
     chain, accumulator = run.module.bound.chain, accumulator_of_ones(1000)
-    share = share_below_half_bin(
-        chain, accumulator.step_table().contribution, accumulator.estimate().total.mean
-    )
+    share = share_below_half_bin(chain, accumulator.contributions(), accumulator.estimate().total.mean)
     logsnr = chain.level(torch.arange(1, 1001)).logsnr
     # noise_scale / signal_scale below half a bin, 1/16 of the range from -1 to 1
     clean = (torch.exp(-0.5 * logsnr) < 1 / 16).sum()
@@ -31,7 +29,7 @@ def test_the_share_is_that_of_the_levels_below_half_a_bin(schedule, tiny_run):
 @pytest.mark.parametrize("overrides", [[], ["data=gaussian", "model=mlp"]], ids=["auto", "continuous"])
 def test_the_share_is_0_for_a_late_start_or_continuous_data(overrides, tiny_run):
     run = tiny_run(*overrides)
-    contribution = accumulator_of_ones(1000).step_table().contribution
+    contribution = accumulator_of_ones(1000).contributions()
     assert share_below_half_bin(run.module.bound.chain, contribution, 1000.0) == 0.0
 
 

@@ -13,7 +13,7 @@ import torch
 import wandb
 
 from nelbo.cli.sweep.run_job import separate_wandb_run
-from nelbo.evaluation.accumulator import StepTable
+from nelbo.evaluation.step_table import StepTable
 from nelbo.evaluation.units import unit_of
 from nelbo.reports.bound_figure import bound_figure
 from nelbo.training.loggers import wandb_charts, wandb_guard, wandb_run
@@ -237,8 +237,9 @@ def test_names_and_tags_of_the_user_are_kept(
 
 def test_the_table_has_no_error_for_a_single_draw():
     sums = torch.tensor([[2.0, 1.0, 0.0], [6.0, 3.0, 0.0], [20.0, 9.0, 0.0]], dtype=torch.float64)
-    table = StepTable(*sums, torch.full((3,), math.nan, dtype=torch.float64))
-    rows = wandb_charts.table_rows(torch.tensor([1, 10, 100]), table, unit_of(1, None))
+    unknown = torch.full((3,), math.nan, dtype=torch.float64)
+    table = StepTable(torch.tensor([1, 10, 100]), *sums, unknown, unknown)
+    rows = wandb_charts.table_rows(table, unit_of(1, None))
     assert rows == [[1, 0.0, 3.0, 1.0, 2.0, 4.0], [10, 1.0, 3.0, None, None, None]]
 
 
@@ -246,8 +247,10 @@ def test_the_figure_has_logarithmic_axes_and_a_band():
     T = 200
     count = torch.full((T,), 20.0, dtype=torch.float64)
     mean = torch.linspace(3, 0.001, T, dtype=torch.float64)
-    table = StepTable(count, count * mean, count * mean.square() * 2, mean)
-    figure = bound_figure("val", torch.arange(1, T + 1), table, unit_of(1, None))
+    unknown = torch.full_like(count, math.nan)
+    squares = count * mean.square() * 2
+    table = StepTable(torch.arange(1, T + 1), count, count * mean, squares, unknown, unknown)
+    figure = bound_figure("val", table, unit_of(1, None))
     assert (figure.layout.xaxis.type, figure.layout.yaxis.type) == ("log", "log")
     band, line = (trace for trace in figure.data if trace.mode != "markers")
     assert band.fill == "toself"

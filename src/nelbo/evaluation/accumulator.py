@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nelbo.evaluation.step_table import StepTable
 from nelbo.evaluation.t_bins import Groups, two_groups
 
 PARTS = ("total", "reconstruction", "denoising", "prior")
@@ -63,44 +64,6 @@ class BoundEstimate:
     prior: Estimate
     num_examples: int
     num_evaluations: int
-
-
-@dataclass(frozen=True)
-class StepTable:
-    """Sums over the draws of each step of the chain, (K,) float64 on the CPU; nats.
-
-    Attributes:
-        count: draws of the step.
-        sum: of L_0 or L_t.
-        sum_of_squares: of L_0 or L_t, nats^2.
-        contribution: of the step to the bound: an unbiased estimate of L_0 or L_t, however unevenly steps
-            were drawn. The sum over the chain is the bound minus the prior.
-        sum_of_errors: of the mean squared error of x0_hat per dimension; None if it was not measured.
-        sum_of_interpolations: of the position of a learned variance between its limits; None if it is fixed.
-    """
-
-    count: Tensor
-    sum: Tensor
-    sum_of_squares: Tensor
-    contribution: Tensor
-    sum_of_errors: Tensor | None = None
-    sum_of_interpolations: Tensor | None = None
-
-    @property
-    def mean(self) -> Tensor:
-        """(K,) nats; NaN for a step that was never drawn."""
-        return self.sum / self.count
-
-    @property
-    def stderr(self) -> Tensor:
-        """Standard error of :attr:`mean`, (K,) nats; NaN for fewer than two draws."""
-        variance = (self.sum_of_squares / self.count - self.mean.square()).clamp(min=0.0)
-        return (variance / (self.count - 1)).sqrt().where(self.count > 1, torch.nan)
-
-    @property
-    def rmse(self) -> Tensor | None:
-        """Root mean squared error of x0_hat, (K,) in the units of the data; None if it was not measured."""
-        return None if self.sum_of_errors is None else (self.sum_of_errors / self.count).sqrt()
 
 
 @dataclass(frozen=True)
@@ -289,18 +252,31 @@ class BoundAccumulator:
         }
         return BoundEstimate(num_examples=round(n), num_evaluations=self.num_evaluations, **estimates)
 
-    def step_table(self) -> StepTable:
-        """The sums of each step, copied to the CPU."""
+    def step_table(self, timesteps: Tensor) -> StepTable:
+        """The sums of each step, copied to the CPU.
+
+        Args:
+            timesteps: (K,) t of each step of the chain.
+        """
         sums = {name: x.cpu().clone() for name, x in self.sums.items() if name != "by_example"}
-        draws = sums["count"].sum()
+        draws, unknown = sums["count"].sum(), torch.full_like(sums["count"], torch.nan)
         return StepTable(
+            t=timesteps.cpu(),
             count=sums["count"],
             sum=sums["nats"],
             sum_of_squares=sums["squared_nats"],
-            contribution=sums["weighted_nats"] / float(sums["examples"]),
-            sum_of_errors=sums["errors"] if sums["errors_known"] == draws else None,
-            sum_of_interpolations=sums["interpolations"] if sums["interpolations_known"] == draws else None,
+            sum_of_errors=sums["errors"] if sums["errors_known"] == draws else unknown,
+            sum_of_interpolations=(
+                sums["interpolations"] if sums["interpolations_known"] == draws else unknown
+            ),
         )
+
+    def contributions(self) -> Tensor:
+        """Unbiased estimates of L_0, L_2, ..., however unevenly the steps were drawn, (K,) nats on the CPU.
+
+        Their sum is the bound minus the prior.
+        """
+        return self.sums["weighted_nats"].cpu() / float(self.sums["examples"])
 
     def example_table(self, rounds: int = 1) -> Tensor:
         """The estimate of each example, (N, G) nats on the CPU, in the G columns of ``groups``."""

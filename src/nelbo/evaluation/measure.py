@@ -8,9 +8,10 @@ from torch import Tensor
 
 from nelbo.data.batch import Batch
 from nelbo.diffusion.bound import Denoise
-from nelbo.evaluation.accumulator import BoundAccumulator, BoundEstimate, StepTable
+from nelbo.evaluation.accumulator import BoundAccumulator, BoundEstimate
 from nelbo.evaluation.bound_variant import BoundVariant
 from nelbo.evaluation.estimators import BoundEstimator, MultiRoundEstimator
+from nelbo.evaluation.step_table import StepTable
 from nelbo.evaluation.t_bins import t_bins
 from nelbo.evaluation.units import Unit
 
@@ -24,21 +25,30 @@ class Measurement:
     Attributes:
         estimate: the bound and its parts.
         steps: sums of the terms of every step of the chain.
+        contributions: (K,) unbiased estimates of L_0 and every L_t, nats.
         examples: (N, columns) L_0, the sums of L_t per bin of t, and L_T of each example, nats.
         columns: names of these columns.
     """
 
     estimate: BoundEstimate
     steps: StepTable
+    contributions: Tensor
     examples: Tensor
     columns: tuple[str, ...]
 
     @classmethod
-    def of(cls, accumulator: BoundAccumulator, rounds: int) -> "Measurement":
-        """The measurement of an accumulator after a number of rounds through the data."""
+    def of(cls, accumulator: BoundAccumulator, timesteps: Tensor, rounds: int) -> "Measurement":
+        """The measurement of an accumulator after a number of rounds through the data.
+
+        Args:
+            accumulator: of the sums.
+            timesteps: (K,) t of each step of the chain.
+            rounds: number of times each example was added.
+        """
         return cls(
             accumulator.estimate(rounds),
-            accumulator.step_table(),
+            accumulator.step_table(timesteps),
+            accumulator.contributions(),
             accumulator.example_table(rounds),
             accumulator.groups.columns,
         )
@@ -96,4 +106,4 @@ def measure(
                 total.reset(keep_evaluations=True)
         if not needs_another:
             break
-    return [Measurement.of(total, estimator.rounds) for total in totals]
+    return [Measurement.of(total, chain.timesteps(), estimator.rounds) for total in totals]

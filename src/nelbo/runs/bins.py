@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from nelbo.runs.bound_table import Terms
+from nelbo.evaluation.step_table import StepTable
 
 STRATA_PER_DECADE = 40
 SINGLE_STEPS = 64  # a chain so short is shown step by step
@@ -95,7 +97,7 @@ class Binned:
     fraction: np.ndarray
 
 
-def log_bins(tables: Sequence[Terms], per_decade: int = 8, at_least: int = 8) -> Bins:
+def log_bins(tables: Sequence[StepTable], per_decade: int = 8, at_least: int = 8) -> Bins:
     """Bins of equal width in log t, wider where any of the tables has too few draws.
 
     Args:
@@ -103,8 +105,8 @@ def log_bins(tables: Sequence[Terms], per_decade: int = 8, at_least: int = 8) ->
         per_decade: bins to a factor of ten in t, as far as there are that many steps.
         at_least: draws that a stratum, and so a bin, has in every table.
     """
-    counts = np.stack([terms.count for terms in tables])
-    t = tables[0].t
+    counts = np.stack([terms.count.numpy() for terms in tables])
+    t = tables[0].t.numpy()
     strata, drawn = [1], np.full(len(tables), at_least)
     for low, high in pairwise(_log_edges(t, STRATA_PER_DECADE)):
         if drawn.min() >= at_least:
@@ -120,26 +122,24 @@ def log_bins(tables: Sequence[Terms], per_decade: int = 8, at_least: int = 8) ->
     return Bins(t, first, np.append(first[1:], len(t) + 1) - 1, starts)
 
 
-def binned(terms: Terms, bins: Bins) -> Binned:
+def binned(terms: StepTable, bins: Bins) -> Binned:
     """Add up the draws of each stratum, and average strata into bins by how many steps they have."""
     strata = bins.first if bins.strata is None else bins.strata
-    sums = (terms.count, terms.sum, terms.sum_of_squares, terms.sum_of_errors, terms.sum_of_fractions)
-    count, total, squares, errors, fractions = (np.add.reduceat(column, strata - 1) for column in sums)
+    of_stratum = terms.merged(torch.from_numpy(strata - 1))
     of_bin = np.searchsorted(strata, bins.first)
     weight = np.diff(np.append(strata, len(terms.count) + 1)).astype(float)
     weight /= np.repeat(bins.size, np.diff(np.append(of_bin, len(strata))))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = total / count
-        variance = np.maximum(squares / count - mean**2, 0.0)
-        stderr = np.where(count > 1, np.sqrt(variance / (count - 1)), np.nan)
-        mse, fraction = errors / count, fractions / count
+
+    def average(values: Tensor) -> np.ndarray:
+        return np.add.reduceat(weight * values.numpy(), of_bin)
+
     return Binned(
         bins,
-        np.add.reduceat(count, of_bin),
-        np.add.reduceat(weight * mean, of_bin),
-        np.sqrt(np.add.reduceat((weight * stderr) ** 2, of_bin)),
-        np.add.reduceat(weight * mse, of_bin),
-        np.add.reduceat(weight * fraction, of_bin),
+        np.add.reduceat(of_stratum.count.numpy(), of_bin),
+        average(of_stratum.mean),
+        np.sqrt(np.add.reduceat((weight * of_stratum.stderr.numpy()) ** 2, of_bin)),
+        average(of_stratum.mse),
+        average(of_stratum.interpolation),
     )
 
 

@@ -8,7 +8,6 @@ mean of L_t is sum / count; rows of several steps may be added. The row with the
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from torch import Tensor
 
 from nelbo.atomic_file import DamagedFileError, open_regular
 from nelbo.diffusion.schedules.base import MAX_STEPS
-from nelbo.evaluation.accumulator import StepTable
+from nelbo.evaluation.step_table import StepTable
 from nelbo.runs import parquet_file
 
 FILE_NAME = "bound.parquet"
@@ -38,68 +38,38 @@ SCHEMA = pa.schema(
 )
 
 
-@dataclass(frozen=True)
-class Terms:
-    """Sums over the draws of each term of a chain of K steps, (K,) float64, nats per example.
-
-    Row 0 is L_0, whatever its t.
-
-    Attributes:
-        t: of each step, clean to noisy; a full chain has 1..T, a shorter one fewer of them.
-        count: draws; 0 where a term was not drawn.
-        sum: of the term.
-        sum_of_squares: of the term.
-        sum_of_errors: of x0_hat's mean squared error; NaN where it was not measured.
-        sum_of_fractions: of where between its limits a learned variance lies; NaN where it is fixed.
-    """
-
-    t: np.ndarray
-    count: np.ndarray
-    sum: np.ndarray
-    sum_of_squares: np.ndarray
-    sum_of_errors: np.ndarray
-    sum_of_fractions: np.ndarray
+# columns of sums, by the name of their attribute
+SUMS = {
+    "count": "count",
+    "sum": "sum",
+    "sum_of_squares": "sum_of_squares",
+    "sum_of_errors": "sum_of_errors",
+    "sum_of_fractions": "sum_of_interpolations",
+}
 
 
-SUMS = tuple(field.name for field in fields(Terms))[1:]
-
-
-def append(path: Path, step: int, split: str, timesteps: Tensor, table: StepTable) -> None:
+def append(path: Path, step: int, split: str, table: StepTable) -> None:
     """Add the drawn steps of a table to the file; a reader sees the file before or after, never between.
 
     Args:
         path: the parquet file, made when it is missing.
         step: optimizer steps so far.
         split: ``train``, ``val`` or ``test``.
-        timesteps: (K,) t of each step of the chain.
-        table: sums of each step.
+        table: sums of each step; steps without draws are omitted.
 
     Raises:
         OSError: naming the file, if it cannot be written.
     """
-    drawn = table.count > 0
-    rows = int(drawn.sum())
+    rows = int(table.drawn.sum())
+    sums = {column: getattr(table, name)[table.drawn].numpy() for column, name in SUMS.items()}
+    columns = {"step": [step] * rows, "split": [split] * rows, "t": table.t[table.drawn].numpy(), **sums}
     new = pa.table(
-        {
-            "step": [step] * rows,
-            "split": [split] * rows,
-            "t": timesteps[drawn].numpy(),
-            "sum": table.sum[drawn].numpy(),
-            "sum_of_squares": table.sum_of_squares[drawn].numpy(),
-            "count": table.count[drawn].long().numpy(),
-            "sum_of_errors": _rows(table.sum_of_errors, drawn),
-            "sum_of_fractions": _rows(table.sum_of_interpolations, drawn),
-        },
+        # NaN becomes null
+        [pa.array(columns[field.name], from_pandas=True).cast(field.type) for field in SCHEMA],
         schema=SCHEMA,
     )
     old = [_read_rows(path)] if path.exists() else []
     parquet_file.write(path, pa.concat_tables([*old, new]))
-
-
-def _rows(sums: Tensor | None, drawn: Tensor) -> pa.Array:
-    if sums is None:
-        return pa.nulls(int(drawn.sum()), pa.float64())
-    return pa.array(sums[drawn].numpy(), from_pandas=True)  # NaN becomes null
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -142,8 +112,8 @@ def _read_rows(path: Path, verified: bool = True) -> pa.Table:
     return rows
 
 
-def read(path: Path, ledger: Mapping[str, Any]) -> dict[str, dict[int, Terms]]:
-    """Read the terms of every measurement, by split and step, steps in order.
+def read(path: Path, ledger: Mapping[str, Any]) -> dict[str, dict[int, StepTable]]:
+    """Read the table of every measurement, by split and step, steps in order.
 
     A measurement is a block of rows with one step, one split and rising t. Where a step was measured twice
     (at the end of training, or after going back to a checkpoint) the last one counts: the draws are the
@@ -166,10 +136,11 @@ def read(path: Path, ledger: Mapping[str, Any]) -> dict[str, dict[int, Terms]]:
     chain = chain_timesteps(ledger, at_least=int(t.max(initial=1)))
     if not np.isin(t, chain).all():
         raise ValueError(f"t = {t[~np.isin(t, chain)][0]} is not a step of the chain in the ledger")
-    measured: dict[str, dict[int, Terms]] = {}
+    measured: dict[str, dict[int, StepTable]] = {}
     for rows in _blocks(step, split, t):
-        sums = {name: _on_chain(chain, t[rows], column[name][rows]) for name in SUMS}
-        measured.setdefault(str(split[rows][0]), {})[int(step[rows][0])] = Terms(t=chain, **sums)
+        sums = {name: _on_chain(chain, t[rows], column[of][rows]) for of, name in SUMS.items()}
+        found = StepTable(t=torch.from_numpy(chain), **sums)
+        measured.setdefault(str(split[rows][0]), {})[int(step[rows][0])] = found
     return {name: dict(sorted(by_step.items())) for name, by_step in measured.items()}
 
 
@@ -198,7 +169,7 @@ def _blocks(step: np.ndarray, split: np.ndarray, t: np.ndarray) -> Iterator[slic
     return (slice(low, high) for low, high in pairwise(edges))
 
 
-def _on_chain(chain: np.ndarray, t: np.ndarray, values: np.ndarray) -> np.ndarray:
+def _on_chain(chain: np.ndarray, t: np.ndarray, values: np.ndarray) -> Tensor:
     everywhere = np.zeros(len(chain))
     everywhere[np.searchsorted(chain, t)] = values.astype(float)
-    return everywhere
+    return torch.from_numpy(everywhere)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from nelbo.atomic_file import write_json
@@ -64,7 +63,7 @@ def write_evaluation(evaluation: Evaluation, run_dir: Path) -> None:
     """
     measured, ledger = evaluation.measurements[0], evaluation.ledgers[0]
     metrics, estimate = evaluation.metrics, measured.estimate
-    contribution, chain, split = measured.steps.contribution, evaluation.chain, evaluation.split
+    contribution, chain, split = measured.contributions, evaluation.chain, evaluation.split
     if evaluation.unit.is_discrete:
         shares = shares_by_t_bin(chain.timesteps(), contribution, estimate.prior.mean)
         metrics |= {f"{split}/share/{name}": share for name, share in shares.items()}
@@ -82,7 +81,7 @@ def write_evaluation(evaluation: Evaluation, run_dir: Path) -> None:
         "config": evaluation.config,
     }
     step = evaluation.step or 0
-    bound_table.append(run_dir / bound_table.FILE_NAME, step, split, chain.timesteps(), measured.steps)
+    bound_table.append(run_dir / bound_table.FILE_NAME, step, split, measured.steps)
     example_table.write(run_dir / example_table.FILE_NAME, measured.columns, measured.examples)
     write_json(run_dir / EVALUATION, result)
 
@@ -99,18 +98,18 @@ def step_rows(evaluation: Evaluation) -> Iterator[dict[str, float]]:
     measured, per_nat = evaluation.measurements[0], evaluation.unit.per_nat
     steps, prior = measured.steps, measured.estimate.prior.mean
     scale = PIXELS_PER_UNIT if evaluation.unit.is_discrete else 1.0
-    above = steps.contribution.flip(0).cumsum(0).flip(0) - steps.contribution
+    contribution = measured.contributions
+    above = contribution.flip(0).cumsum(0).flip(0) - contribution
     columns = {
-        "t": evaluation.chain.timesteps().double(),
+        "t": steps.t.double(),
         "mean": steps.mean * per_nat,
         "stderr": steps.stderr * per_nat,
         "count": steps.count,
-        "contribution": steps.contribution * per_nat,
+        "contribution": contribution * per_nat,
         "rate": (prior + above) * per_nat,
-        "rmse": torch.full_like(steps.count, torch.nan) if steps.rmse is None else steps.rmse * scale,
+        "rmse": steps.mse.sqrt() * scale,
     }
-    drawn = steps.count > 0
-    for values in zip(*(column[drawn].tolist() for column in columns.values()), strict=True):
+    for values in zip(*(column[steps.drawn].tolist() for column in columns.values()), strict=True):
         yield dict(zip(columns, values, strict=True))
 
 

@@ -11,9 +11,9 @@ import yaml
 
 from nelbo.atomic_file import MAX_YAML_BYTES, open_regular, read_bytes, read_json, read_yaml
 from nelbo.evaluation.accumulator import Estimate
+from nelbo.evaluation.step_table import StepTable
 from nelbo.evaluation.units import Unit, unit_of
 from nelbo.runs import bound_table, example_table, metrics_file
-from nelbo.runs.bound_table import Terms
 from nelbo.runs.example_table import Examples, t_bins
 from nelbo.runs.files import RunFolderError, check_contained, read_if_there
 from nelbo.runs.metrics_file import METRICS_FILE, Series
@@ -49,7 +49,7 @@ class Run:
     config_text: str
     summary: dict[str, Any]
     metrics: dict[str, Series]
-    terms: dict[str, dict[int, Terms]]
+    terms: dict[str, dict[int, StepTable]]
     samples: dict[int, Path]
 
     @property
@@ -110,12 +110,12 @@ class Run:
             return value, None
         return value, float(errors.values[best])
 
-    def last_terms(self, split: str) -> Terms | None:
+    def last_terms(self, split: str) -> StepTable | None:
         """The last measurement of a split."""
         measured = self.terms.get(split)
         return measured[max(measured)] if measured else None
 
-    def last_table(self) -> tuple[str, Terms] | None:
+    def last_table(self) -> tuple[str, StepTable] | None:
         """The best split to judge the run by that has a table, and its last one."""
         tables = ((split, self.last_terms(split)) for split in SPLITS)
         return next(((split, table) for split, table in tables if table is not None), None)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nelbo.diffusion.chain import Chain
-from nelbo.evaluation.accumulator import BoundAccumulator, BoundEstimate, StepTable
+from nelbo.evaluation.accumulator import BoundAccumulator, BoundEstimate
 from nelbo.evaluation.estimators.base import RECONSTRUCTION_DRAWS, Assignment, MultiRoundEstimator
 from nelbo.evaluation.estimators.stratified import paired_spread, variance_over_ranges
 from nelbo.evaluation.log_linear import log_linear
@@ -134,7 +134,7 @@ class ImportanceEstimator(MultiRoundEstimator):
     def finish_round(self, accumulator: BoundAccumulator, unit: Unit) -> bool:
         """Continue after the pilot, then up to the planned round while ``max_evaluations`` allows it."""
         if isinstance(self.phase, Pilot):
-            self.phase = MainRound(learned_probabilities(accumulator.step_table(), self.floor))
+            self.phase = MainRound(learned_probabilities(accumulator, self.floor))
             return True
         estimate = accumulator.estimate(self.phase.number)
         planned = self.phase.planned
@@ -185,7 +185,8 @@ def steps_by_logsnr(chain: Chain) -> Tensor:
     return 0.5 / len(size) + 0.5 * size / size.sum()
 
 
-def learned_probabilities(table: StepTable, floor: float) -> Tensor:
-    """p(t) of steps 2..K, proportional to sqrt(E[L_t^2]), (K - 1,) float64."""
-    size = log_linear(table.count[1:], table.sum_of_squares[1:], PILOT_DRAWS_PER_BIN).sqrt()
+def learned_probabilities(accumulator: BoundAccumulator, floor: float) -> Tensor:
+    """p(t) of steps 2..K, proportional to sqrt(E[L_t^2]), (K - 1,) float64 on the CPU."""
+    count, squares = (accumulator.sums[name][1:].cpu() for name in ("count", "squared_nats"))
+    size = log_linear(count, squares, PILOT_DRAWS_PER_BIN).sqrt()
     return (1.0 - floor) * size / size.sum() + floor / max(len(size), 1)

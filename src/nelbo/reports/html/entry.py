@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from nelbo.evaluation.step_table import StepTable
 from nelbo.reports.comparison.named_run import NamedRun, folder_names
 from nelbo.reports.html.style import RUN_COLOURS, SPLIT_COLOURS, SPLIT_NAMES
-from nelbo.runs.bound_table import Terms
 from nelbo.runs.run_folder import SPLITS, Run
 from nelbo.text import plotly_text
 
@@ -41,12 +41,12 @@ class Line:
 
     run: Run
     split: str
-    terms: Terms
+    terms: StepTable
     name: str
     colour: str
 
 
-def lines(entries: Sequence[Entry], shows: Callable[[Terms], bool] = lambda _: True) -> Iterator[Line]:
+def lines(entries: Sequence[Entry], shows: Callable[[StepTable], bool] = lambda _: True) -> Iterator[Line]:
     """One line for each split of a single run; one line for each of several runs, of its best split.
 
     Args:

@@ -35,21 +35,22 @@ class ValidationBound(Callback):
     def _report(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
         assert isinstance(pl_module, DiffusionModule)
         pl_module.accumulator.all_reduce(partial(all_reduce_sum, trainer))
-        estimate, steps = pl_module.accumulator.estimate(), pl_module.accumulator.step_table()
-        chain = pl_module.bound.chain
+        chain, accumulator = pl_module.bound.chain, pl_module.accumulator
+        estimate, contributions = accumulator.estimate(), accumulator.contributions()
         metrics = pl_module.unit.metrics(split, estimate)
         if pl_module.unit.is_discrete:  # the parts of a density's bound may be negative
-            shares = shares_by_t_bin(chain.timesteps(), steps.contribution, estimate.prior.mean)
+            shares = shares_by_t_bin(chain.timesteps(), contributions, estimate.prior.mean)
             metrics |= {f"{split}/share/{name}": share for name, share in shares.items()}
         bar = f"{split}/{pl_module.unit.metric}"
-        below = share_below_half_bin(chain, steps.contribution, estimate.total.mean)
+        below = share_below_half_bin(chain, contributions, estimate.total.mean)
         metrics[f"{split}/share_below_half_bin"] = below
         # equal on all ranks; sync_dist only silences a warning of Lightning
         pl_module.log(bar, metrics.pop(bar), prog_bar=split == "val", sync_dist=True)
         pl_module.log_dict(metrics, sync_dist=True)
         if trainer.is_global_zero:
-            table.append(self.path, trainer.global_step, split, chain.timesteps(), steps)
-            wandb_charts.log_bound(trainer, split, chain.timesteps(), steps, pl_module.unit)
+            steps = accumulator.step_table(chain.timesteps())
+            table.append(self.path, trainer.global_step, split, steps)
+            wandb_charts.log_bound(trainer, split, steps, pl_module.unit)
         self._warn_about_clean_levels(below)
 
     def _warn_about_clean_levels(self, share: float) -> None:

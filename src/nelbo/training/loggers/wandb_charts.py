@@ -6,16 +6,15 @@ from typing import Any
 
 import wandb
 from lightning import Trainer
-from torch import Tensor
 
-from nelbo.evaluation.accumulator import StepTable
+from nelbo.evaluation.step_table import StepTable
 from nelbo.evaluation.units import Unit
 from nelbo.training.loggers.wandb_guard import GuardedWandbLogger
 
 COLUMNS = ("t", "log10_t", "L_t", "stderr", "low", "high")
 
 
-def log_bound(trainer: Trainer, split: str, timesteps: Tensor, table: StepTable, unit: Unit) -> None:
+def log_bound(trainer: Trainer, split: str, table: StepTable, unit: Unit) -> None:
     """L_t against t with a band of one standard error, both axes logarithmic, and the same as a table.
 
     The table has the columns ``t``, ``log10_t``, ``L_t``, ``stderr``, ``low`` and ``high`` (L_t -+ stderr).
@@ -24,14 +23,13 @@ def log_bound(trainer: Trainer, split: str, timesteps: Tensor, table: StepTable,
     Args:
         trainer: with the loggers.
         split: ``val`` or ``test``.
-        timesteps: (K,) t of each step.
         table: sums of each step; steps without draws are omitted.
         unit: of the chart.
     """
     for logger in _wandb_loggers(trainer):
-        rows = list(table_rows(timesteps, table, unit))
+        rows = list(table_rows(table, unit))
         make_figure = logger.bound_figure
-        figure = None if make_figure is None else make_figure(split, timesteps, table, unit)
+        figure = None if make_figure is None else make_figure(split, table, unit)
         key = f"{split}/L_t_against_t"
 
         def record(run: wandb.Run, rows: Any = rows, figure: Any = figure, key: str = key) -> dict[str, Any]:
@@ -45,12 +43,11 @@ def log_bound(trainer: Trainer, split: str, timesteps: Tensor, table: StepTable,
         logger.log(record, trainer.global_step)
 
 
-def table_rows(timesteps: Tensor, table: StepTable, unit: Unit) -> list[list[float | None]]:
+def table_rows(table: StepTable, unit: Unit) -> list[list[float | None]]:
     """Rows of the table: see :func:`log_bound`."""
-    drawn = table.count > 0
-    mean, stderr = (column[drawn] * unit.per_nat for column in (table.mean, table.stderr))
+    mean, stderr = (column[table.drawn] * unit.per_nat for column in (table.mean, table.stderr))
     rows: list[list[float | None]] = []
-    for t, value, error in zip(timesteps[drawn].tolist(), mean.tolist(), stderr.tolist(), strict=True):
+    for t, value, error in zip(table.t[table.drawn].tolist(), mean.tolist(), stderr.tolist(), strict=True):
         band = [error, value - error, value + error] if math.isfinite(error) else [None, None, None]
         rows.append([t, math.log10(t), value, *band])
     return rows

@@ -10,17 +10,16 @@ from typing import Any
 
 import wandb
 from lightning.pytorch.loggers import WandbLogger
-from torch import Tensor
 from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 
-from nelbo.evaluation.accumulator import StepTable
+from nelbo.evaluation.step_table import StepTable
 from nelbo.evaluation.units import Unit
 
 STEP = "trainer/global_step"
 ERROR = "_stderr"  # in the name of a metric that is a standard error or a part of one
 CHOICES = ("data", "schedule", "loss")  # default name and tags of a run
 
-BoundFigure = Callable[[str, Tensor, StepTable, Unit], Any]  # of (split, timesteps, table, unit)
+BoundFigure = Callable[[str, StepTable, Unit], Any]  # of (split, table, unit)
 LOST = (OSError, wandb.Error, MailboxClosedError, HandleAbandonedError)
 """Errors of W&B when its service process has died, cannot write, or cannot reach the server."""
 

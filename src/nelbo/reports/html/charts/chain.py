@@ -25,9 +25,9 @@ def chain(entries: Sequence[Entry]) -> Card:
     noise, data = figure(x, f"{unit}, from noise to t"), figure(x, f"{unit}, from data to t")
     longest, chains = 1, set()
     for line in lines(entries):
-        t, per_nat = line.terms.t, line.run.unit.per_nat
+        t, per_nat = line.terms.t.tolist(), line.run.unit.per_nat
         table = binned(line.terms, log_bins([line.terms]))
-        longest = max(longest, int(t[-1]))
+        longest = max(longest, t[-1])
         chains.add(tuple(t))
         add_each(each, table, per_nat, line.name, line.colour)
         points = {"mode": "lines+markers", "marker": {"size": 4}} if len(t) <= SINGLE_STEPS else {}

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 
 import plotly.graph_objects as go
 
+from nelbo.evaluation.step_table import StepTable
 from nelbo.reports.comparison.named_run import shared_label
 from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry, was_trained
 from nelbo.reports.html.style import GREY, SPLIT_COLOURS, SPLIT_NAMES, error_texts, figure, log_t
 from nelbo.runs import bins
-from nelbo.runs.bound_table import Terms
 
 
 def gap(entries: Sequence[Entry]) -> Card:
@@ -39,7 +39,7 @@ def gap(entries: Sequence[Entry]) -> Card:
     )
 
 
-def _pairs(entries: Sequence[Entry]) -> Iterator[tuple[Entry, Terms, Terms, str, str]]:
+def _pairs(entries: Sequence[Entry]) -> Iterator[tuple[Entry, StepTable, StepTable, str, str]]:
     for entry in entries:
         train = entry.run.last_terms("train")
         for split in ("val", "test"):

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
+from nelbo.evaluation.step_table import StepTable
 from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry, lines
 from nelbo.reports.html.style import GREY, add_first_step, add_line, figure, has_traces, log_t
 from nelbo.runs.bins import binned, log_bins
-from nelbo.runs.bound_table import Terms
 
 LIMITS = {0.0: "β̃, the lower limit", 1.0: "β, the upper limit"}
 
@@ -50,5 +50,5 @@ def learned_variance(entries: Sequence[Entry]) -> Card:
     )
 
 
-def _is_known(terms: Terms) -> bool:
-    return bool(np.isfinite(terms.sum_of_fractions).all())
+def _is_known(terms: StepTable) -> bool:
+    return bool(terms.sum_of_interpolations.isfinite().all())

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from nelbo.evaluation.step_table import StepTable
 from nelbo.evaluation.units import PIXELS_PER_UNIT
 from nelbo.reports.comparison.named_run import shared_label
 from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry, lines
 from nelbo.reports.html.style import GREY, figure
 from nelbo.runs.bins import binned, log_bins, rate_and_distortion
-from nelbo.runs.bound_table import Terms
 
 # Ho et al. 2020, table 4: steps done of 1000, rate in bits/dim, RMSE on [0, 255]
 DDPM_CIFAR10 = (
@@ -76,6 +76,5 @@ def rate_distortion(entries: Sequence[Entry]) -> Card:
     )
 
 
-def _measured(terms: Terms) -> bool:
-    errors = terms.sum_of_errors[terms.count > 0]
-    return len(errors) > 0 and bool((errors == errors).all())
+def _measured(terms: StepTable) -> bool:
+    return bool(terms.drawn.any() and not terms.mse[terms.drawn].isnan().any())
