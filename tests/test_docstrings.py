@@ -63,8 +63,8 @@ def parsed(path: Path) -> ast.Module:
 def definitions(*folders: str) -> Iterator[Definition]:
     """Public classes and functions in these folders of the package; in all folders by default."""
     for path in sorted(PACKAGE.rglob("*.py")):
-        if folders and path.relative_to(PACKAGE).parts[0] not in folders:
-            continue
+        if (folders and path.relative_to(PACKAGE).parts[0] not in folders) or "tests" in path.parts[-2:]:
+            continue  # the project of nelbo new has a test
         for node in parsed(path).body:
             if isinstance(node, Function | ast.ClassDef) and not node.name.startswith("_"):
                 yield Definition(path, node, None)

@@ -1,33 +1,57 @@
-"""``python -m nelbo <command>``: commands for finished runs."""
+"""``nelbo <command>``, also ``python -m nelbo <command>``.
+
+``train``, ``evaluate`` and ``sample`` have options of Hydra and are the same as ``train.py``, ``evaluate.py``
+and ``sample.py``. The others have arguments of their own.
+"""
 
 import sys
 from argparse import ArgumentParser
+from importlib import import_module
 
-from nelbo.cli import compare, export, report, workspace
-from nelbo.cli.logging import replace_unprintable
 from nelbo.text import printable
 
-COMMANDS = (compare, report, export, workspace)
+HYDRA_COMMANDS = {
+    "train": "Train a model: schedule=cosine loss=vlb. All options: nelbo train --help.",
+    "evaluate": "Measure the bound of a trained model: checkpoint=FILE.",
+    "sample": "Generate samples of a trained model: checkpoint=FILE.",
+}
+COMMANDS = ("compare", "report", "export", "workspace", "new")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; a failure is one line on stderr and exit code 1."""
-    parser = ArgumentParser(prog="python -m nelbo", description="Commands for finished runs.")
-    subparsers = parser.add_subparsers(metavar="command", required=True)
-    for command in COMMANDS:
-        summary = (command.__doc__ or "").splitlines()[0]
-        name = command.__name__.rpartition(".")[2]
-        subparser = subparsers.add_parser(name, help=summary, description=summary)
-        command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] in HYDRA_COMMANDS:
+        from nelbo.cli.command import run
+
+        name = arguments[0]
+        sys.argv[1:] = arguments[1:]
+        run(name, getattr(import_module(f"nelbo.cli.{name}"), name), subcommand=name)
+        return 0
+    from nelbo.cli.logging import replace_unprintable
+
+    parsed = _parser().parse_args(arguments)
     replace_unprintable()
-    parsed = parser.parse_args(arguments)
     try:
         parsed.run(parsed)
     except (ValueError, OSError) as error:
         print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 1
     return 0
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="nelbo", description="Train diffusion models and measure their bound.")
+    subparsers = parser.add_subparsers(metavar="command", required=True)
+    for name, summary in HYDRA_COMMANDS.items():
+        subparsers.add_parser(name, help=summary)
+    for name in COMMANDS:
+        command = import_module(f"nelbo.cli.{name}")
+        summary = (command.__doc__ or "").splitlines()[0]
+        subparser = subparsers.add_parser(name, help=summary, description=summary)
+        command.add_arguments(subparser)
+        subparser.set_defaults(run=command.run)
+    return parser
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """How the ranks of a job are started, and which of their errors is reported."""
 
+import json
 import os
 import signal
 import subprocess
@@ -19,8 +20,13 @@ from nelbo.cli.launch import (
     needs_launch,
     report_error,
 )
+from nelbo.cli.started import VARIABLE
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def started(script: Path) -> str:
+    return json.dumps({"words": [str(script)], "shown": f"python {script}"})
 
 
 @pytest.fixture
@@ -29,9 +35,9 @@ def run_ranks(monkeypatch, tmp_path):
 
     def run(lines: str) -> float | None:
         (tmp_path / "script.py").write_text(PREAMBLE + textwrap.dedent(lines))
-        monkeypatch.setattr(module, "ROOT", tmp_path)
+        monkeypatch.setenv(VARIABLE, started(tmp_path / "script.py"))
         monkeypatch.setattr(module, "_options_of_this_job", list)
-        return launch_ranks(2, "script.py", lambda: "; last checkpoint: none")
+        return launch_ranks(2, lambda: "; last checkpoint: none")
 
     return run
 
@@ -88,11 +94,10 @@ def test_no_rank_outlives_its_agent(tmp_path):
         f"open(f'{tmp_path}/rank' + os.environ['RANK'], 'w').write(str(os.getpid()))\ntime.sleep(600)\n"
     )
     agent = (
-        "import pathlib\nfrom nelbo.cli import launch as module\n"
-        f"module.ROOT = pathlib.Path({str(tmp_path)!r})\nmodule._options_of_this_job = list\n"
-        "module.launch_ranks(2, 'script.py')\n"
+        "from nelbo.cli import launch as module\nmodule._options_of_this_job = list\nmodule.launch_ranks(2)\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", agent])
+    environment = {**os.environ, VARIABLE: started(tmp_path / "script.py")}
+    process = subprocess.Popen([sys.executable, "-c", agent], env=environment)
     files = [tmp_path / "rank0", tmp_path / "rank1"]
     until = time.monotonic() + 60
     while not all(file.exists() and file.read_text() for file in files) and time.monotonic() < until:

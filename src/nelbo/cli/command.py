@@ -19,6 +19,7 @@ from nelbo.cli.logging import replace_unprintable
 from nelbo.cli.overrides import WITHOUT_HYDRA_FILES, value_of
 from nelbo.cli.rendezvous import options_of_shared_run, share_run_dir
 from nelbo.cli.resume import AUTO, add_resumed_run
+from nelbo.cli.started import store_started_command
 from nelbo.cli.sweep.resume_sweep import add_resumed_sweep
 from nelbo.cli.sweep.run_job import attempt, is_sweep_job
 from nelbo.compose.config import CONFIG_DIR, to_plain
@@ -35,11 +36,16 @@ SHORT_NAMES = {
 }
 
 
-def run(config_name: str, job: Callable[[DictConfig], float | None]) -> None:
+def run(config_name: str, job: Callable[[DictConfig], float | None], subcommand: str | None = None) -> None:
     """Compose ``conf/<config_name>.yaml`` with the command line and run the job on it.
 
     A failure is one line on stderr and exit code 1; ``HYDRA_FULL_ERROR=1`` shows the traceback instead. In a
     sweep the other jobs are run, and the exit code is 1 at the end.
+
+    Args:
+        config_name: of the command.
+        job: receives the configuration.
+        subcommand: of ``nelbo`` that was typed; None for a script of its own.
     """
     show_traceback = os.environ.get(TRACEBACK)
 
@@ -61,6 +67,8 @@ def run(config_name: str, job: Callable[[DictConfig], float | None]) -> None:
         end_with_agent()
         if rank() > 0:
             warnings.simplefilter("ignore")  # the first rank prints them
+    else:
+        store_started_command(subcommand, [])
     replace_unprintable()
     os.environ[TRACEBACK] = "1"  # Hydra then raises what it would otherwise print over many lines
     with claimed_folders:

@@ -43,7 +43,7 @@ def evaluate(config: DictConfig) -> None:
     check_unused_folder(run_dir, "evaluate")
     check_devices(config.device, config.devices)
     if needs_launch(config.devices):
-        launch_ranks(config.devices, "evaluate.py")
+        launch_ranks(config.devices)
         return
     model = read_model(config)
     data = choose_data(config, model)

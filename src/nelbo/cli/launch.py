@@ -1,7 +1,7 @@
 """The ranks of a job on this machine, started and watched by torch's elastic agent.
 
 A command whose job has several processes becomes their agent: it holds the lock of the run folder, and every
-rank runs the same script with the options of this job, which may be one of a multirun.
+rank runs the same command with the options of this job, which may be one of a multirun.
 torchrun and srun start their processes themselves; nothing happens here then.
 """
 
@@ -23,13 +23,13 @@ from hydra.types import RunMode
 
 from nelbo.cli.error_message import LOST_CONNECTION, NO_ANSWER
 from nelbo.cli.overrides import WITHOUT_HYDRA_FILES, option_name, quoted
+from nelbo.cli.started import started_command
 from nelbo.compose.environment import rank, started_by
 from nelbo.text import printable
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-ROOT = Path(__file__).parents[3]
 RESULT = "NELBO_RESULT"  # in the environment of a rank: the file for what the job returns
 # passed on to the ranks
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
@@ -65,14 +65,13 @@ def needs_launch(count: int) -> bool:
     return True
 
 
-def launch_ranks(count: int, script: str, describe: Callable[[], str] = lambda: "") -> float | None:
+def launch_ranks(count: int, describe: Callable[[], str] = lambda: "") -> float | None:
     """Run the current job on several processes, and return what its first rank returns.
 
     When a rank fails or dies, the others are ended. A signal is passed on to all ranks.
 
     Args:
         count: number of processes.
-        script: ``train.py``, ``evaluate.py`` or ``sample.py``.
         describe: the state of the job, appended to the message of an error.
 
     Raises:
@@ -101,7 +100,9 @@ def launch_ranks(count: int, script: str, describe: Callable[[], str] = lambda: 
             shutdown_timeout=SECONDS_TO_SAVE,
         )
         try:
-            elastic_launch(config, entrypoint=sys.executable)(str(ROOT / script), *_options_of_this_job())
+            elastic_launch(config, entrypoint=sys.executable)(
+                *started_command().words, *_options_of_this_job()
+            )
         except ChildFailedError as error:
             failure = min(error.failures.values(), key=_order)
             if failure.exitcode > 128 and not _message(failure):  # stopped by a signal to this rank alone

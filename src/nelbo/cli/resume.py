@@ -25,6 +25,7 @@ from nelbo.cli.overrides import (
     split_command_line,
     value_of,
 )
+from nelbo.cli.started import started_command
 from nelbo.compose.config import CONFIG_DIR, to_plain
 from nelbo.compose.resumed_config import check_outputs, linked_value, links
 from nelbo.compose.stored_config import plain_config, validate_stored
@@ -201,7 +202,7 @@ def resume_hint(run_dir: Path) -> str:
     shown = run_dir.relative_to(here) if run_dir.is_relative_to(here) else run_dir
     last = shown / LAST
     saved = f", saved in {last}" if last.exists() else ""
-    return f"{saved}; resume with: python train.py {as_typed('resume', str(shown))}"
+    return f"{saved}; resume with: {started_command().shown} {as_typed('resume', str(shown))}"
 
 
 def requeue_slurm_job() -> None:

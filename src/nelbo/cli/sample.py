@@ -53,7 +53,7 @@ def sample(config: DictConfig) -> None:
     check_unused_folder(Path(config.run_dir), "sample")
     check_devices(config.device, config.devices)
     if needs_launch(config.devices):
-        launch_ranks(config.devices, "sample.py")
+        launch_ranks(config.devices)
         return
     model = read_model(config)
     sampler = build_sampler(config, model.spec)

@@ -65,7 +65,7 @@ def train(config: DictConfig) -> float | None:
     devices = build.device_count(config)
     if needs_launch(devices):
         check_process_count(devices, config.trainer.num_nodes)
-        return launch_ranks(devices, "train.py", partial(_last_checkpoint, run_dir))
+        return launch_ranks(devices, partial(_last_checkpoint, run_dir))
     point = newest_checkpoint(run_dir) if resumes else None
     # of this command alone, so not stored
     allow_changed_data, config.allow_changed_data = config.get("allow_changed_data", False), False

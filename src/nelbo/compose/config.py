@@ -1,11 +1,12 @@
 """The folder of configurations, and configurations as plain data."""
 
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-CONFIG_DIR = Path(__file__).parents[3] / "conf"
+CONFIG_DIR = Path(str(files("nelbo") / "conf"))
 
 
 def to_plain(config: Any, resolve: bool = True) -> dict[str, Any]:

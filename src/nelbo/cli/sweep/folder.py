@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nelbo.atomic_file import replacing
 from nelbo.cli.overrides import as_typed
+from nelbo.cli.started import started_command
 from nelbo.cli.sweep.job import Job
 
 FILE_NAME, TABLE = "multirun.yaml", "sweep.csv"
@@ -63,6 +64,4 @@ def _show(folder: Path, jobs: Sequence[Job], tries_again: bool) -> None:
         seconds = None if outcome is None else outcome.seconds
         rows.append(SweptRun(job.name, job.folder, job.choices, job.status(outcome), seconds))
         left |= outcome is None or (tries_again and outcome.failure is not None)
-    show_sweep(
-        folder, rows, f"python {jobs[0].command}.py {as_typed('resume', str(folder))}" if left else None
-    )
+    show_sweep(folder, rows, f"{started_command().shown} {as_typed('resume', str(folder))}" if left else None)
