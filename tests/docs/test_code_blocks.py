@@ -167,7 +167,10 @@ def tree(tmp_path_factory, tiny) -> Path:
     folder = tmp_path_factory.mktemp("documented") / "tree"
     for name in FOLDERS:
         shutil.copytree(
-            ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
+            ROOT / name,
+            folder / name,
+            symlinks=True,
+            ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"),
         )
     for name in FILES:
         shutil.copy(ROOT / name, folder)
@@ -188,7 +191,7 @@ def tree(tmp_path_factory, tiny) -> Path:
 @pytest.fixture
 def copy(tree, tmp_path) -> Path:
     """A copy of that for one page, which may write into it."""
-    return Path(shutil.copytree(tree, tmp_path / "tree"))
+    return Path(shutil.copytree(tree, tmp_path / "tree", symlinks=True))
 
 
 def bash(command: str, folder: Path) -> subprocess.CompletedProcess:
