@@ -147,6 +147,7 @@ OPTIONS_OF_A_SWEEP = [
     "callbacks.sample_quality.cache=relative", "+logger.tensorboard.version=$SECRET",
     "logger.tensorboard.name=/tmp",
     "+logger.x={name: [a, ../b]}", "logger.wandb.save_dir=x",
+    "logger.mlflow.tracking_uri=databricks", "+logger.trackio.server_url=x", "logger.trackio.save_dir=x",
     "trained_with=['model=mlp']", "trained_with.2='optimizer.lr={_target_:os.mkdir}'",
     "trained_as=../../../tmp/evil",
     "+preset=../../evil", "+preset=evil", "+anything.x=1", "seed=range(0,3000000000)",

@@ -282,7 +282,8 @@ def test_metrics_are_continued_and_a_row_that_is_cut_off_is_dropped(tmp_path):
 
 
 def test_a_folder_has_one_wandb_run(finished_run, compose, tmp_path):
-    from nelbo.training.loggers.wandb_run import finish, run_id
+    from nelbo.training.loggers.media import finish
+    from nelbo.training.loggers.wandb_run import run_id
 
     folder = shutil.copytree(finished_run.folder, tmp_path / "run", symlinks=True)
     loggers = build.build_loggers(compose(run_dir=folder), folder)

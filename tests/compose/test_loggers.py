@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from nelbo.compose import build
 from nelbo.runs.metrics_file import MetricsFile
+from nelbo.training.loggers.tensorboard import TensorBoard
 
 CONF = Path(__file__).parents[2] / "conf/logger"
 LEFT_OUT = ("ema", "live_bound", "samples", "throughput", "best_checkpoint", "progress")
@@ -19,8 +19,8 @@ LEFT_OUT = ("ema", "live_bound", "samples", "throughput", "best_checkpoint", "pr
     [
         ("none", [MetricsFile]),
         ("csv", [MetricsFile]),
-        ("tensorboard", [MetricsFile, TensorBoardLogger]),
-        ("[csv,tensorboard]", [MetricsFile, TensorBoardLogger]),
+        ("tensorboard", [MetricsFile, TensorBoard]),
+        ("[csv,tensorboard]", [MetricsFile, TensorBoard]),
     ],
 )
 def test_every_run_writes_its_metrics_and_what_was_asked_for(choice, kinds, compose, tmp_path):

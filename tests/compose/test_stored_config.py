@@ -124,9 +124,6 @@ def test_standard_library_is_not_suggested_for_trust(stored):
         validate_stored(stored, "last.ckpt", None)
 
 
-TENSORBOARD = "lightning.pytorch.loggers.TensorBoardLogger"
-
-
 @pytest.mark.parametrize(
     ("place", "value"),
     [
@@ -135,13 +132,22 @@ TENSORBOARD = "lightning.pytorch.loggers.TensorBoardLogger"
         ("logger.tensorboard.name", ".."),
         ("logger.tensorboard.filename_suffix", "/../../x"),
         ("logger.tensorboard.save_dir", "elsewhere"),
+        ("logger.tensorboard.log_dir", "elsewhere"),
+        ("logger.mlflow.save_dir", "elsewhere"),
+        ("logger.mlflow.tracking_uri", "databricks"),
+        ("logger.mlflow.tracking_uri", "http://127.0.0.1:5000"),
+        ("logger.mlflow.artifact_location", "elsewhere"),
+        ("logger.trackio.save_dir", "elsewhere"),
+        ("logger.trackio.name", "../x"),
+        ("logger.trackio.space_id", "someone"),
+        ("logger.trackio.server_url", "someone"),
         ("callbacks.sample_quality.cache", "relative"),
         ("callbacks.sample_quality.cache", "/elsewhere"),
         ("callbacks.last_checkpoint.folder", "elsewhere"),
     ],
 )
 def test_stored_paths_outside_of_the_run_are_refused_unless_the_command_names_them(place, value, compose):
-    config = to_plain(compose("logger=tensorboard", "callbacks=sample_quality"))
+    config = to_plain(compose("logger=[tensorboard,mlflow,trackio]", "callbacks=sample_quality"))
     check_outputs(config, {}, "run")
     changed = OmegaConf.create(config)
     OmegaConf.update(changed, place, value, force_add=True)

@@ -16,12 +16,14 @@ from nelbo.cli.sweep.run_job import separate_wandb_run
 from nelbo.evaluation.step_table import StepTable
 from nelbo.evaluation.units import unit_of
 from nelbo.reports.bound_figure import bound_figure
-from nelbo.training.loggers import wandb_charts, wandb_guard, wandb_run
+from nelbo.training.loggers import wandb_guard, wandb_run
+from nelbo.training.loggers.media import BoundChart
 
 START = """
 import sys
 from pathlib import Path
-from nelbo.training.loggers.wandb_run import finish, wandb_logger
+from nelbo.training.loggers.media import finish
+from nelbo.training.loggers.wandb_run import wandb_logger
 for job in range(int(sys.argv[2])):
     folder = Path(sys.argv[1], str(job))
     folder.mkdir()
@@ -120,7 +122,7 @@ def test_a_failed_run_gives_one_warning_and_is_disabled(monkeypatch, capsys):
     logger = wandb_guard.GuardedWandbLogger("run", run)
     for step in range(3):
         logger.log_metrics({"x": 1.0}, step)
-        logger.log(lambda run: {"chart": 1}, step)
+        logger._log(lambda run: {"chart": 1}, step)
     assert run.calls == 1
     assert capsys.readouterr().err == (
         "warning: W&B: ConnectionResetError: Connection lost; nothing more is logged there; "
@@ -131,7 +133,7 @@ def test_a_failed_run_gives_one_warning_and_is_disabled(monkeypatch, capsys):
 def test_an_error_of_nelbo_is_raised(monkeypatch):
     monkeypatch.setattr(wandb_guard, "_forward_first_warning", lambda warn: None)
     with pytest.raises(KeyError):
-        wandb_guard.GuardedWandbLogger("run", LostRun()).log(lambda run: {}["chart"], 0)
+        wandb_guard.GuardedWandbLogger("run", LostRun())._log(lambda run: {}["chart"], 0)
 
 
 def test_other_ranks_start_no_run(modes, monkeypatch, tmp_path):
@@ -186,7 +188,7 @@ def recorded(monkeypatch) -> RecordedRun:
 def test_everything_is_plotted_against_the_training_step(recorded):
     logger = wandb_guard.GuardedWandbLogger("run", recorded)
     logger.log_metrics({"val/bpd": 1.0}, 49)
-    logger.log(lambda run: {"samples": "image"}, 49)
+    logger._log(lambda run: {"samples": "image"}, 49)
     step = {"step_metric": "trainer/global_step", "step_sync": True}
     assert recorded.defined == [("trainer/global_step", {}), ("*", step)]
     assert [row["trainer/global_step"] for row in recorded.rows] == [49, 49]
@@ -239,7 +241,7 @@ def test_the_table_has_no_error_for_a_single_draw():
     sums = torch.tensor([[2.0, 1.0, 0.0], [6.0, 3.0, 0.0], [20.0, 9.0, 0.0]], dtype=torch.float64)
     unknown = torch.full((3,), math.nan, dtype=torch.float64)
     table = StepTable(torch.tensor([1, 10, 100]), *sums, unknown, unknown)
-    rows = wandb_charts.table_rows(table, unit_of(1, None))
+    rows = BoundChart("val", unit_of(1, None), table, {}).rows()
     assert rows == [[1, 0.0, 3.0, 1.0, 2.0, 4.0], [10, 1.0, 3.0, None, None, None]]
 
 

@@ -49,7 +49,7 @@ def train(config: DictConfig) -> float | None:
     from nelbo.runs.run_options import write_config
     from nelbo.training.checks import check_bound_is_finite, check_network
     from nelbo.training.errors import Interrupted
-    from nelbo.training.loggers.wandb_run import finish
+    from nelbo.training.loggers.media import finish
     from nelbo.training.stopwatch import Stopwatch
 
     quieten_libraries()
@@ -92,7 +92,7 @@ def train(config: DictConfig) -> float | None:
     else:
         write_config(to_plain(config), run_dir)
     loggers = build.build_loggers(config, run_dir)
-    try:  # a W&B run is open from here on, and has to be finished
+    try:  # runs of loggers are open from here on, and have to be finished
         trainer = build.build_trainer(config, callbacks, loggers)
         check_process_count(trainer.num_devices, trainer.num_nodes)
         trainer.fit(module, datamodule=data, ckpt_path=None if point is None else point.path)

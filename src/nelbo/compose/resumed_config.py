@@ -11,9 +11,23 @@ from nelbo.compose.stored_config import NAMED, WANDB_LOGGER, Components, Place, 
 
 FREE_TEXT = {
     WANDB_LOGGER: ("project", "name", "group", "entity", "tags"),
+    "nelbo.training.loggers.mlflow.MLflow": ("experiment_name", "run_name"),
 }
-# Arguments that are paths
-OUTPUTS = {"run_dir", "folder", "cache", "save_dir", "default_root_dir", "dirpath"}
+# Arguments that are paths or addresses
+OUTPUTS = {
+    "run_dir",
+    "folder",
+    "cache",
+    "save_dir",
+    "default_root_dir",
+    "dirpath",
+    "log_dir",
+    "sub_dir",
+    "tracking_uri",
+    "artifact_location",
+    "space_id",
+    "server_url",
+}
 OTHER_PLACE = re.compile(r"[/\\$~]|^\.\.$")
 REFERENCE = re.compile(r"\$\{([\w.]+)\}")  # to another option; a resolver has a colon in it
 

@@ -81,7 +81,7 @@ def lines(title: str, *metrics: str) -> wr.LinePlot:
 
 
 def against_t(split: str) -> wr.CustomChart:
-    """L_t against log10 t of all chosen runs, from the table that ``wandb_charts.log_bound`` logs."""
+    """L_t against log10 t of all chosen runs, from the table that ``GuardedWandbLogger.log_bound`` logs."""
     return wr.CustomChart(
         query={"summaryTable": {"tableKey": f"{split}/L_t_against_t_table"}},
         chart_name=LINE_CHART,

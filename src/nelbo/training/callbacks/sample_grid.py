@@ -1,4 +1,4 @@
-"""A grid of samples at every validation: ``samples/step_00000500.png``, and an image in W&B."""
+"""A grid of samples at every validation: ``samples/step_00000500.png``, and in the loggers."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from nelbo.evaluation.generation import generate, training_chain
 from nelbo.option_types import NonNegativeInt
 from nelbo.runs import images
 from nelbo.runs.paths import SAMPLES
-from nelbo.training.loggers import wandb_charts
+from nelbo.training.loggers.media import log_image
 from nelbo.training.module import DiffusionModule
 
 
@@ -59,8 +59,9 @@ class SampleGrid(Callback):
         pixels = self.sample(pl_module)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step_{trainer.global_step:08d}.png"
-        images.grid(pixels).save(path)
-        wandb_charts.log_image(trainer, "samples", path)
+        image = images.grid(pixels)
+        image.save(path)
+        log_image(trainer, "samples", image)
 
     def sample(self, pl_module: DiffusionModule) -> Tensor:
         """Samples as pixels, (num_samples, 1 or 3, H, W') uint8, on the CPU."""

@@ -6,9 +6,11 @@ from pathlib import Path
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
+from nelbo.evaluation.step_table import StepTable
 from nelbo.evaluation.t_bins import VISIBLE_SHARE, share_below_half_bin, shares_by_t_bin
 from nelbo.runs import bound_table as table
-from nelbo.training.loggers import wandb_charts
+from nelbo.training.loggers.media import BoundChart, curve_of, media_loggers, shown_curves
+from nelbo.training.loggers.pictures import Curve
 from nelbo.training.module import DiffusionModule
 from nelbo.training.ranks import all_reduce_sum
 
@@ -23,6 +25,7 @@ class ValidationBound(Callback):
     def __init__(self, run_dir: str) -> None:
         self.path = Path(run_dir) / table.FILE_NAME
         self._warned = False
+        self._curves: dict[str, dict[int, Curve]] = {}  # L_t against t, by split and optimizer steps
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the validation."""
@@ -38,6 +41,7 @@ class ValidationBound(Callback):
         chain, accumulator = pl_module.bound.chain, pl_module.accumulator
         estimate, contributions = accumulator.estimate(), accumulator.contributions()
         metrics = pl_module.unit.metrics(split, estimate)
+        shares: dict[str, float] = {}
         if pl_module.unit.is_discrete:  # the parts of a density's bound may be negative
             shares = shares_by_t_bin(chain.timesteps(), contributions, estimate.prior.mean)
             metrics |= {f"{split}/share/{name}": share for name, share in shares.items()}
@@ -50,8 +54,31 @@ class ValidationBound(Callback):
         if trainer.is_global_zero:
             steps = accumulator.step_table(chain.timesteps())
             table.append(self.path, trainer.global_step, split, steps)
-            wandb_charts.log_bound(trainer, split, steps, pl_module.unit)
+            self._log_media(trainer, pl_module, split, steps, shares)
         self._warn_about_clean_levels(below)
+
+    def _log_media(
+        self,
+        trainer: Trainer,
+        pl_module: DiffusionModule,
+        split: str,
+        steps: StepTable,
+        shares: dict[str, float],
+    ) -> None:
+        loggers = media_loggers(trainer.loggers)
+        if not loggers:
+            return
+        unit = pl_module.unit
+        if split not in self._curves:  # the file has this validation, and those before an interruption
+            earlier = table.read(self.path, {"T": len(steps.t)}).get(split, {})
+            self._curves[split] = {step: curve_of(measured, unit) for step, measured in earlier.items()}
+        curves = self._curves[split]
+        curves[trainer.global_step] = curve_of(steps, unit)
+        chart = BoundChart(split, unit, steps, shown_curves(curves))
+        for logger in loggers:
+            logger.log_bound(chart, trainer.global_step)
+            if shares:
+                logger.log_shares(split, shares, trainer.global_step)
 
     def _warn_about_clean_levels(self, share: float) -> None:
         if share > VISIBLE_SHARE and not self._warned:

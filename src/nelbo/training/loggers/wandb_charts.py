@@ -1,63 +1,56 @@
-"""Charts and images for Weights & Biases; other loggers are skipped."""
+"""Charts for Weights & Biases."""
 
 import math
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import wandb
-from lightning import Trainer
+from wandb.plot.custom_chart import CustomChart
 
-from nelbo.evaluation.step_table import StepTable
-from nelbo.evaluation.units import Unit
-from nelbo.training.loggers.wandb_guard import GuardedWandbLogger
+from nelbo.training.loggers.media import COLUMNS, BoundChart
 
-COLUMNS = ("t", "log10_t", "L_t", "stderr", "low", "high")
+LINE_CHART, BAR_CHART = "wandb/line/v0", "wandb/bar/v0"  # presets of W&B
 
 
-def log_bound(trainer: Trainer, split: str, table: StepTable, unit: Unit) -> None:
-    """L_t against t with a band of one standard error, both axes logarithmic, and the same as a table.
+def bound_table(run: wandb.Run, chart: BoundChart, key: str) -> wandb.Table:
+    """L_t of every step."""
+    return _bound_to_run(run, key, COLUMNS, chart.rows())
 
-    The table has the columns ``t``, ``log10_t``, ``L_t``, ``stderr``, ``low`` and ``high`` (L_t -+ stderr).
-    The last three are empty where there are fewer than two draws.
 
-    Args:
-        trainer: with the loggers.
-        split: ``val`` or ``test``.
-        table: sums of each step; steps without draws are omitted.
-        unit: of the chart.
+def overlay(run: wandb.Run, chart: BoundChart, key: str) -> CustomChart:
+    """L_t against t of several validations, as a chart that overlays the runs of a workspace.
+
+    Both axes are log10, because the preset of W&B has linear ones. Each line is named by its run and step:
+    lines of different runs would otherwise be joined.
     """
-    for logger in _wandb_loggers(trainer):
-        rows = list(table_rows(table, unit))
-        make_figure = logger.bound_figure
-        figure = None if make_figure is None else make_figure(split, table, unit)
-        key = f"{split}/L_t_against_t"
-
-        def record(run: wandb.Run, rows: Any = rows, figure: Any = figure, key: str = key) -> dict[str, Any]:
-            data = wandb.Table(columns=list(COLUMNS), data=rows)
-            # A table bound to the run is a file of the run. Any other table becomes an artifact, which needs
-            # an answer of the server.
-            data.bind_to_run(run, f"{key}_table", run.step)
-            chart = {} if figure is None else {key: wandb.Plotly(figure)}
-            return {**chart, f"{key}_table": data}
-
-        logger.log(record, trainer.global_step)
+    rows = [
+        [f"{run.name} ({run.id}), step {step}", step, t, math.log10(t), value, math.log10(value)]
+        for step, curve in chart.curves.items()
+        for t, value, shown in zip(curve.t.tolist(), curve.value.tolist(), curve.shown, strict=True)
+        if shown
+    ]
+    columns = ("line", "step", "t", "log10_t", "L_t", "log10_L_t")
+    return wandb.plot_table(
+        LINE_CHART,
+        _bound_to_run(run, f"{key}_table", columns, rows),
+        {"x": "log10_t", "y": "log10_L_t", "stroke": "line"},
+        {"title": f"{chart.split}: log10 L_t ({chart.unit.label}) against log10 t (t = 1 is L_0)"},
+    )
 
 
-def table_rows(table: StepTable, unit: Unit) -> list[list[float | None]]:
-    """Rows of the table: see :func:`log_bound`."""
-    mean, stderr = (column[table.drawn] * unit.per_nat for column in (table.mean, table.stderr))
-    rows: list[list[float | None]] = []
-    for t, value, error in zip(table.t[table.drawn].tolist(), mean.tolist(), stderr.tolist(), strict=True):
-        band = [error, value - error, value + error] if math.isfinite(error) else [None, None, None]
-        rows.append([t, math.log10(t), value, *band])
-    return rows
+def shares_chart(run: wandb.Run, split: str, shares: Mapping[str, float], key: str) -> CustomChart:
+    """The shares of the bound as bars."""
+    rows: list[list[Any]] = [[name, share] for name, share in shares.items()]
+    return wandb.plot_table(
+        BAR_CHART,
+        _bound_to_run(run, f"{key}_table", ("part", "share"), rows),
+        {"label": "part", "value": "share"},
+        {"title": f"{split}: shares of the bound"},
+    )
 
 
-def log_image(trainer: Trainer, key: str, path: Path) -> None:
-    """Log an image file."""
-    for logger in _wandb_loggers(trainer):
-        logger.log(lambda run: {key: wandb.Image(str(path))}, trainer.global_step)
-
-
-def _wandb_loggers(trainer: Trainer) -> list[GuardedWandbLogger]:
-    return [logger for logger in trainer.loggers if isinstance(logger, GuardedWandbLogger)]
+def _bound_to_run(run: wandb.Run, key: str, columns: tuple[str, ...], rows: list[Any]) -> wandb.Table:
+    """A table as a file of the run. Any other table becomes an artifact, which needs the server's answer."""
+    table = wandb.Table(columns=list(columns), data=rows)
+    table.bind_to_run(run, key, run.step)
+    return table

@@ -1,7 +1,6 @@
 """A W&B logger that is disabled on failure, so that training continues."""
 
 import logging
-import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -10,10 +9,14 @@ from typing import Any
 
 import wandb
 from lightning.pytorch.loggers import WandbLogger
+from PIL import Image
 from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 
 from nelbo.evaluation.step_table import StepTable
 from nelbo.evaluation.units import Unit
+from nelbo.training.loggers import wandb_charts
+from nelbo.training.loggers.guard import Guard
+from nelbo.training.loggers.media import BoundChart, MediaLogger
 
 STEP = "trainer/global_step"
 ERROR = "_stderr"  # in the name of a metric that is a standard error or a part of one
@@ -24,7 +27,7 @@ LOST = (OSError, wandb.Error, MailboxClosedError, HandleAbandonedError)
 """Errors of W&B when its service process has died, cannot write, or cannot reach the server."""
 
 
-class GuardedWandbLogger(WandbLogger):
+class GuardedWandbLogger(WandbLogger, MediaLogger):
     """A W&B run that is disabled by its first failure, with one warning.
 
     Args:
@@ -45,12 +48,12 @@ class GuardedWandbLogger(WandbLogger):
     ) -> None:
         super().__init__(save_dir=save_dir, experiment=experiment)
         self.bound_figure = bound_figure
-        self._failed = False
         self._folder = Path(experiment.dir).parent if experiment else None
+        self.guarded = Guard("W&B", f"`wandb sync {self._folder}` uploads it later", LOST)
         self._named, self._tagged = named, tagged
         self._hidden: set[str] = set()
         if experiment:
-            _forward_first_warning(self.warn)
+            _forward_first_warning(self.guarded.warn)
             self.guarded(lambda: _plot_against_steps(experiment))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -72,8 +75,34 @@ class GuardedWandbLogger(WandbLogger):
         if chosen and not self._tagged:
             self.experiment.tags = tuple(chosen)
 
-    def log(self, record: Callable[[wandb.Run], dict[str, Any]], step: int) -> None:
-        """Log charts and images at a training step; ``record`` creates them."""
+    def log_image(self, key: str, image: Image.Image, step: int) -> None:
+        """Log an image."""
+        self._log(lambda run: {key: wandb.Image(image)}, step)
+
+    def log_bound(self, chart: BoundChart, step: int) -> None:
+        """Log L_t against t: a chart with a band, its table, and a chart that overlays runs and validations.
+
+        The keys are ``<split>/L_t_against_t``, ``<split>/L_t_against_t_table`` and ``<split>/L_t_by_step``.
+        """
+        key = f"{chart.split}/L_t_against_t"
+        draw = self.bound_figure
+        figure = None if draw is None else draw(chart.split, chart.table, chart.unit)
+
+        def record(run: wandb.Run) -> dict[str, Any]:
+            content: dict[str, Any] = {} if figure is None else {key: wandb.Plotly(figure)}
+            content[f"{key}_table"] = wandb_charts.bound_table(run, chart, f"{key}_table")
+            by_step = f"{chart.split}/L_t_by_step"
+            return content | {by_step: wandb_charts.overlay(run, chart, by_step)}
+
+        self._log(record, step)
+
+    def log_shares(self, split: str, shares: Mapping[str, float], step: int) -> None:
+        """Log the shares as bars, ``<split>/shares``."""
+        key = f"{split}/shares"
+        self._log(lambda run: {key: wandb_charts.shares_chart(run, split, shares, key)}, step)
+
+    def _log(self, record: Callable[[wandb.Run], dict[str, Any]], step: int) -> None:
+        """Log what ``record`` creates at a training step."""
         self.guarded(lambda: self.experiment.log({**record(self.experiment), STEP: step}))
 
     def finish(self) -> None:
@@ -81,23 +110,9 @@ class GuardedWandbLogger(WandbLogger):
         if self._folder is None:
             return
         self.guarded(wandb.finish)
-        if self._failed:  # the next job of a sweep needs a new service process
+        if self.guarded.failed:  # the next job of a sweep needs a new service process
             with suppress(*LOST):
                 wandb.teardown()
-
-    def guarded(self, action: Callable[[], None]) -> None:
-        """Run ``action`` unless the run has failed; on an error of W&B, warn and mark the run as failed."""
-        if self._failed:
-            return
-        try:
-            action()
-        except LOST as error:
-            self._failed = True
-            self.warn(f"{type(error).__name__}: {error}; nothing more is logged there")
-
-    def warn(self, problem: str) -> None:
-        """Print the problem, and the command that uploads the run later."""
-        print(f"warning: W&B: {problem}; `wandb sync {self._folder}` uploads it later", file=sys.stderr)
 
 
 def choices(config: Mapping[str, Any]) -> list[str]:

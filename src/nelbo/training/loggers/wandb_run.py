@@ -8,14 +8,13 @@ import logging
 import netrc
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlparse
 
 import wandb
 import wandb.errors
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from nelbo.option_types import PositiveFloat
@@ -78,7 +77,7 @@ def wandb_logger(
     tagged = bool(tags or os.environ.get("WANDB_TAGS") or earlier)
     logger = GuardedWandbLogger(save_dir, run, named, tagged, bound_figure)
     if failure is not None:
-        logger.warn(f"{failure}; the run continues offline")
+        logger.guarded.warn(f"{failure}; the run continues offline")
     return logger
 
 
@@ -88,13 +87,6 @@ def run_id(save_dir: Path) -> str | None:
     folders = (save_dir / "wandb").glob("*run-*")
     found = [match for f in folders if (match := re.fullmatch(r"(?:offline-)?run-(\d+_\d+)-(.+)", f.name))]
     return max(found, key=lambda match: match[1])[2] if found else None
-
-
-def finish(loggers: Iterable[Logger]) -> None:
-    """Finish the W&B run, so that the next job of a sweep starts a new one."""
-    for logger in loggers:
-        if isinstance(logger, GuardedWandbLogger):
-            logger.finish()
 
 
 def has_key() -> bool:
