@@ -1,10 +1,11 @@
 """Arrays in an .npz file, with metadata on what they were measured on."""
 
 import json
-import math
+import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nelbo.atomic_file import open_regular, replacing
+from nelbo.atomic_file import DamagedFileError, check_growth, open_regular, replacing
 
 ABOUT = "about"
 
@@ -34,23 +35,35 @@ def save(path: Path, arrays: Mapping[str, Tensor], about: Mapping[str, str]) -> 
         np.savez_compressed(file, **content)
 
 
-def load(path: Path, most: float = math.inf) -> tuple[dict[str, Tensor], dict[str, str]]:
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Arrays of any shape (...) by name, and their metadata.
 
     Args:
         path: of the file.
-        most: bytes that it may unpack to, for a file from elsewhere.
 
     Raises:
-        ValueError: naming the file, when it is damaged, too large, or another kind of file.
+        DamagedFileError: naming the file, when it is damaged, too large, or another kind of file.
+    """
+    with opened(path) as file:
+        about = json.loads(str(file[ABOUT]))
+        return {name: torch.from_numpy(file[name]) for name in file.files if name != ABOUT}, about
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """An .npz file, open for reading; an error of the block means that it is damaged.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        DamagedFileError: naming the file, when it is damaged, too large, or another kind of file.
     """
     try:
         with open_regular(path) as stream, np.load(stream) as file:  # which refuses pickled objects
-            unpacked = sum(entry.file_size for entry in file.zip.infolist())
-            if unpacked > most:
-                raise ValueError(f"it unpacks to {unpacked} bytes, which is more than {most}")
-            about = json.loads(str(file[ABOUT]))
-            arrays = {name: torch.from_numpy(file[name]) for name in file.files if name != ABOUT}
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is damaged") from error
-    return arrays, about
+            check_growth(os.fstat(stream.fileno()).st_size, sum(e.file_size for e in file.zip.infolist()))
+            yield file
+    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError) as error:
+        raise DamagedFileError(f"{path} is damaged") from error
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise DamagedFileError(f"{path} is damaged") from error

@@ -21,6 +21,7 @@ MAX_JSON_BYTES = 64 * 2**20
 MAX_JSON_DEPTH = 64
 MAX_YAML_BYTES = 4 * 2**20
 MAX_DIGITS = 1000  # in a number of a yaml file
+FREE_BYTES, MAX_GROWTH = 64 * 2**20, 100  # that a compressed file unpacks to: these, and times its own size
 
 
 class DamagedFileError(ValueError):
@@ -81,6 +82,16 @@ def read_bytes(path: Path, most: int) -> bytes:
     if len(data) > most:
         raise DamagedFileError(f"{path} is larger than {most / 2**20:g} MiB")
     return data
+
+
+def check_growth(packed: int, unpacked: int) -> None:
+    """Check that a compressed file does not unpack to much more than its own size.
+
+    Raises:
+        ValueError: with both sizes, in bytes.
+    """
+    if unpacked > FREE_BYTES + MAX_GROWTH * packed:
+        raise ValueError(f"it would unpack from {packed} bytes to {unpacked} or more")
 
 
 def unfinished_files(folder: Path) -> Iterator[tuple[Path, int]]:

@@ -357,7 +357,7 @@ def test_hydra_unescapes_what_the_file_of_a_sweep_may_not_escape():
             "data.root=/data/my images", "+trainer.limit_val_batches=2", "~callbacks.samples", "seed=0,1",
             "features.weights_path=x.pt", "estimator@val_estimator=full", "logger.wandb.tags=[a/b,c]",
             "callbacks.sample_quality.split=val", "max_examples={train: 3, val: null}", "experiment=mnist",
-            "objective=hybrid",
+            "objective=hybrid", "schedule=glob(*,exclude=lin*)",
         ]),
         ("evaluate", [
             "checkpoint='outputs/a b/last.ckpt',/x/y.ckpt", "trained_as=iddpm_cifar10_hybrid", "split=val",
@@ -372,6 +372,7 @@ def test_what_sweeps_usually_vary_is_accepted(command, task, tmp_path):
         "hydra.sweeper.n_trials=3",
         "hydra.sweep.subdir=a",
         "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=-1",
     ]
     written = {"hydra": {"overrides": {"task": task, "hydra": before}, "job": {"config_name": command}}}
     (tmp_path / "multirun.yaml").write_text(yaml.safe_dump(written))
@@ -430,6 +431,21 @@ def test_a_number_of_a_study_from_elsewhere_is_a_number(tmp_path):
         sweeper._job(trial, Space({"optimizer.lr": rates}, []))
 
 
+def test_the_storage_of_a_search_is_in_its_folder(tmp_path, monkeypatch):
+    """In a URL, the path ends at a question mark."""
+    optuna = pytest.importorskip("optuna")
+    from nelbo.cli.sweep.search import OptunaSweeper
+
+    folder = f"{tmp_path}/a?b"
+    storage = f"sqlite:///{folder}/optuna.db"
+    sweeper = OptunaSweeper(1, 1, "nelbo", storage, "minimize", 0, optuna.samplers.TPESampler)
+    sweeper.master = OmegaConf.create({"hydra": {"sweep": {"dir": folder}}})
+    monkeypatch.setattr(sweeper, "_space", lambda arguments: None)
+    with pytest.raises(ValueError, match=r"a\?b: a search needs a folder without \? in its name"):
+        sweeper.sweep([])
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_journal_of_sqlite_that_names_a_file_is_refused(tmp_path):
     """SQLite would delete it. The journal of a process that was killed has no such name."""
     from nelbo.cli.sweep.search import check_journal
@@ -442,8 +458,10 @@ def test_a_journal_of_sqlite_that_names_a_file_is_refused(tmp_path):
     name = b"/home/me/notes.txt"
     end = len(name).to_bytes(4, "big") + sum(name).to_bytes(4, "big") + magic
     journal.write_bytes(magic + bytes(504) + name + end)
-    with pytest.raises(ValueError, match=r"study\.db-journal names another database, and is refused"):
-        check_journal(storage)
+    (tmp_path / "link.db").symlink_to(tmp_path / "study.db")
+    for name in ("study.db", "study.db?timeout=20", "link.db"):
+        with pytest.raises(ValueError, match=r"study\.db-journal names another database, and is refused"):
+            check_journal(f"sqlite:///{tmp_path}/{name}")
 
 
 def test_control_codes_in_the_options_of_a_sweep_are_not_printed(tmp_path):

@@ -7,6 +7,8 @@ import pytest
 import torch
 import torchvision
 
+from nelbo import atomic_file
+from nelbo.data import mnist
 from nelbo.data.fashion_mnist import FashionMNIST
 from nelbo.data.mnist import MNIST
 
@@ -74,3 +76,12 @@ def test_the_real_files():
     assert [len(data.split(name)) for name in ("train", "val", "test")] == [55_000, 5_000, 10_000]
     assert data.split("test").label[:5].tolist() == [7, 2, 1, 0, 4]
     assert data.split("train").x.float().mean() / 255 == pytest.approx(0.1307, abs=1e-3)
+
+
+def test_a_small_file_that_unpacks_to_much_more_is_refused(root, monkeypatch):
+    monkeypatch.setattr(atomic_file, "FREE_BYTES", 1000)
+    monkeypatch.setattr(mnist, "FREE_BYTES", 1000)
+    file = root / "MNIST/raw/train-images-idx3-ubyte.gz"
+    file.write_bytes(gzip.compress(idx(np.zeros((1000, 28, 28)))))
+    with pytest.raises(ValueError, match="it would unpack from"):
+        MNIST(root=str(root)).split("train")

@@ -51,3 +51,6 @@ def test_only_files_that_are_there_are_named(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "step_00000002.png" in out
     assert f"wandb leet {tmp_path}/wandb/offline-run-1" in out
+    (tmp_path / "wandb/run-$(touch x)").mkdir()
+    print_bound(metrics, ("val",), unit_of(64, 17), tmp_path)
+    assert f"wandb leet '{tmp_path}/wandb/run-$(touch x)'" in capsys.readouterr().out  # in a shell one word

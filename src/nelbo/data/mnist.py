@@ -1,6 +1,7 @@
 """MNIST (LeCun et al. 1998), from the original files, compressed or not."""
 
 import gzip
+import os
 import zlib
 from pathlib import Path
 from typing import Unpack
@@ -10,6 +11,7 @@ import torch
 import torchvision
 from torch import Tensor
 
+from nelbo.atomic_file import FREE_BYTES, MAX_GROWTH, check_growth, open_regular
 from nelbo.data.base import DataModule, Loading, SplitName, folder_of
 from nelbo.data.download import download
 from nelbo.data.examples import Examples, TensorExamples
@@ -97,7 +99,11 @@ def _read_idx(folder: Path, stem: str) -> Tensor:
             f"folder that holds {folder.parent.name}/raw, or data.download=true to fetch it"
         )
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            with gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file as stream:
+                content = stream.read(FREE_BYTES + MAX_GROWTH * size + 1)
+        check_growth(size, len(content))
         axes = content[3]
         shape = np.frombuffer(content, dtype=">i4", count=axes, offset=4)
         values = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * axes).reshape(shape)

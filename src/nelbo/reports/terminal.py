@@ -1,5 +1,6 @@
 """Terminal output: the table of the bound at the end of a run, and lines with a label."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
@@ -114,5 +115,5 @@ def _files(run_dir: Path) -> list[tuple[str, str]]:
         files.append(("report", str(report)))
     wandb_runs = sorted((run_dir / "wandb").glob("*run-*"))
     if wandb_runs:
-        files.append(("wandb", f"wandb leet {wandb_runs[-1]}"))
+        files.append(("wandb", f"wandb leet {shlex.quote(str(wandb_runs[-1]))}"))
     return files

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from nelbo import array_file
 
-MAX_BYTES = 64 * 2**20  # 80 numbers for each of 100,000 timesteps
-
 
 def cached(
     path: Path, about: Mapping[str, str], measure: Callable[[], dict[str, Tensor]]
@@ -29,7 +27,7 @@ def cached(
     """
     if path.is_file():
         try:
-            arrays, stored = array_file.load(path, MAX_BYTES)
+            arrays, stored = array_file.load(path)
         except ValueError as error:
             warnings.warn(f"{error}: it is measured again", stacklevel=2)
         else:

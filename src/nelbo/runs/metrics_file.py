@@ -13,11 +13,12 @@ import numpy as np
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from nelbo.atomic_file import DamagedFileError, open_regular, replacing
+from nelbo.atomic_file import DamagedFileError, open_regular, read_bytes, replacing
 
 METRICS_FILE = "metrics.csv"
 STEP = "step"  # optimizer steps that are completed
 EPOCH = "epoch"
+MAX_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     try:
-        with open_regular(path) as file:
-            whole, _, _ = file.read().rpartition(b"\n")
+        whole, _, _ = read_bytes(path, MAX_BYTES).rpartition(b"\n")
         rows = list(csv.DictReader(StringIO(whole.decode("utf-8"), newline="")))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DamagedFileError(f"{path}: cannot be read ({error})") from error

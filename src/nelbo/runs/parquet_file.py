@@ -1,14 +1,18 @@
 """Parquet files with a checksum of their content, and the function that reads such files."""
 
 import hashlib
+import os
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nelbo.atomic_file import DamagedFileError, open_regular, replacing
+from nelbo.atomic_file import DamagedFileError, check_growth, open_regular, replacing
 
 CHECKSUM = b"nelbo.sha256"  # in the metadata of the schema
+TYPES = {pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string()}  # of columns
+MAX_TEXT = 100  # characters of a value
 
 
 def write(path: Path, rows: pa.Table) -> None:
@@ -35,7 +39,7 @@ def read(path: Path, verified: bool = True) -> pa.Table:
     """
     with open_regular(path) as file:
         try:
-            rows = pq.read_table(file)
+            rows = _read(file)
             expected = (rows.schema.metadata or {}).get(CHECKSUM)
             is_whole = not verified or expected is None or expected.decode() == checksum(rows)
         except Exception as error:  # damaged bytes can raise anything
@@ -43,6 +47,28 @@ def read(path: Path, verified: bool = True) -> pa.Table:
     if not is_whole:
         raise DamagedFileError(f"{path}: damaged or edited, its content does not match its checksum")
     return rows
+
+
+def _read(file: BinaryIO) -> pa.Table:
+    """The table in a file, which may be a few bytes for any number of equal values.
+
+    Raises:
+        ValueError: when it is much larger than the file, or has a column of another type than ours.
+    """
+    metadata = pq.read_metadata(file)
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    chunks = [group.column(index) for group in groups for index in range(metadata.num_columns)]
+    unpacked = sum(8 * chunk.num_values + chunk.total_uncompressed_size for chunk in chunks)
+    check_growth(os.fstat(file.fileno()).st_size, unpacked)
+    schema = metadata.schema.to_arrow_schema()
+    other = [field for field in schema if field.type not in TYPES]
+    if other:
+        raise ValueError(f"its column {other[0].name} has the type {other[0].type}")
+    texts = [field.name for field in schema if field.type == pa.string()]
+    rows = pq.read_table(file, read_dictionary=texts)  # a repeated text once
+    if any(len(text) > MAX_TEXT for name in texts for text in rows[name].unique().to_pylist() if text):
+        raise ValueError(f"it has a text of more than {MAX_TEXT} characters")
+    return rows.cast(schema)
 
 
 def checksum(rows: pa.Table) -> str:

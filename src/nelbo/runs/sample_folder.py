@@ -2,8 +2,6 @@
 
 import os
 import re
-import zipfile
-import zlib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nelbo import array_file
 from nelbo.atomic_file import (
     DamagedFileError,
     open_regular,
+    read_bytes,
     read_json,
     replacing,
     sha256_of,
@@ -26,6 +26,7 @@ from nelbo.runs import images as grids
 
 METADATA_FILE, SAMPLES_FILE = "sampling.json", "samples.npz"
 CHECKSUMS = "SHA256SUMS"  # of the single files, as sha256sum writes and verifies them
+MAX_BYTES = 2**30  # of the list of checksums
 LINE = re.compile(r"([0-9a-f]{64})  (\S+)")
 IMAGE_FORMATS = ("png", "npz", "none")
 
@@ -69,8 +70,7 @@ class SampleFolder:
         if self.image_format == "none":
             return list(range(n))
         try:
-            with open_regular(self.path / CHECKSUMS) as file:
-                lines = file.read().decode("ascii", "replace").splitlines()
+            lines = read_bytes(self.path / CHECKSUMS, MAX_BYTES).decode("ascii", "replace").splitlines()
         except FileNotFoundError:  # nothing was drawn yet
             lines = []
         checksums = {found[2]: found[1] for line in lines if (found := LINE.fullmatch(line))}
@@ -158,9 +158,9 @@ class SampleFolder:
         if self.image_format != "npz" or not path.is_file():
             return np.empty(0)
         try:
-            with open_regular(path) as stream, np.load(stream) as file:
+            with array_file.opened(path) as file:
                 return file["samples"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except DamagedFileError as error:
             raise DamagedFileError(
                 f"{path} is damaged: remove it to draw its samples again, or choose another hydra.run.dir"
             ) from error

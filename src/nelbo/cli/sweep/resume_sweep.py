@@ -42,6 +42,7 @@ REFUSED = {
 }
 SUBMITIT_FOLDER = "hydra.launcher.submitit_folder"
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][\w.=-]*")
+YAML_NAME = re.compile(r"[\w*?][\w.=*?-]*")  # or a pattern of such names
 
 
 def add_resumed_sweep(arguments: Sequence[str], command: str) -> list[str]:
@@ -119,7 +120,7 @@ def _is_plain(option: str, command: str) -> bool:
         return False
     texts = [value for value in values if isinstance(value, str)]
     if override.key_or_group in {*groups, "trained_as"}:  # names of yaml files
-        return all(map(PLAIN_NAME.fullmatch, texts))
+        return all(map(YAML_NAME.fullmatch, texts))
     target = WANDB_LOGGER if keys[:2] == ["logger", "wandb"] else ""
     return keys[0] not in NAMED or not could_leave_folder(keys[-1], texts, target)
 
@@ -134,7 +135,7 @@ def _is_plain_of_hydra(option: str) -> bool:
         return False
     if override.key_or_group == "hydra/launcher":
         return LAUNCHERS.issuperset(values)
-    return all(PLAIN_NAME.fullmatch(str(value)) for value in values)
+    return all(isinstance(value, int) or PLAIN_NAME.fullmatch(str(value)) for value in values)
 
 
 def _parsed(option: str) -> tuple[Override, list[object]] | None:

@@ -98,7 +98,10 @@ class OptunaSweeper(Sweeper):
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         space = self._space(arguments)
-        Path(self.master.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)  # where the storage may be
+        folder = self.master.hydra.sweep.dir
+        if "?" in folder and folder in self.storage:  # what follows it in a URL is no part of the path
+            raise ValueError(f"hydra.sweep.dir={folder}: a search needs a folder without ? in its name")
+        Path(folder).mkdir(parents=True, exist_ok=True)  # where the storage may be
         check_journal(self.storage)
         study = optuna.create_study(
             study_name=self.study_name, storage=self.storage, direction=self.direction, load_if_exists=True
@@ -194,8 +197,11 @@ def check_journal(storage: str) -> None:
     Raises:
         ValueError: naming the journal.
     """
-    path = Path(f"{storage.removeprefix('sqlite:///')}-journal")
-    if not storage.startswith("sqlite:///") or not path.exists():
+    from sqlalchemy.engine import make_url
+
+    url = make_url(storage)
+    path = Path(f"{os.path.realpath(url.database or '')}-journal")  # SQLite follows links as well
+    if url.get_backend_name() != "sqlite" or not path.exists():
         return
     if read_bytes(path, MAX_JOURNAL).endswith(JOURNAL_MAGIC):
         raise ValueError(f"{path} names another database, and is refused: remove it")
