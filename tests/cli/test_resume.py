@@ -150,7 +150,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(finished_run, 
         with pytest.warns(UserWarning, match=rf"{last} is damaged: resuming from {previous}"):
             point = newest_checkpoint(folder)
         assert point.path == previous
-    resume.prepare(resume.saved_config(folder), folder, point)
+    resume.restore_run(resume.saved_config(folder), folder, point)
     assert not last.exists()
     assert last.with_suffix(".damaged").exists()
     last.write_bytes(b"")

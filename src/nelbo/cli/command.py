@@ -12,10 +12,10 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from nelbo.cli.claim_folder import ClaimError, claimed_folders
+from nelbo.cli.claim_folder import ClaimError, check_unused_folder, claimed_folders
 from nelbo.cli.error_message import TRACEBACK, describe_error, no_such_choice
 from nelbo.cli.launch import end_with_agent, is_launched, report_error, write_result
-from nelbo.cli.logging import replace_unprintable
+from nelbo.cli.logging import quieten_libraries, replace_unprintable
 from nelbo.cli.overrides import WITHOUT_HYDRA_FILES, value_of
 from nelbo.cli.rendezvous import options_of_shared_run, share_run_dir
 from nelbo.cli.resume import AUTO, add_resumed_run
@@ -98,8 +98,11 @@ def hydra_arguments(config_name: str, arguments: Sequence[str]) -> list[str]:
 
 def _checked(config: DictConfig, config_name: str, job: Callable[[DictConfig], float | None]) -> float | None:
     """Check the options and run the job. Launchers pickle the task, which needs a function of a module."""
+    import torch
+
     from nelbo.compose.options import check_options
 
+    quieten_libraries()
     hydra_config = HydraConfig.get()
     if WITHOUT_HYDRA_FILES not in hydra_config.overrides.hydra:
         write_hydra_files(
@@ -112,6 +115,9 @@ def _checked(config: DictConfig, config_name: str, job: Callable[[DictConfig], f
         _check_no_training_choices(config, config_name)
     check_options(config, config_name)
     share_run_dir()
+    if not config.get("resume"):
+        check_unused_folder(Path(config.run_dir), config_name)
+    torch.set_float32_matmul_precision("high")  # TF32 in the network; the bound has no matrix products
     value = job(config)
     write_result(value)
     return value

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from nelbo.compose.trained import TrainedModel
     from nelbo.data import DataModule
     from nelbo.diffusion.bound import VariationalBound
+    from nelbo.runs.evaluation_file import Evaluation
 
 
 def evaluate(config: DictConfig) -> None:
@@ -20,42 +21,25 @@ def evaluate(config: DictConfig) -> None:
             cannot work.
         OSError: for data that cannot be read, or a folder that cannot be written.
     """
-    import torch
     from hydra.utils import instantiate
 
-    from nelbo.cli.claim_folder import check_unused_folder
-    from nelbo.cli.launch import launch_ranks, needs_launch
-    from nelbo.cli.logging import quieten_libraries
-    from nelbo.cli.processes import check_devices, start_processes
+    from nelbo.cli.processes import run_on_ranks, start_processes
     from nelbo.compose.measurements import split_to_measure
     from nelbo.compose.reverse_variance import choose_variance
     from nelbo.compose.shorter_chain import shorter_chain
     from nelbo.compose.trained import read_model
     from nelbo.evaluation.measure_split import measure_split
-    from nelbo.reports.evaluation import print_evaluation
     from nelbo.reports.evaluation_progress import evaluation_progress
-    from nelbo.reports.html import report_finished_run
-    from nelbo.runs.evaluation_file import Evaluation, write_evaluation
+    from nelbo.runs.evaluation_file import Evaluation
 
-    quieten_libraries()
-    torch.set_float32_matmul_precision("high")
-    run_dir = Path(config.run_dir)
-    check_unused_folder(run_dir, "evaluate")
-    check_devices(config.device, config.devices)
-    if needs_launch(config.devices):
-        launch_ranks(config.devices)
+    if run_on_ranks(config):
         return
     model = read_model(config)
     data = choose_data(config, model)
     bound = choose_bound(config, model, data)
     estimator = instantiate(config.estimator)
     check_even_batches(data, config.devices)
-    data.prepare_data()
-    if config.max_examples is not None:
-        data.subset(config.split, config.max_examples)
-    examples = data.split(config.split)
-    if config.by_class and examples.label is None:
-        raise ValueError(f"by_class=true, but {type(data).__name__} has no classes")
+    read_examples(config, data)
     processes = start_processes(config.device, config.devices)
     module = model.module.to(processes.device)
 
@@ -93,16 +77,25 @@ def evaluate(config: DictConfig) -> None:
             checkpoint=model.path.resolve(),
             step=model.weights.step,
             config=module.config,
-            label=examples.label,
+            label=data.split(config.split).label,
             class_names=data.class_names,
             shortfall=estimator.shortfall(measurements[0].estimate, module.unit),
         )
-        write_evaluation(evaluation, run_dir)
-        try:
-            report_finished_run(run_dir)
-        finally:
-            print_evaluation(evaluation, run_dir, by_class=config.by_class)
+        write(evaluation, Path(config.run_dir), config.by_class)
     processes.close()
+
+
+def write(evaluation: "Evaluation", run_dir: Path, by_class: bool) -> None:
+    """Write the files of an evaluation and its report, and print the results."""
+    from nelbo.reports.evaluation import print_evaluation
+    from nelbo.reports.html import report_finished_run
+    from nelbo.runs.evaluation_file import write_evaluation
+
+    write_evaluation(evaluation, run_dir)
+    try:
+        report_finished_run(run_dir)
+    finally:
+        print_evaluation(evaluation, run_dir, by_class=by_class)
 
 
 def choose_data(config: DictConfig, model: "TrainedModel") -> "DataModule":
@@ -132,6 +125,20 @@ def choose_data(config: DictConfig, model: "TrainedModel") -> "DataModule":
             f"{data.spec.levels or 'continuous'} levels"
         )
     return data
+
+
+def read_examples(config: DictConfig, data: "DataModule") -> None:
+    """Read the split that is measured, or a subset of it.
+
+    Raises:
+        ValueError: for classes that the data does not have.
+        OSError: for data that cannot be read.
+    """
+    data.prepare_data()
+    if config.max_examples is not None:
+        data.subset(config.split, config.max_examples)
+    if config.by_class and data.split(config.split).label is None:
+        raise ValueError(f"by_class=true, but {type(data).__name__} has no classes")
 
 
 def choose_bound(config: DictConfig, model: "TrainedModel", data: "DataModule") -> "VariationalBound":

@@ -1,10 +1,29 @@
-"""Start the processes of ``evaluate.py`` and ``sample.py``."""
+"""The processes of ``evaluate.py`` and ``sample.py``, one for each device."""
 
 import torch
+from omegaconf import DictConfig
 
+from nelbo.cli.launch import launch_ranks, needs_launch
 from nelbo.cli.rendezvous import check_process_count
 from nelbo.compose.environment import cluster_plugins
 from nelbo.evaluation.processes import Processes
+
+
+def run_on_ranks(config: DictConfig) -> bool:
+    """Start the ranks of a job that has several, and wait for them.
+
+    Returns:
+        Whether the job is done. If not, it has to be run in this process.
+
+    Raises:
+        ValueError: as :func:`check_devices`.
+        ProcessError: with the message of the rank that failed first.
+    """
+    check_devices(config.device, config.devices)
+    if not needs_launch(config.devices):
+        return False
+    launch_ranks(config.devices)
+    return True
 
 
 def check_devices(device: str, count: int) -> None:

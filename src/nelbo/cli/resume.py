@@ -137,7 +137,7 @@ def is_complete(config: DictConfig, run_dir: Path) -> bool:
     return step is not None and not 0 <= step < config.trainer.max_steps
 
 
-def prepare(config: DictConfig, run_dir: Path, point: "ResumePoint | None") -> None:
+def restore_run(config: DictConfig, run_dir: Path, point: "ResumePoint | None") -> None:
     """Restore the files of a run to a checkpoint and store its configuration, on rank 0.
 
     Args:

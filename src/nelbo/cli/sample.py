@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nelbo.compose.trained import TrainedModel
+    from nelbo.data import DataSpec
+    from nelbo.diffusion.chain import Chain
     from nelbo.diffusion.spacings import Spacing
     from nelbo.evaluation.generation import SampleGenerator
+    from nelbo.evaluation.processes import Processes
     from nelbo.evaluation.sample_metrics.features import Features
     from nelbo.runs.sample_folder import SampleFolder
 
@@ -30,95 +33,44 @@ def sample(config: DictConfig) -> None:
             other samples.
         OSError: for a folder that cannot be written.
     """
-    import torch
     from hydra.utils import instantiate
 
-    from nelbo.cli.claim_folder import check_unused_folder
-    from nelbo.cli.launch import launch_ranks, needs_launch
-    from nelbo.cli.logging import quieten_libraries
-    from nelbo.cli.overrides import as_typed
-    from nelbo.cli.processes import check_devices, start_processes
+    from nelbo.cli.processes import run_on_ranks, start_processes
     from nelbo.compose.build import build_sampler
     from nelbo.compose.labels import choose_denoise, choose_labels
-    from nelbo.compose.reverse_variance import choose_variance
-    from nelbo.compose.shorter_chain import spaced_chain, step_costs
-    from nelbo.compose.trained import read_data, read_model
-    from nelbo.evaluation.fingerprint import fingerprint
+    from nelbo.compose.trained import read_model
     from nelbo.evaluation.generation import SampleGenerator
-    from nelbo.progress import counted
     from nelbo.runs.sample_folder import SampleFolder
 
-    quieten_libraries()
-    torch.set_float32_matmul_precision("high")
-    check_unused_folder(Path(config.run_dir), "sample")
-    check_devices(config.device, config.devices)
-    if needs_launch(config.devices):
-        launch_ranks(config.devices)
+    if run_on_ranks(config):
         return
     model = read_model(config)
     sampler = build_sampler(config, model.spec)
     spacing: Spacing | partial[Spacing] = instantiate(config.spacing)
     features: Features | None = instantiate(config.features) if config.get("features") else None
-    image_format = config.image_format
-    if image_format == "auto":
-        image_format = "png" if model.spec.fits_png else "npz"
-    if image_format == "none" and config.devices > 1:
-        raise ValueError("format=none needs devices=1: the samples of other processes would not be kept")
+    image_format = choose_format(config, model.spec)
     labels = choose_labels(config, model)
     denoise = choose_denoise(config, model)
     processes = start_processes(config.device, config.devices)
     model.module.to(processes.device)
-    choose_variance(config, model, model.module.bound, lambda: read_data(model), "val", processes)
-    chain = spaced_chain(
-        spacing,
-        model.module.bound.chain.schedule,
-        sampler.steps,
-        lambda: step_costs(model, model.module.bound, read_data(model), "val", processes),
+    chain = choose_chain(config, model, spacing, sampler.steps, processes)
+    generator = SampleGenerator(
+        model.spec.shape, sampler, denoise, chain, labels, config.seed, processes.device
     )
-    in_proportion = labels is not None and config.label is None and features is not None
-    about = {
-        "weights": fingerprint(model.weights.network),
-        "sampler": {**config.sampler, "clip": sampler.clip and list(sampler.clip)},
-        "variance": type(model.module.denoiser.variance).__name__,
-        "timesteps": chain.timesteps().tolist(),
-        "label": "proportions of the data" if in_proportion else config.label,
-        "guidance": config.guidance,
-        "seed": config.seed,
-        "levels": model.spec.levels,
-        "format": image_format,
-    }
+    about = describe(config, model, generator, image_format)
 
     def open_folder() -> SampleFolder:
         return SampleFolder(Path(config.run_dir), about, image_format, model.spec)
 
     # decided by one process: others could look after the first files are written
     missing = processes.broadcast(lambda: open_folder().missing(config.n))
-    folder, mine = open_folder(), missing[processes.rank :: processes.count]
+    folder = open_folder()
     shown = min(config.grid, config.n) if model.spec.is_image else 0
     wanted = config.n if features is not None else shown
-    generator = SampleGenerator(
-        model.spec.shape, sampler, denoise, chain, labels, config.seed, processes.device
-    )
-    kept: dict[int, Tensor] = {}
-    with counted("drawing samples", shown=processes.rank == 0) as progress:
-        try:
-            for begin in range(0, len(mine), config.batch_size):
-                numbers = mine[begin : begin + config.batch_size]
-                x0 = generator(numbers)
-                folder.add(numbers, x0)
-                if image_format == "none":
-                    stored = folder.to_stored(x0)
-                    kept |= {i: image for i, image in zip(numbers, stored, strict=True) if i < wanted}
-                progress(begin + len(numbers), len(mine))
-        except KeyboardInterrupt:
-            if processes.rank == 0 and image_format != "none":
-                again = as_typed("hydra.run.dir", str(folder.path))
-                print(f"finished samples are kept; resume with the same command and {again}", file=sys.stderr)
-            raise
+    kept = draw(generator, folder, missing, config.batch_size, wanted, processes)
     processes.barrier()
     if processes.rank == 0:
-        numbers = list(range(wanted))
-        images = torch.stack([kept[i] for i in numbers]) if kept else folder.read(numbers)
+        images = folder.read(list(range(wanted))) if kept is None else kept
         pictures = make_pictures(config, folder, generator, images[:shown])
         quality: dict[str, float] = {}
         if features is not None:
@@ -126,6 +78,103 @@ def sample(config: DictConfig) -> None:
         folder.finish(config.n, labels)
         print_samples(folder, config.n, sampler.evaluations(chain), quality, config.reference_split, pictures)
     processes.close()
+
+
+def choose_format(config: DictConfig, spec: "DataSpec") -> str:
+    """``png``, ``npz`` or ``none``.
+
+    Raises:
+        ValueError: for samples of several processes that are not written.
+    """
+    if config.image_format == "none" and config.devices > 1:
+        raise ValueError("format=none needs devices=1: the samples of other processes would not be kept")
+    if config.image_format == "auto":
+        return "png" if spec.fits_png else "npz"
+    return config.image_format
+
+
+def choose_chain(
+    config: DictConfig,
+    model: "TrainedModel",
+    spacing: "Spacing | partial[Spacing]",
+    steps: int | None,
+    processes: "Processes",
+) -> "Chain":
+    """Set the reverse variance that the command chooses, and return the chain of the sampler's steps.
+
+    Raises:
+        ValueError: for a variance that the network does not have, or more steps than there are timesteps.
+    """
+    from nelbo.compose.reverse_variance import choose_variance
+    from nelbo.compose.shorter_chain import spaced_chain, step_costs
+    from nelbo.compose.trained import read_data
+
+    bound = model.module.bound
+    choose_variance(config, model, bound, lambda: read_data(model), "val", processes)
+    return spaced_chain(
+        spacing,
+        bound.chain.schedule,
+        steps,
+        lambda: step_costs(model, bound, read_data(model), "val", processes),
+    )
+
+
+def describe(
+    config: DictConfig, model: "TrainedModel", generator: "SampleGenerator", image_format: str
+) -> dict[str, object]:
+    """Everything that the samples depend on. A folder accepts only samples of the same description."""
+    from nelbo.evaluation.fingerprint import fingerprint
+
+    clip = generator.sampler.clip
+    in_proportion = generator.labels is not None and config.label is None and config.get("features")
+    return {
+        "weights": fingerprint(model.weights.network),
+        "sampler": {**config.sampler, "clip": clip and list(clip)},
+        "variance": type(model.module.denoiser.variance).__name__,
+        "timesteps": generator.chain.timesteps().tolist(),
+        "label": "proportions of the data" if in_proportion else config.label,
+        "guidance": config.guidance,
+        "seed": config.seed,
+        "levels": model.spec.levels,
+        "format": image_format,
+    }
+
+
+def draw(
+    generator: "SampleGenerator",
+    folder: "SampleFolder",
+    missing: list[int],
+    batch_size: int,
+    wanted: int,
+    processes: "Processes",
+) -> "Tensor | None":
+    """Draw this process's part of the missing samples, and add them to the folder.
+
+    Returns:
+        The first ``wanted`` samples, (wanted, ...) as they are stored, where they are not written; else None.
+    """
+    import torch
+
+    from nelbo.cli.overrides import as_typed
+    from nelbo.progress import counted
+
+    mine = missing[processes.rank :: processes.count]
+    kept: list[Tensor] = []
+    with counted("drawing samples", shown=processes.rank == 0) as progress:
+        try:
+            for begin in range(0, len(mine), batch_size):
+                numbers = mine[begin : begin + batch_size]
+                x0 = generator(numbers)
+                folder.add(numbers, x0)
+                if folder.image_format == "none":
+                    kept.append(folder.to_stored(x0)[: max(wanted - begin, 0)])
+                progress(begin + len(numbers), len(mine))
+        except KeyboardInterrupt:
+            if processes.rank == 0 and folder.image_format != "none":
+                again = as_typed("hydra.run.dir", str(folder.path))
+                print(f"finished samples are kept; resume with the same command and {again}", file=sys.stderr)
+            raise
+    return torch.cat(kept) if kept else None
 
 
 def make_pictures(

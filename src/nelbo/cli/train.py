@@ -3,6 +3,9 @@
 import errno
 import signal
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +15,36 @@ from omegaconf import DictConfig
 from nelbo.runs.paths import LAST, REPORT
 
 if TYPE_CHECKING:
-    from lightning import Trainer
+    from lightning import Callback, Trainer
+    from lightning.pytorch.loggers import Logger
 
     from nelbo.data import DataModule
+    from nelbo.runs.resume_point import ResumePoint
     from nelbo.training.module import DiffusionModule
+    from nelbo.training.stopwatch import Stopwatch
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training consists of, before its loggers and its Trainer.
+
+    Attributes:
+        config: with absolute paths, and without the options that are for this command alone.
+        data: its splits are read.
+        module: the model.
+        callbacks: in the order of the configuration, and the stopwatch.
+        stopwatch: measures the time of training steps.
+        point: the checkpoint that training resumes from; None to start at step 0.
+        subsets: size of each split that is replaced by a subset of itself.
+    """
+
+    config: DictConfig
+    data: "DataModule"
+    module: "DiffusionModule"
+    callbacks: "list[Callback]"
+    stopwatch: "Stopwatch"
+    point: "ResumePoint | None"
+    subsets: dict[str, int]
 
 
 def train(config: DictConfig) -> float | None:
@@ -31,41 +60,61 @@ def train(config: DictConfig) -> float | None:
         OSError: for data that cannot be read, or a run folder that cannot be written.
         NonFiniteLossError: when the loss becomes NaN or infinite.
     """
-    import torch
-    from hydra.utils import instantiate
-    from lightning import seed_everything
-
     from nelbo.cli import resume
-    from nelbo.cli.claim_folder import check_unused_folder
     from nelbo.cli.launch import launch_ranks, needs_launch
-    from nelbo.cli.logging import quieten_libraries
     from nelbo.cli.rendezvous import check_process_count
     from nelbo.compose import build
-    from nelbo.compose.config import to_plain
     from nelbo.compose.options import check_options
     from nelbo.reports.html import report_finished_run
     from nelbo.reports.terminal import print_bound
-    from nelbo.runs.resume_point import check_data, newest_checkpoint
-    from nelbo.runs.run_options import write_config
-    from nelbo.training.checks import check_bound_is_finite, check_network
-    from nelbo.training.errors import Interrupted
-    from nelbo.training.loggers.media import finish
-    from nelbo.training.stopwatch import Stopwatch
 
-    quieten_libraries()
-    run_dir, resumes = Path(config.run_dir), bool(config.resume)
-    if resumes:
+    run_dir = Path(config.run_dir)
+    if config.resume:
         if config.resume != resume.AUTO:
             config = resume.continued_config(config, run_dir)
             check_options(config, "train")
         if resume.is_complete(config, run_dir):
             return _print_complete_run(run_dir)
-    else:
-        check_unused_folder(run_dir, "train")
     devices = build.device_count(config)
     if needs_launch(devices):
         check_process_count(devices, config.trainer.num_nodes)
         return launch_ranks(devices, partial(_last_checkpoint, run_dir))
+    training = _build(config, run_dir)
+    unit = training.module.unit
+    loggers = build.build_loggers(training.config, run_dir)
+    with _ends(run_dir, loggers):  # runs of loggers are open from here on
+        trainer = build.build_trainer(training.config, training.callbacks, loggers)
+        check_process_count(trainer.num_devices, trainer.num_nodes)
+        metrics = _fit(training, trainer)
+        if trainer.is_global_zero:
+            _write_summary(run_dir, metrics, training, trainer)
+    if trainer.is_global_zero:
+        try:
+            report_finished_run(run_dir)
+        finally:
+            print_bound(metrics, ("val", "test"), unit, run_dir)
+    return metrics[f"val/{unit.metric}"]
+
+
+def _build(config: DictConfig, run_dir: Path) -> Training:
+    """Build and check everything; the files of a resumed run are changed last.
+
+    Raises:
+        ValueError: for a configuration that cannot work.
+        OSError: for data that cannot be read, or a run folder that cannot be written.
+    """
+    from hydra.utils import instantiate
+    from lightning import seed_everything
+
+    from nelbo.cli import resume
+    from nelbo.compose import build
+    from nelbo.compose.config import to_plain
+    from nelbo.runs.resume_point import check_data, newest_checkpoint
+    from nelbo.runs.run_options import write_config
+    from nelbo.training.checks import check_network
+    from nelbo.training.stopwatch import Stopwatch
+
+    resumes = bool(config.resume)
     point = newest_checkpoint(run_dir) if resumes else None
     # of this command alone, so not stored
     allow_changed_data, config.allow_changed_data = config.get("allow_changed_data", False), False
@@ -73,7 +122,6 @@ def train(config: DictConfig) -> float | None:
     if config.data.get("root") is not None:  # a relative one would depend on the folder of a later command
         config.data.root = str(Path(config.data.root).expanduser().absolute())
     seed_everything(config.seed, workers=True, verbose=False)
-    torch.set_float32_matmul_precision("high")  # TF32 in the network; the bound has no matrix products
 
     data: DataModule = instantiate(config.data)
     module = build.build_module(config, data.spec)
@@ -85,33 +133,59 @@ def train(config: DictConfig) -> float | None:
     for split, most in subsets.items():
         data.subset(split, most)
     check_network(module, data.spec)
-    if resumes:  # files are changed last, when nothing is left to refuse
+    if resumes:
         check_data(run_dir, point, data.record(), module.conditional, allow_changed_data)
         resume.check_learning_rate(config, point)
-        resume.prepare(config, run_dir, point)
+        resume.restore_run(config, run_dir, point)
     else:
         write_config(to_plain(config), run_dir)
-    loggers = build.build_loggers(config, run_dir)
-    try:  # runs of loggers are open from here on, and have to be finished
-        trainer = build.build_trainer(config, callbacks, loggers)
-        check_process_count(trainer.num_devices, trainer.num_nodes)
-        trainer.fit(module, datamodule=data, ckpt_path=None if point is None else point.path)
-        metrics = module.reported | _metrics(trainer)
-        if module.validated_at != trainer.global_step:
-            trainer.validate(module, datamodule=data, verbose=False)
-        metrics |= _metrics(trainer) | {"train_seconds": round(stopwatch.seconds, 1)}
-        trainer.test(module, datamodule=data, verbose=False)
-        metrics |= _metrics(trainer)
-        check_bound_is_finite(metrics, module.unit)
-        if trainer.is_global_zero:
-            _write_summary(run_dir, metrics, data, module, trainer, subsets)
+    return Training(config, data, module, callbacks, stopwatch, point, subsets)
+
+
+def _fit(training: Training, trainer: "Trainer") -> dict[str, float]:
+    """Train, validate and test, and return the metrics.
+
+    Raises:
+        NonFiniteLossError: when the loss or a bound becomes NaN or infinite.
+    """
+    from nelbo.training.checks import check_bound_is_finite
+
+    module, data, point = training.module, training.data, training.point
+    trainer.fit(module, datamodule=data, ckpt_path=None if point is None else point.path)
+    metrics = module.reported | _metrics(trainer)
+    if module.validated_at != trainer.global_step:
+        trainer.validate(module, datamodule=data, verbose=False)
+    metrics |= _metrics(trainer) | {"train_seconds": round(training.stopwatch.seconds, 1)}
+    trainer.test(module, datamodule=data, verbose=False)
+    metrics |= _metrics(trainer)
+    check_bound_is_finite(metrics, module.unit)
+    return metrics
+
+
+@contextmanager
+def _ends(run_dir: Path, loggers: "Sequence[Logger]") -> Iterator[None]:
+    """Finish the runs of the loggers however training ends, and say what ended it.
+
+    Raises:
+        SystemExit: with 128 + the number of the signal that stopped it.
+        KeyboardInterrupt: for a second Ctrl-C.
+        OSError: when the disk is full, and for any other error of it.
+    """
+    from lightning.pytorch.utilities import rank_zero_only
+
+    from nelbo.cli import resume
+    from nelbo.training.errors import Interrupted
+    from nelbo.training.loggers.media import finish
+
+    try:
+        yield
     except Interrupted as stop:
-        if trainer.is_global_zero:
-            print(f"stopped at step {stop.step}{resume.resume_hint(run_dir)}", file=sys.stderr)
-            if stop.signal == signal.SIGUSR1:
-                resume.requeue_slurm_job()
-        # one of several processes that fails would have the others killed
-        sys.exit(128 + stop.signal if trainer.is_global_zero else 0)
+        if rank_zero_only.rank != 0:  # one of several processes that fails would have the others killed
+            sys.exit(0)
+        print(f"stopped at step {stop.step}{resume.resume_hint(run_dir)}", file=sys.stderr)
+        if stop.signal == signal.SIGUSR1:
+            resume.requeue_slurm_job()
+        sys.exit(128 + stop.signal)
     except SystemExit as ended:  # how Lightning handles a second Ctrl-C
         raise KeyboardInterrupt from ended
     except OSError as error:
@@ -120,12 +194,6 @@ def train(config: DictConfig) -> float | None:
         raise OSError(f"cannot write to {run_dir}: the disk is full") from error
     finally:
         finish(loggers)
-    if trainer.is_global_zero:
-        try:
-            report_finished_run(run_dir)
-        finally:
-            print_bound(metrics, ("val", "test"), module.unit, run_dir)
-    return metrics[f"val/{module.unit.metric}"]
 
 
 def _print_complete_run(run_dir: Path) -> None:
@@ -151,14 +219,7 @@ def _metrics(trainer: "Trainer") -> dict[str, float]:
     return {name: float(value) for name, value in sorted(trainer.callback_metrics.items()) if "/" in name}
 
 
-def _write_summary(
-    run_dir: Path,
-    metrics: dict[str, float],
-    data: "DataModule",
-    module: "DiffusionModule",
-    trainer: "Trainer",
-    max_examples: dict[str, int],
-) -> None:
+def _write_summary(run_dir: Path, metrics: dict[str, float], training: Training, trainer: "Trainer") -> None:
     from nelbo.evaluation.ledger import arithmetic, make_ledger
     from nelbo.runs import example_table, history
     from nelbo.runs.metrics_file import METRICS_FILE
@@ -166,8 +227,9 @@ def _write_summary(
     from nelbo.training.callbacks import BestCheckpoint
     from nelbo.training.callbacks.ema import measured_weights
 
+    module = training.module
     ledger = make_ledger(
-        data=data,
+        data=training.data,
         split="test",
         conditional=module.conditional,
         weights=measured_weights(trainer),
@@ -178,8 +240,8 @@ def _write_summary(
         estimate=module.accumulator.estimate(),
     )
     summary: dict[str, Any] = {**metrics, "step": trainer.global_step, "ledger": ledger.to_dict()}
-    if max_examples:
-        summary["max_examples"] = max_examples  # the bounds are those of subsets
+    if training.subsets:
+        summary["max_examples"] = training.subsets  # the bounds are those of subsets
     for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(callback, BestCheckpoint) and callback.step is not None:
             summary["best"] = {"step": callback.step, f"val/{module.unit.metric}": callback.best}
