@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from hydra.errors import InstantiationException
@@ -178,6 +180,11 @@ def test_every_choice_works_with_some_data_and_is_refused_in_one_line_by_the_res
     refusals = []
     for options in companions:
         config = compose(*options, f"{group}={option}", run_dir=tmp_path)
+        if config.data._target_.endswith("HFDataset"):
+            pytest.importorskip("datasets")
+            config.data.column, config.data.levels = "x", 2
+            images = np.zeros((40, 1, 28, 28), np.uint8).tolist()
+            pq.write_table(pa.table({"x": images}), tmp_path / "x.parquet")
         if "root" in config.data:
             config.data.root = str(tmp_path)
         assert_no_unknown_arguments(OmegaConf.to_container(config, resolve=True), arguments_of)

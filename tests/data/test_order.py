@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from nelbo.data.order import SequentialOrder, ShuffledOrder
+from nelbo.data.order import BlockShuffledOrder, SequentialOrder, ShuffledOrder
 
 
 def test_order_is_a_function_of_seed_and_epoch():
@@ -41,3 +41,18 @@ def test_a_batch_that_is_not_divisible_by_the_processes_raises():
 def test_a_batch_larger_than_the_training_set_raises():
     with pytest.raises(ValueError, match="training set of 10 examples: choose at most 10"):
         ShuffledOrder(10, 11, seed=0)
+
+
+def test_blocks_are_permuted_and_a_batch_needs_few_of_them():
+    sizes = [7, 1, 30, 12, 50, 20] * 10
+    n, block = sum(sizes), torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    order = BlockShuffledOrder(n, 20, 0, 0, 1, sizes, buffer=60)
+    first, second = order.permutation(0), order.permutation(1)
+    assert torch.equal(first.sort().values, torch.arange(n))
+    assert torch.equal(first, order.permutation(0))
+    assert not torch.equal(first, second)
+    for part in first.split(60):
+        assert not torch.equal(part, part.sort().values)
+        # contiguous in the file: whole blocks, except the first and the last
+        whole = [b for b in block[part].unique().tolist() if (block[part] == b).sum() == sizes[b]]
+        assert len(whole) >= len(block[part].unique()) - 2

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypedDict, get_args
+from typing import TypedDict, get_args
 
 import torch
 from lightning import LightningDataModule
@@ -14,12 +14,11 @@ from torch import Tensor
 from nelbo.data.batch import Batch
 from nelbo.data.examples import Examples, Flipped, RandomSubset, Relabeled
 from nelbo.data.loader import Loader
-from nelbo.data.order import SequentialOrder, ShuffledOrder
+from nelbo.data.order import BlockShuffledOrder, SequentialOrder, ShuffledOrder
 from nelbo.data.record import DataRecord, format_names
 from nelbo.data.spec import DataSpec
+from nelbo.data.split import SplitName
 from nelbo.option_types import NonNegativeInt, PositiveInt, Seed
-
-SplitName = Literal["train", "val", "test"]
 
 BLOCK = 1024  # examples hashed at a time
 _SPLITS_OF_STAGE: dict[str, tuple[SplitName, ...]] = {
@@ -55,6 +54,7 @@ class DataModule(LightningDataModule, ABC):
         flip: mirror training images at random; set by subclasses.
         left_out: names of unreadable examples that were removed from a split.
         root: the folder of the data; set by subclasses that read files.
+        buffer: examples that are shuffled together, of data that is read in blocks; set by subclasses.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class DataModule(LightningDataModule, ABC):
         self.num_workers = num_workers
         self.seed = seed
         self.flip = False
+        self.buffer = 0
         self.left_out: dict[SplitName, list[str]] = {}
         self._splits: dict[SplitName, Examples] = {}
         self._fingerprints: dict[SplitName, str] = {}
@@ -158,7 +159,12 @@ class DataModule(LightningDataModule, ABC):
         examples = self.split("train")
         if self.flip:
             examples = Flipped(examples, self.seed)
-        order = ShuffledOrder(len(examples), self.batch_size, self.seed, *self._position())
+        n, sizes, position = len(examples), examples.block_sizes, self._position()
+        order = (
+            ShuffledOrder(n, self.batch_size, self.seed, *position)
+            if sizes is None
+            else BlockShuffledOrder(n, self.batch_size, self.seed, *position, sizes, self.buffer)
+        )
         return Loader(examples, order, self.num_workers, self._batches_in_flight)
 
     def eval_dataloader(self, name: SplitName, position: tuple[int, int] | None = None) -> Loader:

@@ -23,9 +23,12 @@ class Examples(ABC):
 
     Attributes:
         label: (N,) int64 class of each example, available without reading it; None if there are no classes.
+        block_sizes: numbers of consecutive examples that are read together, which sum to N; None for random
+            access.
     """
 
     label: Tensor | None = None
+    block_sizes: list[int] | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -90,6 +93,7 @@ class WrappedExamples(Examples):
     def __init__(self, examples: Examples) -> None:
         self.examples = examples
         self.label = examples.label
+        self.block_sizes = examples.block_sizes
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -116,6 +120,10 @@ class RandomSubset(WrappedExamples):
         order = torch.randperm(len(examples), generator=generator("subset", len(examples)))
         self.chosen = order[:size].sort().values
         self.label = None if examples.label is None else examples.label[self.chosen]
+        if examples.block_sizes is not None:
+            ends = torch.tensor(examples.block_sizes).cumsum(0)
+            counts = torch.bincount(torch.searchsorted(ends, self.chosen, right=True))
+            self.block_sizes = counts[counts > 0].tolist()
 
     def __len__(self) -> int:
         return len(self.chosen)

@@ -1,6 +1,7 @@
 """Decoding of image files, and splits made of them."""
 
 import hashlib
+import io
 import mimetypes
 import os
 import stat
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -61,22 +63,45 @@ def _opened(path: Path) -> Iterator[tuple[Image.Image, bytes]]:
     Raises:
         ValueError: if the file cannot be decoded; the message names it.
     """
-    try:
+    with _reported(show_path(path)):
         if not stat.S_ISREG(path.stat().st_mode):
             raise ValueError("it is not a regular file")  # opening a FIFO would block
-        with path.open("rb") as stream, warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we have our own limit
+        with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, partial(hashlib.blake2b, digest_size=16)).digest()
             stream.seek(0)
-            with Image.open(stream, formats=FORMATS) as image:
-                width, height = image.size
-                if width * height > MOST_PIXELS:
-                    raise ValueError(f"it has {width} x {height} pixels; the limit is {MOST_PIXELS}")
+            with _open_image(stream) as image:
                 yield image, digest
+
+
+@contextmanager
+def _open_image(stream: IO[bytes]) -> Iterator[Image.Image]:
+    """An image with its header read.
+
+    Raises:
+        ValueError: for too many pixels, and what Pillow raises.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we have our own limit
+        with Image.open(stream, formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > MOST_PIXELS:
+                raise ValueError(f"it has {width} x {height} pixels; the limit is {MOST_PIXELS}")
+            yield image
+
+
+@contextmanager
+def _reported(name: str) -> Iterator[None]:
+    """Report what Pillow raises.
+
+    Raises:
+        ValueError: naming the image.
+    """
+    try:
+        yield
     except Image.UnidentifiedImageError as error:
-        raise ValueError(f"cannot read the image {show_path(path)}: unknown format") from error
+        raise ValueError(f"cannot read the image {name}: unknown format") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read the image {show_path(path)}: {error}") from error
+        raise ValueError(f"cannot read the image {name}: {error}") from error
 
 
 def decode(path: Path, size: int, channels: int) -> Tensor:
@@ -100,13 +125,58 @@ def decode_with_digest(path: Path, size: int, channels: int) -> tuple[Tensor, by
         ValueError: if the file cannot be decoded; the message names it.
     """
     with _opened(path) as (stored, digest):
-        upright = _of_eight_bits(ImageOps.exif_transpose(stored), stored).convert(MODES[channels])
-    side = min(upright.size)
-    left, top = ((length - side) // 2 for length in upright.size)
-    square = upright.crop((left, top, left + side, top + side))
-    resized = square.resize((size, size), Image.Resampling.BICUBIC)  # antialiased
+        return _fitted(stored, (size, size), channels), digest
+
+
+def decode_bytes(content: bytes | None, size: tuple[int, int] | None, channels: int, name: str) -> Tensor:
+    """Decode an encoded image.
+
+    Args:
+        content: the bytes of a file; None for a missing one, which raises.
+        size: (height, width) to crop and resize to, as in :func:`decode`; None for those of the image.
+        channels: 1 (grey) or 3 (RGB).
+        name: of the image, for messages.
+
+    Returns:
+        ``(channels, H, W)`` uint8.
+
+    Raises:
+        ValueError: if the image cannot be decoded; the message names it.
+    """
+    with _reported(name), _open_image(_stream(content)) as stored:
+        return _fitted(stored, size, channels)
+
+
+def image_shape(content: bytes | None, name: str) -> tuple[int, int, int]:
+    """(C, H, W) of an encoded image, with 1 (grey) or 3 channels.
+
+    Raises:
+        ValueError: if the image cannot be decoded; the message names it.
+    """
+    with _reported(name), _open_image(_stream(content)) as stored:
+        width, height = ImageOps.exif_transpose(stored).size
+        return 1 if stored.mode[0] in "1LIF" else 3, height, width
+
+
+def _stream(content: bytes | None) -> IO[bytes]:
+    if content is None:
+        raise ValueError("it is missing, or stored as a path: store the images themselves")
+    return io.BytesIO(content)
+
+
+def _fitted(stored: Image.Image, size: tuple[int, int] | None, channels: int) -> Tensor:
+    """The centre of an image of the proportions of ``size``, resized: (channels, H, W) uint8."""
+    image = _of_eight_bits(ImageOps.exif_transpose(stored), stored).convert(MODES[channels])
+    width, height = image.size
+    new_height, new_width = size or (height, width)
+    # the largest centred rectangle of these proportions
+    cropped_width = min(width, height * new_width // new_height)
+    cropped_height = min(height, width * new_height // new_width)
+    left, top = (width - cropped_width) // 2, (height - cropped_height) // 2
+    part = image.crop((left, top, left + cropped_width, top + cropped_height))
+    resized = part.resize((new_width, new_height), Image.Resampling.BICUBIC)  # antialiased
     # np.array copies: the pixels of an image are read-only
-    return torch.from_numpy(np.array(resized)).view(size, size, channels).permute(2, 0, 1), digest
+    return torch.from_numpy(np.array(resized)).view(new_height, new_width, channels).permute(2, 0, 1)
 
 
 def _of_eight_bits(image: Image.Image, stored: Image.Image) -> Image.Image:

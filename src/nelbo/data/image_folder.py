@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from nelbo.data.base import DataModule, Loading, SplitName, folder_of
+from nelbo.data.base import DataModule, Loading, folder_of
 from nelbo.data.examples import Examples
 from nelbo.data.image_file import (
     MODES,
@@ -25,15 +25,11 @@ from nelbo.data.image_file import (
     show_path,
 )
 from nelbo.data.spec import DataSpec
+from nelbo.data.split import SPLIT_OF, SplitName
 from nelbo.option_types import Folder, PositiveInt
 
 T = TypeVar("T")
 
-_SPLIT_OF: dict[str, SplitName] = {  # by the lower-case name of the folder
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
 _NOT_DATA = {"__MACOSX", "@eaDir", "lost+found"}  # folders of operating systems
 _BUCKET: dict[SplitName, int] = {"val": 0, "test": 1}  # of 20; training has the rest
 
@@ -229,7 +225,7 @@ class ImageFolder(DataModule):
         Raises:
             ValueError: for splits inside classes, or a class whose name is not UTF-8.
         """
-        inside = next((e for e in entries if e.class_name and e.subfolder.lower() in _SPLIT_OF), None)
+        inside = next((e for e in entries if e.class_name and e.subfolder.lower() in SPLIT_OF), None)
         if inside is not None:
             raise ValueError(
                 f"data.root={self.root} has the split {inside.subfolder} inside {inside.class_name}: "
@@ -273,7 +269,7 @@ def _split_folders(root: Path) -> dict[SplitName, Path]:
     """
     found: dict[SplitName, Path] = {}
     for path in sorted(root.iterdir()) if root.is_dir() else ():
-        name = _SPLIT_OF.get(path.name.lower())
+        name = SPLIT_OF.get(path.name.lower())
         if name is None or not path.is_dir():
             continue
         if name in found:

@@ -1,9 +1,10 @@
 """A data loader that can be resumed at any batch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from nelbo.data.batch import Batch
@@ -42,7 +43,7 @@ class Loader:
         self._in_flight = in_flight
         self._examples = examples
         self._unreadable: list[int] = []
-        self._requests: list[Request] = []  # replaced in each pass: workers persist
+        self._requests = _Requests()  # replaced in each pass: workers persist
         self._loader: DataLoader[Batch | ValueError] = DataLoader(
             examples,  # pyright: ignore[reportArgumentType]  # indexed by Request, not by int
             batch_size=None,
@@ -71,7 +72,7 @@ class Loader:
             self._consumed = 0
         self._resuming = False
         left = self.order.batches(self.epoch)[self._consumed :]
-        self._requests[:] = [Request(self.epoch, indices.tolist()) for indices in left]
+        self._requests.epoch, self._requests.batches = self.epoch, left
         for requested, batch in zip(left, self._loader, strict=True):
             if isinstance(batch, ValueError):
                 raise batch
@@ -114,3 +115,16 @@ class Loader:
         self.epoch = state["epoch"]
         self._consumed = state["batches"]
         self._resuming = True
+
+
+class _Requests:
+    """The requests of one pass. Python integers take several times the memory of tensors."""
+
+    epoch = 0
+    batches: Sequence[Tensor] = ()
+
+    def __iter__(self) -> Iterator[Request]:
+        return (Request(self.epoch, indices.tolist()) for indices in self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)

@@ -5,6 +5,7 @@ not depend on the number of ranks.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -64,11 +65,50 @@ class ShuffledOrder(Order):
     def __len__(self) -> int:
         return self.n // self.batch_size
 
+    def permutation(self, epoch: int) -> Tensor:
+        """The order of all examples, (n,) int64."""
+        return torch.randperm(self.n, generator=generator(self.seed, epoch, "order"))
+
     def batches(self, epoch: int) -> list[Tensor]:
         """The epoch's batches of this rank: ``len(self)`` tensors (batch_size / world_size,)."""
-        order = torch.randperm(self.n, generator=generator(self.seed, epoch, "order"))
-        grid = order[: len(self) * self.batch_size].view(len(self), self.world_size, -1)
+        grid = self.permutation(epoch)[: len(self) * self.batch_size].view(len(self), self.world_size, -1)
         return list(grid[:, self.rank])
+
+
+class BlockShuffledOrder(ShuffledOrder):
+    """Training on examples that are read in blocks, such as the row groups of a file.
+
+    The blocks are permuted, and the examples of ``buffer`` consecutive ones. So a batch needs few blocks.
+
+    Args:
+        n, batch_size, seed, rank, world_size: see :class:`ShuffledOrder`.
+        block_sizes: number of examples of each block; they sum to ``n``.
+        buffer: number of examples that are shuffled together.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        batch_size: int,
+        seed: int,
+        rank: int,
+        world_size: int,
+        block_sizes: Sequence[int],
+        buffer: int,
+    ) -> None:
+        super().__init__(n, batch_size, seed, rank, world_size)
+        self.block_sizes = torch.tensor(block_sizes)
+        self.buffer = buffer
+
+    def permutation(self, epoch: int) -> Tensor:
+        """The order of all examples, (n,) int64."""
+        g = generator(self.seed, epoch, "order")
+        blocks = torch.randperm(len(self.block_sizes), generator=g)
+        sizes = self.block_sizes[blocks]
+        # the first example of each block, less the place where it is read
+        shift = (self.block_sizes.cumsum(0) - self.block_sizes)[blocks] - (sizes.cumsum(0) - sizes)
+        order = torch.arange(self.n) + shift.repeat_interleave(sizes)
+        return torch.cat([part[torch.randperm(len(part), generator=g)] for part in order.split(self.buffer)])
 
 
 class SequentialOrder(Order):

@@ -1,11 +1,21 @@
 """Splits that depend on the data only, not on the seed of a run."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from nelbo.randomness import generator
+
+SplitName = Literal["train", "val", "test"]
+
+SPLIT_OF: dict[str, SplitName] = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+"""Splits by their name in lower case."""
 
 
 def deal(label: Tensor, hands: int) -> list[Tensor]:
