@@ -49,7 +49,7 @@ def make_generator(config: DictConfig, model: TrainedModel) -> SampleGenerator:
         sampler.steps,
         lambda: step_costs(model, bound, read_data(model), "val", processes),
     )
-    labels, denoise = choose_labels(config, model), choose_denoise(config, model)
+    labels, denoise = choose_labels(config, model), choose_denoise(config.guidance, model)
     return SampleGenerator(model.spec.shape, sampler, denoise, chain, labels, config.seed, processes.device)
 
 

@@ -156,7 +156,7 @@ def choose_bound(config: DictConfig, model: "TrainedModel", data: "DataModule") 
     own = model.module.bound
     # the configuration of a data set names its decoder; the default is the decoder of the model
     decoder = instantiate(config.decoder, levels=data.spec.levels) if config.get("decoder") else own.decoder
-    return VariationalBound(own.chain, decoder, data.spec.range if config.clip else None)
+    return VariationalBound(own.chain, decoder, data.spec.range if config.clip else None, own.shape)
 
 
 def check_even_batches(data: "DataModule", devices: int) -> None:

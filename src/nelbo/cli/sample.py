@@ -50,7 +50,7 @@ def sample(config: DictConfig) -> None:
     features: Features | None = instantiate(config.features) if config.get("features") else None
     image_format = choose_format(config, model.spec)
     labels = choose_labels(config, model)
-    denoise = choose_denoise(config, model)
+    denoise = choose_denoise(config.guidance, model)
     processes = start_processes(config.device, config.devices)
     model.module.to(processes.device)
     chain = choose_chain(config, model, spacing, sampler.steps, processes)

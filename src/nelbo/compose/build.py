@@ -71,7 +71,7 @@ def build_module(config: DictConfig, spec: DataSpec) -> DiffusionModule:
     )
     return DiffusionModule(
         denoiser=denoiser,
-        bound=VariationalBound(chain, decoder),
+        bound=VariationalBound(chain, decoder, shape=spec.shape),
         loss=loss,
         timesteps=instantiate(config.timesteps, num_steps=chain.num_steps),
         optimizer=instantiate(config.optimizer),

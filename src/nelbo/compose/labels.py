@@ -57,20 +57,20 @@ def class_number(label: int | str, spec: DataSpec) -> int:
     )
 
 
-def choose_denoise(config: DictConfig, model: TrainedModel) -> Denoise:
-    """The model's predictions, guided where it is wanted.
+def choose_denoise(guidance: float | None, model: TrainedModel) -> Denoise:
+    """The model's predictions, with classifier-free guidance of this scale unless it is None.
 
     Raises:
         ValueError: for guidance of a model that was not trained for it.
     """
     module = model.module
-    if config.guidance is None:
+    if guidance is None:
         return module.denoiser
     if not module.conditional:
-        raise ValueError(f"guidance={config.guidance}, but the model was trained without classes")
+        raise ValueError(f"guidance={guidance}, but the model was trained without classes")
     if module.no_label is None:
         raise ValueError(
-            f"guidance={config.guidance}, but the model was trained without label_dropout, and does not know "
+            f"guidance={guidance}, but the model was trained without label_dropout, and does not know "
             "how to predict without a class"
         )
-    return Guided(module.denoiser, float(config.guidance), module.no_label)
+    return Guided(module.denoiser, float(guidance), module.no_label)

@@ -52,7 +52,7 @@ def shorter_chain(
         config.steps,
         lambda: step_costs(model, bound, data, split_to_measure(config.split), processes),
     )
-    return VariationalBound(chain, bound.decoder, bound.clip)
+    return VariationalBound(chain, bound.decoder, bound.clip, bound.shape)
 
 
 def spaced_chain(

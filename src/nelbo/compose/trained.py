@@ -1,10 +1,14 @@
 """A model from a checkpoint."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import InstantiationException, MissingConfigException
 from hydra.utils import instantiate
 from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig, OmegaConf
@@ -52,18 +56,40 @@ def load_model(checkpoint: Path | str, *options: str) -> TrainedModel:
     Raises:
         ValueError: for a checkpoint that is missing, damaged, of another format or for another network.
     """
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+    with composing():
         config = hydra.compose("evaluate", overrides=list(options))
         config.checkpoint = str(checkpoint)  # not an option: a path may hold what Hydra would read otherwise
         return read_model(config)
 
 
-def read_model(config: DictConfig) -> TrainedModel:
+@contextmanager
+def composing() -> Iterator[None]:
+    """``hydra.compose`` reads ``conf/``, also inside of a running Hydra application.
+
+    Raises:
+        ValueError: for a choice that there is not. The error of a constructor is raised as it is, without that
+            of Hydra around it.
+    """
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            yield
+    except InstantiationException as error:
+        raise error.__cause__ or error from None
+    except MissingConfigException as error:
+        raise ValueError(" ".join(str(error).split())) from None
+    finally:
+        GlobalHydra.instance().hydra = running
+
+
+def read_model(config: DictConfig, checkpoint_format: CheckpointFormat | None = None) -> TrainedModel:
     """The model of a command.
 
     Args:
         config: of the command: ``checkpoint``, ``checkpoint_format``, ``trained_as``, ``trained_with``,
             ``weights``, ``root``.
+        checkpoint_format: in place of that of ``config``.
 
     Raises:
         ValueError: for a checkpoint that is missing, damaged, of another format or for another network.
@@ -74,7 +100,8 @@ def read_model(config: DictConfig) -> TrainedModel:
     inside = path / LAST
     if inside.is_file():
         raise ValueError(f"{path} is the folder of a run: checkpoint={inside}")
-    checkpoint_format: CheckpointFormat = instantiate(config.checkpoint_format)
+    checkpoint_format = checkpoint_format or instantiate(config.checkpoint_format)
+    assert checkpoint_format is not None
     weights = checkpoint_format.read(path, config.weights)
     values = training_config(config, weights, path)
     record = read_record(weights, path)

@@ -53,6 +53,7 @@ class VariationalBound:
         decoder: likelihood at the clean end.
         clip: (low, high), the range that x0_hat is clamped to; None for no clamping. A clipped bound and an
             unclipped one are different quantities: report which one it is.
+        shape: of one example, which :meth:`terms` checks; None for any shape.
     """
 
     def __init__(
@@ -60,10 +61,12 @@ class VariationalBound:
         chain: Chain,
         decoder: Decoder,
         clip: tuple[float, float] | None = None,
+        shape: tuple[int, ...] | None = None,
     ) -> None:
         self.chain = chain
         self.decoder = decoder
         self.clip = clip
+        self.shape = shape
 
     def prior(self, x0: Tensor) -> Tensor:
         """L_T of each example, (B,) nats, without the network."""
@@ -120,7 +123,11 @@ class VariationalBound:
             x0: (B, ...) data.
             noise: returns the standard normal noise (B, ...) of step i in 1..K.
             label: (B,) class labels, for conditional denoisers.
+
+        Raises:
+            ValueError: for data of another shape, or with values that the decoder is not for.
         """
+        self.check_data(x0)
         terms: list[Tensor] = []
         for i in range(1, self.chain.num_steps + 1):
             step = self.chain.step(torch.full((len(x0),), i, device=x0.device))
@@ -128,6 +135,16 @@ class VariationalBound:
             terms.append(self.term(step, x0, denoise(xt, step.t, label)))
         stacked = torch.stack(terms, dim=1)
         return BoundTerms(prior=self.prior(x0), denoising=stacked[:, 1:], reconstruction=stacked[:, 0])
+
+    def check_data(self, x0: Tensor) -> None:
+        """Check the shape and the values of data (B, ...).
+
+        Raises:
+            ValueError: for another shape, or values that the decoder is not for.
+        """
+        if self.shape is not None and tuple(x0.shape[1:]) != tuple(self.shape):
+            raise ValueError(f"x0 has shape {tuple(x0.shape)}: expected a batch of shape {tuple(self.shape)}")
+        self.decoder.check_data(x0)
 
     def _reconstruction(self, x0: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
         return -self.decoder.log_prob(x0, mean, log_var)

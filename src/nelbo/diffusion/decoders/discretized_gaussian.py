@@ -43,6 +43,19 @@ class DiscretizedGaussian(Decoder):
     def __str__(self) -> str:
         return f"discretized Gaussian, {self.levels} levels, {self.cdf} CDF"
 
+    def check_data(self, x0: Tensor) -> None:
+        """Check that the data (B, ...) has floats in [-1, 1], up to rounding.
+
+        Raises:
+            ValueError: for other values, such as level indices.
+        """
+        super().check_data(x0)
+        low, high = (value.item() for value in x0.aminmax())
+        if not -1.0 - self.half_bin < low <= high < 1.0 + self.half_bin:
+            raise ValueError(
+                f"x0 has values of {low:g} to {high:g}: expected [-1, 1], as of DataSpec.from_levels"
+            )
+
     def log_prob(self, x0: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
         """Log probability in nats, elementwise, (B, ...), in the dtype of ``mean``.
 
