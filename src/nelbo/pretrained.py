@@ -250,7 +250,7 @@ class Model:
         if not math.isfinite(measured.estimate.total.mean):
             raise ValueError(f"the bound is {measured.estimate.total.mean}: the model has diverged")
         shortfall = estimator.shortfall(measured.estimate, module.unit)
-        return _result(measured, ledger, bound.chain, module.unit, shortfall)
+        return _result(measured, ledger, module.unit, shortfall)
 
     @torch.no_grad()
     def terms(
@@ -451,20 +451,18 @@ def _are_integers(x: Tensor, low: int, high: int) -> bool:
     return is_integral and bool(((x >= low) & (x <= high)).all())
 
 
-def _result(
-    measured: Measurement, ledger: Ledger, chain: "Chain", unit: Unit, shortfall: str | None
-) -> BoundResult:
+def _result(measured: Measurement, ledger: Ledger, unit: Unit, shortfall: str | None) -> BoundResult:
     estimate, steps, per_nat = measured.estimate, measured.steps, unit.per_nat
     return BoundResult(
         unit=unit,
         total=_scaled(estimate.total, per_nat),
         L_0=_scaled(estimate.reconstruction, per_nat),
         L_t=StepTerms(
-            t=chain.timesteps()[1:].numpy(),
+            t=steps.t[1:].numpy(),
             mean=(steps.mean * per_nat)[1:].numpy(),
             stderr=(steps.stderr * per_nat)[1:].numpy(),
             count=steps.count.long()[1:].numpy(),
-            contribution=(steps.contribution * per_nat)[1:].numpy(),
+            contribution=(measured.contributions * per_nat)[1:].numpy(),
         ),
         L_T=_scaled(estimate.prior, per_nat),
         per_example=(measured.examples.sum(1) * per_nat).numpy(),

@@ -67,8 +67,8 @@ def composing() -> Iterator[None]:
     """``hydra.compose`` reads ``conf/``, also inside of a running Hydra application.
 
     Raises:
-        ValueError: for a choice that there is not. The error of a constructor is raised as it is, without that
-            of Hydra around it.
+        ValueError: for a choice that there is not. The error of a constructor is raised without that of
+            Hydra around it.
     """
     running = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()

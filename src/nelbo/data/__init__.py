@@ -9,6 +9,7 @@ from nelbo.data.record import DataRecord
 from nelbo.data.spec import DataSpec
 
 if TYPE_CHECKING:
+    from nelbo.data.array import Array
     from nelbo.data.cifar10 import CIFAR10
     from nelbo.data.digits import Digits
     from nelbo.data.fashion_mnist import FashionMNIST
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CIFAR10",
     "MNIST",
+    "Array",
     "Batch",
     "DataModule",
     "DataRecord",
@@ -35,6 +37,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "Array": "nelbo.data.array",
         "CIFAR10": "nelbo.data.cifar10",
         "Digits": "nelbo.data.digits",
         "FashionMNIST": "nelbo.data.fashion_mnist",
