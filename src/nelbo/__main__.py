@@ -15,7 +15,7 @@ HYDRA_COMMANDS = {
     "evaluate": "Measure the bound of a trained model: checkpoint=FILE.",
     "sample": "Generate samples of a trained model: checkpoint=FILE.",
 }
-COMMANDS = ("compare", "report", "export", "workspace", "new")
+COMMANDS = ("compare", "report", "watch", "export", "workspace", "new")
 
 
 def main(arguments: list[str] | None = None) -> int:

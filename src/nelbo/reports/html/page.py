@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -26,20 +27,35 @@ from nelbo.text import printable_lines
 ASSETS = files("nelbo.reports.html") / "assets"
 
 
-def render(runs: Sequence[Run]) -> str:
-    """The page of one run, or of several runs side by side."""
+@dataclass(frozen=True)
+class Watch:
+    """A page that is served and refreshed while its runs train.
+
+    Attributes:
+        version: of the content; the page asks the server for it.
+        notices: shown at the top.
+    """
+
+    version: str
+    notices: Sequence[str] = ()
+
+
+def render(runs: Sequence[Run], watch: Watch | None = None) -> str:
+    """The page of one run, or of several runs side by side.
+
+    Args:
+        runs: of the page.
+        watch: for a page that is refreshed; None for a file.
+    """
     entries = make_entries(runs)
     cards = [chart(entries) for chart in CHARTS]
     scripts = [plotly.offline.get_plotlyjs(), _asset("page.js")]
-    environment = Environment(
-        loader=PackageLoader("nelbo.reports.html", "assets"),
-        undefined=StrictUndefined,
-        autoescape=True,
-        finalize=_shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html").render(
+    if watch is not None:
+        scripts.append(_asset("watch.js"))
+    return _render_template(
+        "page.html",
+        scripts,
+        watch=watch,
         entries=entries,
         title=" · ".join(entry.name for entry in entries[:4]),
         unit=shared_label(entries),
@@ -54,10 +70,29 @@ def render(runs: Sequence[Run]) -> str:
         trained=was_trained(entries),
         absent=_absent(cards, has_samples=any(e.run.samples for e in entries) or not was_trained(entries)),
         ledger=ledger_rows(entries),
+        figures=htmlsafe_json_dumps(_figures(cards), separators=(",", ":")),
+    )
+
+
+def render_waiting(watch: Watch) -> str:
+    """The page of runs without results."""
+    return _render_template("waiting.html", [_asset("watch.js")], watch=watch)
+
+
+def _render_template(name: str, scripts: Sequence[str], **values: Any) -> str:
+    environment = Environment(
+        loader=PackageLoader("nelbo.reports.html", "assets"),
+        undefined=StrictUndefined,
+        autoescape=True,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name).render(
         style=Markup(_asset("page.css")),
         scripts=[Markup(script) for script in scripts],
         script_sources=Markup(" ".join(map(_source, scripts))),
-        figures=htmlsafe_json_dumps(_figures(cards), separators=(",", ":")),
+        **values,
     )
 
 

@@ -1,7 +1,7 @@
 "use strict";
 // Draws the figures in the colours of the page, and again when the page changes from light to dark.
 
-const figures = JSON.parse(document.getElementById("figures").textContent);
+let figures;
 // names may contain dollar signs, which plotly would take for formulas
 const config = { responsive: true, displaylogo: false, displayModeBar: false, typesetMath: false };
 
@@ -51,29 +51,34 @@ function drawVisible() {
   visible().forEach(draw);
 }
 
-for (const button of document.querySelectorAll(".tabs button")) {
-  button.addEventListener("click", () => {
-    const card = button.closest(".card");
-    for (const other of card.querySelectorAll(".tabs button")) {
-      other.setAttribute("aria-pressed", String(other === button));
-    }
-    for (const plot of card.querySelectorAll(".plot")) {
-      plot.hidden = plot.dataset.view !== button.dataset.view;
-      if (!plot.hidden) draw(plot);
-    }
-  });
-}
-
-for (const strip of document.querySelectorAll(".strip")) {
-  const slider = strip.querySelector("input");
-  slider?.addEventListener("input", () => {
-    strip.querySelectorAll("img").forEach((image, i) => {
-      image.hidden = i !== Number(slider.value);
-      if (!image.hidden) strip.querySelector("output").textContent = "step " + image.dataset.step;
+// Called once, and again by a page that replaces its content.
+function load() {
+  figures = JSON.parse(document.getElementById("figures").textContent);
+  for (const button of document.querySelectorAll(".tabs button")) {
+    button.addEventListener("click", () => {
+      const card = button.closest(".card");
+      for (const other of card.querySelectorAll(".tabs button")) {
+        other.setAttribute("aria-pressed", String(other === button));
+      }
+      for (const plot of card.querySelectorAll(".plot")) {
+        plot.hidden = plot.dataset.view !== button.dataset.view;
+        if (!plot.hidden) draw(plot);
+      }
     });
-  });
+  }
+
+  for (const strip of document.querySelectorAll(".strip")) {
+    const slider = strip.querySelector("input");
+    slider?.addEventListener("input", () => {
+      strip.querySelectorAll("img").forEach((image, i) => {
+        image.hidden = i !== Number(slider.value);
+        if (!image.hidden) strip.querySelector("output").textContent = "step " + image.dataset.step;
+      });
+    });
+  }
+  drawVisible();
 }
 
-drawVisible();
+load();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawVisible);
 matchMedia("print").addEventListener("change", drawVisible);
