@@ -63,7 +63,7 @@ def is_refused(ended, expected: str) -> None:
         for arguments, said in MISTAKES.items()
     ],
 )
-def test_a_mistake_in_the_configuration(arguments, command, tiny):
+def test_invalid_options_are_reported_in_one_line(arguments, command, tiny):
     small = [option for option in tiny if not option.startswith(("model", "val_estimator"))]
     is_refused(command("logger=none", *small, *arguments.split()), MISTAKES[arguments])
 
@@ -91,7 +91,7 @@ def test_a_broken_image_is_named_before_training(in_memory, split, command, tmp_
     is_refused(ended, f"cannot read the image {broken}: ")
 
 
-def test_what_was_not_written_for_a_user_is_named(command):
+def test_internal_error_message_includes_exception_type(command):
     def job(config):
         raise KeyError("surprise")
 
@@ -100,7 +100,7 @@ def test_what_was_not_written_for_a_user_is_named(command):
     assert ended.err == "error: KeyError: 'surprise' (HYDRA_FULL_ERROR=1 shows where)\n"
 
 
-def test_the_output_of_a_compiler_is_cut(command):
+def test_long_error_message_is_shortened(command):
     def job(config):
         raise RuntimeError(
             "CppCompileError: g++ failed\n" + "note: template argument\n" * 5000 + "use compile=false"
@@ -113,12 +113,12 @@ def test_the_output_of_a_compiler_is_cut(command):
     assert ended.err.count("\n") == 1
 
 
-def test_a_job_that_ends_well_says_nothing(command):
+def test_successful_job_prints_no_error(command):
     ended = command(job=lambda config: None)
     assert (ended.code, ended.out, ended.err) == (0, "", "")
 
 
-def test_the_traceback_is_raised_when_it_is_asked_for(command, monkeypatch):
+def test_full_error_variable_raises_the_traceback(command, monkeypatch):
     def job(config):
         raise ValueError("here")
 
@@ -157,19 +157,19 @@ def contents(folder) -> dict[str, bytes]:
         ("outputs/a/last.ckpt", "expected name=value, such as checkpoint=FILE"),
     ],
 )
-def test_an_option_that_hydra_cannot_read(given, expected, command):
+def test_unparsable_option_is_reported_with_quoted_example(given, expected, command):
     ended = command(given)
     assert (ended.code, ended.err.count("\n")) == (1, 1)
     assert ended.err.startswith(f"error: {given}: {expected}")
 
 
-def test_resume_of_nothing_begins_nothing(command):
+def test_empty_resume_value_is_refused(command):
     ended = command("resume=")
     assert ended.code == 1
     assert ended.err.startswith("error: resume= names no run")
 
 
-def test_far_more_devices_than_cores(command, tiny):
+def test_too_many_devices_are_refused(command, tiny):
     ended = command(*tiny, "logger=none", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=4096")
     assert ended.code == 1
     assert "4096 devices are too many for a machine of" in ended.err

@@ -34,14 +34,14 @@ def python(*arguments, spy=None, **environment):
     ],
     ids=["help", "cfg", "misspelt"],
 )
-def test_what_needs_no_torch_does_not_wait_for_it(arguments, code, shown, tmp_path):
+def test_commands_without_torch_do_not_import_it(arguments, code, shown, tmp_path):
     ended = python("train.py", f"hydra.run.dir={tmp_path}", *arguments, spy=tmp_path)
     assert ended.returncode == code, ended.stderr
     assert shown in ended.stdout + ended.stderr
     assert ended.stdout.splitlines()[-1] == "imported []"
 
 
-def test_the_traceback_is_there_for_those_who_ask(tmp_path):
+def test_command_line_shows_traceback_when_requested(tmp_path):
     ended = python("train.py", f"hydra.run.dir={tmp_path}", "schedule.num_step=3", HYDRA_FULL_ERROR="1")
     assert ended.returncode == 1
     assert "Traceback (most recent call last)" in ended.stderr
@@ -58,5 +58,5 @@ def test_the_libraries_import_together():
     assert ended.stdout == "ok\n", ended.stderr
 
 
-def test_our_tests_are_not_those_of_an_installed_package():
+def test_tests_package_is_this_checkout():
     assert Path(sys.modules[__name__].__file__).is_relative_to(ROOT / "tests")

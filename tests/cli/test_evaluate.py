@@ -40,7 +40,7 @@ def examples(folder: Path) -> torch.Tensor:
     return torch.stack([torch.tensor(column.to_numpy()) for column in table.columns], dim=1)
 
 
-def test_it_writes_down_the_bound_and_what_was_measured(evaluate, checkpoint):
+def test_evaluation_writes_bound_and_ledger(evaluate, checkpoint):
     ended = evaluate(f"checkpoint={checkpoint}", "estimator.target_stderr=0.5")
     result = result_of(ended)
     parts = [result[f"test/{part}"] for part in ("L_0", "L_t", "L_T")]
@@ -72,7 +72,7 @@ def test_it_writes_down_the_bound_and_what_was_measured(evaluate, checkpoint):
     assert sorted(path.name for path in checkpoint.parent.glob("model*")) == ["model.ckpt"]
 
 
-def test_rate_and_distortion_are_those_of_the_steps(evaluate, checkpoint):
+def test_rate_and_distortion_agree_with_step_table(evaluate, checkpoint):
     result = result_of(evaluate(f"checkpoint={checkpoint}", *QUICK))
     rows = result["steps"]
     assert rows[0]["rate"] == pytest.approx(result["test/L_t"] + result["test/L_T"])
@@ -82,7 +82,7 @@ def test_rate_and_distortion_are_those_of_the_steps(evaluate, checkpoint):
     assert all(0 < row["rmse"] < 255 for row in rows if row["t"] > 1)
 
 
-def test_the_examples_add_up_to_the_bound(evaluate, checkpoint):
+def test_example_bounds_average_to_the_bound(evaluate, checkpoint):
     ended = evaluate(f"checkpoint={checkpoint}", *QUICK)
     result = result_of(ended)
     table = pq.read_table(ended.folder / "examples.parquet")
@@ -93,7 +93,7 @@ def test_the_examples_add_up_to_the_bound(evaluate, checkpoint):
     assert totals.std().item() / EXAMPLES**0.5 == pytest.approx(result["test/bpd_stderr"])
 
 
-def test_the_bound_of_each_class_adds_up_to_the_whole(evaluate, checkpoint):
+def test_class_bounds_average_to_the_bound(evaluate, checkpoint):
     ended = evaluate(f"checkpoint={checkpoint}", *QUICK, "max_examples=120", "by_class=true")
     result = result_of(ended)
     classes = result["classes"]
@@ -112,7 +112,7 @@ def test_the_bound_of_each_class_adds_up_to_the_whole(evaluate, checkpoint):
     assert "by class, bits/dim" in ended.out
 
 
-def test_an_error_that_cannot_be_split_is_reported_whole(evaluate, checkpoint):
+def test_inseparable_error_is_reported_as_total(evaluate, checkpoint):
     """That of stratified: in the terminal, in the file and on the page."""
     ended = evaluate(f"checkpoint={checkpoint}", *QUICK, "max_examples=20")
     result = result_of(ended)
@@ -141,7 +141,7 @@ def test_one_example_has_no_error_and_still_a_report(evaluate, checkpoint):
 
 
 @pytest.mark.slow
-def test_the_same_examples_are_measured_whatever_the_batch(evaluate, checkpoint):
+def test_bound_does_not_depend_on_batch_size(evaluate, checkpoint):
     results = [
         result_of(evaluate(f"checkpoint={checkpoint}", *QUICK, "data=digits", f"data.eval_batch_size={size}"))
         for size in (512, 50)
@@ -178,7 +178,7 @@ def test_training_measures_its_test_split_as_evaluation_does(evaluate, checkpoin
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("trailing", "quadratic", "uniform_logsnr")),
     ],
 )
-def test_a_chain_of_fewer_steps(spacing, evaluate, checkpoint):
+def test_shorter_chain_has_its_own_bound(spacing, evaluate, checkpoint):
     ended = evaluate(f"checkpoint={checkpoint}", "estimator=full", f"spacing={spacing}", "steps=5")
     result = result_of(ended)
     assert (result["ledger"]["K"], result["ledger"]["T"]) == (5, 1000)
@@ -187,7 +187,7 @@ def test_a_chain_of_fewer_steps(spacing, evaluate, checkpoint):
 
 
 @pytest.mark.slow
-def test_a_sweep_over_chains(evaluate, checkpoint, tmp_path):
+def test_sweep_over_number_of_steps(evaluate, checkpoint, tmp_path):
     ended = evaluate(
         f"checkpoint={checkpoint}", "estimator=full", "spacing=even,quadratic", "steps=2,3",
         f"hydra.sweep.dir={tmp_path / 'sweep'}", "max_examples=5", "-m",
@@ -198,7 +198,7 @@ def test_a_sweep_over_chains(evaluate, checkpoint, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_optimal_chain_is_found_once_and_kept(evaluate, checkpoint, monkeypatch):
+def test_optimal_chain_is_measured_once_and_cached(evaluate, checkpoint, monkeypatch):
     monkeypatch.setattr("nelbo.compose.shorter_chain.EXAMPLES", 2)
     options = (f"checkpoint={checkpoint}", "spacing=optimal", "estimator=full")
     first = result_of(evaluate(*options, "steps=4"))
@@ -216,7 +216,7 @@ def test_the_optimal_chain_is_found_once_and_kept(evaluate, checkpoint, monkeypa
 
 
 @pytest.mark.slow
-def test_the_analytic_variance_is_measured_once_and_kept(evaluate, checkpoint):
+def test_analytic_variance_is_measured_once_and_cached(evaluate, checkpoint):
     first = result_of(evaluate(f"checkpoint={checkpoint}", *QUICK, "variance=analytic"))
     kept = checkpoint.with_name("model.ema.moments.npz")
     content = kept.read_bytes()
@@ -234,7 +234,7 @@ def test_the_analytic_variance_is_measured_once_and_kept(evaluate, checkpoint):
 
 
 @pytest.mark.slow
-def test_the_variances_beside_it_are_what_each_is_by_itself(evaluate, checkpoint):
+def test_additional_variances_agree_with_separate_evaluations(evaluate, checkpoint):
     together = result_of(evaluate(f"checkpoint={checkpoint}", *QUICK))["variances"]
     for option, name in (("fixed_small", "FixedSmall"), ("fixed_large", "FixedLarge")):
         alone = result_of(evaluate(f"checkpoint={checkpoint}", *QUICK, f"variance={option}"))
@@ -243,7 +243,7 @@ def test_the_variances_beside_it_are_what_each_is_by_itself(evaluate, checkpoint
 
 
 @pytest.mark.slow
-def test_clipping_and_the_published_decoder_are_other_bounds_and_say_so(evaluate, checkpoint):
+def test_ledger_names_clipping_and_decoder(evaluate, checkpoint):
     plain = result_of(evaluate(f"checkpoint={checkpoint}", *QUICK))
     options = ("clip=true", "decoder=discretized_gaussian", "decoder.cdf=tanh")
     other = result_of(evaluate(f"checkpoint={checkpoint}", *QUICK, *options))
@@ -298,7 +298,7 @@ def test_a_published_model_is_measured_through_an_experiment(evaluate, tmp_path,
 
 
 @pytest.mark.slow
-def test_two_processes_measure_what_one_does(checkpoint, tmp_path):
+def test_two_processes_measure_the_same_bound_as_one(checkpoint, tmp_path):
     results = []
     for devices in (1, 2):
         folder = tmp_path / f"of{devices}"
@@ -367,7 +367,7 @@ def is_refused(ended, expected: str) -> None:
         for arguments, said in MISTAKES.items()
     ],
 )
-def test_a_mistake_is_one_line_and_nothing_is_written(arguments, evaluate, checkpoint):
+def test_invalid_evaluation_options_are_refused_before_writing(arguments, evaluate, checkpoint):
     is_refused(evaluate(*arguments.format(model=checkpoint).split()), MISTAKES[arguments])
     assert [path.name for path in checkpoint.parent.glob("model*")] == ["model.ckpt"]
 
@@ -442,7 +442,7 @@ def test_a_folder_that_holds_an_evaluation_is_not_written_into(evaluate, checkpo
 
 
 @pytest.mark.slow
-def test_a_model_that_was_exported_has_the_bound_it_had(evaluate, tmp_path, run_in_process, tiny):
+def test_exported_model_has_the_same_bound(evaluate, tmp_path, run_in_process, tiny):
     """As a user does it: train with all defaults but a small network, export, evaluate the folder."""
     from nelbo.__main__ import main
 
@@ -456,7 +456,7 @@ def test_a_model_that_was_exported_has_the_bound_it_had(evaluate, tmp_path, run_
     assert after["test/bpd"] == pytest.approx(before["test/bpd"], rel=1e-4)
 
 
-def test_a_checkpoint_is_loaded_without_a_command(checkpoint):
+def test_load_model_needs_no_command(checkpoint):
     from hydra.core.global_hydra import GlobalHydra
 
     from nelbo.compose.trained import load_model, read_data

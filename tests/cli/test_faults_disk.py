@@ -22,7 +22,7 @@ needs_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no /d
         pytest.param("summary.json", "{run}/summary.json", marks=pytest.mark.slow),
     ],
 )
-def test_the_line_names_it_and_the_last_checkpoint_is_whole(
+def test_disk_error_is_named_and_last_checkpoint_is_intact(
     written, named, command, tiny, tmp_path, monkeypatch
 ):
     run, touch = tmp_path / "run", Path.touch

@@ -36,7 +36,7 @@ def options(images, tiny):
     )  # fmt: skip
 
 
-def test_it_is_named_and_the_training_before_it_saved(images, command, tiny):
+def test_broken_image_is_named_and_progress_is_saved(images, command, tiny):
     ended = command(*options(images, tiny), "trainer.max_steps=100")
     assert ended.code == 1
     errors = [line for line in ended.err.splitlines() if line.startswith("error: ")]
@@ -45,7 +45,7 @@ def test_it_is_named_and_the_training_before_it_saved(images, command, tiny):
 
 
 @pytest.mark.slow
-def test_it_is_replaced_counted_and_named(images, command, tiny):
+def test_broken_image_is_replaced_counted_and_named(images, command, tiny):
     ended = command(*options(images, tiny), "data.on_corrupt=skip")
     assert ended.code == 0, ended.err
     with (ended.folder / "metrics.csv").open() as file:

@@ -186,20 +186,20 @@ def test_a_server_that(fault, serve, tiny, tmp_path):
     is_whole(run)
 
 
-def test_a_server_that_is_not_there(tiny, tmp_path):
+def test_unreachable_wandb_server_does_not_stop_training(tiny, tmp_path):
     run = tmp_path / "run"
     lines = end(start(run, "http://127.0.0.1:9", *tiny))
     is_told_and_kept(lines, run)
     is_whole(run)
 
 
-def test_a_server_that_is_well_gets_the_run_and_nothing_is_told(serve, tiny, tmp_path):
+def test_working_wandb_server_receives_run_without_warning(serve, tiny, tmp_path):
     server = serve(Server.well)
     assert end(start(tmp_path / "run", server.url, *tiny)) == []
     assert any("test/bpd" in line for line in server.history)
 
 
-def test_the_end_of_wandbs_own_process_is_survived(serve, tiny, tmp_path):
+def test_training_survives_death_of_wandb_process(serve, tiny, tmp_path):
     run = tmp_path / "run"
     long = ("trainer.max_steps=600", "trainer.val_check_interval=300", "trainer.log_every_n_steps=30")
     process = start(run, serve(Server.well).url, *tiny, *long)

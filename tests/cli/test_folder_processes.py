@@ -127,7 +127,7 @@ def test_commands_that_start_together_have_folders_of_their_own(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("nth", range(4))
-def test_a_kill_between_the_files_of_hydra_leaves_whole_ones(nth, command, monkeypatch):
+def test_kill_between_hydra_files_leaves_no_partial_file(nth, command, monkeypatch):
     """The files in .hydra, and the one that names the holder of the lock before them."""
     replace, calls = Path.replace, []
 

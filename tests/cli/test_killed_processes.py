@@ -72,7 +72,7 @@ def changed(path: Path) -> int:
 KILLS = int(os.environ.get("NELBO_KILLS", "3"))  # of two processes, for each way to resume
 
 
-def test_two_processes_resumed_on_one(tmp_path, tiny):
+def test_run_of_two_processes_resumes_on_one(tmp_path, tiny):
     """Dropout depends on the rank, so there is none here; sums are added in another order."""
     chance = random.Random(1)
     options = (*tiny, *STATEFUL, *LONGER, *TWO, "model.dropout=0")
@@ -109,7 +109,7 @@ def tensors(content: Any, name: str = "") -> list[tuple[str, torch.Tensor]]:
 
 
 @pytest.mark.parametrize(("processes", "kills"), [((), 20), (TWO, KILLS)], ids=["one process", "two"])
-def test_random_moments(processes, kills, tmp_path, tiny):
+def test_runs_killed_at_random_moments_equal_uninterrupted_run(processes, kills, tmp_path, tiny):
     chance = random.Random(0)
     options = (*tiny, *STATEFUL, *LONGER, *processes)
     whole = Run(tmp_path / "whole", *options, f"hydra.run.dir={tmp_path}/whole")

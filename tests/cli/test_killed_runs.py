@@ -108,7 +108,7 @@ EACH = int(os.environ.get("NELBO_INTERRUPTIONS", "1"))  # of each signal and kin
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_interrupted_run_ends_as_if_it_had_not_been(kind, tmp_path, tiny):
+def test_interrupted_run_equals_uninterrupted_run_after_resuming(kind, tmp_path, tiny):
     chance = random.Random(kind)
     moments = []
     for _ in range(EACH):
@@ -143,7 +143,7 @@ def ended(tmp_path, tiny) -> tuple[Path, dict[str, int]]:
 
 
 @pytest.mark.slow
-def test_a_killed_run_ends_as_if_it_had_not_been(ended):
+def test_killed_run_equals_uninterrupted_run_after_resuming(ended):
     folder, codes = ended
     assert codes.pop("whole") == 0
     assert codes == {

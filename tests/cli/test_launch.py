@@ -132,7 +132,7 @@ def test_too_many_processes_are_refused(monkeypatch):
         needs_launch(9)
 
 
-def test_torchrun_has_started_the_processes(monkeypatch):
+def test_no_ranks_are_launched_under_torchrun(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert not needs_launch(2)
@@ -148,7 +148,7 @@ def test_a_rank_passes_its_error_to_the_agent(monkeypatch, tmp_path, capsys):
     assert '"message": "kept"' in (tmp_path / "error.json").read_text()
 
 
-def test_the_options_are_those_of_the_job(command, tmp_path):
+def test_rank_receives_the_options_of_its_job(command, tmp_path):
     """Of this job of the multirun, whatever is in the names."""
     found = []
 

@@ -6,7 +6,7 @@ import sys
 from nelbo.cli.logging import replace_unprintable
 
 
-def test_an_ascii_terminal_ends_nothing(monkeypatch):
+def test_unprintable_characters_do_not_raise(monkeypatch):
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
     replace_unprintable()

@@ -96,7 +96,7 @@ def test_a_signal_saves_and_ends_all_ranks(running, number):
     assert "resume=" in err
 
 
-def test_a_process_that_hangs_is_given_up(running):
+def test_hanging_rank_ends_the_job(running):
     run = running("trainer.strategy.timeout=60")
     os.kill(run.ranks[1], signal.SIGSTOP)
     code, err = how_it_ended(run)
@@ -108,7 +108,7 @@ def test_a_process_that_hangs_is_given_up(running):
     assert err.count("\n") == 0
 
 
-def test_what_one_process_cannot_do_is_said_once(running):
+def test_error_of_one_rank_is_printed_once(running):
     """Learnt by all of them at once, when the training begins."""
     run = running("lr_schedule=cosine", "trainer.max_steps=-1", "trainer.max_epochs=2")
     code, err = how_it_ended(run)

@@ -42,7 +42,7 @@ def need(file: str) -> Path:
 
 
 @pytest.mark.slow
-def test_mnist(run_in_process, tmp_path):
+def test_mnist_trains_and_evaluates(run_in_process, tmp_path):
     need("MNIST")
     summary = train(run_in_process, tmp_path, "data=mnist", f"data.root={DATA}", "data.download=false")
     assert 0.1 < summary["test/bpd"] < 4.0  # 8 bits/dim is to know nothing

@@ -24,12 +24,12 @@ def process(monkeypatch):
     return be
 
 
-def test_a_process_of_its_own_needs_nothing(process):
+def test_single_process_adds_no_options(process):
     process()
     assert options_of_shared_run(sys.argv[1:]) == []
 
 
-def test_under_torchrun_the_first_tells_the_others(process, command):
+def test_torchrun_ranks_receive_folder_of_first_rank(process, command):
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     agent = {
         "TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_RESTART_COUNT": 0, "WORLD_SIZE": 2,
@@ -47,7 +47,7 @@ def test_under_torchrun_the_first_tells_the_others(process, command):
         options_of_shared_run(sys.argv[1:])
 
 
-def test_under_srun_the_folder_is_given(process):
+def test_srun_requires_run_dir(process):
     task = {"SLURM_NTASKS": 2, "SLURM_NTASKS_PER_NODE": 2, "SLURM_JOB_NAME": "train", "SLURM_JOB_ID": 7}
     process(SLURM_PROCID=0, **task)
     assert started_by() == ("srun", 2)

@@ -61,7 +61,7 @@ def make_run(folder: Path, *options: str) -> Path:
     return folder
 
 
-def test_ctrl_c_stops_the_run_after_the_step_and_says_how_to_go_on(signalled, command):
+def test_ctrl_c_stops_after_the_step_and_prints_resume_command(signalled, command):
     stopped = signalled(signal.SIGINT, "resume=auto")  # which begins, for there is nothing
     folder = stopped.folder
     assert stopped.code == 130
@@ -108,7 +108,7 @@ def test_a_second_ctrl_c_does_not_wait(signalled, monkeypatch):
         (signal.SIGUSR1, 1, 1),
     ],
 )
-def test_signals_of_slurm(number, result, code, signalled, tmp_path, monkeypatch):
+def test_slurm_signals_save_and_requeue(number, result, code, signalled, tmp_path, monkeypatch):
     scontrol = tmp_path / "scontrol"
     scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\necho it said no >&2\nexit {result}\n')
     scontrol.chmod(scontrol.stat().st_mode | stat.S_IXUSR)
@@ -150,7 +150,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(finished_run, 
         with pytest.warns(UserWarning, match=rf"{last} is damaged: resuming from {previous}"):
             point = newest_checkpoint(folder)
         assert point.path == previous
-    resume.restore_run(resume.saved_config(folder), folder, point)
+    resume.restore_run(OmegaConf.create(resume.saved_config(folder)), folder, point)
     assert not last.exists()
     assert last.with_suffix(".damaged").exists()
     last.write_bytes(b"")
@@ -209,7 +209,7 @@ def test_the_options_of_a_resuming_command_follow_the_choices_of_the_run(tmp_pat
     assert resume.add_resumed_run(line) == line
 
 
-def test_auto_begins_where_there_is_no_checkpoint_and_goes_on_where_there_is(tmp_path):
+def test_resume_auto_starts_without_and_resumes_with_checkpoint(tmp_path):
     folder = make_run(tmp_path / "run", "schedule=linear")
     line = ["schedule=linear", "resume=auto", f"hydra.run.dir={folder}"]
     assert resume.add_resumed_run(line) == line
@@ -219,7 +219,7 @@ def test_auto_begins_where_there_is_no_checkpoint_and_goes_on_where_there_is(tmp
         resume.add_resumed_run(["resume=auto"])
 
 
-def test_a_summary_that_is_cut_off_is_no_end(tmp_path):
+def test_run_with_truncated_summary_is_not_finished(tmp_path):
     for text, finished in (("", False), ('{"step": ', False), ('{"step": 6}', True)):
         (tmp_path / "summary.json").write_text(text)
         assert is_finished(tmp_path) == finished

@@ -112,7 +112,7 @@ def test_without_files_there_is_still_the_grid(draw):
 
 
 @pytest.mark.parametrize(("trajectory", "file"), [("gif", "trajectory.gif"), ("strip", "trajectory.png")])
-def test_the_way_from_noise_to_data(trajectory, file, draw):
+def test_trajectory_is_written_as_gif_and_strip(trajectory, file, draw):
     ended = draw(f"trajectory={trajectory}")
     with Image.open(ended.folder / file) as picture:
         if trajectory == "gif":
@@ -123,7 +123,7 @@ def test_the_way_from_noise_to_data(trajectory, file, draw):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("image_format", ["png", "npz"])
-def test_what_was_interrupted_goes_on(image_format, draw, tmp_path, monkeypatch):
+def test_interrupted_sampling_resumes(image_format, draw, tmp_path, monkeypatch):
     options, drawn = (f"format={image_format}", "batch_size=1"), []
     original = SampleGenerator.__call__
 
@@ -174,7 +174,7 @@ def test_damaged_samples_are_drawn_again(has_list, draw):
     assert (images / "000001.png").stat().st_size > 0
 
 
-def test_the_folder_says_what_was_drawn(draw):
+def test_sample_folder_describes_its_samples(draw):
     about = json.loads((draw("sampler=heun").folder / "sampling.json").read_text())
     assert about["sampler"]["_target_"].endswith("Heun")
     assert (about["sampler"]["clip"], about["levels"], about["format"]) == ([-1.0, 1.0], 17, "png")
@@ -189,7 +189,7 @@ def conditional_run(tmp_path_factory, tiny, run_in_process):
     return folder / "checkpoints/last.ckpt"
 
 
-def test_classes_go_in_turn_or_are_chosen_and_guidance_pulls_towards_them(draw, conditional_run):
+def test_labels_cycle_or_are_chosen_and_guidance_has_effect(draw, conditional_run):
     of = f"checkpoint={conditional_run}"
     ended = draw(of, "format=npz", "n=12")
     with np.load(ended.folder / "samples.npz") as file:
@@ -225,12 +225,12 @@ def is_refused(ended, expected: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", MISTAKES)
-def test_a_mistake_is_one_line_and_nothing_is_drawn(arguments, draw):
+def test_invalid_sample_options_are_refused_before_drawing(arguments, draw):
     is_refused(draw(*arguments.split()), MISTAKES[arguments])
 
 
 @pytest.mark.slow
-def test_an_unknown_class_and_guidance_without_its_training(draw, conditional_run, command, tiny, tmp_path):
+def test_unknown_class_and_untrained_guidance_are_refused(draw, conditional_run, command, tiny, tmp_path):
     is_refused(
         draw(f"checkpoint={conditional_run}", "label=10"),
         "label=10: the model knows the classes 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
@@ -241,7 +241,7 @@ def test_an_unknown_class_and_guidance_without_its_training(draw, conditional_ru
 
 
 @pytest.mark.slow
-def test_a_folder_with_other_samples_is_left_alone(draw):
+def test_folder_with_other_samples_is_refused(draw):
     first = draw()
     before = images_of(first)
     for change in ("seed=1", "weights=raw", "sampler=heun"):

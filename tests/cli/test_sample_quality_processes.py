@@ -23,7 +23,7 @@ def train(folder: Path, cache: Path, *arguments: str) -> list[dict[str, float]]:
     return [{name: float(row[f"val/{name}"]) for name in METRICS} for row in rows if row["val/fd_pixels"]]
 
 
-def test_the_quality_is_that_of_one_process(tmp_path, tiny):
+def test_quality_of_two_processes_equals_that_of_one(tmp_path, tiny):
     small = (*tiny, "callbacks.sample_quality.num_samples=51", "callbacks.sample_quality.batch_size=8")
     trainer = [option for option in tiny if option.startswith("trainer.")]
     one = train(tmp_path / "one", tmp_path / "cache1", *small)

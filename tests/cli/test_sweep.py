@@ -44,7 +44,7 @@ def unlucky(config):
 
 
 @pytest.mark.slow
-def test_a_failing_job_leaves_the_others_alone_and_is_named(sweep):
+def test_failed_job_does_not_stop_others_and_is_named(sweep):
     ended = sweep("seed=0,1,2", "loss=vlb", job=unlucky)
     assert ended.code == 1
     assert ended.err.splitlines() == [
@@ -66,7 +66,7 @@ def test_a_failing_job_leaves_the_others_alone_and_is_named(sweep):
 
 
 @pytest.mark.slow
-def test_a_sweep_goes_on_with_what_is_not_done(sweep):
+def test_resumed_sweep_runs_unfinished_jobs_only(sweep):
     attempts = []
 
     def job(config):
@@ -91,7 +91,7 @@ def test_a_sweep_goes_on_with_what_is_not_done(sweep):
 
 
 @pytest.mark.slow
-def test_a_job_in_use_is_left_to_the_process_that_has_it(sweep):
+def test_job_locked_by_another_process_is_skipped(sweep):
     ended = sweep("seed=0,1", job=unlucky)
     with locked(ended.folder / "1"):
         again = sweep(f"resume={ended.folder}", job=pytest.fail, begin=())
@@ -110,7 +110,7 @@ def test_the_folder_of_another_sweep_is_refused(sweep):
     assert (first.folder / "multirun.yaml").read_bytes() == before
 
 
-def test_what_cannot_be_composed_is_refused_before_any_job(sweep):
+def test_invalid_options_are_refused_before_any_job(sweep):
     ended = sweep("loss=simple,vbl")
     assert ended.code == 1
     assert "Available options in 'loss': hybrid min_snr p2 simple vlb" in ended.err
@@ -140,7 +140,7 @@ def test_a_mistake_in_numbers_is_found_in_the_job_of_the_choice(sweep):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["evaluate", "sample"])
-def test_the_other_commands_are_swept_in_the_same_way(name, sweep):
+def test_evaluate_and_sample_support_sweeps(name, sweep):
     def job(config):
         if config.seed == 1:
             raise OSError("no such checkpoint")
@@ -152,7 +152,7 @@ def test_the_other_commands_are_swept_in_the_same_way(name, sweep):
     assert again.code == 0
 
 
-def test_a_sweep_goes_on_as_it_was_begun(tmp_path):
+def test_resumed_sweep_keeps_its_options(tmp_path):
     overrides = {
         "task": ["seed=0,1"],
         "hydra": ["hydra.mode=MULTIRUN", "hydra.sweep.dir=x", "hydra.run.dir=y", "hydra/launcher=joblib"],
@@ -192,12 +192,12 @@ def test_a_failure_with_a_name_that_is_not_utf8_does_not_stop_the_sweep(sweep):
 
 
 @pytest.mark.parametrize("text", ["it's = 1, ${here}", "a b", "schedule=linear loss=vlb", r"c:\d"])
-def test_a_text_reaches_the_configuration_as_it_is(text, compose):
+def test_string_option_reaches_configuration_unchanged(text, compose):
     assert compose(f"data.root={quoted(text)}", "data=mnist").data.root == text
 
 
 @pytest.mark.slow
-def test_a_job_whose_summary_was_written_is_done(sweep):
+def test_job_with_summary_is_finished(sweep):
     first = sweep("seed=0,1")
     (first.folder / "1/job.json").unlink()
     summary = {"step": 2, "val/bpd": 1.5, "train_seconds": 3.0}

@@ -66,7 +66,7 @@ def orphans(folder: Path) -> list[str]:
     return found
 
 
-def test_neither_an_error_nor_a_death_takes_the_others_down(tmp_path):
+def test_failed_or_killed_job_does_not_stop_others(tmp_path):
     process = start(NO_TIME, "-m", *SIDE_BY_SIDE, "seed=1,13,99,2,3", f"hydra.sweep.dir={tmp_path}")
     code, out, err = finish(process)
     assert code == 1
@@ -79,13 +79,13 @@ def test_neither_an_error_nor_a_death_takes_the_others_down(tmp_path):
     assert (tmp_path / "0/output.txt").read_text() == "what a job prints\n"
 
 
-def test_two_jobs_share_the_cores(tmp_path):
+def test_parallel_jobs_share_the_cores(tmp_path):
     finish(start(NO_TIME, "-m", *SIDE_BY_SIDE, "seed=1,2", f"hydra.sweep.dir={tmp_path}"))
     share = max((os.cpu_count() or 1) // 2, 1)
     assert [attempts(tmp_path, job) for job in (0, 1)] == [[f"resume=None threads={share}"]] * 2
 
 
-def test_an_interrupted_sweep_goes_on_with_what_was_not_finished(tmp_path):
+def test_interrupted_sweep_resumes_unfinished_jobs(tmp_path):
     marked = {"SWEEP": str(tmp_path)}  # by which its processes are known
     process = start(NO_TIME, "-m", *SIDE_BY_SIDE, "seed=1,50,2,51,3", f"hydra.sweep.dir={tmp_path}", **marked)
     wait_for(*(tmp_path / job / "attempts.txt" for job in ("1", "3")), tmp_path / "2/job.json")
@@ -106,7 +106,7 @@ def test_an_interrupted_sweep_goes_on_with_what_was_not_finished(tmp_path):
     assert attempts(tmp_path, 3)[1].startswith(f"resume={tmp_path / '3'} ")
 
 
-def test_a_search_is_interrupted_and_goes_on_to_the_trials_that_were_asked_for(tmp_path):
+def test_interrupted_search_resumes_until_n_trials(tmp_path):
     space = ("optimizer.lr=tag(log,interval(1e-5,1e-1))", "loss=choice(simple,vlb)", "seed=1")
     search = ("sweep=optuna", "hydra.sweeper.n_trials=6", f"hydra.sweep.dir={tmp_path}")
     process = start(NO_TIME, "-m", *search, *space, WAITS_AT_TRIAL="3")
@@ -133,7 +133,7 @@ def test_a_search_is_interrupted_and_goes_on_to_the_trials_that_were_asked_for(t
     assert (code, states()[0]) == (0, ["COMPLETE"] * 7)
 
 
-def test_a_trial_that_fails_does_not_end_the_search(tmp_path):
+def test_failed_trial_does_not_stop_the_search(tmp_path):
     search = ("sweep=optuna", "hydra.sweeper.n_trials=4", f"hydra.sweep.dir={tmp_path}")
     code, _, err = finish(start(NO_TIME, "-m", *search, "seed=choice(13)"))
     assert code == 1
@@ -149,7 +149,7 @@ def test_submitit_runs_the_same_sweep(tmp_path):
     assert [row["status"] for row in rows(tmp_path)] == ["finished", "failed: an unlucky seed"]
 
 
-def test_trainings_side_by_side(tmp_path, tiny):
+def test_parallel_trainings_have_their_own_folders(tmp_path, tiny):
     """The sweep of the README: its table, its folders, its W&B runs, and one training that is refused."""
     choices = ("schedule=linear,cosine", "loss=simple,vlb,hybrid", "variance=fixed_small")
     process = start("train.py", "-m", *SIDE_BY_SIDE, *tiny, *choices, f"hydra.sweep.dir={tmp_path}")
@@ -179,7 +179,7 @@ def test_trainings_side_by_side(tmp_path, tiny):
         assert any("exit" in record for record in records), "it was not ended"
 
 
-def test_trainings_are_interrupted_and_go_on(tmp_path, tiny):
+def test_interrupted_parallel_trainings_resume(tmp_path, tiny):
     longer = (
         "trainer.max_steps=300",
         "trainer.val_check_interval=100",

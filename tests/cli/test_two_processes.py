@@ -60,7 +60,7 @@ def runs(request, one, tmp_path_factory, tiny):
     return SimpleNamespace(one=one[0], two=folder, alone=one[1], shared=two)
 
 
-def test_the_metrics_are_those_of_one_process(runs):
+def test_metrics_of_two_processes_agree_with_one(runs):
     for alone, shared in zip(runs.alone, runs.shared, strict=True):
         assert alone.keys() == shared.keys()
         for name in alone.keys() - {"throughput/images_per_second"}:
@@ -68,7 +68,7 @@ def test_the_metrics_are_those_of_one_process(runs):
             assert shared[name] == pytest.approx(alone[name], rel=1e-5, abs=1e-7), name
 
 
-def test_the_table_counts_both_processes(runs):
+def test_bound_table_counts_examples_of_both_processes(runs):
     one, two = (pq.read_table(path / "bound.parquet").to_pylist() for path in (runs.one, runs.two))
     keys = ("step", "split", "t", "count")
     assert [[row[k] for k in keys] for row in one] == [[row[k] for k in keys] for row in two]
@@ -76,21 +76,21 @@ def test_the_table_counts_both_processes(runs):
         assert shared["sum"] == pytest.approx(alone["sum"], rel=1e-4)
 
 
-def test_there_is_one_folder_and_one_wandb_run(runs):
+def test_two_processes_write_one_folder_and_one_wandb_run(runs):
     assert [path.name for path in runs.two.parent.iterdir()] == ["two"]
     assert len(list((runs.two / "wandb").glob("offline-run-*"))) == 1
     kept = {"last.ckpt", "previous.ckpt", "best.ckpt"}
     assert {path.name for path in (runs.two / "checkpoints").iterdir()} == kept
 
 
-def test_the_summaries_agree(runs):
+def test_summaries_of_one_and_two_processes_agree(runs):
     one, two = (json.loads((path / "summary.json").read_text()) for path in (runs.one, runs.two))
     assert one.keys() == two.keys()
     assert two["ledger"]["num_evaluations"] == one["ledger"]["num_evaluations"]
     assert two["test/bpd"] == pytest.approx(one["test/bpd"], rel=1e-4)
 
 
-def test_the_checkpoints_agree(runs):
+def test_checkpoints_of_one_and_two_processes_agree(runs):
     one, two = (
         torch.load(path / "checkpoints/last.ckpt", weights_only=True) for path in (runs.one, runs.two)
     )
@@ -126,7 +126,7 @@ def test_the_checkpoint_has_a_checksum_that_is_verified(runs, tmp_path):
             load_model(tmp_path / "flipped.ckpt")
 
 
-def test_a_multirun_of_several_processes(tmp_path, tiny):
+def test_multirun_starts_processes_for_each_training(tmp_path, tiny):
     out = run("train.py", "-m", *tiny, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2,1",
               "logger.wandb.name='job ${hydra:job.num}'", f"hydra.sweep.dir={tmp_path}")  # fmt: skip
     assert out.count("variational bound") == 2
@@ -143,7 +143,7 @@ def test_a_multirun_of_several_processes(tmp_path, tiny):
     assert bpd[1] == pytest.approx(bpd[0], rel=1e-5)
 
 
-def test_a_multirun_of_evaluations_by_two_processes(tmp_path, finished_run):
+def test_multirun_starts_processes_for_each_evaluation(tmp_path, finished_run):
     run("evaluate.py", "-m", f"checkpoint={finished_run.folder}/checkpoints/last.ckpt", "estimator=full",
         "max_examples=6", "devices=2", "device=cpu", "steps=2,3", f"hydra.sweep.dir={tmp_path}")  # fmt: skip
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -158,7 +158,7 @@ def test_a_multirun_of_evaluations_by_two_processes(tmp_path, finished_run):
     assert [ledger["K"] for ledger in ledgers] == [2, 3]
 
 
-def test_torchrun_leaves_one_run(tmp_path, tiny):
+def test_torchrun_writes_one_run(tmp_path, tiny):
     out = run("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "train.py", *tiny, *DDP,
               "logger=none", f"hydra.run.dir={tmp_path}/${{now:%H-%M-%S-%f}}")  # fmt: skip
     assert out.count("variational bound") == 1

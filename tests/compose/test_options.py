@@ -31,7 +31,7 @@ REFUSED = {
     "data=image_folder data.size=0": "expected an integer >= 1",
     "optimizer.lr=null": "expected a number > 0",
     "optimizer.lr=true": "expected a number > 0",
-    "optimizer.betas=[0.9]": "expected a list of 2, each a number >= 0 and < 1",
+    "optimizer.betas=[0.9]": "expected a list of 2 (each a number >= 0 and < 1)",
     "schedule.offset=null": "expected a number",
     "schedule.num_steps=true": "expected an integer",
     "schedule.num_steps='10'": "expected an integer",

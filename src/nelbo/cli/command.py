@@ -16,9 +16,9 @@ from nelbo.cli.claim_folder import ClaimError, check_unused_folder, claimed_fold
 from nelbo.cli.error_message import TRACEBACK, describe_error, no_such_choice
 from nelbo.cli.launch import end_with_agent, is_launched, report_error, write_result
 from nelbo.cli.logging import quieten_libraries, replace_unprintable
-from nelbo.cli.overrides import WITHOUT_HYDRA_FILES, value_of
+from nelbo.cli.overrides import WITHOUT_HYDRA_FILES, resumed_folder
 from nelbo.cli.rendezvous import options_of_shared_run, share_run_dir
-from nelbo.cli.resume import AUTO, add_resumed_run
+from nelbo.cli.resume import add_resumed_run
 from nelbo.cli.started import store_started_command
 from nelbo.cli.sweep.resume_sweep import add_resumed_sweep
 from nelbo.cli.sweep.run_job import attempt, is_sweep_job
@@ -85,11 +85,9 @@ def hydra_arguments(config_name: str, arguments: Sequence[str]) -> list[str]:
     """
     names = SHORT_NAMES[config_name]
     arguments = [re.sub(r"^\w+(?==)", lambda name: names.get(name[0], name[0]), word) for word in arguments]
-    resumed = value_of(arguments, "resume")
-    if resumed == AUTO:
-        resumed = value_of(arguments, "hydra.run.dir")
-    if resumed and not is_launched() and Path(resumed).is_dir():  # before any of its files is read
-        check_contained(Path(resumed))
+    resumed = resumed_folder(arguments)
+    if resumed is not None and not is_launched() and resumed.is_dir():  # before any of its files is read
+        check_contained(resumed)
     arguments = add_resumed_sweep(arguments, config_name)
     if config_name == "train":
         arguments = add_resumed_run(arguments)
@@ -97,7 +95,10 @@ def hydra_arguments(config_name: str, arguments: Sequence[str]) -> list[str]:
 
 
 def _checked(config: DictConfig, config_name: str, job: Callable[[DictConfig], float | None]) -> float | None:
-    """Check the options and run the job. Launchers pickle the task, which needs a function of a module."""
+    """Check the options and run the job.
+
+    A function of the module, because launchers pickle the task, and can pickle what it calls by name only.
+    """
     import torch
 
     from nelbo.compose.options import check_options

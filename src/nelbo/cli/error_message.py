@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nelbo.cli.overrides import as_typed
 from nelbo.compose.config import CONFIG_DIR
-from nelbo.compose.environment import started_by
+from nelbo.compose.environment import process_count
 
 TRACEBACK = "HYDRA_FULL_ERROR"
 SHOWS_WHERE = f" ({TRACEBACK}=1 shows where)"
@@ -52,7 +52,7 @@ def _full_description(error: BaseException, config_name: str) -> str:
     message = " ".join(str(error).split())
     if component and not message.startswith(component.partition(".")[0]):
         message = f"{component}: {message}"
-    if isinstance(error, RuntimeError) and started_by()[1] > 1:
+    if isinstance(error, RuntimeError) and process_count() > 1:
         explained = communication_error(f"{type(error).__name__} {message}")
         if explained is not None:
             return explained
@@ -98,7 +98,7 @@ def _misspelt_option(message: str, config_name: str) -> str | None:
         return None
     *parents, name = found[1].replace("/", ".").split(".")
     try:
-        node = compose_choices(config_name)
+        node = compose_choices_only(config_name)
     except HydraException:  # the message is about the choices of groups
         return None
     for parent in parents:
@@ -119,7 +119,7 @@ def no_such_choice(name: str, config_name: str) -> str:
     return f"{config_name}.py has no choice of {name}: what it does not ask for comes from the checkpoint"
 
 
-def compose_choices(config_name: str) -> DictConfig:
+def compose_choices_only(config_name: str) -> DictConfig:
     """The configuration with the command line's choices of groups alone: they decide what options exist."""
     groups = {entry.name for entry in CONFIG_DIR.iterdir() if entry.is_dir()}
     # a job of a sweep has other options than the command line of its process

@@ -24,7 +24,7 @@ from hydra.types import RunMode
 from nelbo.cli.error_message import LOST_CONNECTION, NO_ANSWER
 from nelbo.cli.overrides import WITHOUT_HYDRA_FILES, option_name, quoted
 from nelbo.cli.started import started_command
-from nelbo.compose.environment import rank, started_by
+from nelbo.compose.environment import process_count, rank
 from nelbo.text import printable
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def is_launched() -> bool:
 
 def is_first_process() -> bool:
     """Whether this process is the one that owns the run folder: the agent, or the first of torchrun's."""
-    return not is_launched() and (started_by()[1] == 1 or rank() == 0)
+    return not is_launched() and (process_count() == 1 or rank() == 0)
 
 
 def needs_launch(count: int) -> bool:
@@ -57,7 +57,7 @@ def needs_launch(count: int) -> bool:
     Raises:
         ValueError: for many more processes than the machine has cores.
     """
-    if count == 1 or started_by()[1] > 1:
+    if count == 1 or process_count() > 1:
         return False
     cores = os.cpu_count() or 1
     if count > max(cores, MAX_PROCESSES):

@@ -1,8 +1,9 @@
-"""Strings as values of options on a command line of Hydra."""
+"""The command line of Hydra: names and values of options, quotes, and the folder of ``resume=``."""
 
 import re
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -13,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 PLAIN = re.compile(r"[A-Za-z0-9_./:+-]+")  # needs no quotes in Hydra and in a shell
 # In a command line of Hydra: the files in .hydra belong to another process, or to an earlier command
 WITHOUT_HYDRA_FILES = "hydra.output_subdir=null"
+AUTO = "auto"  # resume=auto resumes the run in hydra.run.dir, or starts one there
 
 
 def option_name(option: str) -> str:
@@ -54,6 +56,25 @@ def value_of(arguments: Sequence[str], name: str) -> str | None:
         return str(OmegaConf.create({"value": value}).value)
     except OmegaConfBaseException:  # an interpolation, such as of the time, that only Hydra can resolve
         return str(value)
+
+
+def resumed_folder(arguments: Sequence[str]) -> Path | None:
+    """The folder of ``resume=FOLDER``, or for ``resume=auto`` that of ``hydra.run.dir=``; None without them.
+
+    Raises:
+        ValueError: for an empty value, or ``auto`` without a folder.
+    """
+    named = value_of(arguments, "resume")
+    if named is None:
+        return None
+    if not named:
+        raise ValueError("resume= names no run: resume=FOLDER resumes one, without it a new one starts")
+    if named != AUTO:
+        return Path(named)
+    folder = value_of(arguments, "hydra.run.dir")
+    if folder is None:
+        raise ValueError("resume=auto must know where: add hydra.run.dir=FOLDER")
+    return Path(folder)
 
 
 def split_command_line(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

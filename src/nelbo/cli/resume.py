@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -18,10 +18,12 @@ from omegaconf import DictConfig, OmegaConf
 from nelbo.atomic_file import read_yaml
 from nelbo.cli.launch import is_launched
 from nelbo.cli.overrides import (
+    AUTO,
     WITHOUT_HYDRA_FILES,
     as_typed,
     option_name,
     quoted,
+    resumed_folder,
     split_command_line,
     value_of,
 )
@@ -36,7 +38,6 @@ from nelbo.runs.summary import finished_step
 if TYPE_CHECKING:
     from nelbo.runs.resume_point import ResumePoint
 
-AUTO = "auto"
 # options that may change when a run is resumed
 ALLOWED = re.compile(
     r"(trainer|logger|hydra)\..+|logger|checkpoint_every|allow_changed_data|trust|data\.(num_workers|root)|"
@@ -54,19 +55,11 @@ def add_resumed_run(arguments: list[str]) -> list[str]:
     Raises:
         ValueError: for a folder without a run, or options that would change what is trained.
     """
-    word = value_of(arguments, "resume")
-    if word is None or is_launched():  # a rank has the command line already
+    run_dir = resumed_folder(arguments)
+    if run_dir is None or is_launched():  # a rank has the command line already
         return arguments
-    if not word:
-        raise ValueError("resume= names no run: resume=FOLDER resumes one, without it a new one starts")
-    if word == AUTO:
-        folder = value_of(arguments, "hydra.run.dir")
-        if folder is None:
-            raise ValueError("resume=auto must know where: add hydra.run.dir=FOLDER")
-        if not any((Path(folder) / name).exists() for name in CHECKPOINTS):
-            return arguments
-        word = folder
-    run_dir = Path(word)
+    if value_of(arguments, "resume") == AUTO and not any((run_dir / name).exists() for name in CHECKPOINTS):
+        return arguments  # a new run
     if not (run_dir / CONFIG).is_file():
         raise ValueError(f"resume={run_dir}: there is no run in it ({CONFIG} is missing)")
     other = value_of(arguments, "hydra.run.dir")
@@ -83,12 +76,12 @@ def add_resumed_run(arguments: list[str]) -> list[str]:
         if option not in started_with:
             _check_change_allowed(option)
     allowed = [option for option in new if ALLOWED.fullmatch(option_name(option))]
-    folder = quoted(str(run_dir.resolve()))
-    where = [f"resume={folder}", f"hydra.run.dir={folder}", WITHOUT_HYDRA_FILES]
+    value = quoted(str(run_dir.resolve()))
+    where = [f"resume={value}", f"hydra.run.dir={value}", WITHOUT_HYDRA_FILES]
     return [*flags, *filter(_is_choice, started_with), *where, *allowed]
 
 
-def saved_config(run_dir: Path, trust: str | Sequence[str] | None = None) -> DictConfig:
+def saved_config(run_dir: Path, trust: str | Sequence[str] | None = None) -> dict[str, Any]:
     """The stored configuration of a run, validated.
 
     Args:
@@ -102,7 +95,7 @@ def saved_config(run_dir: Path, trust: str | Sequence[str] | None = None) -> Dic
     content = read_yaml(path)
     if not isinstance(content, dict) or not isinstance(content.get("trainer"), dict):
         raise ValueError(f"resume={run_dir}: this is not a run of train.py, or its {CONFIG} is damaged")
-    return OmegaConf.create(validate_stored(content, path, trust))
+    return validate_stored(content, path, trust)
 
 
 def continued_config(config: DictConfig, run_dir: Path) -> DictConfig:
@@ -115,19 +108,19 @@ def continued_config(config: DictConfig, run_dir: Path) -> DictConfig:
     Raises:
         ValueError: where there is no run, or its configuration is refused.
     """
-    saved = saved_config(run_dir, config.trust)
-    follows = links(to_plain(saved))
-    composed = OmegaConf.create(to_plain(config))
+    stored, composed = saved_config(run_dir, config.trust), to_plain(config)
+    follows = links(stored)
+    saved, given = OmegaConf.create(stored), OmegaConf.create(composed)
     names = [option_name(option) for option in HydraConfig.get().overrides.task]
     for name in names[names.index("resume") + 1 :] if "resume" in names else ():
         if name == "trust":
             continue  # of this command alone
-        OmegaConf.update(saved, name, OmegaConf.select(composed, name), merge=False, force_add=True)
+        OmegaConf.update(saved, name, OmegaConf.select(given, name), merge=False, force_add=True)
     saved.run_dir = str(run_dir)
     continued = plain_config(to_plain(saved, resolve=False), run_dir / CONFIG)
     for name, text in follows:
         OmegaConf.update(continued, name, linked_value(text, to_plain(continued)), merge=False)
-    check_outputs(to_plain(continued), to_plain(config), run_dir / CONFIG)
+    check_outputs(to_plain(continued), composed, run_dir / CONFIG)
     return continued
 
 

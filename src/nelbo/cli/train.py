@@ -62,6 +62,7 @@ def train(config: DictConfig) -> float | None:
     """
     from nelbo.cli import resume
     from nelbo.cli.launch import launch_ranks, needs_launch
+    from nelbo.cli.overrides import AUTO
     from nelbo.cli.rendezvous import check_process_count
     from nelbo.compose import build
     from nelbo.compose.options import check_options
@@ -70,7 +71,7 @@ def train(config: DictConfig) -> float | None:
 
     run_dir = Path(config.run_dir)
     if config.resume:
-        if config.resume != resume.AUTO:
+        if config.resume != AUTO:
             config = resume.continued_config(config, run_dir)
             check_options(config, "train")
         if resume.is_complete(config, run_dir):

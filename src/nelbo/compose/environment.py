@@ -16,6 +16,11 @@ def started_by() -> tuple[str, int]:
     return "", 1
 
 
+def process_count() -> int:
+    """Number of processes that torchrun or srun started; 1 without them."""
+    return started_by()[1]
+
+
 def rank() -> int:
     """Number of this process among those that torchrun or srun started."""
     return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
@@ -28,4 +33,4 @@ def cluster_plugins() -> list[Any]:
     """
     from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
-    return [LightningEnvironment()] if started_by()[1] == 1 else []
+    return [LightningEnvironment()] if process_count() == 1 else []

@@ -276,7 +276,7 @@ def _described(schema: Mapping[str, Any]) -> str:
         low, high = schema.get("minItems"), schema.get("maxItems")
         count = f" of {low}" if low == high and low is not None else ""
         items = schema.get("items") or next(iter(schema.get("prefixItems", ())), {})
-        return f"a list{count}" + (f", each {_described(items)}" if items else "")
+        return f"a list{count}" + (f" (each {_described(items)})" if items else "")
     limits = [text.format(shown(schema[name])) for name, text in RANGES.items() if name in schema]
     return " ".join([WORDS.get(schema.get("type", ""), "a value"), " and ".join(limits)]).strip()
 

@@ -20,11 +20,10 @@ from nelbo.reports.html import write_report
 from nelbo.reports.numbers import duration, plus_minus
 from nelbo.reports.terminal import make_console, make_table, natural_width, print_fact
 from nelbo.runs.files import RunFolderError
-from nelbo.runs.paths import REPORT
+from nelbo.runs.paths import REPORT, SWEEP_TABLE
 from nelbo.runs.run_folder import Run, read_run
 from nelbo.text import printable
 
-TABLE = "sweep.csv"
 FINISHED = "finished"
 FRECHET = re.compile(r"val/(fid|fd_\w+)")
 FILE_WIDTH = 160  # columns without a terminal and without COLUMNS
@@ -118,12 +117,12 @@ def show_sweep(folder: Path, runs: Sequence[SweptRun], resume_command: str | Non
     for reason in incomparable(measured) if len(measured) > 1 else []:
         console.print(Text(f"not comparable: {reason}", style="bold red"), soft_wrap=True)
     try:
-        _write_table(ordered, folder / TABLE)
+        _write_table(ordered, folder / SWEEP_TABLE)
         if readable:
             write_report([named.run.path for named in readable], folder / REPORT)
     except (RunFolderError, OSError) as error:  # the runs are complete
         warnings.warn(f"the table or the report was not written: {error}", stacklevel=2)
-    lines = {"table": folder / TABLE, "report": folder / REPORT}
+    lines = {"table": folder / SWEEP_TABLE, "report": folder / REPORT}
     for label, path in lines.items():
         if path.exists():
             print_fact(console, label, path)

@@ -7,4 +7,4 @@ REPORT = "report.html"
 SAMPLES = "samples"
 LAST, PREVIOUS = "checkpoints/last.ckpt", "checkpoints/previous.ckpt"
 CHECKPOINTS = (LAST, PREVIOUS)  # newest first
-SWEEP = "multirun.yaml"  # of a sweep, whose jobs have folders of their own
+SWEEP, SWEEP_TABLE = "multirun.yaml", "sweep.csv"  # of a sweep, whose jobs have folders of their own

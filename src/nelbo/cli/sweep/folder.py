@@ -10,8 +10,8 @@ from nelbo.atomic_file import replacing
 from nelbo.cli.overrides import as_typed
 from nelbo.cli.started import started_command
 from nelbo.cli.sweep.job import Job
+from nelbo.runs.paths import SWEEP, SWEEP_TABLE
 
-FILE_NAME, TABLE = "multirun.yaml", "sweep.csv"
 MAX_JOBS = 10_000
 
 
@@ -35,7 +35,7 @@ def sweep_folder(config: DictConfig, tries_again: bool = True) -> Iterator[list[
     """
     folder = Path(config.hydra.sweep.dir)
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / FILE_NAME) as unfinished:
+    with replacing(folder / SWEEP) as unfinished:
         OmegaConf.save(config, unfinished)
     jobs: list[Job] = []
     try:
@@ -45,7 +45,7 @@ def sweep_folder(config: DictConfig, tries_again: bool = True) -> Iterator[list[
             _show(folder, jobs, tries_again)
     missing = sum(not job.is_done() for job in jobs)
     if missing:
-        raise SweepFailedError(f"{missing} of {len(jobs)} jobs did not finish: {folder / TABLE}")
+        raise SweepFailedError(f"{missing} of {len(jobs)} jobs did not finish: {folder / SWEEP_TABLE}")
 
 
 def print_finished_jobs(jobs: Sequence[Job]) -> None:

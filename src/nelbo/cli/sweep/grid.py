@@ -5,21 +5,14 @@ from collections.abc import Mapping
 from itertools import islice, product
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from hydra.plugins.launcher import Launcher
-from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
 
 from nelbo.cli.sweep.folder import MAX_JOBS, print_finished_jobs, sweep_folder
-from nelbo.cli.sweep.job import Job, make_job
-from nelbo.cli.sweep.launch import launch_jobs
-from nelbo.cli.sweep.run_job import runs_in_sequence
+from nelbo.cli.sweep.job import Job
+from nelbo.cli.sweep.sweeper import JobSweeper
 
 
-class GridSweeper(Sweeper):
+class GridSweeper(JobSweeper):
     """Runs every combination of choices, resumes where it was interrupted, and ends with a table of the runs.
 
     Args:
@@ -33,16 +26,8 @@ class GridSweeper(Sweeper):
     def __init__(self, max_batch_size: int | None = None, params: Mapping[str, Any] | None = None) -> None:
         if max_batch_size is not None and max_batch_size < 1:
             raise ValueError(f"hydra.sweeper.max_batch_size={max_batch_size} must be at least 1, or null")
+        super().__init__(params)
         self.max_batch_size = max_batch_size
-        self.params = params or {}
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Called by Hydra before the sweep."""
-        self.master = config
-        self.loader = hydra_context.config_loader
-        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
-            hydra_context, task_function, config
-        )
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run all combinations; all are composed before the first is run.
@@ -56,11 +41,11 @@ class GridSweeper(Sweeper):
         for job in jobs:
             job.check_same_options()
         size = self.max_batch_size or len(jobs)
-        with sweep_folder(self.master) as known:
+        with sweep_folder(self.config) as known:
             known += jobs
             print_finished_jobs(jobs)
             for start in range(0, len(jobs), size):
-                launch_jobs(self.launcher, jobs[start : start + size], runs_in_sequence(self.master.hydra))
+                self.launch(jobs[start : start + size])
 
     def _jobs(self, arguments: list[str]) -> list[Job]:
         """One job for each combination.
@@ -68,12 +53,9 @@ class GridSweeper(Sweeper):
         Raises:
             HydraException: for options that cannot be composed, or a range that is not discrete.
         """
-        parser = OverridesParser.create(config_loader=self.loader)
         options: dict[str, list[str]] = {}
         chosen: set[str] = set()
-        for override in parser.parse_overrides(
-            [*(f"{name}={value}" for name, value in self.params.items()), *arguments]
-        ):
+        for override in self.parse(arguments):
             name = override.get_key_element()
             if not override.is_sweep_override():
                 options[name] = [f"{name}={override.get_value_element_as_str()}"]
@@ -89,5 +71,5 @@ class GridSweeper(Sweeper):
         for number, combination in enumerate(product(*options.values())):
             pairs = [option.partition("=") for option in combination]
             choices = {name: value for name, _, value in pairs if name in chosen}
-            jobs.append(make_job(number, combination, choices, self.master, self.loader))
+            jobs.append(self.make_job(number, combination, choices))
         return jobs

@@ -13,7 +13,7 @@ from hydra.plugins.launcher import Launcher
 from nelbo.cli.sweep.job import Job
 from nelbo.runs.job_status import JobStatus
 
-SECONDS_TO_SAVE = 60.0  # that workers have after Ctrl-C
+SECONDS_FOR_WORKERS = 60.0  # that workers have after Ctrl-C
 
 
 def launch_jobs(launcher: Launcher, jobs: Sequence[Job], in_sequence: bool) -> None:
@@ -68,7 +68,7 @@ def _workers_save_first() -> Iterator[None]:
         for worker in workers:
             assert worker.pid is not None
             os.kill(worker.pid, signal.SIGINT)
-        until = time.monotonic() + SECONDS_TO_SAVE
+        until = time.monotonic() + SECONDS_FOR_WORKERS
         for worker in workers:
             worker.join(max(until - time.monotonic(), 0.0))
         if number == signal.SIGTERM:

@@ -18,11 +18,12 @@ from hydra.core.override_parser.types import (
 from hydra.errors import HydraException
 
 from nelbo.atomic_file import read_yaml
-from nelbo.cli.overrides import option_name, quoted, split_command_line, value_of
-from nelbo.cli.sweep.folder import FILE_NAME, MAX_JOBS
+from nelbo.cli.overrides import option_name, quoted, resumed_folder, split_command_line
+from nelbo.cli.sweep.folder import MAX_JOBS
 from nelbo.compose.config import CONFIG_DIR
 from nelbo.compose.resumed_config import OUTPUTS, could_leave_folder
 from nelbo.compose.stored_config import CODE_ARGUMENTS, NAMED, SPECIAL_KEYS, WANDB_LOGGER, excerpt
+from nelbo.runs.paths import SWEEP
 
 NOT_REPEATED = ("hydra.sweep.dir=", "hydra.run.dir=", "hydra.mode=")
 LAUNCHERS = {"basic", "joblib"}  # of a sweep's file; submitit reads pickles in the folder that it is given
@@ -58,45 +59,46 @@ def add_resumed_sweep(arguments: Sequence[str], command: str) -> list[str]:
         ValueError: for a sweep of another command, options that would make other jobs of it, or a file with
             options that are refused.
     """
-    named = value_of(arguments, "resume")
-    folder = Path(named) if named else None
-    if folder is None or not (folder / FILE_NAME).is_file():
+    folder = resumed_folder(arguments)
+    if folder is None or not (folder / SWEEP).is_file():
         return list(arguments)
     flags, options = split_command_line(arguments)
     flags = [flag for flag in flags if flag not in ("-m", "--multirun")]
-    rest = [option for option in options if not option.startswith("resume=")]
-    other = [option for option in rest if not option.lstrip("+~").startswith(("hydra.", "hydra/", "trust="))]
-    if other:
+    new = [option for option in options if not option.startswith("resume=")]
+    refused = [option for option in new if not option.lstrip("+~").startswith(("hydra.", "hydra/", "trust="))]
+    if refused:
         raise ValueError(
-            f"{other[0]}: a sweep is resumed as it was started; only hydra options and trust= can be given"
+            f"{refused[0]}: a sweep is resumed as it was started; only hydra options and trust= can be given"
         )
-    kept_command, task, hydra = _read(folder / FILE_NAME)
+    kept_command, task, hydra = _read(folder / SWEEP)
     if kept_command != command:
         raise ValueError(f"{folder} is a sweep of {kept_command}.py: resume it there")
-    given = set(map(_name, rest))
+    given = set(map(_name, new))
     replaced = NOT_REPEATED
     if "hydra/launcher" in given:
         replaced += ("hydra/launcher=", "hydra.launcher.", "+hydra.launcher.", "++hydra.launcher.")
-    before = [option for option in hydra if not option.startswith(replaced) and _name(option) not in given]
-    for option in (*task, *before):
-        if option in rest:  # this command has it too
+    hydra_options = [
+        option for option in hydra if not option.startswith(replaced) and _name(option) not in given
+    ]
+    for option in (*task, *hydra_options):
+        if option in new:  # this command has it too
             continue
         name = _name(option)
-        if not (_is_plain_of_hydra(option) if option in before else _is_plain(option, command)):
+        if not (_is_plain_of_hydra(option) if option in hydra_options else _is_plain(option, command)):
             remedy = (
                 f"add {excerpt(name)}=... to this command"
-                if option in before or name == "trust"
+                if option in hydra_options or name == "trust"
                 else f"repeat the command that started the sweep, with hydra.sweep.dir={folder}"
             )
             raise ValueError(
-                f"{folder / FILE_NAME}: the option {excerpt(option)} is refused; to use it, {remedy}"
+                f"{folder / SWEEP}: the option {excerpt(option)} is refused; to use it, {remedy}"
             )
-    rest = [option for option in rest if option not in task]
-    if any(option.startswith("hydra/launcher=submitit") for option in rest) and SUBMITIT_FOLDER not in given:
-        rest.append(
+    new = [option for option in new if option not in task]
+    if any(option.startswith("hydra/launcher=submitit") for option in new) and SUBMITIT_FOLDER not in given:
+        new.append(
             f"{SUBMITIT_FOLDER}={quoted(str(folder.resolve() / f'.submitit-{secrets.token_hex(8)}' / '%j'))}"
         )
-    return ["--multirun", *flags, *task, *before, f"hydra.sweep.dir={quoted(str(folder))}", *rest]
+    return ["--multirun", *flags, *task, *hydra_options, f"hydra.sweep.dir={quoted(str(folder))}", *new]
 
 
 def _name(option: str) -> str:

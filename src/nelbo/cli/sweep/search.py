@@ -11,19 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
-from hydra.core.plugins import Plugins
-from hydra.plugins.launcher import Launcher
-from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
 
 from nelbo.atomic_file import read_bytes
 from nelbo.cli.sweep.folder import print_finished_jobs, sweep_folder
-from nelbo.cli.sweep.job import Job, make_job
-from nelbo.cli.sweep.launch import launch_jobs
-from nelbo.cli.sweep.run_job import runs_in_sequence
+from nelbo.cli.sweep.job import Job
+from nelbo.cli.sweep.sweeper import JobSweeper
 from nelbo.compose.stored_config import excerpt
 
 if TYPE_CHECKING:
@@ -45,7 +38,7 @@ class Space:
     fixed: list[str]
 
 
-class OptunaSweeper(Sweeper):
+class OptunaSweeper(JobSweeper):
     """Run the trials that Optuna suggests, and report their bounds to it.
 
     Args:
@@ -70,6 +63,7 @@ class OptunaSweeper(Sweeper):
         sampler: "Callable[..., BaseSampler]",
         params: Mapping[str, Any] | None = None,
     ) -> None:
+        super().__init__(params)
         self.n_trials = n_trials
         self.n_jobs = n_jobs if n_jobs > 0 else os.cpu_count() or 1
         self.study_name = study_name
@@ -77,15 +71,6 @@ class OptunaSweeper(Sweeper):
         self.direction: Literal["minimize", "maximize"] = direction
         self.seed = seed
         self.sampler = sampler
-        self.params = params or {}
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Called by Hydra before the sweep."""
-        self.master = config
-        self.loader = hydra_context.config_loader
-        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
-            hydra_context, task_function, config
-        )
 
     def sweep(self, arguments: list[str]) -> None:
         """Run trials until the study has as many as it should.
@@ -98,7 +83,7 @@ class OptunaSweeper(Sweeper):
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         space = self._space(arguments)
-        folder = self.master.hydra.sweep.dir
+        folder = self.config.hydra.sweep.dir
         if "?" in folder and folder in self.storage:  # what follows it in a URL is no part of the path
             raise ValueError(f"hydra.sweep.dir={folder}: a search needs a folder without ? in its name")
         Path(folder).mkdir(parents=True, exist_ok=True)  # where the storage may be
@@ -109,13 +94,13 @@ class OptunaSweeper(Sweeper):
         begun = {trial.number: self._job(trial, space) for trial in self._own_trials(study)}
         for job in begun.values():
             job.check_same_options()
-        with sweep_folder(self.master, tries_again=False) as known:
+        with sweep_folder(self.config, tries_again=False) as known:
             known += begun.values()
             print_finished_jobs(known)
             for trials in self._batches(study, space):
                 batch = {trial.number: begun.get(trial.number) or self._job(trial, space) for trial in trials}
                 known += [job for number, job in batch.items() if number not in begun]
-                launch_jobs(self.launcher, list(batch.values()), runs_in_sequence(self.master.hydra))
+                self.launch(list(batch.values()))
                 for number, job in batch.items():
                     _tell(study, number, job)
 
@@ -140,13 +125,13 @@ class OptunaSweeper(Sweeper):
 
     @property
     def _folder(self) -> str:
-        return str(Path(self.master.hydra.sweep.dir).resolve())
+        return str(Path(self.config.hydra.sweep.dir).resolve())
 
     def _job(self, trial: "FrozenTrial | Trial", space: Space) -> Job:
         self._check_options(trial, space)
         choices = {option: str(value) for option, value in trial.params.items()}
         overrides = [*space.fixed, *(f"{option}={value}" for option, value in choices.items())]
-        return make_job(trial.number, overrides, choices, self.master, self.loader)
+        return self.make_job(trial.number, overrides, choices)
 
     def _check_options(self, trial: "FrozenTrial | Trial", space: Space) -> None:
         """Compare the options of a trial with the space: the storage may come from elsewhere.
@@ -172,9 +157,7 @@ class OptunaSweeper(Sweeper):
                 )
 
     def _space(self, arguments: list[str]) -> Space:
-        parser = OverridesParser.create(config_loader=self.loader)
-        given = [*(f"{option}={values}" for option, values in self.params.items()), *arguments]
-        last = {override.get_key_element(): override for override in parser.parse_overrides(given)}
+        last = {override.get_key_element(): override for override in self.parse(arguments)}
         return Space(
             distributions={
                 option: _distribution(override)
