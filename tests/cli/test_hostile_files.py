@@ -439,7 +439,7 @@ def test_the_storage_of_a_search_is_in_its_folder(tmp_path, monkeypatch):
     folder = f"{tmp_path}/a?b"
     storage = f"sqlite:///{folder}/optuna.db"
     sweeper = OptunaSweeper(1, 1, "nelbo", storage, "minimize", 0, optuna.samplers.TPESampler)
-    sweeper.master = OmegaConf.create({"hydra": {"sweep": {"dir": folder}}})
+    sweeper.sweep_config = OmegaConf.create({"hydra": {"sweep": {"dir": folder}}})
     monkeypatch.setattr(sweeper, "_space", lambda arguments: None)
     with pytest.raises(ValueError, match=r"a\?b: a search needs a folder without \? in its name"):
         sweeper.sweep([])

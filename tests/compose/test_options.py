@@ -140,8 +140,8 @@ class Own:
     [
         (int, "an integer"),
         (float | None, "a number or null"),
-        (tuple[float, float], "a list of 2, each a number"),
-        (list[str], "a list, each a string"),
+        (tuple[float, float], "a list of 2 (each a number)"),
+        (list[str], "a list (each a string)"),
         (bool, "true or false"),
     ],
 )

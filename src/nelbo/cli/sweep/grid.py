@@ -41,7 +41,7 @@ class GridSweeper(JobSweeper):
         for job in jobs:
             job.check_same_options()
         size = self.max_batch_size or len(jobs)
-        with sweep_folder(self.config) as known:
+        with sweep_folder(self.sweep_config) as known:
             known += jobs
             print_finished_jobs(jobs)
             for start in range(0, len(jobs), size):

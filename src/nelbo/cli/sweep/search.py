@@ -83,7 +83,7 @@ class OptunaSweeper(JobSweeper):
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         space = self._space(arguments)
-        folder = self.config.hydra.sweep.dir
+        folder = self.sweep_config.hydra.sweep.dir
         if "?" in folder and folder in self.storage:  # what follows it in a URL is no part of the path
             raise ValueError(f"hydra.sweep.dir={folder}: a search needs a folder without ? in its name")
         Path(folder).mkdir(parents=True, exist_ok=True)  # where the storage may be
@@ -94,7 +94,7 @@ class OptunaSweeper(JobSweeper):
         begun = {trial.number: self._job(trial, space) for trial in self._own_trials(study)}
         for job in begun.values():
             job.check_same_options()
-        with sweep_folder(self.config, tries_again=False) as known:
+        with sweep_folder(self.sweep_config, tries_again=False) as known:
             known += begun.values()
             print_finished_jobs(known)
             for trials in self._batches(study, space):
@@ -125,7 +125,7 @@ class OptunaSweeper(JobSweeper):
 
     @property
     def _folder(self) -> str:
-        return str(Path(self.config.hydra.sweep.dir).resolve())
+        return str(Path(self.sweep_config.hydra.sweep.dir).resolve())
 
     def _job(self, trial: "FrozenTrial | Trial", space: Space) -> Job:
         self._check_options(trial, space)

@@ -28,7 +28,7 @@ class JobSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before the sweep."""
-        self.config = config
+        self.sweep_config = config
         self.loader = hydra_context.config_loader
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context, task_function, config
@@ -45,8 +45,8 @@ class JobSweeper(Sweeper):
 
     def make_job(self, number: int, overrides: Sequence[str], choices: Mapping[str, str]) -> Job:
         """The job of these options, see :func:`make_job`."""
-        return make_job(number, overrides, choices, self.config, self.loader)
+        return make_job(number, overrides, choices, self.sweep_config, self.loader)
 
     def launch(self, jobs: Sequence[Job]) -> None:
         """Run those of the jobs that are not done."""
-        launch_jobs(self.launcher, jobs, runs_in_sequence(self.config.hydra))
+        launch_jobs(self.launcher, jobs, runs_in_sequence(self.sweep_config.hydra))
