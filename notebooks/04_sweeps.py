@@ -41,7 +41,7 @@ from pictures import COLOURS, INK, draw, panels, trials
 import nelbo  # noqa: F401
 from nelbo.compose.trained import load_model
 from nelbo.evaluation.paired import paired_difference
-from nelbo.reports.comparison.compare import compare
+from nelbo.reports.comparison.compare import compare, differences_from_first
 from nelbo.reports.html.charts import differences
 from nelbo.reports.html.entry import make_entries
 from nelbo.runs.bins import binned, from_data, log_bins
@@ -146,7 +146,7 @@ for axis, pair in zip(
     axes, (("linear, hybrid", "linear, vlb"), ("cosine, hybrid", "cosine, vlb")), strict=True
 ):
     chosen = [entries[names.index(name)] for name in pair]
-    draw(axis, differences(chosen).views["differences"], legend=False)
+    draw(axis, differences(chosen, differences_from_first(chosen)).views["differences"], legend=False)
     axis.set_title(f"{pair[1]} less {pair[0]}")
     axis.set_xlabel("bits/dim, left is better; bars: one paired error")
 plt.show()

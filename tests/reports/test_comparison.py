@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from nelbo.reports.comparison.choices import differing, differing_choices
-from nelbo.reports.comparison.compare import compare, is_significant
+from nelbo.reports.comparison.compare import compare
+from nelbo.reports.comparison.difference import is_significant
 from nelbo.runs.files import RunFolderError
 from nelbo.runs.run_folder import read_run, run_folders
 

@@ -167,7 +167,7 @@ def test_a_training_with_evaluations_of_other_chains(make_run, make_evaluation, 
     names = [trace.get("name") for trace in figures(page)["chain"]["per step"]["data"]]
     assert {"trained", "full", "short"} <= set(names)
     assert "These chains have other steps" in text(page)
-    assert "a difference is from the first run" in text(page)
+    assert "a difference is from trained" in text(page)
 
 
 def test_runs_that_measured_different_things_say_so_first(make_run, tmp_path):

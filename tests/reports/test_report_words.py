@@ -12,6 +12,7 @@ from nelbo.diffusion.schedules import CosineSchedule
 from nelbo.diffusion.variances import Analytic
 from nelbo.evaluation.ledger import disagreements
 from nelbo.reports.comparison.choices import differing_choices
+from nelbo.reports.comparison.compare import differences_from_first
 from nelbo.reports.comparison.named_run import incomparable
 from nelbo.reports.html.advice import advise
 from nelbo.reports.html.entry import make_entries
@@ -182,7 +183,8 @@ def test_incomparable_runs_are_named_with_what_they_measured(make_run, tmp_path)
 def test_the_table_of_runs(make_run, tmp_path):
     a = read_run(make_run(tmp_path / "x" / "a"))
     b = read_run(make_run(tmp_path / "y" / "b", better=0.5, config={"optimizer": {"lr": 0.1}}))
-    first, second = run_rows(make_entries([a, b]))
+    entries = make_entries([a, b])
+    second, first = run_rows(entries, differences_from_first(entries))  # the lower bound first
     assert (first.entry.name, second.entry.name) == ("x/a", "y/b")
     assert first.values[0].startswith("1.205 ± ")
     assert (first.choices, second.choices) == ({"optimizer.lr": "0.001"}, {"optimizer.lr": "0.1"})

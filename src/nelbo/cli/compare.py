@@ -14,8 +14,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--baseline",
         type=int,
         metavar="N",
-        default=1,
-        help="number of the run that the others are compared with (default: 1)",
+        help="number of the run that the others are compared with (default: the first that can be read)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the comparison to this file")
 
@@ -28,20 +27,29 @@ def run(arguments: Namespace) -> None:
     """
     import json
 
-    from nelbo.reports.comparison.compare import compare
+    from nelbo.reports.comparison.compare import check_measured, compare
     from nelbo.reports.comparison.tables import print_comparison
     from nelbo.reports.terminal import make_console
+    from nelbo.runs.files import RunFolderError
     from nelbo.runs.run_folder import read_runs, run_folders
     from nelbo.text import printable
 
     paths = run_folders(arguments.runs)
     if len(paths) < 2:
         raise ValueError("a comparison takes at least two runs")
-    if not 1 <= arguments.baseline <= len(paths):
-        raise ValueError(f"--baseline {arguments.baseline}: there are {len(paths)} runs")
-    paths.insert(0, paths.pop(arguments.baseline - 1))
-    runs, problems = read_runs(paths)
-    if problems and (len(runs) < 2 or runs[0].path != paths[0]):
+    if arguments.baseline is not None:
+        if not 1 <= arguments.baseline <= len(paths):
+            raise ValueError(f"--baseline {arguments.baseline}: there are {len(paths)} runs")
+        paths.insert(0, paths.pop(arguments.baseline - 1))
+    found, problems = read_runs(paths)
+    runs = []
+    for one in found:
+        try:
+            check_measured(one)
+            runs.append(one)
+        except RunFolderError as error:
+            problems.append(error)
+    if problems and (len(runs) < 2 or (arguments.baseline is not None and runs[0].path != paths[0])):
         raise problems[0]
     comparison = compare(runs)
     for problem in problems:

@@ -16,6 +16,8 @@ from rich.text import Text
 from nelbo.atomic_file import replacing
 from nelbo.evaluation.units import PARTS
 from nelbo.reports.comparison.named_run import NamedRun, incomparable, shared_label
+from nelbo.reports.comparison.seeds import group_by_seed
+from nelbo.reports.comparison.tables import seed_tables
 from nelbo.reports.html import write_report
 from nelbo.reports.numbers import duration, plus_minus
 from nelbo.reports.terminal import make_console, make_table, natural_width, print_fact
@@ -104,12 +106,15 @@ def show_sweep(folder: Path, runs: Sequence[SweptRun], resume_command: str | Non
         resume_command: command that runs the remaining jobs; None if none remain.
     """
     ordered = sorted(runs, key=_place)
-    readable = [NamedRun(swept.run, printable(swept.name)) for swept in ordered if swept.run is not None]
+    readable = [named for _, named in named_runs(ordered)]
     console = make_console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = make_console(FILE_WIDTH)
     console.print()
     console.print(sweep_table(ordered, console))
+    groups = group_by_seed([named for swept, named in named_runs(ordered) if swept.is_finished])
+    for part in seed_tables(groups) if groups else ():
+        console.print(part)
     for swept in ordered:
         if swept.status.startswith("failed"):
             console.print(Text(printable(f"job {swept.name} {swept.status}")), soft_wrap=True)
@@ -130,6 +135,11 @@ def show_sweep(folder: Path, runs: Sequence[SweptRun], resume_command: str | Non
         print_fact(console, "resume", resume_command)
 
 
+def named_runs(runs: Sequence[SweptRun]) -> list[tuple[SweptRun, NamedRun]]:
+    """The runs whose files can be read, with the name of their job."""
+    return [(swept, NamedRun(swept.run, printable(swept.name))) for swept in runs if swept.run is not None]
+
+
 def sweep_table(runs: Sequence[SweptRun], console: Console) -> Table:
     """A row for each run; a column only if some run has a value.
 
@@ -145,11 +155,7 @@ def sweep_table(runs: Sequence[SweptRun], console: Console) -> Table:
 
 
 def _table(runs: Sequence[SweptRun], left_out: Sequence[str]) -> Table:
-    known = [
-        NamedRun(swept.run, printable(swept.name))
-        for swept in runs
-        if swept.run is not None and swept.run.held_out in ("val", "test")
-    ]
+    known = [named for _, named in named_runs(runs) if named.run.held_out in ("val", "test")]
     table = make_table(f"sweep, {shared_label(known)}" if known else "sweep", framed=False)
     columns = {"job": [swept.name for swept in runs]}
     for option in dict.fromkeys(option for swept in runs for option in swept.choices):

@@ -17,7 +17,8 @@ from nelbo.runs import bound_table, example_table, metrics_file
 from nelbo.runs.example_table import Examples, t_bins
 from nelbo.runs.files import RunFolderError, check_contained, read_if_there
 from nelbo.runs.metrics_file import METRICS_FILE, Series
-from nelbo.runs.paths import CONFIG, EVALUATION, SAMPLES, SUMMARY, SWEEP
+from nelbo.runs.paths import CONFIG, EVALUATION, OVERRIDES, SAMPLES, SUMMARY, SWEEP
+from nelbo.runs.run_options import typed_options
 from nelbo.runs.summary import check_files
 
 METRICS, TERMS = METRICS_FILE, bound_table.FILE_NAME
@@ -37,6 +38,7 @@ class Run:
         config: that the model was trained with, as plain values; a run's own has interpolations as they
             were written.
         config_text: the same, as a person wrote it.
+        options: as they were typed, by name; those of an evaluation do not describe its model.
         summary: ``summary.json`` or ``evaluation.json``; empty while the run is not finished.
         metrics: every column of ``metrics.csv``.
         terms: of ``bound.parquet``, by split and step, steps in order.
@@ -47,6 +49,7 @@ class Run:
     is_evaluation: bool
     config: dict[str, Any]
     config_text: str
+    options: dict[str, str]
     summary: dict[str, Any]
     metrics: dict[str, Series]
     terms: dict[str, dict[int, StepTable]]
@@ -186,6 +189,7 @@ def read_run(path: Path) -> Run:
         is_evaluation=evaluation is not None,
         config=config,
         config_text=text,
+        options=read_if_there(path / OVERRIDES, lambda _: typed_options(path)) or {},
         summary=summary,
         metrics=read_if_there(path / METRICS, metrics_file.read) or {},
         terms=read_if_there(path / TERMS, lambda file: bound_table.read(file, ledger)) or {},

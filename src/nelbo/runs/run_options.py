@@ -1,5 +1,6 @@
 """``.hydra``: the configuration and the options that a run was started with."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ import yaml
 
 from nelbo.atomic_file import read_yaml, replacing
 from nelbo.runs.paths import CONFIG, HYDRA, OVERRIDES
+
+# Options that say where and how a command runs
+OF_THE_COMMAND = re.compile(r"(hydra|logger|resume|trust|run_dir|trainer\.default_root_dir)([./=]|$)")
 
 
 def write_hydra_files(
@@ -49,6 +53,16 @@ def read_overrides(folder: Path) -> list[str]:
     path = folder / OVERRIDES
     content = read_yaml(path) if path.is_file() else []
     return [str(option) for option in content] if isinstance(content, list) else []
+
+
+def typed_options(folder: Path) -> dict[str, str]:
+    """The options by name that say what was trained, as they were typed; without those of Hydra and loggers.
+
+    Raises:
+        DamagedFileError: for a file that is not yaml.
+    """
+    pairs = (option.lstrip("+~").partition("=") for option in read_overrides(folder))
+    return {name: value for name, _, value in pairs if not OF_THE_COMMAND.match(name)}
 
 
 def _write(path: Path, content: dict[str, Any] | list[str]) -> None:

@@ -13,20 +13,36 @@ CLASS = "._target_"
 IGNORED = re.compile(r"run_dir|trainer\.default_root_dir|logger\..*")
 REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 MEASURED = ("variance", "first_step", "steps", "weights", "precision")  # entries of the ledger
+DEFAULT = "default"  # of an option that was not typed
 ENDS_SHOWN = 2  # timesteps at either end of a list
 
 
 def differing(runs: Sequence[Run]) -> list[dict[str, str]]:
-    """For each run, the options and the entries of the ledger that are not the same in all runs."""
+    """For each run, the options and the entries of the ledger that are not the same in all runs.
+
+    Options of trainings are those that were typed, where these differ: ``schedule=cosine``, and ``default``
+    in a run without this option. Otherwise they are those of the configurations.
+    """
     measured = [_measured(run.ledger) for run in runs]
     known = {name: {entries[name] for entries in measured if name in entries} for name in MEASURED}
-    options = differing_choices([run.config for run in runs])
+    options = typed_choices(runs)
+    if not any(options):
+        options = differing_choices([run.config for run in runs])
     return [
         # the variance of the training may differ from that of the measurement
         {name: value for name, value in chosen.items() if not (known["variance"] and _is_variance(name))}
         | {name: value for name, value in entries.items() if len(known[name]) > 1}
         for chosen, entries in zip(options, measured, strict=True)
     ]
+
+
+def typed_choices(runs: Sequence[Run]) -> list[dict[str, str]]:
+    """For each training, the typed options that are not the same in all; empty if one has no such options."""
+    if any(run.is_evaluation or not run.options for run in runs):
+        return [{} for _ in runs]
+    names = dict.fromkeys(name for run in runs for name in run.options)
+    differ = [name for name in names if len({run.options.get(name) for run in runs}) > 1]
+    return [{printable(n): printable(run.options.get(n, DEFAULT)) for n in differ} for run in runs]
 
 
 def differing_choices(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -62,6 +78,16 @@ def differing_choices(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, st
         }
         for options in flat
     ]
+
+
+def comparable_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a configuration by their full names, without those that differ in every run."""
+    options = _resolved(_flat(config))
+    return {
+        name: value
+        for name, value in options.items()
+        if not IGNORED.fullmatch(name) and not _is_elsewhere(value, options)
+    }
 
 
 def _measured(ledger: Mapping[str, Any]) -> dict[str, str]:

@@ -2,45 +2,21 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import count, product
 from string import ascii_uppercase
 from typing import Any
 
-from nelbo.evaluation.accumulator import Estimate
-from nelbo.evaluation.paired import paired_difference
-from nelbo.evaluation.units import PARTS, Unit
+from nelbo.evaluation.seeds import SeedEstimate
+from nelbo.evaluation.units import PARTS
 from nelbo.reports.comparison.choices import differing
+from nelbo.reports.comparison.difference import Differences, difference, finite
 from nelbo.reports.comparison.named_run import NamedRun, folder_names, incomparable
 from nelbo.reports.comparison.remarks import remarks
-from nelbo.reports.numbers import VISIBLE
-from nelbo.runs.example_table import Examples, t_bins
+from nelbo.reports.comparison.seeds import SeedGroup, group_by_seed
 from nelbo.runs.files import RunFolderError
 from nelbo.runs.paths import EVALUATION, SUMMARY
 from nelbo.runs.run_folder import Run
-
-STANDARD_ERRORS = 2.0  # a larger difference is marked
-
-
-@dataclass(frozen=True)
-class Differences:
-    """One run minus another, in the unit of the bound.
-
-    Attributes:
-        is_paired: whether the differences were taken example by example.
-        parts: ``L_0``, ``L_t``, the bins of t, ``L_T`` and ``total``; NaN where unknown.
-    """
-
-    is_paired: bool
-    parts: dict[str, Estimate]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; None where unknown."""
-        parts = {
-            name: _finite(part) | {"beyond_two_standard_errors": is_significant(part)}
-            for name, part in self.parts.items()
-        }
-        return {"paired": self.is_paired, "parts": parts}
 
 
 @dataclass(frozen=True)
@@ -66,7 +42,7 @@ class ComparedRun(NamedRun):
             "folder": str(run.path),
             "split": run.held_out,
             "unit": run.unit.label,
-            "bound": {name: _finite(part) for name, part in bound.items()},
+            "bound": {name: finite(part) for name, part in bound.items()},
             "choices": self.choices,
             "ledger": run.ledger,
         }
@@ -78,13 +54,15 @@ class Comparison:
 
     Attributes:
         runs: the first is the baseline.
-        incomparable: why they cannot be compared; empty where they can.
+        incomparable: why they cannot all be compared; empty where they can.
         remarks: how to interpret the differences.
+        groups: of runs that differ in their seed alone; empty if there are none.
     """
 
     runs: tuple[ComparedRun, ...]
     incomparable: tuple[str, ...]
     remarks: tuple[str, ...]
+    groups: tuple[SeedGroup, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, in the unit of each run; None where unknown."""
@@ -97,6 +75,18 @@ class Comparison:
                 for compared in self.runs
                 if compared.differences is not None
             ],
+            **({"seeds": [self._group_to_dict(group) for group in self.groups]} if self.groups else {}),
+        }
+
+    def _group_to_dict(self, group: SeedGroup) -> dict[str, Any]:
+        first = self.groups[0]
+        found = None if group is first else group.differences_from(first)
+        return {
+            "runs": [named.name for named in group.runs],
+            "seeds": list(group.seeds),
+            "choices": dict(group.choices),
+            "total": seed_values(group.total),
+            "differences": found and {name: seed_values(part) for name, part in found.items()},
         }
 
 
@@ -107,13 +97,13 @@ def compare(runs: Sequence[Run]) -> Comparison:
         RunFolderError: for a run that is not finished, or a file that is damaged.
     """
     for run in runs:
-        if not run.summary:
-            raise RunFolderError(f"{run.path}: not finished: there is no {SUMMARY} or {EVALUATION} in it")
-        if run.held_out is None:
-            raise RunFolderError(f"{run.path}: no bound was measured")
+        check_measured(run)
     named = [NamedRun(run, name) for run, name in zip(runs, _letters(), strict=False)]
-    reasons = incomparable(named)
-    differences, without_examples = from_first(named)
+    differences = differences_from_first(named)
+    comparable = [
+        named[0],
+        *(one for one, found in zip(named, differences, strict=True) if found is not None),
+    ]
     return Comparison(
         runs=tuple(
             ComparedRun(one.run, one.name, folder, choices, difference)
@@ -121,72 +111,37 @@ def compare(runs: Sequence[Run]) -> Comparison:
                 named, folder_names(runs), differing(runs), differences, strict=True
             )
         ),
-        incomparable=tuple(reasons),
-        remarks=() if reasons else tuple(remarks(named, without_examples)),
+        incomparable=tuple(incomparable(named)),
+        remarks=tuple(remarks(comparable)) if len(comparable) > 1 else (),
+        groups=tuple(group_by_seed(named)),
     )
 
 
-def from_first(runs: Sequence[NamedRun]) -> tuple[list[Differences | None], list[str]]:
-    """The difference of each run from the first, and the names of the runs without examples.parquet.
+def check_measured(run: Run) -> None:
+    """Check that a run is finished and has a bound.
 
-    The difference is None for the first run, and for all runs if they cannot be compared.
+    Raises:
+        RunFolderError: when it is not, or has none.
+    """
+    if not run.summary:
+        raise RunFolderError(f"{run.path}: not finished: there is no {SUMMARY} or {EVALUATION} in it")
+    if run.held_out is None:
+        raise RunFolderError(f"{run.path}: no bound was measured")
+
+
+def seed_values(estimate: SeedEstimate) -> dict[str, Any]:
+    """Plain values for JSON; None where they are not finite."""
+    numbers = asdict(estimate) | {"stderr": estimate.stderr}
+    return {name: number if math.isfinite(number) else None for name, number in numbers.items()}
+
+
+def differences_from_first(runs: Sequence[NamedRun]) -> list[Differences | None]:
+    """The difference of each run from the first; None for the first, and for runs that cannot be compared.
 
     Raises:
         RunFolderError: for a file that is damaged.
     """
-    found: list[Differences | None] = [None] * len(runs)
-    if incomparable(runs):
-        return found, []
-    examples = [named.run.examples for named in runs]
-    first = examples[0]
-    for i, (named, other) in enumerate(zip(runs[1:], examples[1:], strict=True), start=1):
-        if first is None or other is None:
-            found[i] = _unpaired(runs[0].run, named.run)
-        else:
-            found[i] = _paired(first, other, named.run.unit)
-    return found, [named.name for named, table in zip(runs, examples, strict=True) if table is None]
-
-
-def is_significant(difference: Estimate) -> bool:
-    """Whether it exceeds two standard errors, and is large enough to be printed."""
-    size = abs(difference.mean)
-    return size > STANDARD_ERRORS * difference.stderr and size >= VISIBLE
-
-
-def _paired(first: Examples, other: Examples, unit: Unit) -> Differences:
-    """Other minus first on the same examples."""
-    names = ("L_0", "L_t", *t_bins({*first.columns, *other.columns}), "L_T", "total")
-    found = {name: paired_difference(other.part(name), first.part(name)) for name in names}
-    return Differences(
-        is_paired=True,
-        parts={name: Estimate(e.mean * unit.per_nat, e.stderr * unit.per_nat) for name, e in found.items()},
-    )
-
-
-def _unpaired(first: Run, other: Run) -> Differences:
-    """Other minus first from their summaries: squared errors add up, as for independent examples.
-
-    A summary has the share of a bin of t, but not its error.
-    """
-    a, b = (
-        {name: share * run.part(run.unit.metric).mean for name, share in run.shares(run.held_out).items()}
-        for run in (first, other)
-    )
-
-    def difference(name: str) -> Estimate:
-        x, y = first.part(name), other.part(name)
-        return Estimate(y.mean - x.mean, math.hypot(x.stderr, y.stderr))
-
-    bins = t_bins({*a, *b}) if t_bins(a) and t_bins(b) else []
-    parts = {name: difference(name) for name in ("L_0", "L_t")}
-    parts |= {name: Estimate(b.get(name, 0.0) - a.get(name, 0.0), math.nan) for name in bins}
-    parts |= {"L_T": difference("L_T"), "total": difference(first.unit.metric)}
-    return Differences(is_paired=False, parts=parts)
-
-
-def _finite(estimate: Estimate) -> dict[str, Any]:
-    numbers = {"mean": estimate.mean, "stderr": estimate.stderr}
-    return {name: number if math.isfinite(number) else None for name, number in numbers.items()}
+    return [None, *(difference(runs[0].run, named.run) for named in runs[1:])]
 
 
 def _letters() -> Iterator[str]:

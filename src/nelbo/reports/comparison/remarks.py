@@ -9,19 +9,19 @@ from nelbo.text import printable
 Ledger = Mapping[str, Any]
 
 
-def remarks(runs: Sequence[NamedRun], without_examples: Sequence[str]) -> list[str]:
+def remarks(runs: Sequence[NamedRun]) -> list[str]:
     """How to interpret the differences from the first run, one line for each remark.
 
     Args:
         runs: comparable runs; the first is the baseline.
-        without_examples: names of the runs without examples.parquet.
     """
     found: list[str] = []
+    without_examples = [named.name for named in runs if named.run.examples is None]
     if without_examples:
         found.append(_unpaired(runs, without_examples))
     if len(runs) - len(without_examples) > 1 and runs[0].name not in without_examples:
         found.append(_paired(runs))
-    return [*found, *_levels(runs), *_steps(runs)]
+    return [*found, *_levels(runs), *_steps(runs), *_seeds(runs)]
 
 
 def _unpaired(runs: Sequence[NamedRun], without_examples: Sequence[str]) -> str:
@@ -79,6 +79,17 @@ def _steps(runs: Sequence[NamedRun]) -> list[str]:
     return [
         f"The chains differ ({'; '.join(differing) or 'different timesteps'}): "
         "a step counts in the bin of its noisier end, and the first step is L_0."
+    ]
+
+
+def _seeds(runs: Sequence[NamedRun]) -> list[str]:
+    """Whether training seeds differ, so that a difference between two runs includes that of their seeds."""
+    seeds = {named.run.config.get("seed") for named in runs}
+    if None in seeds or len(seeds) == 1:
+        return []
+    return [
+        "The runs were trained with different seeds: differences and their errors are of their two runs "
+        "alone, and other seeds give others."
     ]
 
 

@@ -11,8 +11,10 @@ from rich.text import Text
 
 from nelbo.evaluation.accumulator import Estimate
 from nelbo.evaluation.units import PARTS
-from nelbo.reports.comparison.compare import ComparedRun, Comparison, is_significant
+from nelbo.reports.comparison.compare import ComparedRun, Comparison
+from nelbo.reports.comparison.difference import is_significant
 from nelbo.reports.comparison.named_run import shared_label
+from nelbo.reports.comparison.seeds import SeedGroup
 from nelbo.reports.numbers import VISIBLE, plus_minus, short
 from nelbo.reports.terminal import make_table, natural_width
 from nelbo.runs.example_table import t_bins
@@ -32,7 +34,8 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 
 def _parts(comparison: Comparison, console: Console) -> Iterator[RenderableType]:
     if comparison.incomparable:
-        yield Text("These bounds cannot be compared:", style="bold red")
+        some = any(compared.differences is not None for compared in comparison.runs)
+        yield Text(f"These bounds cannot {'all ' if some else ''}be compared:", style="bold red")
         for reason in comparison.incomparable:
             yield Padding(Text(_shorten_hashes(reason)), (0, 0, 0, 2))
         yield ""
@@ -43,12 +46,14 @@ def _parts(comparison: Comparison, console: Console) -> Iterator[RenderableType]
         bounds = _bounds(comparison, with_difference=False)  # the last row of the next table has it, too
     yield bounds
     yield ""
-    if comparison.incomparable:
+    if comparison.groups:
+        yield from seed_tables(comparison.groups)
+    others = [compared for compared in comparison.runs if compared.differences is not None]
+    if not others:
         return
     for remark in comparison.remarks:
         yield Text(remark, style="dim")
     yield ""
-    others = comparison.runs[1:]
     found = [part for c in others if c.differences is not None for part in c.differences.parts.values()]
     room, column = console.width - TERM_WIDTH, 1 + max((len(_cell(part)) for part in found), default=0)
     each = max(1, room // column)
@@ -88,10 +93,11 @@ def _bounds(comparison: Comparison, with_difference: bool) -> Table:
     table.add_column("", no_wrap=True, style="bold")
     for name in ("total", *PARTS, "evaluations"):
         table.add_column(name, justify="right", no_wrap=True)
-    with_difference &= not comparison.incomparable
+    with_difference &= any(compared.differences is not None for compared in runs)
     if with_difference:
         table.add_column(f"from {runs[0].name}", justify="right", no_wrap=True)
-    for compared in runs:
+    ranked = sorted(runs, key=lambda compared: compared.run.part(compared.run.unit.metric).mean)
+    for compared in ranked if in_one_unit else runs:
         run = compared.run
         total = run.part(run.unit.metric)
         cells: list[str | Text] = [
@@ -103,6 +109,33 @@ def _bounds(comparison: Comparison, with_difference: bool) -> Table:
             cells.append(_cell(compared.differences.parts["total"]))
         table.add_row(compared.name, *cells)
     return table
+
+
+def seed_tables(groups: Sequence[SeedGroup]) -> Iterator[RenderableType]:
+    """The groups of runs that differ in their seed alone, their differences from the first, and a note."""
+    unit = shared_label([group.runs[0] for group in groups])
+    table = make_table(f"over seeds, {unit}", framed=False)
+    table.add_column("runs", overflow="fold")
+    table.add_column("seeds")
+    for name in ("mean", "spread", "within a run", "difference"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for group in groups:
+        total, found = group.total, None if group is groups[0] else group.differences_from(groups[0])
+        cells = [plus_minus(total.mean, total.stderr if total.count > 1 else None)]
+        cells += [short(total.spread, 2), short(total.within, 2)]
+        difference = Text("–", style="dim")
+        if found is not None:
+            difference = _cell(Estimate(found["total"].mean, found["total"].stderr))
+        seeds = ", ".join(map(str, group.seeds))
+        table.add_row(Text(group.name), seeds, *cells, difference)
+    yield table
+    yield Text(
+        "Mean over the seeds with its standard error; spread is the standard deviation of the runs, within a "
+        "run the error of the measurement. The difference is from the first group, seed by seed where the "
+        "seeds are the same.",
+        style="dim",
+    )
+    yield ""
 
 
 def _differences(first: ComparedRun, others: Sequence[ComparedRun], with_bars: bool) -> Table:

@@ -78,7 +78,7 @@ def prior_is_visible(run: Run) -> Advice | None:
     if bits_per_dim <= VISIBLE_PRIOR:
         return None
     return Advice(
-        f"L_T is {bits_per_dim:.3f} bits/dim: x_T is not yet noise, and training cannot change that.",
+        f"L_T is {prior:.3f} {run.unit.label}: x_T is not yet noise, and training cannot change that.",
         "End the chain at a noisier level: schedule=cosine, or a lower schedule.logsnr_min such as -12.",
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from nelbo.evaluation.step_table import StepTable
-from nelbo.reports.comparison.named_run import NamedRun, folder_names
+from nelbo.reports.comparison.named_run import NamedRun, run_names
 from nelbo.reports.html.style import RUN_COLOURS, SPLIT_COLOURS, SPLIT_NAMES
 from nelbo.runs.run_folder import SPLITS, Run
 from nelbo.text import plotly_text
@@ -23,10 +23,10 @@ class Entry(NamedRun):
 
 
 def make_entries(runs: Sequence[Run]) -> list[Entry]:
-    """Name the runs by their folders and assign colours."""
+    """Name the runs and assign colours."""
     return [
         Entry(run, name, RUN_COLOURS[i % len(RUN_COLOURS)])
-        for i, (run, name) in enumerate(zip(runs, folder_names(runs), strict=True))
+        for i, (run, name) in enumerate(zip(runs, run_names(runs), strict=True))
     ]
 
 

@@ -13,14 +13,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
+from nelbo.reports.comparison.compare import differences_from_first
 from nelbo.reports.comparison.named_run import incomparable, ledger_rows, shared_label
+from nelbo.reports.comparison.seeds import group_by_seed
 from nelbo.reports.html.advice import advise
 from nelbo.reports.html.card import Card
-from nelbo.reports.html.charts import CHARTS
-from nelbo.reports.html.entry import make_entries, was_trained
+from nelbo.reports.html.charts import CHARTS, differences
+from nelbo.reports.html.charts.seeds import seeds
+from nelbo.reports.html.entry import Entry, make_entries, was_trained
 from nelbo.reports.html.headline import facts, headline
 from nelbo.reports.html.samples import strips
-from nelbo.reports.html.tables import run_rows, variance_rows
+from nelbo.reports.html.tables import run_rows, seed_rows, variance_rows
 from nelbo.runs.run_folder import Run
 from nelbo.text import printable_lines
 
@@ -48,7 +51,10 @@ def render(runs: Sequence[Run], watch: Watch | None = None) -> str:
         watch: for a page that is refreshed; None for a file.
     """
     entries = make_entries(runs)
-    cards = [chart(entries) for chart in CHARTS]
+    from_first = differences_from_first(entries)
+    groups = group_by_seed(entries)
+    cards = [differences(entries, from_first), *(chart(entries) for chart in CHARTS)]
+    cards += [seeds(groups)] if groups else []
     scripts = [plotly.offline.get_plotlyjs(), _asset("page.js")]
     if watch is not None:
         scripts.append(_asset("watch.js"))
@@ -61,9 +67,12 @@ def render(runs: Sequence[Run], watch: Watch | None = None) -> str:
         unit=shared_label(entries),
         headline=headline(entries[0]) if len(entries) == 1 else None,
         facts=facts(entries[0].run),
-        rows=run_rows(entries) if len(entries) > 1 else [],
+        rows=run_rows(entries, from_first) if len(entries) > 1 else [],
+        groups=seed_rows(groups),
+        seeds_differ=len({entry.run.config.get("seed") for entry in entries}) > 1,
         incomparable=incomparable(entries) if len(entries) > 1 else [],
-        advice=[(entry, advise(entry.run)) for entry in entries],
+        some_comparable=any(from_first),
+        advice=_advice(entries),
         cards={card.key: card for card in cards},
         strips=strips(entries),
         variances=variance_rows(entries),
@@ -94,6 +103,15 @@ def _render_template(name: str, scripts: Sequence[str], **values: Any) -> str:
         script_sources=Markup(" ".join(map(_source, scripts))),
         **values,
     )
+
+
+def _advice(entries: Sequence[Entry]) -> dict[str, list[tuple[str, str]]]:
+    """What was found, as (name of the run, sentence), by what to change: one box for all runs."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for entry in entries:
+        for advice in advise(entry.run):
+            found.setdefault(advice.change, []).append((entry.name, advice.found))
+    return found
 
 
 def _absent(cards: Sequence[Card], has_samples: bool) -> list[tuple[str, str]]:

@@ -2,16 +2,18 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nelbo.evaluation.accumulator import Estimate
+from nelbo.evaluation.seeds import SeedEstimate
 from nelbo.evaluation.units import PARTS
 from nelbo.reports.comparison.choices import differing
-from nelbo.reports.comparison.compare import from_first, is_significant
+from nelbo.reports.comparison.difference import Differences, is_significant
+from nelbo.reports.comparison.seeds import SeedGroup
 from nelbo.reports.html.entry import Entry
-from nelbo.reports.html.style import PART_COLOURS
-from nelbo.reports.numbers import duration, plus_minus
+from nelbo.reports.html.style import PART_COLOURS, RUN_COLOURS
+from nelbo.reports.numbers import duration, plus_minus, short
 from nelbo.runs.run_folder import Run
 
 MOST_CHOICES = 8  # in the table of runs
@@ -51,6 +53,31 @@ class RunRow:
 
 
 @dataclass(frozen=True)
+class SeedRow:
+    """A group of runs that differ in their seed alone.
+
+    Attributes:
+        name: options in which the groups differ.
+        seeds: of its runs.
+        colour: in the charts.
+        total: mean and standard error over the seeds.
+        spread: standard deviation of the runs.
+        within: standard error within a run.
+        parts: L_0, L_t, L_T: mean and standard error over the seeds.
+        difference: of the total from the first group.
+    """
+
+    name: str
+    seeds: str
+    colour: str
+    total: str
+    spread: str
+    within: str
+    parts: tuple[str, ...]
+    difference: DifferenceCell
+
+
+@dataclass(frozen=True)
 class VarianceRow:
     """The bound of an evaluation with one reverse variance, from the same network evaluations.
 
@@ -71,11 +98,23 @@ class VarianceRow:
     bar: tuple[tuple[float, str], ...]
 
 
-def run_rows(entries: Sequence[Entry]) -> list[RunRow]:
-    """A row for each run."""
-    differences = [found and found.parts["total"] for found in from_first(entries)[0]]
+def run_rows(entries: Sequence[Entry], differences: Sequence[Differences | None]) -> list[RunRow]:
+    """A row for each run, the lowest bound first.
+
+    Args:
+        entries: the runs of the page.
+        differences: of each run from the first one.
+    """
+    totals = [found and found.parts["total"] for found in differences]
     choices_of = differing([entry.run for entry in entries])
-    return [_run_row(*row) for row in zip(entries, choices_of, differences, strict=True)]
+    rows = [_run_row(*row) for row in zip(entries, choices_of, totals, strict=True)]
+    rows[0] = replace(rows[0], difference=DifferenceCell("first" if any(differences) else "–", ""))
+    return sorted(rows, key=lambda row: _total(row.entry.run))
+
+
+def _total(run: Run) -> float:
+    total = run.part(run.unit.metric).mean
+    return total if math.isfinite(total) else math.inf
 
 
 def _run_row(entry: Entry, choices: dict[str, str], difference: Estimate | None) -> RunRow:
@@ -92,6 +131,34 @@ def _run_row(entry: Entry, choices: dict[str, str], difference: Estimate | None)
         more=max(len(choices) - MOST_CHOICES, 0),
         time=duration(run.summary.get("train_seconds")),
     )
+
+
+def seed_rows(groups: Sequence[SeedGroup]) -> list[SeedRow]:
+    """A row for each group of runs that differ in their seed alone; differences are from the first group."""
+    return [_seed_row(number, group, groups[0]) for number, group in enumerate(groups)]
+
+
+def _seed_row(number: int, group: SeedGroup, first: SeedGroup) -> SeedRow:
+    total = group.total
+    found = None if group is first else group.differences_from(first)
+    difference = None if found is None else found["total"]
+    return SeedRow(
+        name=group.name,
+        seeds=", ".join(map(str, group.seeds)),
+        colour=RUN_COLOURS[number % len(RUN_COLOURS)],
+        total=over_seeds(total),
+        spread=short(total.spread, 2),
+        within=short(total.within, 2),
+        parts=tuple(over_seeds(group.part(part)) for part in PARTS),
+        difference=DifferenceCell("first" if group is first else "–", "")
+        if difference is None
+        else _difference(Estimate(difference.mean, difference.stderr)),
+    )
+
+
+def over_seeds(estimate: SeedEstimate) -> str:
+    """The mean and its standard error over the seeds; of one seed without an error."""
+    return plus_minus(estimate.mean, estimate.stderr if estimate.count > 1 else None)
 
 
 def variance_rows(entries: Sequence[Entry]) -> list[VarianceRow]:

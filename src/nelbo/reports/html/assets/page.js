@@ -3,15 +3,30 @@
 
 let figures;
 // names may contain dollar signs, which plotly would take for formulas
-const config = { responsive: true, displaylogo: false, displayModeBar: false, typesetMath: false };
+const config = { responsive: true, displaylogo: false, typesetMath: false };
+
+// Buttons in the corner of a chart, shown while the pointer is on it: save it as PNG or SVG.
+function saveButtons(plot) {
+  const filename = plot.dataset.card + "_" + plot.dataset.view.replace(/[^A-Za-z0-9]+/g, "_");
+  const button = (format, icon) => ({
+    name: format,
+    title: "Save as " + format.toUpperCase(),
+    icon,
+    click: (shown) => Plotly.downloadImage(shown, { format, filename, scale: format === "png" ? 3 : 1 }),
+  });
+  return [[button("png", Plotly.Icons.camera), button("svg", Plotly.Icons.disk)]];
+}
 
 function theme(layout) {
   const css = getComputedStyle(document.body);
   const colour = (name) => css.getPropertyValue(name).trim();
   const narrow = window.innerWidth < 600;
   const changes = {
-    paper_bgcolor: "rgba(0,0,0,0)",
+    paper_bgcolor: colour("--card"),  // a saved picture needs one
     plot_bgcolor: "rgba(0,0,0,0)",
+    "modebar.bgcolor": "rgba(0,0,0,0)",
+    "modebar.color": colour("--quiet"),
+    "modebar.activecolor": colour("--ink"),
     "font.family": css.fontFamily,
     "font.size": narrow ? 11 : 12.5,
     "font.color": colour("--quiet"),
@@ -40,7 +55,7 @@ function set(object, path, value) {
 function draw(plot) {
   const { data, layout } = figures[plot.dataset.card][plot.dataset.view];
   for (const [path, value] of Object.entries(theme(layout))) set(layout, path, value);
-  return Plotly.react(plot, data, layout, config);
+  return Plotly.react(plot, data, layout, { ...config, modeBarButtons: saveButtons(plot) });
 }
 
 function visible() {

@@ -1,4 +1,7 @@
-"""The charts: one question a file, each a function from the runs of the page to a card."""
+"""The charts: one question a file, each a function from the runs of the page to a card.
+
+``differences`` also takes the differences of the runs from the first one.
+"""
 
 from nelbo.reports.html.charts.chain import chain
 from nelbo.reports.html.charts.classes import classes
@@ -12,7 +15,6 @@ from nelbo.reports.html.charts.speed import speed
 from nelbo.reports.html.charts.training import training
 
 CHARTS = (
-    differences,
     training,
     chain,
     shares,
@@ -24,4 +26,4 @@ CHARTS = (
     speed,
 )
 
-__all__ = ["CHARTS"]
+__all__ = ["CHARTS", "differences"]

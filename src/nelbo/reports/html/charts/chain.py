@@ -44,7 +44,7 @@ def chain(entries: Sequence[Entry]) -> Card:
         caption=Markup(
             "The diamond at the cleanest t is L<sub>0</sub>; every other point is a step of the chain, "
             "or the mean of L<sub>t</sub> over a bin of neighbouring steps. Added up from noise: "
-            "L<sub>T</sub> plus all steps down to t, what has been sent when t is reached; it ends at the "
+            "L<sub>T</sub> plus all steps down to t, the cost of x<sub>t</sub>; it ends at the "
             "bound on the left. Added up from data: L<sub>0</sub> plus all steps up to t. Bands are one "
             "standard error, draws taken as independent." + (OTHER_CHAINS if len(chains) > 1 else "")
         ),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nelbo.reports.comparison.compare import from_first
+from nelbo.reports.comparison.difference import Differences
 from nelbo.reports.comparison.named_run import shared_label
 from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry
@@ -12,13 +12,18 @@ from nelbo.reports.html.style import GREY, error_texts, figure, has_traces, part
 from nelbo.runs.example_table import t_bins
 
 
-def differences(entries: Sequence[Entry]) -> Card:
-    """The difference of each part of the bound from that of the first run, with its error."""
+def differences(entries: Sequence[Entry], from_first: Sequence[Differences | None]) -> Card:
+    """The difference of each part of the bound from that of the first run, with its error.
+
+    Args:
+        entries: the runs of the page.
+        from_first: the difference of each run.
+    """
     first = entries[0]
     drawn = figure(f"{shared_label(entries)} more than {first.label}", "")
     found = [
         (entry, difference)
-        for entry, difference in zip(entries, from_first(entries)[0], strict=True)
+        for entry, difference in zip(entries, from_first, strict=True)
         if difference is not None
     ]
     names = ["L_0", *t_bins({name for _, difference in found for name in difference.parts}), "L_T", "total"]

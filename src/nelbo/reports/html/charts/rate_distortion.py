@@ -25,7 +25,7 @@ DDPM_CIFAR10 = (
 
 
 def rate_distortion(entries: Sequence[Entry]) -> Card:
-    """What is sent until step t, and how far the reconstruction from x_t still is from the data."""
+    """The rate at step t, and how far the reconstruction from x_t is from the data."""
     is_discrete = all(entry.run.is_discrete for entry in entries)
     scale = "0 to 255" if is_discrete else "units of the data"
     drawn = figure(f"rate, {shared_label(entries)}", f"RMSE, {scale}")
@@ -60,9 +60,11 @@ def rate_distortion(entries: Sequence[Entry]) -> Card:
         key="rate_distortion",
         title="Rate and distortion",
         caption=Markup(
-            "Sent from noise to data: at each t, the bits until the receiver knows x<sub>t</sub> "
-            "(L<sub>T</sub> and all steps above t), and how far its x&#770;<sub>0</sub> is then from the "
-            "data (root mean squared error" + (" on a scale of 0 to 255" if is_discrete else "") + "). "
+            f"From noise to data: at each t, the {'bits' if is_discrete else 'nats'} that describe "
+            "x<sub>t</sub> (L<sub>T</sub> and all steps above t), and how far x&#770;<sub>0</sub> is then "
+            "from the data (root mean squared error"
+            + (" on a scale of 0 to 255" if is_discrete else "")
+            + "). "
             "L<sub>0</sub> is not part of it."
             + (
                 " The open circles are DDPM's on CIFAR-10 (Ho et al. 2020, table 4), for reference: "
