@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -34,7 +35,7 @@ from nelbo.cli.command import SHORT_NAMES
 ROOT = Path(__file__).parents[2]
 HOW_TOS = [ROOT / "docs/quickstart.md", *sorted((ROOT / "docs/how-to").glob("*.md"))]
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "CONTRIBUTING.md", *HOW_TOS]
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "docs/from_python.md", *HOW_TOS]
 
 FENCE = re.compile(
     r"(?:<!-- (?P<comment>[^>]*) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S
@@ -162,8 +163,8 @@ MODEL = ("schedule.num_steps=50", "model.channels=32", "conditional=true", "labe
 
 
 @pytest.fixture(scope="session")
-def tree(tmp_path_factory, tiny) -> Path:
-    """A copy of the repository with two runs, a checkpoint and a folder of images in it."""
+def tree(tmp_path_factory, tiny, improved_diffusion_golden) -> Path:
+    """A copy of the repository with two runs, two checkpoints and a folder of images in it."""
     folder = tmp_path_factory.mktemp("documented") / "tree"
     for name in FOLDERS:
         shutil.copytree(
@@ -181,6 +182,7 @@ def tree(tmp_path_factory, tiny) -> Path:
         )
         assert done.returncode == 0, done.stderr
     shutil.copy(folder / "outputs/A/checkpoints/last.ckpt", folder)
+    torch.save(improved_diffusion_golden("cosine_learned_range").weights, folder / "ema_0.9999_050000.pt")
     (folder / "my/images").mkdir(parents=True)
     for number in range(100):
         colour = (number, 2 * number, 255 - number)

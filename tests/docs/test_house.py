@@ -6,7 +6,16 @@ import grimp
 
 PAGE = Path(__file__).parents[2] / "docs/architecture.md"
 # that any room may use
-HELPERS = {"_torchvision", "array_file", "atomic_file", "option_types", "progress", "randomness", "text"}
+HELPERS = {
+    "_lazy",
+    "_torchvision",
+    "array_file",
+    "atomic_file",
+    "option_types",
+    "progress",
+    "randomness",
+    "text",
+}
 HELPERS |= {"torch_file"}
 
 
