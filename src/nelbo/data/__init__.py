@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nelbo.data.fashion_mnist import FashionMNIST
     from nelbo.data.gaussian import Gaussian
     from nelbo.data.gaussian_mixture import GaussianMixture
+    from nelbo.data.hf_dataset import HFDataset
     from nelbo.data.image_folder import ImageFolder
     from nelbo.data.mnist import MNIST
     from nelbo.data.patches import Patches
@@ -31,6 +32,7 @@ __all__ = [
     "FashionMNIST",
     "Gaussian",
     "GaussianMixture",
+    "HFDataset",
     "ImageFolder",
     "Patches",
 ]
@@ -43,6 +45,7 @@ __getattr__ = lazy_names(
         "FashionMNIST": "nelbo.data.fashion_mnist",
         "Gaussian": "nelbo.data.gaussian",
         "GaussianMixture": "nelbo.data.gaussian_mixture",
+        "HFDataset": "nelbo.data.hf_dataset",
         "ImageFolder": "nelbo.data.image_folder",
         "MNIST": "nelbo.data.mnist",
         "Patches": "nelbo.data.patches",
