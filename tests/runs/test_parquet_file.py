@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from nelbo.atomic_file import DamagedFileError
@@ -25,13 +26,13 @@ def test_what_was_written_is_read(tmp_path):
     assert (
         parquet_file.read(tmp_path / "a.parquet").to_pydict() == rows.select(["step", "t", "sum"]).to_pydict()
     )
-    pa.parquet.write_table(rows, tmp_path / "b.parquet")  # a text may be missing in another program's file
+    pq.write_table(rows, tmp_path / "b.parquet")  # a text may be missing in another program's file
     assert parquet_file.read(tmp_path / "b.parquet").equals(rows)
 
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_a_table_that_is_not_flat_or_much_larger_than_its_file_is_refused(kind, tmp_path):
     rows, message = REFUSED[kind]
-    pa.parquet.write_table(rows, tmp_path / "a.parquet", compression="zstd")
+    pq.write_table(rows, tmp_path / "a.parquet", compression="zstd")
     with pytest.raises(DamagedFileError, match=rf"a\.parquet: cannot be read .*{message}"):
         parquet_file.read(tmp_path / "a.parquet")

@@ -22,11 +22,12 @@ def quieten_libraries() -> None:
         ".*distributed.nn.functional.all_gather is deprecated.*",
     ):
         warnings.filterwarnings("ignore", message)
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {printable_lines(message)}\n"
+    replace_unprintable()  # in a job of a sweep, which is another process
 
 
 def replace_unprintable() -> None:
-    """Print ``?`` for characters that the encoding of the terminal lacks, in place of an error."""
+    """Print ``?`` for characters that the terminal lacks, and no control codes of files in warnings."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {printable_lines(message)}\n"
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

@@ -56,7 +56,7 @@ class Ledger:
     fingerprint: str
     dims: int
     levels: int | None
-    split: str
+    split: SplitName
     num_examples: int
     conditional: bool
     decoder: str

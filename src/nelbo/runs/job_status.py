@@ -4,7 +4,9 @@ import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nelbo.atomic_file import DamagedFileError, read_json, write_json
+from pydantic import TypeAdapter
+
+from nelbo.atomic_file import read_json, write_json
 
 FILE_NAME = "job.json"
 
@@ -31,9 +33,15 @@ class JobStatus:
 def read_job_status(folder: Path) -> JobStatus | None:
     """The status of the job in this folder; None for a job that has not ended or not started."""
     try:
-        return JobStatus(**read_json(folder / FILE_NAME))
+        return _ADAPTER.validate_python(read_json(folder / FILE_NAME))
     except FileNotFoundError:
         return None
-    except (DamagedFileError, TypeError) as error:
-        warnings.warn(f"{folder / FILE_NAME} is damaged, so the job is run again ({error})", stacklevel=2)
+    except ValueError as error:  # of read_json or of pydantic
+        warnings.warn(
+            f"{folder / FILE_NAME} is damaged, so the job is run again ({' '.join(str(error).split())})",
+            stacklevel=2,
+        )
         return None
+
+
+_ADAPTER = TypeAdapter(JobStatus)

@@ -1,16 +1,19 @@
 """Read the folder of a training run, or of an evaluation of a trained model."""
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_type_hints
 
 import yaml
+from pydantic import ConfigDict, create_model
 
 from nelbo.atomic_file import MAX_YAML_BYTES, open_regular, read_bytes, read_json, read_yaml
 from nelbo.evaluation.accumulator import Estimate
+from nelbo.evaluation.ledger import Ledger
 from nelbo.evaluation.step_table import StepTable
 from nelbo.evaluation.units import Unit, unit_of
 from nelbo.runs import bound_table, example_table, metrics_file
@@ -25,6 +28,10 @@ METRICS, TERMS = METRICS_FILE, bound_table.FILE_NAME
 # files and folders that are read here
 FILES = (".hydra", SAMPLES, SUMMARY, EVALUATION, METRICS, TERMS, example_table.FILE_NAME)
 PNG = b"\x89PNG\r\n\x1a\n"  # the first bytes of such a file
+# the types of what a ledger has; a number that is not finite is null
+_TYPES: dict[str, Any] = {name: (kind | None, None) for name, kind in get_type_hints(Ledger).items()}
+_TYPES["weights"] = (Literal["ema", "raw"] | None, None)
+_LEDGER = create_model("Ledger", __config__=ConfigDict(strict=True), **_TYPES)
 SPLITS = ("test", "val", "train")  # the best to judge a run by first
 
 
@@ -247,9 +254,11 @@ def _json(path: Path) -> dict[str, Any]:
     content = _without_unknown(read_json(path))
     for part in ("ledger", "config", "variances"):
         _mapping(content.get(part, {}))
+    _LEDGER.model_validate_json(json.dumps(content.get("ledger", {})))
     if "variances" in content:
         content["variances"] = {name: _without_unknown(f) for name, f in content["variances"].items()}
-    wrong = [name for name, value in content.items() if "/" in name and not isinstance(value, int | float)]
+    numbers = [name for name in content if "/" in name or name in ("step", "train_seconds")]
+    wrong = [name for name in numbers if not isinstance(content[name], int | float)]
     if wrong:
         raise ValueError(f"{wrong[0]} is not a number")
     return content
