@@ -257,6 +257,7 @@ def test_a_hub_id_is_read_as_a_folder_of_the_same_files(tmp_path, monkeypatch):
         ({}, r"needs data.root \(a folder\) or data.hub"),
         ({"root": "a", "hub": "a/b"}, "not both"),
         ({"hub": "../a"}, "data.hub=../a is no id"),
+        ({"hub": "pandas"}, "data.hub=pandas is no id"),  # which reads pickles of the current folder
         ({"hub": "no/such"}, "data.hub=no/such.* cannot be read"),
     ],
 )

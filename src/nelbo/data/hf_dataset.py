@@ -26,7 +26,8 @@ from nelbo.option_types import Folder, PositiveInt
 if TYPE_CHECKING:
     import datasets
 
-HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+# without an owner, it can be a reader of the library: pandas, which unpickles files of the current folder
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 FORMATS = ("parquet", "arrow")  # suffixes of local files
 
 
