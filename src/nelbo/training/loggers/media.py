@@ -61,7 +61,7 @@ class MediaLogger(Logger):
 
     @abstractmethod
     def log_image(self, key: str, image: Image.Image, step: int) -> None:
-        """Log an image."""
+        """Log an image under a key such as ``samples``, for an optimizer step."""
 
     def log_bound(self, chart: BoundChart, step: int) -> None:
         """Log L_t against t; by default as an image."""

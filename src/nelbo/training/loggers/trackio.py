@@ -101,7 +101,7 @@ class Trackio(MediaLogger):
 
     @rank_zero_only
     def log_image(self, key: str, image: Image.Image, step: int) -> None:
-        """Log an image."""
+        """Log an image as ``trackio.Image``, which is stored as a PNG file."""
         import trackio
 
         self.experiment.log({key: trackio.Image(image)}, step=step)
