@@ -57,3 +57,9 @@ def test_an_evaluation_says_the_estimate_and_the_part_of_the_round(printed):
         assert printed.came.wait(60)
     assert printed.lines[-1].startswith("round 1: 3.25 ± 0.50 nats, 2,000 evaluations, 25% of the round, ")
     assert " s" in printed.lines[-1]
+
+
+def test_an_interrupted_evaluation_says_that_nothing_is_saved(capsys):
+    with pytest.raises(KeyboardInterrupt), evaluation_progress(SimpleNamespace(), unit_of(64, 17)):
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err.startswith("nothing is saved")

@@ -1,5 +1,6 @@
 """Progress of an evaluation."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -23,6 +24,8 @@ def evaluation_progress(
         estimator: its rounds are counted.
         unit: of the estimate.
         shown: whether this process shows it.
+
+    On Ctrl-C it says that nothing is saved.
 
     Yields:
         A function to call after a batch, with the rounds before this one and the measurements of this round.
@@ -50,4 +53,11 @@ def evaluation_progress(
             progress.update(task, description=text)
             plain.text = f"{text}, {measured.num_examples / fresh.num_examples:.0%} of the round"
 
-        yield show
+        try:
+            yield show
+        except KeyboardInterrupt:
+            if shown:
+                print(
+                    "nothing is saved: an evaluation writes its files when it has finished", file=sys.stderr
+                )
+            raise

@@ -11,9 +11,11 @@ class Interrupted(Exception):  # noqa: N818  # nothing went wrong
     Args:
         signal: signal number.
         step: completed optimizer steps.
+        in_validation: whether the validation after this step was stopped. A resumed run repeats it.
     """
 
-    def __init__(self, signal: int, step: int) -> None:
-        super().__init__(f"stopped at step {step}")
+    def __init__(self, signal: int, step: int, in_validation: bool = False) -> None:
+        where = "in the validation after step" if in_validation else "at step"
+        super().__init__(f"stopped {where} {step}")
         self.signal = signal
         self.step = step

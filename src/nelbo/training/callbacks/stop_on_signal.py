@@ -47,6 +47,21 @@ class StopOnSignal(Callback):
         if due and loop_state.begins_window(trainer):
             self._stop_if_received(trainer)
 
+    def on_validation_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Stop without a checkpoint: a resumed run continues from the last one and repeats the validation.
+
+        Several ranks finish the validation first, because they may have different numbers of batches.
+        """
+        if trainer.world_size == 1 and self._received is not None:
+            raise Interrupted(self._received, trainer.global_step, in_validation=True)
+
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop at once: a test has nothing to save."""
         self._stop_if_received(trainer)
