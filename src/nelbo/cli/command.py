@@ -17,12 +17,13 @@ from nelbo.cli.error_message import TRACEBACK, describe_error, no_such_choice
 from nelbo.cli.launch import end_with_agent, is_launched, report_error, write_result
 from nelbo.cli.logging import quieten_libraries, replace_unprintable
 from nelbo.cli.overrides import WITHOUT_HYDRA_FILES, resumed_folder
+from nelbo.cli.project import make_importable, read_project
 from nelbo.cli.rendezvous import options_of_shared_run, share_run_dir
 from nelbo.cli.resume import add_resumed_run
 from nelbo.cli.started import store_started_command
 from nelbo.cli.sweep.resume_sweep import add_resumed_sweep
 from nelbo.cli.sweep.run_job import attempt, is_sweep_job
-from nelbo.compose.config import CONFIG_DIR, to_plain
+from nelbo.compose.config import to_plain
 from nelbo.compose.environment import rank
 from nelbo.runs.files import check_contained
 from nelbo.runs.run_options import write_hydra_files
@@ -48,11 +49,13 @@ def run(config_name: str, job: Callable[[DictConfig], float | None], subcommand:
         subcommand: of ``nelbo`` that was typed; None for a script of its own.
     """
     show_traceback = os.environ.get(TRACEBACK)
+    import_from: list[str] = []
 
     def task(config: DictConfig) -> None:
         def checked() -> float | None:
             return _checked(config, config_name, job)
 
+        make_importable(import_from)
         with _restored_traceback_setting(show_traceback):
             if is_sweep_job():
                 attempt(checked, lambda error: describe_error(error, config_name))
@@ -60,15 +63,17 @@ def run(config_name: str, job: Callable[[DictConfig], float | None], subcommand:
                 _run_or_report(checked, config_name, show_traceback)
 
     def main() -> None:
-        sys.argv[1:] = hydra_arguments(config_name, sys.argv[1:])
-        hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(task)()
+        project = read_project(sys.argv[1:], config_name)
+        import_from.extend(project.import_from)
+        if not is_launched():
+            store_started_command(subcommand, project.typed)
+        sys.argv[1:] = hydra_arguments(config_name, project.arguments)
+        hydra.main(version_base="1.3", config_path=project.main, config_name=config_name)(task)()
 
     if is_launched():
         end_with_agent()
         if rank() > 0:
             warnings.simplefilter("ignore")  # the first rank prints them
-    else:
-        store_started_command(subcommand, [])
     replace_unprintable()
     os.environ[TRACEBACK] = "1"  # Hydra then raises what it would otherwise print over many lines
     with claimed_folders:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from nelbo.cli.overrides import as_typed
+from nelbo.cli.project import search_path_option, searched_folders
 from nelbo.compose.config import CONFIG_DIR
 from nelbo.compose.environment import process_count
 
@@ -63,9 +64,11 @@ def _full_description(error: BaseException, config_name: str) -> str:
     if isinstance(error, HydraException | OmegaConfBaseException):
         message = re.sub(r"^In '.*?': | Config search path: .*$", "", message)
         choice = re.match(r"Could not load '([\w/]+)/([^/']+)'", message)
-        if choice is not None and (CONFIG_DIR / choice[1]).is_dir():
-            there = ", ".join(sorted(path.stem for path in (CONFIG_DIR / choice[1]).glob("*.yaml")))
-            return f"there is no {choice[1]}={choice[2]}; there are: {there}"
+        if choice is not None:
+            files = [path for folder in searched_folders() for path in (folder / choice[1]).glob("*.yaml")]
+            if files:
+                there = ", ".join(sorted({path.stem for path in files}))
+                return f"there is no {choice[1]}={choice[2]}; there are: {there}"
         group = re.match(r"Could not override '([\w/]+)'. No match in the defaults list", message)
         if group is not None and config_name != "train":
             return no_such_choice(group[1], config_name)
@@ -129,6 +132,6 @@ def compose_choices_only(config_name: str) -> DictConfig:
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            return hydra.compose(config_name, overrides=chosen)
+            return hydra.compose(config_name, overrides=[*chosen, *search_path_option()])
     finally:
         GlobalHydra.instance().hydra = running

@@ -32,9 +32,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> None:
     """Write the folder, and print its path and how to load it."""
+    from nelbo.cli.project import make_importable
     from nelbo.interop.diffusers.folder import check_unused
     from nelbo.interop.diffusers.hub import check_has_name, push
 
+    if arguments.trust:
+        make_importable([str(Path.cwd())])
     check_unused(arguments.folder)  # mistakes show now, and not when all else is done
     if arguments.push_to_hub is not None:
         check_has_name(arguments.push_to_hub)

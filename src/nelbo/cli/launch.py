@@ -24,6 +24,7 @@ from hydra.types import RunMode
 from nelbo.cli.error_message import LOST_CONNECTION, NO_ANSWER
 from nelbo.cli.overrides import WITHOUT_HYDRA_FILES, option_name, quoted
 from nelbo.cli.started import started_command
+from nelbo.compose.config import CONFIG_DIR
 from nelbo.compose.environment import process_count, rank
 from nelbo.text import printable
 
@@ -144,7 +145,11 @@ def _options_of_this_job() -> list[str]:
     of_a_sweep = ("hydra/sweeper", "hydra/launcher", "hydra.sweeper.", "hydra.launcher.")
     options = [
         f"--config-name={config.job.config_name}",
-        *(f"--config-dir={s.path}" for s in config.runtime.config_sources if s.provider == "command-line"),
+        *(
+            f"--config-path={source.path}"
+            for source in config.runtime.config_sources
+            if source.provider == "main" and source.path != str(CONFIG_DIR)
+        ),
         *config.overrides.task,
         *(
             option

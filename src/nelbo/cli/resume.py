@@ -27,8 +27,9 @@ from nelbo.cli.overrides import (
     split_command_line,
     value_of,
 )
+from nelbo.cli.project import searched_folders
 from nelbo.cli.started import started_command
-from nelbo.compose.config import CONFIG_DIR, to_plain
+from nelbo.compose.config import to_plain
 from nelbo.compose.resumed_config import check_outputs, linked_value, links
 from nelbo.compose.stored_config import plain_config, validate_stored
 from nelbo.runs.paths import CHECKPOINTS, CONFIG, LAST
@@ -78,7 +79,9 @@ def add_resumed_run(arguments: list[str]) -> list[str]:
     allowed = [option for option in new if ALLOWED.fullmatch(option_name(option))]
     value = quoted(str(run_dir.resolve()))
     where = [f"resume={value}", f"hydra.run.dir={value}", WITHOUT_HYDRA_FILES]
-    return [*flags, *filter(_is_choice, started_with), *where, *allowed]
+    folders = searched_folders(arguments)
+    choices = [option for option in started_with if _is_choice(option, folders)]
+    return [*flags, *choices, *where, *allowed]
 
 
 def saved_config(run_dir: Path, trust: str | Sequence[str] | None = None) -> dict[str, Any]:
@@ -213,10 +216,10 @@ def requeue_slurm_job() -> None:
     print(f"SLURM will start job {job} again", file=sys.stderr)
 
 
-def _is_choice(option: str) -> bool:
-    """Whether an option chooses a yaml file of ``conf/``: ``model=mlp``."""
+def _is_choice(option: str, folders: Sequence[Path]) -> bool:
+    """Whether an option chooses a yaml file of the configuration folders: ``model=mlp``."""
     found = re.fullmatch(r"(\w[\w/]*)(?:@\w+)?=([\w.-]+)", option)
-    return found is not None and (CONFIG_DIR / found[1] / f"{found[2]}.yaml").is_file()
+    return found is not None and any((folder / found[1] / f"{found[2]}.yaml").is_file() for folder in folders)
 
 
 def _check_change_allowed(option: str) -> None:

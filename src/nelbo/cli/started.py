@@ -7,7 +7,6 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,12 +28,12 @@ class StartedCommand:
     shown: str
 
 
-def store_started_command(subcommand: str | None, folders: Sequence[str]) -> None:
+def store_started_command(subcommand: str | None, folders: str) -> None:
     """Store the running command.
 
     Args:
         subcommand: of ``nelbo``; None for a script.
-        folders: flags and options that name configuration folders.
+        folders: flags and options that name configuration folders, as typed.
     """
     program = Path(sys.argv[0])
     name = [] if subcommand is None else [subcommand]
@@ -43,7 +42,7 @@ def store_started_command(subcommand: str | None, folders: Sequence[str]) -> Non
     else:
         words = [str(program.absolute())]
         typed = f"python {shlex.quote(sys.argv[0])}" if subcommand is None else program.name
-    command = StartedCommand([*words, *name], " ".join([typed, *name, *map(shlex.quote, folders)]))
+    command = StartedCommand([*words, *name], " ".join([typed, *name, *([folders] if folders else [])]))
     os.environ[VARIABLE] = json.dumps(asdict(command))
 
 

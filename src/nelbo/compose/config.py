@@ -1,9 +1,11 @@
 """The folder of configurations, and configurations as plain data."""
 
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 CONFIG_DIR = Path(str(files("nelbo") / "conf"))
@@ -14,3 +16,28 @@ def to_plain(config: Any, resolve: bool = True) -> dict[str, Any]:
     container = OmegaConf.to_container(config, resolve=resolve, enum_to_str=True)
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
+
+
+def folder_of(entry: str) -> Path:
+    """The folder of an entry of the search path: ``file://FOLDER`` or ``pkg://package.module``.
+
+    Raises:
+        ValueError: for a package that cannot be found.
+    """
+    scheme, separator, name = entry.partition("://")
+    if scheme == "pkg":
+        package = name.replace("/", ".")
+        try:
+            found = find_spec(package)
+        except ModuleNotFoundError:
+            found = None
+        if found is None:
+            raise ValueError(f"{entry}: there is no Python package {package}")
+        return Path(str(files(package)))
+    return Path(name if separator else entry)
+
+
+def search_path_overrides() -> list[str]:
+    """``hydra.searchpath=...`` of the running command, for another composition in it; empty without one."""
+    given = HydraConfig.get().overrides.hydra if HydraConfig.initialized() else []
+    return [option for option in given if option.startswith("hydra.searchpath=")]

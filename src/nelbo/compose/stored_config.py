@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from nelbo.atomic_file import read_yaml
-from nelbo.compose.config import CONFIG_DIR
+from nelbo.compose.config import CONFIG_DIR, folder_of
 from nelbo.text import printable
 
 # Where components of a group are, if not at its name. Groups without a place configure Hydra or a command.
@@ -70,7 +70,11 @@ class Components:
         folders = [CONFIG_DIR]
         if HydraConfig.initialized():
             sources = HydraConfig.get().runtime.config_sources
-            folders += [Path(source.path) for source in sources if source.schema == "file"]
+            folders += [
+                folder_of(f"{source.schema}://{source.path}")
+                for source in sources
+                if source.schema in ("file", "pkg") and not source.path.startswith("hydra.")
+            ]
         nodes: dict[tuple[Place, str], list[dict[str, Any]]] = {}
         for folder in dict.fromkeys(folders):
             for path in sorted(folder.rglob("*.yaml")):

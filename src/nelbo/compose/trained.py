@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig, OmegaConf
 
 from nelbo.compose.build import build_module
-from nelbo.compose.config import CONFIG_DIR, to_plain
+from nelbo.compose.config import CONFIG_DIR, search_path_overrides, to_plain
 from nelbo.compose.options import check_component
 from nelbo.compose.stored_config import MODEL, check_values, plain_config, validate_stored
 from nelbo.data import DataModule, DataRecord, DataSpec
@@ -192,7 +192,8 @@ def training_config(config: DictConfig, weights: Weights, path: Path) -> dict[st
     elif config.trained_as is None:
         raise ValueError(f"{path} does not say how it was trained: name it, such as experiment=ddpm_cifar10")
     else:
-        composed = hydra.compose("train", overrides=[f"experiment={config.trained_as}", *config.trained_with])
+        options = [f"experiment={config.trained_as}", *config.trained_with, *search_path_overrides()]
+        composed = hydra.compose("train", overrides=options)
         composed.run_dir = None  # an interpolation that Hydra resolves inside of a command only
         check_values(weights.parts, path)
         trained = to_plain(composed) | weights.parts
