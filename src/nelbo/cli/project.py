@@ -1,8 +1,8 @@
 """The user's own project: its configuration folders, and the folders that its classes are imported from.
 
 ``--config-dir FOLDER`` and ``hydra.searchpath=[file://FOLDER]`` add choices to those of nelbo. With
-``--config-path FOLDER`` a ``train.yaml`` in it takes precedence, too. All become one ``hydra.searchpath``. Hydra
-stores it, so that ranks and the jobs of a sweep have the same folders.
+``--config-path FOLDER`` a ``train.yaml`` in it takes precedence, too. All become one ``hydra.searchpath``.
+Hydra stores it, so that ranks and the jobs of a sweep have the same folders.
 """
 
 import shlex
