@@ -33,8 +33,9 @@ def run(arguments: Namespace) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is not empty: choose a new folder")
     for source in sorted(TEMPLATE.rglob("*")):
-        if source.is_dir() or "__pycache__" in source.parts:
-            continue
+        folders = source.relative_to(TEMPLATE).parts[:-1]
+        if source.is_dir() or any(name.startswith((".", "__pycache__")) for name in folders):
+            continue  # caches of Python and of linters
         path = folder / str(source.relative_to(TEMPLATE)).replace(TEMPLATE_NAME, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(source.read_text("utf-8").replace(TEMPLATE_NAME, name), encoding="utf-8")

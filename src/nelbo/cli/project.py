@@ -70,8 +70,12 @@ def read_project(arguments: Sequence[str], config_name: str) -> Project:
         *([_located(parsed.config_dir, "--config-dir")] if parsed.config_dir else []),
         *(_located(entry, SEARCH_PATH) for option in given for entry in _entries(option)),
     ]
-    main = _located(parsed.config_path, "--config-path") if parsed.config_path else None
-    for entry in entries if main is None else [main, *entries]:
+    main = None
+    if parsed.config_path:
+        entries.insert(0, _located(parsed.config_path, "--config-path"))
+        if (folder_of(entries[0]) / f"{config_name}.yaml").is_file():
+            main = entries[0]
+    for entry in entries:
         folder = folder_of(entry)
         if folder.resolve() != CONFIG_DIR.resolve():
             _check_no_shadows(folder, with_commands=entry != main)
@@ -81,7 +85,7 @@ def read_project(arguments: Sequence[str], config_name: str) -> Project:
     if main is not None:
         main = main.removeprefix("file://")
         flags.append(f"--config-path={main}")
-        entries.append(f"file://{CONFIG_DIR}")
+        entries = [*entries[1:], f"file://{CONFIG_DIR}"]
     options = [option for option in options if option not in given]
     if entries:
         options.append(f"{SEARCH_PATH}=[{','.join(map(quoted, dict.fromkeys(entries)))}]")
