@@ -34,6 +34,8 @@ from nelbo.cli.command import SHORT_NAMES
 
 ROOT = Path(__file__).parents[2]
 HOW_TOS = [ROOT / "docs/quickstart.md", *sorted((ROOT / "docs/how-to").glob("*.md"))]
+# run in the folder of a project that nelbo new has written
+OF_A_PROJECT = [ROOT / f"docs/how-to/{name}.md" for name in ("data", "features", "loss", "model", "schedule")]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "docs/from_python.md", *HOW_TOS]
 
@@ -114,6 +116,11 @@ def exists(words: list[str]) -> None:
             parser = ArgumentParser(exit_on_error=False)
             importlib.import_module(f"nelbo.cli.{name}").add_arguments(parser)
             parser.parse_args(arguments)
+        case ["nelbo", "new", _] | ["cd", _]:
+            pass
+        case ["nelbo", ("train" | "evaluate" | "sample") as name, *options]:
+            if "--config-dir" not in options:  # with it, the choices are those of a project
+                composes(name, [option for option in options if option != "-m"])
         case ["python", "-m", module, *_] if module.startswith("benchmarks."):
             importlib.import_module(module)
         case ["python", ("train.py" | "evaluate.py" | "sample.py") as script, *options]:
@@ -126,6 +133,8 @@ def exists(words: list[str]) -> None:
         case ["pip", "install", "-c", "constraints.txt", "-e", what]:
             extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
             assert what == "." or what[2:-1] in extras
+        case ["pip", "install", "nelbo-*.whl"]:
+            pass
         case ["wandb", name, *_]:
             from wandb.cli.cli import cli
 
@@ -187,6 +196,12 @@ def tree(tmp_path_factory, tiny, improved_diffusion_golden) -> Path:
     for number in range(100):
         colour = (number, 2 * number, 255 - number)
         Image.new("RGB", (40, 32), colour).save(folder / f"my/images/{number}.png")
+    (folder / "bin").mkdir()
+    command = folder / "bin/nelbo"  # as pip writes it
+    command.write_text(f"#!{sys.executable}\nimport sys\nfrom nelbo.__main__ import main\nsys.exit(main())\n")
+    command.chmod(0o755)
+    assert bash("nelbo new my_project", folder).returncode == 0
+    shutil.copytree(folder / "my", folder / "my_project/my")
     return folder
 
 
@@ -197,9 +212,10 @@ def copy(tree, tmp_path) -> Path:
 
 
 def bash(command: str, folder: Path) -> subprocess.CompletedProcess:
-    """Run it in a folder, with the Python that runs this test and the code that lies there."""
-    environment = {**os.environ, "PYTHONPATH": f"{folder / 'src'}:{folder}", "WANDB_MODE": "offline"}
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    """Run it in a folder, with the Python that runs this test and the code that lies there, or next to it."""
+    tree = folder if (folder / "src").is_dir() else folder.parent
+    environment = {**os.environ, "PYTHONPATH": f"{tree / 'src'}:{tree}", "WANDB_MODE": "offline"}
+    environment["PATH"] = f"{tree / 'bin'}:{Path(sys.executable).parent}:{environment['PATH']}"
     environment |= {"NELBO_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         ["bash", "-c", command],
@@ -215,7 +231,7 @@ def bash(command: str, folder: Path) -> subprocess.CompletedProcess:
 def shortened(command: str, tiny: tuple[str, ...]) -> str:
     """The command with options that make it take seconds, and with a model that is there."""
     command = command.replace("outputs/.../", "outputs/A/").replace("checkpoint=...", "checkpoint=last.ckpt")
-    if command.startswith("python train.py"):
+    if command.startswith(("python train.py", "nelbo train")):
         groups = {"model", "data"} & set(re.findall(r"(\w+)=", command))
         extra = [option for option in tiny if not option.startswith("model") or not groups]
         extra += ["data.batch_size=8"] if "image_folder" in command else []
@@ -234,9 +250,12 @@ def shortened(command: str, tiny: tuple[str, ...]) -> str:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_blocks_of_a_page_run_one_after_the_other(page, copy, tiny):
+    if page in OF_A_PROJECT:
+        copy /= "my_project"
     for block in blocks(page):
         where = f"{page.name}:{block.line}"
         if block.file is not None:
+            (copy / block.file).parent.mkdir(parents=True, exist_ok=True)
             (copy / block.file).write_text(block.text)
         elif block.language == "python":
             ended = bash(f"python - <<'PYTHON'\n{block.text}PYTHON", copy)
@@ -275,6 +294,12 @@ def test_files_of_the_how_tos_pass_the_linters(tmp_path):
                 text=True,
             )
             assert ended.returncode == 0, f"{block.page.name}:{block.line}: {ended.stdout}"
+
+
+def test_the_schedule_of_the_how_to_is_that_of_a_new_project():
+    for block in blocks(ROOT / "docs/how-to/schedule.md"):
+        if block.file:
+            assert block.text == (ROOT / "src/nelbo/project_template" / block.file).read_text()
 
 
 def test_files_of_the_how_tos_are_new_and_nothing_else_is_unchecked():
