@@ -280,7 +280,7 @@ def test_the_chinese_readme_has_the_same_commands_and_choices():
 
 
 def test_files_of_the_how_tos_pass_the_linters(tmp_path):
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    shutil.copy(ROOT / "src/nelbo/project_template/pyproject.toml", tmp_path)  # all are of a project
     files = [block for page in PAGES for block in blocks(page) if block.file and block.file.endswith(".py")]
     assert files
     for block in files:
