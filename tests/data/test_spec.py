@@ -72,3 +72,35 @@ def test_continuous_data_has_no_range_and_is_stored_unchanged():
     x = 100 * torch.randn(5, 3, 2, 2)
     assert (spec.range, spec.storage, spec.fits_png) == (None, torch.float32, False)
     assert torch.equal(spec.to_levels(x), x)
+
+
+def test_series_are_drawn_as_lines_in_the_colours_of_their_channels():
+    x = torch.stack([torch.linspace(-1, 1, 50), torch.zeros(50)]).expand(3, -1, -1)
+    pixels = DataSpec((2, 50), 256, None).to_pixels(x)
+    assert (pixels.shape, pixels.dtype) == ((3, 3, 64, 128), torch.uint8)
+    rising = (pixels[0].permute(1, 2, 0) == torch.tensor([0x1F, 0x77, 0xB4])).all(-1).nonzero()
+    assert (rising[:, 1].min(), rising[:, 1].max()) == (1, 126)
+    assert (
+        rising[rising[:, 1] == 1][:, 0].min() > rising[rising[:, 1] == 126][:, 0].max()
+    )  # from below to above
+    assert DataSpec((1, 4), None, None).to_pixels(torch.full((2, 1, 4), torch.nan)).shape == (2, 3, 64, 128)
+
+
+def test_volumes_are_drawn_by_their_central_slice():
+    x = 2 * torch.rand(3, 1, 5, 4, 6) - 1
+    expected = DataSpec((1, 4, 6), 256, None).to_pixels(x[:, :, 2])
+    assert torch.equal(DataSpec((1, 5, 4, 6), 256, None).to_pixels(x), expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "fits"), [((2,), None), ((1, 9), "lines"), ((1, 4, 4), "image"), ((1, 2, 4, 4), "slice")]
+)
+def test_a_renderer_has_to_fit_the_shape_and_none_draws_nothing(shape, fits):
+    assert DataSpec(shape, 256, None).is_drawn == (fits is not None)
+    assert not DataSpec(shape, 256, None, renderer="none").is_drawn
+    for renderer in ("image", "lines", "slice"):
+        if renderer == fits:
+            assert DataSpec(shape, 256, None, renderer=renderer).is_drawn
+        else:
+            with pytest.raises(ValueError, match=f"renderer={renderer} does not fit .*: use "):
+                DataSpec(shape, 256, None, renderer=renderer)

@@ -65,7 +65,7 @@ def sample(config: DictConfig) -> None:
     # decided by one process: others could look after the first files are written
     missing = processes.broadcast(lambda: open_folder().missing(config.n))
     folder = open_folder()
-    shown = min(config.grid, config.n) if model.spec.is_image else 0
+    shown = min(config.grid, config.n) if model.spec.is_drawn else 0
     wanted = config.n if features is not None else shown
     kept = draw(generator, folder, missing, config.batch_size, wanted, processes)
     processes.barrier()

@@ -13,6 +13,7 @@ from torch import Tensor
 from nelbo.data.base import DataModule, Loading, SplitName, folder_of
 from nelbo.data.batch import Batch
 from nelbo.data.examples import Examples
+from nelbo.data.render import Renderer
 from nelbo.data.spec import DataSpec
 from nelbo.data.split import hold_out
 from nelbo.data.values import infer_levels, to_examples, to_labels, with_channels
@@ -35,6 +36,7 @@ class Array(DataModule):
         levels: number of levels of integers; None for 256 (uint8), 65536 (uint16) or 2 (bool).
         channel_axis: 1 for examples (C, ...), -1 for (..., C); None if there is no axis of channels.
         parts: see above.
+        renderer: of samples: ``image``, ``lines``, ``slice`` or ``none``; None for the one of the shape.
         flip: mirror training images at random.
         loading: see :class:`DataModule`.
     """
@@ -47,6 +49,7 @@ class Array(DataModule):
         levels: Annotated[int, Ge(2), Le(65536)] | None = None,
         channel_axis: Literal[1, -1] | None = 1,
         parts: Annotated[int, Ge(3)] = 10,
+        renderer: Renderer | None = None,
         flip: bool = False,
         **loading: Unpack[Loading],
     ) -> None:
@@ -57,6 +60,7 @@ class Array(DataModule):
         self.levels = levels
         self.channel_axis: int | None = channel_axis
         self.parts = parts
+        self.renderer: Renderer | None = renderer
         self.flip = flip
 
     @cached_property
@@ -70,7 +74,8 @@ class Array(DataModule):
         values, label = self._values, self._labels
         levels = infer_levels(values.dtype, self.levels, f"data.x={self.x}")
         shape = with_channels(values.shape[1:], self.channel_axis)
-        return DataSpec(shape, levels, None if label is None else int(label.max()) + 1)
+        classes = None if label is None else int(label.max()) + 1
+        return DataSpec(shape, levels, classes, renderer=self.renderer)
 
     @cached_property
     def _values(self) -> np.ndarray:

@@ -17,6 +17,7 @@ from nelbo.data.base import DataModule, Loading, SplitName, folder_of
 from nelbo.data.batch import Batch
 from nelbo.data.examples import Examples
 from nelbo.data.image_file import decode_bytes, image_shape
+from nelbo.data.render import Renderer
 from nelbo.data.rows import DatasetRows, ParquetRows, Rows
 from nelbo.data.spec import DataSpec
 from nelbo.data.split import SPLIT_OF, hold_out
@@ -64,6 +65,7 @@ class HFDataset(DataModule):
         levels: number of levels of integer arrays; None for 256 (uint8), 65536 (uint16) or 2 (bool).
         channel_axis: 1 for arrays (C, ...), -1 for (..., C); None if there is no axis of channels.
         parts: see above.
+        renderer: of samples: ``image``, ``lines``, ``slice`` or ``none``; None for the one of the shape.
         flip: mirror training images at random.
         loading: see :class:`DataModule`.
 
@@ -87,6 +89,7 @@ class HFDataset(DataModule):
         levels: Annotated[int, Ge(2), Le(65536)] | None = None,
         channel_axis: Literal[1, -1] | None = 1,
         parts: Annotated[int, Ge(3)] = 10,
+        renderer: Renderer | None = None,
         flip: bool = False,
         **loading: Unpack[Loading],
     ) -> None:
@@ -100,6 +103,7 @@ class HFDataset(DataModule):
         self.channels, self.levels = channels, levels
         self.channel_axis: int | None = channel_axis
         self.parts = parts
+        self.renderer: Renderer | None = renderer
         self.flip = flip
 
     @cached_property
@@ -118,10 +122,11 @@ class HFDataset(DataModule):
         first = rows.read([0])[0]
         if not rows.is_image:
             levels = infer_levels(rows.dtype, self.levels, f"data.column={self.column}")
-            return DataSpec(with_channels(np.shape(first), self.channel_axis), levels, classes, names)
+            shape = with_channels(np.shape(first), self.channel_axis)
+            return DataSpec(shape, levels, classes, names, self.renderer)
         found, height, width = image_shape(first, self._where("train", 0))
         shape = (self.channels or found, *(self.size or (height, width)))
-        return DataSpec(shape, 256, classes, names)
+        return DataSpec(shape, 256, classes, names, self.renderer)
 
     @cached_property
     def _rows(self) -> dict[SplitName, Rows]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nelbo.data.render import DRAW, RENDERER_OF, Renderer
+
 MOST_LEVELS = 2**16
 
 
@@ -13,7 +15,7 @@ MOST_LEVELS = 2**16
 class DataSpec:
     """Shape and quantisation of one example.
 
-    Range, storage, default clipping and rendering of data and samples follow from it:
+    Range, storage, default clipping and pixels of data and samples follow from it:
 
     | levels | range | stored as | PNG file | pixels |
     | --- | --- | --- | --- | --- |
@@ -27,18 +29,27 @@ class DataSpec:
         levels: number of equally spaced values, -1 and 1 among them; None if continuous.
         num_classes: labels are 0..num_classes-1; None if the data has no labels.
         class_names: name of each class, in the order of the labels; None if the classes have no names.
+        renderer: how examples are drawn: ``image``, ``lines`` (series), ``slice`` (the central slice of
+            volumes) or ``none``; None for the one of the shape, which is ``none`` for vectors.
 
     Raises:
-        ValueError: for fewer than 2 or more than 65536 levels, or names that are not one unique name per
-            class.
+        ValueError: for fewer than 2 or more than 65536 levels, names that are not one unique name per class,
+            or a renderer of data of another shape.
     """
 
     shape: tuple[int, ...]
     levels: int | None
     num_classes: int | None
     class_names: tuple[str, ...] | None = None
+    renderer: Renderer | None = None
 
     def __post_init__(self) -> None:
+        fitting = RENDERER_OF.get(len(self.shape), "none")
+        if self.renderer not in (None, "none", fitting):
+            raise ValueError(
+                f"spec.renderer={self.renderer} does not fit data of shape {self.shape}: use "
+                + " or ".join(dict.fromkeys((fitting, "none")))
+            )
         if self.class_names is not None and len(set(self.class_names)) != self.num_classes:
             raise ValueError(
                 f"spec.class_names must be {self.num_classes} different names, got {self.class_names}"
@@ -55,6 +66,11 @@ class DataSpec:
     def is_image(self) -> bool:
         """Whether one example is a ``(C, H, W)`` image."""
         return len(self.shape) == 3
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether there are pictures of examples."""
+        return (self.renderer or RENDERER_OF.get(len(self.shape), "none")) != "none"
 
     @property
     def range(self) -> tuple[float, float] | None:
@@ -103,12 +119,9 @@ class DataSpec:
         return self.from_levels(self.to_levels(x) if x.is_floating_point() else x)
 
     def to_pixels(self, x: Tensor) -> Tensor:
-        """Render image values as pixels: (B, C, H, W) -> (B, 1 or 3, H, W') uint8.
+        """Draw values (B, *shape) by :attr:`renderer`, as (B, 1 or 3, H, W) uint8 pixels.
 
-        One channel is grey and three are RGB. For other numbers, the channels are grey images side by side,
-        W' = C W. Continuous data is scaled by the extrema of the batch.
+        Continuous data is scaled by the extrema of the batch.
         """
-        low, high = self.range or (x.min(), x.max())
-        scale = 255.0 / max(float(high - low), 1e-30)
-        pixels = (scale * (x - low)).nan_to_num(0.0).round().clamp(0, 255).to(torch.uint8)
-        return pixels if self.shape[0] in (1, 3) else pixels.transpose(1, 2).flatten(2)[:, None]
+        low, high = self.range or (float(x.min()), float(x.max()))
+        return DRAW[self.renderer or RENDERER_OF[len(self.shape)]](x, low, high)

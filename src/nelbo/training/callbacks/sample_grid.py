@@ -20,8 +20,8 @@ from nelbo.training.module import DiffusionModule
 class SampleGrid(Callback):
     """Draw samples with the averaged weights, always from the same noise.
 
-    Data that is not images has no grid. If the schedule has fewer timesteps than the sampler has steps, all
-    timesteps are used.
+    Data without a renderer, such as vectors, has no grid. If the schedule has fewer timesteps than the
+    sampler has steps, all timesteps are used.
 
     Args:
         sampler: of the samples.
@@ -54,7 +54,7 @@ class SampleGrid(Callback):
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw and save the grid. The average of the weights is in place until the end of the epoch."""
         assert isinstance(pl_module, DiffusionModule)
-        if not self.spec.is_image or self.num_samples == 0 or not trainer.is_global_zero:
+        if not self.spec.is_drawn or self.num_samples == 0 or not trainer.is_global_zero:
             return
         pixels = self.sample(pl_module)
         self.folder.mkdir(parents=True, exist_ok=True)
