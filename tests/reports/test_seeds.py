@@ -1,16 +1,20 @@
 """Runs that differ in their seed alone: how they are grouped, averaged, compared and shown."""
 
+import csv
 import json
+import sys
 
 import numpy as np
 import pytest
 import yaml
 
+from nelbo.__main__ import main
 from nelbo.reports.comparison.compare import compare
 from nelbo.reports.comparison.named_run import NamedRun, run_names
 from nelbo.reports.comparison.seed_curves import SeedCurve, step_curve, validation_curve
 from nelbo.reports.comparison.seeds import group_by_seed
 from nelbo.reports.html.page import render
+from nelbo.reports.paper import LATEX, write_figure, write_table
 from nelbo.runs.run_folder import read_run
 
 COSINE = {"_target_": "nelbo.diffusion.schedules.cosine.CosineSchedule", "num_steps": 200}
@@ -132,3 +136,51 @@ def test_runs_that_can_be_compared_keep_their_differences_beside_one_that_cannot
     found = compare([sweep[0].run, read_run(other), sweep[1].run])
     assert found.incomparable == ("num_examples: A C 180, B 17",)
     assert [run.differences is None for run in found.runs] == [True, True, False]
+
+
+def test_the_table_of_a_paper_has_a_row_for_each_group(sweep, tmp_path):
+    runs = [named.run for named in sweep]
+    write_table(runs, tmp_path / "table.csv")
+    with (tmp_path / "table.csv").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    cosine, linear = group_by_seed(sweep)
+    assert (first["runs"], first["seeds"], first["unit"]) == ("schedule=cosine", "0 1 2", "bits/dim")
+    assert float(first["total_mean"]) == cosine.total.mean
+    assert float(second["total_stderr_over_seeds"]) == linear.total.stderr
+    assert float(second["L_0_error_within_run"]) == linear.part("L_0").within
+    write_table(runs, tmp_path / "table.tex")
+    lines = (tmp_path / "table.tex").read_text().splitlines()
+    row = next(line for line in lines if line.startswith("schedule=cosine & 3 & "))
+    assert row.count("&") == 5
+    assert row.count(r"\pm") == 3
+    assert r"\times 10^{" in row
+
+
+def test_names_are_escaped_for_latex():
+    assert r"a_{b}&50%\$".translate(LATEX) == r"a\_\{b\}\&50\%\textbackslash{}\$"
+
+
+@pytest.mark.parametrize(("suffix", "begins"), [("pdf", b"%PDF"), ("png", b"\x89PNG"), ("svg", b"<?xml")])
+def test_the_figure_is_written_in_the_format_of_its_name(sweep, tmp_path, suffix, begins):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / f"figure.{suffix}"
+    write_figure([named.run for named in sweep], path)
+    assert path.read_bytes().startswith(begins)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--figure", "figure.bmp"], "--figure figure.bmp: expected a name that ends in .pdf, .png, .svg"),
+        (["--table", "table"], "--table table: expected a name that ends in .csv, .tex"),
+    ],
+)
+def test_a_file_of_another_format_is_refused_in_one_line(sweep, capsys, arguments, said):
+    assert main(["report", str(sweep[0].run.path), *arguments]) == 1
+    assert capsys.readouterr().err == f"error: {said}\n"
+
+
+def test_a_missing_matplotlib_is_named_with_its_remedy(sweep, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(["report", str(sweep[0].run.path), "--figure", str(tmp_path / "figure.pdf")]) == 1
+    assert "--figure needs matplotlib: pip install 'nelbo[figure]'" in capsys.readouterr().err

@@ -55,6 +55,7 @@ def render(runs: Sequence[Run], watch: Watch | None = None) -> str:
     groups = group_by_seed(entries)
     cards = [differences(entries, from_first), *(chart(entries) for chart in CHARTS)]
     cards += [seeds(groups)] if groups else []
+    rows = run_rows(entries, from_first) if len(entries) > 1 else []
     scripts = [plotly.offline.get_plotlyjs(), _asset("page.js")]
     if watch is not None:
         scripts.append(_asset("watch.js"))
@@ -67,7 +68,8 @@ def render(runs: Sequence[Run], watch: Watch | None = None) -> str:
         unit=shared_label(entries),
         headline=headline(entries[0]) if len(entries) == 1 else None,
         facts=facts(entries[0].run),
-        rows=run_rows(entries, from_first) if len(entries) > 1 else [],
+        rows=rows,
+        named_by_choices=all("=" in row.entry.name and not row.choices for row in rows),
         groups=seed_rows(groups),
         seeds_differ=len({entry.run.config.get("seed") for entry in entries}) > 1,
         incomparable=incomparable(entries) if len(entries) > 1 else [],

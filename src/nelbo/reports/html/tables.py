@@ -37,7 +37,7 @@ class RunRow:
         values: total, L_0, L_t, L_T.
         difference: from the first run.
         best: the lowest validation bound.
-        choices: options that are not the same in all runs, the first few.
+        choices: options that are not the same in all runs and not in its name, the first few.
         more: how many choices are left out.
         time: of the training.
     """
@@ -121,6 +121,8 @@ def _run_row(entry: Entry, choices: dict[str, str], difference: Estimate | None)
     run, split = entry.run, entry.run.held_out
     errors = {name: run.final(f"{split}/{name}_stderr") for name in (run.unit.metric, "L_0", "L_t")}
     errors["L_T"] = None
+    in_name = entry.name.split(" ")
+    choices = {name: value for name, value in choices.items() if f"{name}={value}" not in in_name}
     return RunRow(
         entry=entry,
         split=split or "–",
