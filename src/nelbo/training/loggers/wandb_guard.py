@@ -76,7 +76,7 @@ class GuardedWandbLogger(WandbLogger, MediaLogger):
             self.experiment.tags = tuple(chosen)
 
     def log_image(self, key: str, image: Image.Image, step: int) -> None:
-        """Log an image as ``wandb.Image``, at the step of the run's step metric."""
+        """Log an image as ``wandb.Image``, with ``step`` as the value of the charts' axis."""
         self._log(lambda run: {key: wandb.Image(image)}, step)
 
     def log_bound(self, chart: BoundChart, step: int) -> None:
