@@ -53,6 +53,7 @@ def test_importing_the_package_is_cheap(tmp_path):
     assert ended.stdout == "imported []\n", ended.stderr
 
 
+@pytest.mark.slow
 def test_the_libraries_import_together():
     ended = python("-c", "import nelbo, lightning, torchvision, torch_fidelity; print('ok')")
     assert ended.stdout == "ok\n", ended.stderr

@@ -362,8 +362,10 @@ def is_refused(ended, expected: str) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        # types and ranges are tested without the command, in test_options.py
-        pytest.param(arguments, marks=[pytest.mark.slow] if ": expected" in said else [])
+        # types and ranges are tested without the command, in test_options.py; several processes take long
+        pytest.param(
+            arguments, marks=[pytest.mark.slow] if ": expected" in said or "devices=" in arguments else []
+        )
         for arguments, said in MISTAKES.items()
     ],
 )

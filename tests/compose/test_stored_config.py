@@ -1,5 +1,6 @@
 """A configuration from a file is data: what it may name, and what becomes of it on resume."""
 
+import copy
 import re
 import shutil
 import sys
@@ -15,11 +16,19 @@ from nelbo.compose.stored_config import MAX_DEPTH, Components, validate_stored
 from nelbo.runs.run_options import write_config
 
 
+@pytest.fixture(scope="module")
+def composed(compose):
+    """Two configurations of runs: as plain values, once for all tests."""
+    return {
+        "images": to_plain(compose("data=image_folder", "callbacks=sample_quality", "logger=tensorboard")),
+        "loggers": to_plain(compose("logger=[tensorboard,mlflow,trackio]", "callbacks=sample_quality")),
+    }
+
+
 @pytest.fixture
-def stored(compose, tmp_path):
+def stored(composed):
     """The configuration of a run as a checkpoint holds it."""
-    config = compose("data=image_folder", "callbacks=sample_quality", "logger=tensorboard")
-    return to_plain(config)
+    return copy.deepcopy(composed["images"])
 
 
 def test_what_our_own_yaml_files_compose_is_accepted(stored, compose):
@@ -146,8 +155,8 @@ def test_standard_library_is_not_suggested_for_trust(stored):
         ("callbacks.last_checkpoint.folder", "elsewhere"),
     ],
 )
-def test_stored_paths_outside_of_the_run_are_refused_unless_the_command_names_them(place, value, compose):
-    config = to_plain(compose("logger=[tensorboard,mlflow,trackio]", "callbacks=sample_quality"))
+def test_stored_paths_outside_of_the_run_are_refused_unless_the_command_names_them(place, value, composed):
+    config = composed["loggers"]
     check_outputs(config, {}, "run")
     changed = OmegaConf.create(config)
     OmegaConf.update(changed, place, value, force_add=True)

@@ -247,7 +247,7 @@ def test_wandb_has_the_scalars_the_chart_and_the_images(wandb_records, summary):
 
 
 def test_the_chart_holds_the_rows_of_the_table(folder, bound):
-    charts = (folder / "wandb").glob("offline-run-*/files/media/table/test/*.json")
+    charts = (folder / "wandb").glob("offline-run-*/files/media/table/test/L_t_against_t_table_*.json")
     (content,) = (json.loads(chart.read_text()) for chart in charts)
     assert content["columns"] == ["t", "log10_t", "L_t", "stderr", "low", "high"]
     rows = {row["t"]: row["sum"] / row["count"] for row in bound if row["split"] == "test"}

@@ -42,6 +42,8 @@ def sample(config: DictConfig) -> None:
     from nelbo.evaluation.generation import SampleGenerator
     from nelbo.runs.sample_folder import SampleFolder
 
+    if config.image_format == "none" and config.devices > 1:
+        raise ValueError("format=none needs devices=1: the samples of other processes would not be kept")
     if run_on_ranks(config):
         return
     model = read_model(config)
@@ -81,13 +83,7 @@ def sample(config: DictConfig) -> None:
 
 
 def choose_format(config: DictConfig, spec: "DataSpec") -> str:
-    """``png``, ``npz`` or ``none``.
-
-    Raises:
-        ValueError: for samples of several processes that are not written.
-    """
-    if config.image_format == "none" and config.devices > 1:
-        raise ValueError("format=none needs devices=1: the samples of other processes would not be kept")
+    """``png``, ``npz`` or ``none``."""
     if config.image_format == "auto":
         return "png" if spec.fits_png else "npz"
     return config.image_format
