@@ -219,6 +219,18 @@ def test_resume_auto_starts_without_and_resumes_with_checkpoint(tmp_path):
         resume.add_resumed_run(["resume=auto"])
 
 
+def test_resume_continues_after_the_last_checkpoint(finished_run, command, tmp_path):
+    """No step is trained twice, and the libraries print nothing of their own."""
+    run = shutil.copytree(finished_run.folder, tmp_path / "run", symlinks=True)
+    trained = newest_checkpoint(run).step
+    ended = command(f"resume={run}", f"trainer.max_steps={trained + 3}", folder=run)
+    assert ended.code == 0
+    shown = [int(line.split()[1]) for line in ended.out.splitlines() if line.startswith("step ")]
+    assert shown == [trained + 3]
+    assert "weights_only" not in ended.out + ended.err
+    assert newest_checkpoint(run).step == trained + 3
+
+
 def test_run_with_truncated_summary_is_not_finished(tmp_path):
     for text, finished in (("", False), ('{"step": ', False), ('{"step": 6}', True)):
         (tmp_path / "summary.json").write_text(text)

@@ -104,11 +104,8 @@ def _checked(config: DictConfig, config_name: str, job: Callable[[DictConfig], f
 
     A function of the module, because launchers pickle the task, and can pickle what it calls by name only.
     """
-    import torch
-
     from nelbo.compose.options import check_options
 
-    quieten_libraries()
     hydra_config = HydraConfig.get()
     if WITHOUT_HYDRA_FILES not in hydra_config.overrides.hydra:
         write_hydra_files(
@@ -123,6 +120,9 @@ def _checked(config: DictConfig, config_name: str, job: Callable[[DictConfig], f
     share_run_dir()
     if not config.get("resume"):
         check_unused_folder(Path(config.run_dir), config_name)
+    import torch  # an option that cannot work is answered without it
+
+    quieten_libraries()
     torch.set_float32_matmul_precision("high")  # TF32 in the network; the bound has no matrix products
     value = job(config)
     write_result(value)

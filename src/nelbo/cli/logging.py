@@ -10,6 +10,8 @@ from nelbo.text import printable_lines
 
 def quieten_libraries() -> None:
     """Hide advertisements of libraries and warnings about intended behaviour."""
+    import lightning.pytorch  # noqa: F401  sets the levels of its loggers when it is imported
+
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (

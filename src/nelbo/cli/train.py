@@ -69,8 +69,8 @@ def train(config: DictConfig) -> float | None:
     from nelbo.reports.html import report_finished_run
     from nelbo.reports.terminal import print_bound
 
-    run_dir = Path(config.run_dir)
-    if config.resume:
+    run_dir, resumes = Path(config.run_dir), bool(config.resume)
+    if resumes:
         if config.resume != AUTO:
             config = resume.continued_config(config, run_dir)
             check_options(config, "train")
@@ -80,7 +80,7 @@ def train(config: DictConfig) -> float | None:
     if needs_launch(devices):
         check_process_count(devices, config.trainer.num_nodes)
         return launch_ranks(devices, partial(_last_checkpoint, run_dir))
-    training = _build(config, run_dir)
+    training = _build(config, run_dir, resumes)
     unit = training.module.unit
     loggers = build.build_loggers(training.config, run_dir)
     with _ends(run_dir, loggers):  # runs of loggers are open from here on
@@ -97,8 +97,13 @@ def train(config: DictConfig) -> float | None:
     return metrics[f"val/{unit.metric}"]
 
 
-def _build(config: DictConfig, run_dir: Path) -> Training:
+def _build(config: DictConfig, run_dir: Path, resumes: bool) -> Training:
     """Build and check everything; the files of a resumed run are changed last.
+
+    Args:
+        config: of the run, which does not say whether this command resumes it.
+        run_dir: its folder.
+        resumes: whether to continue from the newest checkpoint in the folder.
 
     Raises:
         ValueError: for a configuration that cannot work.
@@ -115,7 +120,6 @@ def _build(config: DictConfig, run_dir: Path) -> Training:
     from nelbo.training.checks import check_network
     from nelbo.training.stopwatch import Stopwatch
 
-    resumes = bool(config.resume)
     point = newest_checkpoint(run_dir) if resumes else None
     # of this command alone, so not stored
     allow_changed_data, config.allow_changed_data = config.get("allow_changed_data", False), False
