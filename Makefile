@@ -26,7 +26,7 @@ train: install   ## train the default model on the bundled digits, under 4 minut
 	$(PYTHON) train.py schedule=cosine loss=vlb
 
 test: dev    ## run the fast tests, under 4 minutes on 2 CPU cores
-	$(PYTHON) -m pytest -n 2 -m "not slow and not gpu"
+	$(PYTHON) -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
 contract: dev  ## run the tests of one component: NAME=shifted_cosine
 	$(PYTHON) -m pytest -q -n 2 -m "not slow and not gpu" tests -k "$(NAME) or every_class or test_docstrings"

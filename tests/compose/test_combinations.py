@@ -4,7 +4,7 @@ A combination takes a training step in which the loss is finite and a gradient r
 it is refused in a line that says what would work.
 """
 
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 
@@ -54,9 +54,14 @@ def cannot_work(module_config) -> bool:
     return isinstance(loss, Hybrid)
 
 
+@cache
+def digits() -> Digits:
+    return Digits()
+
+
+@cache
 def batch() -> Batch:
-    data = Digits()
-    return data.on_after_batch_transfer(data.split("train").fetch(torch.arange(16), 0))
+    return digits().on_after_batch_transfer(digits().split("train").fetch(torch.arange(16), 0))
 
 
 def take_a_step(module, stub_trainer) -> dict[str, torch.Tensor]:
@@ -70,7 +75,7 @@ def take_a_step(module, stub_trainer) -> dict[str, torch.Tensor]:
 
 
 def check(config, stub_trainer):
-    spec = Digits().spec
+    spec = digits().spec
     if cannot_work(config):
         with pytest.raises(ValueError, match=r"(add|use) variance="):
             build.build_module(config, spec)
@@ -111,7 +116,7 @@ def test_a_training_step_at_other_timesteps(timesteps, loss, combine, stub_train
 def test_a_conditional_network_is_told_the_labels(combine, stub_trainer):
     config = combine()
     config.conditional = True
-    module = build.build_module(config, Digits().spec)
+    module = build.build_module(config, digits().spec)
     take_a_step(module, stub_trainer)
     seen = module.denoiser.network.embedding.label.weight.grad.abs().sum(1) > 0
     assert seen.nonzero().flatten().tolist() == batch().label.unique().tolist()
@@ -122,6 +127,6 @@ def test_the_network_sees_the_same_range_of_times_for_every_number_of_steps(comb
     for T in (10, 1000):
         config = combine()
         config.schedule.num_steps = T
-        denoiser = build.build_module(config, Digits().spec).denoiser
+        denoiser = build.build_module(config, digits().spec).denoiser
         seen.append(denoiser.time_scale * T)
     assert seen == [1000.0, 1000.0]
