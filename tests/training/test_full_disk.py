@@ -103,11 +103,15 @@ def test_anything_else_names_the_run_folder(command, tiny, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("where", ["checkpoints", "samples"])
-def test_a_folder_that_cannot_be_made_is_named(where, command, tiny, tmp_path):
+@pytest.mark.parametrize(
+    ("where", "named"),
+    [("checkpoints", "run already holds a run"), ("samples", "run/samples")],
+    ids=["checkpoints", "samples"],
+)
+def test_a_folder_that_cannot_be_made_is_named(where, named, command, tiny, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / where).write_text("a file in the way")
     ended = command(*tiny, "logger=none")
     assert ended.code == 1
     assert ended.err.count("\n") == 1
-    assert str(tmp_path / "run" / where) in ended.err
+    assert f"{tmp_path}/{named}" in ended.err
