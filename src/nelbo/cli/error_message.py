@@ -5,7 +5,6 @@ import re
 import sys
 
 import hydra
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import DictConfig
@@ -13,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nelbo.cli.overrides import as_typed
 from nelbo.cli.project import search_path_option, searched_folders
-from nelbo.compose.config import CONFIG_DIR
+from nelbo.compose.config import CONFIG_DIR, nested_composition
 from nelbo.compose.environment import process_count
 
 TRACEBACK = "HYDRA_FULL_ERROR"
@@ -128,10 +127,5 @@ def compose_choices_only(config_name: str) -> DictConfig:
     # a job of a sweep has other options than the command line of its process
     given = HydraConfig.get().overrides.task if HydraConfig.initialized() else sys.argv[1:]
     chosen = [a for a in given if re.split("[@=]", a)[0] in groups and "," not in a]
-    running = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            return hydra.compose(config_name, overrides=[*chosen, *search_path_option()])
-    finally:
-        GlobalHydra.instance().hydra = running
+    with nested_composition():
+        return hydra.compose(config_name, overrides=[*chosen, *search_path_option()])

@@ -1,10 +1,14 @@
 """The folder of configurations, and configurations as plain data."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
@@ -35,6 +39,18 @@ def folder_of(entry: str) -> Path:
             raise ValueError(f"{entry}: there is no Python package {package}")
         return Path(str(files(package)))
     return Path(name if separator else entry)
+
+
+@contextmanager
+def nested_composition() -> Iterator[None]:
+    """``hydra.compose`` reads ``conf/``, also inside of a running Hydra application."""
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = running
 
 
 def search_path_overrides() -> list[str]:

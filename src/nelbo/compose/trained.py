@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import InstantiationException, MissingConfigException
 from hydra.utils import instantiate
 from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig, OmegaConf
 
 from nelbo.compose.build import build_module
-from nelbo.compose.config import CONFIG_DIR, search_path_overrides, to_plain
+from nelbo.compose.config import nested_composition, search_path_overrides, to_plain
 from nelbo.compose.options import check_component
 from nelbo.compose.stored_config import MODEL, check_values, plain_config, validate_stored
 from nelbo.data import DataModule, DataRecord, DataSpec
@@ -64,23 +63,19 @@ def load_model(checkpoint: Path | str, *options: str) -> TrainedModel:
 
 @contextmanager
 def composing() -> Iterator[None]:
-    """``hydra.compose`` reads ``conf/``, also inside of a running Hydra application.
+    """A :func:`nested_composition` for use from Python.
 
     Raises:
         ValueError: for a choice that there is not. The error of a constructor is raised without that of
             Hydra around it.
     """
-    running = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
     try:
-        with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        with nested_composition():
             yield
     except InstantiationException as error:
         raise error.__cause__ or error from None
     except MissingConfigException as error:
         raise ValueError(" ".join(str(error).split())) from None
-    finally:
-        GlobalHydra.instance().hydra = running
 
 
 def read_model(config: DictConfig, checkpoint_format: CheckpointFormat | None = None) -> TrainedModel:

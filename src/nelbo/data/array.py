@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Literal, Unpack
 
 import numpy as np
-import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
@@ -96,10 +95,8 @@ class Array(DataModule):
 
     def read_split(self, name: SplitName) -> Examples:
         """One of the parts of the array; nothing is read."""
-        label, n = self._labels, len(self._values)
-        rows = hold_out(
-            torch.zeros(n, dtype=torch.long) if label is None else label, ("val", "test"), self.parts
-        )
+        label = self._labels
+        rows = hold_out(label, len(self._values), ("val", "test"), self.parts)
         return ArrayExamples(self, self._values, rows[name], None if label is None else label[rows[name]])
 
 

@@ -160,12 +160,10 @@ class HFDataset(DataModule):
     @cached_property
     def _held_out(self) -> dict[str, Tensor]:
         """The rows of the training data that belong to train and to each missing split."""
-        label, n = self._labels["train"], len(self._rows["train"])
         missing = [split for split in ("val", "test") if split not in self._rows]
         if not missing:
             return {}
-        label = torch.zeros(n, dtype=torch.long) if label is None else label
-        return hold_out(label, missing, self.parts)
+        return hold_out(self._labels["train"], len(self._rows["train"]), missing, self.parts)
 
     def read_split(self, name: SplitName) -> Examples:
         """A split of the data, or the part of its training split; nothing is decoded."""

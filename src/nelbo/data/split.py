@@ -38,11 +38,12 @@ def deal(label: Tensor, hands: int) -> list[Tensor]:
     return [shuffled[hand[shuffled] == i] for i in range(hands)]
 
 
-def hold_out(label: Tensor, names: Sequence[str], parts: int) -> dict[str, Tensor]:
+def hold_out(label: Tensor | None, n: int, names: Sequence[str], parts: int) -> dict[str, Tensor]:
     """Split examples into the splits ``names``, each one of ``parts`` parts of :func:`deal`, and train.
 
     Args:
-        label: ``(N,)`` class of each example.
+        label: ``(n,)`` class of each example; None for one class.
+        n: number of examples.
         names: of the held-out splits.
         parts: their number; the training split is those that remain.
 
@@ -52,8 +53,8 @@ def hold_out(label: Tensor, names: Sequence[str], parts: int) -> dict[str, Tenso
     Raises:
         ValueError: if a split would be empty.
     """
-    hands = deal(label, parts)
+    hands = deal(torch.zeros(n, dtype=torch.long) if label is None else label, parts)
     splits = {"train": torch.cat(hands[len(names) :]), **dict(zip(names, hands, strict=False))}
     if not all(map(len, splits.values())):
-        raise ValueError(f"{len(label)} examples are too few for data.parts={parts}: a split would be empty")
+        raise ValueError(f"{n} examples are too few for data.parts={parts}: a split would be empty")
     return splits

@@ -6,6 +6,7 @@ from typing import Any
 
 from nelbo.evaluation.ledger import MUST_AGREE
 from nelbo.evaluation.seeds import SeedEstimate
+from nelbo.evaluation.units import PARTS
 from nelbo.reports.comparison.choices import MEASURED, comparable_options, differing
 from nelbo.reports.comparison.difference import difference
 from nelbo.reports.comparison.named_run import NamedRun
@@ -59,13 +60,8 @@ class SeedGroup:
             return {name: SeedEstimate.of([parts[name] for parts in known]) for name in known[0]}
         if difference(other.first, self.first) is None:
             return None
-        names = {name: name for name in ("L_0", "L_t", "L_T")} | {"total": self.first.unit.metric}
+        names = {name: name for name in PARTS} | {"total": self.first.unit.metric}
         return {label: self.part(name).minus(other.part(name)) for label, name in names.items()}
-
-    @property
-    def seeds_text(self) -> str:
-        """``seeds 0, 1, 2``."""
-        return f"seed{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))}"
 
 
 def group_by_seed(runs: Sequence[NamedRun]) -> list[SeedGroup]:
