@@ -1,7 +1,9 @@
 """Text from outside (names of folders, data and classes, values of options, messages) made safe to show."""
 
 import html
+import json
 import re
+from typing import Any
 
 # C0 and C1 controls, line and paragraph separators, marks and overrides of the writing direction, surrogates
 _ACTIVE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -30,3 +32,12 @@ def plotly_text(text: object) -> str:
     Plotly reads a subset of HTML in legends, ticks, axis titles and hover labels, links included.
     """
     return html.escape(printable(text), quote=False)
+
+
+def json_to_validate(value: Any) -> bytes:
+    """JSON for a check of types, which is not stored.
+
+    The name of a file that is not UTF-8 holds lone surrogates, which a validator refuses in JSON. Each of
+    them is replaced by a question mark.
+    """
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")

@@ -36,6 +36,7 @@ from nelbo.compose.declared_options import (
     Component,
     MaxExamples,
 )
+from nelbo.text import json_to_validate
 
 Problems = Iterator[tuple[str, str]]  # the path of an option, and a message
 MISSING = "???"
@@ -220,7 +221,7 @@ def _problems_of_value(path: str, value: Any, annotation: Any) -> Problems:
     if adapter is None or value == MISSING or (isinstance(value, dict) and "_target_" in value):
         return
     try:
-        adapter.validate_json(json.dumps(value))
+        adapter.validate_json(json_to_validate(value))
     except ValidationError:
         hint = ""
         if annotation == Component and isinstance(value, str):

@@ -1,6 +1,5 @@
 """Read the folder of a training run, or of an evaluation of a trained model."""
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from nelbo.runs.metrics_file import METRICS_FILE, Series
 from nelbo.runs.paths import CONFIG, EVALUATION, OVERRIDES, SAMPLES, SUMMARY, SWEEP
 from nelbo.runs.run_options import typed_options
 from nelbo.runs.summary import check_files
+from nelbo.text import json_to_validate
 
 METRICS, TERMS = METRICS_FILE, bound_table.FILE_NAME
 # files and folders that are read here
@@ -254,7 +254,7 @@ def _json(path: Path) -> dict[str, Any]:
     content = _without_unknown(read_json(path))
     for part in ("ledger", "config", "variances"):
         _mapping(content.get(part, {}))
-    _LEDGER.model_validate_json(json.dumps(content.get("ledger", {})))
+    _LEDGER.model_validate_json(json_to_validate(content.get("ledger", {})))
     if "variances" in content:
         content["variances"] = {name: _without_unknown(f) for name, f in content["variances"].items()}
     numbers = [name for name in content if "/" in name or name in ("step", "train_seconds")]
