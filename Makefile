@@ -80,7 +80,7 @@ $(RUN)/summary.json: | install
 	$(PYTHON) train.py schedule=cosine loss=vlb hydra.run.dir=$(RUN) resume=auto
 
 $(GUIDED)/summary.json: | install
-	$(PYTHON) train.py conditional=true label_dropout=0.1 hydra.run.dir=$(GUIDED) resume=auto
+	$(PYTHON) train.py conditional=true cond_dropout=0.1 hydra.run.dir=$(GUIDED) resume=auto
 
 clean:           ## remove the environment and caches, but not outputs
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build site src/*.egg-info

@@ -204,14 +204,14 @@ def compare_times(case: Case, clock: Clock, rounds: int) -> None:
     noise = torch.randn_like(batch.x0)
 
     def passes() -> None:
-        bound.terms(module.denoiser, batch.x0, lambda _: noise, batch.label if module.conditional else None)
+        bound.terms(module.denoiser, batch.x0, lambda _: noise, batch.cond if module.conditional else None)
 
     def estimator() -> None:
         accumulator = BoundAccumulator(chain.num_steps, case.device, len(batch.x0))
         index = torch.arange(len(batch.x0), device=case.device)
-        label = batch.label if module.conditional else None
+        cond = batch.cond if module.conditional else None
         FullEstimator().measure(
-            [accumulator], [BoundVariant(bound)], module.denoiser, batch.x0, index, label, len(batch.x0)
+            [accumulator], [BoundVariant(bound)], module.denoiser, batch.x0, index, cond, len(batch.x0)
         )
 
     seconds = interleave({"passes": passes, "estimator": estimator}, clock, rounds)

@@ -52,7 +52,7 @@ CONFIGURATIONS: dict[str, tuple[str, ...]] = {
     "linear_logsnr": (*SMALL_UNET, "schedule=linear_logsnr", "variance=fixed_small"),
     "importance": (*SMALL_UNET, "timesteps=importance", "loss=vlb"),
     "min_snr": (*SMALL_UNET, "objective=min_snr", "timesteps=uniform"),
-    "conditional": (*SMALL_UNET, "conditional=true", "label_dropout=0.1"),
+    "conditional": (*SMALL_UNET, "conditional=true", "cond_dropout=0.1"),
     "accumulating": (*SMALL_UNET, "trainer.accumulate_grad_batches=2", "trainer.max_steps=6"),
     "gaussian": ("data=gaussian", "data.n_train=512", "data.n_val=64", "data.n_test=64", "model.width=32"),
     "mixture": (

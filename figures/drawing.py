@@ -11,8 +11,8 @@ from torch import Tensor
 
 from nelbo.cli.processes import start_processes
 from nelbo.compose.build import build_sampler
+from nelbo.compose.cond import choose_cond, choose_denoise
 from nelbo.compose.config import CONFIG_DIR
-from nelbo.compose.labels import choose_denoise, choose_labels
 from nelbo.compose.shorter_chain import spaced_chain, step_costs
 from nelbo.compose.trained import TrainedModel, read_data, read_model
 from nelbo.evaluation.generation import SampleGenerator
@@ -49,8 +49,8 @@ def make_generator(config: DictConfig, model: TrainedModel) -> SampleGenerator:
         sampler.steps,
         lambda: step_costs(model, bound, read_data(model), "val", processes),
     )
-    labels, denoise = choose_labels(config, model), choose_denoise(config.guidance, model)
-    return SampleGenerator(model.spec.shape, sampler, denoise, chain, labels, config.seed, processes.device)
+    cond, denoise = choose_cond(config, model), choose_denoise(config.guidance, model)
+    return SampleGenerator(model.spec.shape, sampler, denoise, chain, cond, config.seed, processes.device)
 
 
 def draw(generator: SampleGenerator, model: TrainedModel, n: int) -> Tensor:

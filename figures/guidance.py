@@ -1,6 +1,6 @@
 """docs/images/guidance.png: samples of every class for several guidance scales, from the same noise.
 
-python train.py conditional=true label_dropout=0.1
+python train.py conditional=true cond_dropout=0.1
 python -m figures.guidance --checkpoint outputs/.../checkpoints/last.ckpt
 """
 

@@ -44,7 +44,7 @@ def model(checkpoint) -> nelbo.Model:
 @pytest.fixture(scope="module")
 def conditional(compose, tiny) -> nelbo.Model:
     """An untrained conditional model."""
-    config = compose(*tiny, "conditional=true", "label_dropout=0.1")
+    config = compose(*tiny, "conditional=true", "cond_dropout=0.1")
     spec = Digits().spec
     module = build_module(config, spec).eval()
     for parameter in module.parameters():
@@ -202,7 +202,7 @@ def test_classes_are_given_by_name_number_or_index(conditional, digits):
     in_turn = conditional.sample(12, steps=2)
     assert torch.equal(in_turn, conditional.sample(12, steps=2, cond=torch.arange(12) % 10))
     without = conditional.denoise(torch.zeros(1, 1, 8, 8), 5)
-    index = conditional.trained.module.no_label
+    index = conditional.trained.module.null
     level = conditional.chain.level(torch.tensor([5]))
     assert torch.equal(
         without.x0_hat, conditional.denoiser(torch.zeros(1, 1, 8, 8), level, torch.tensor([index])).x0_hat
@@ -213,7 +213,7 @@ def test_classes_are_given_by_name_number_or_index(conditional, digits):
     ("cond", "message"),
     [
         (None, "the model is conditional: give cond="),
-        ("seven", "label=seven: the model knows the classes 0, 1"),
+        ("seven", "cond=seven: the model knows the classes 0, 1"),
         ([1, 2], "cond has 2 classes for 12 images"),
         (torch.full((12,), 10), "cond must be class indices"),
         (torch.zeros(12), "cond must be class indices"),
@@ -257,7 +257,7 @@ def test_the_terms_of_a_bound_refuse_level_indices_and_other_sizes():
     bound = VariationalBound(Chain(CosineSchedule(4)), DiscretizedGaussian(256), shape=(3, 4, 6))
 
     def terms(x0):
-        return bound.terms(lambda xt, level, label: pytest.fail("nothing is evaluated"), x0, torch.zeros_like)
+        return bound.terms(lambda xt, level, cond: pytest.fail("nothing is evaluated"), x0, torch.zeros_like)
 
     with pytest.raises(ValueError, match=r"x0 has values of 0 to 71: expected \[-1, 1\]"):
         terms(BYTES.float())

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nelbo.compose.component import build_component
-from nelbo.compose.labels import choose_denoise, class_number
+from nelbo.compose.cond import choose_denoise, class_number
 from nelbo.compose.shorter_chain import spaced_chain, step_costs
 from nelbo.compose.trained import TrainedModel, composing, read_data, read_model
 from nelbo.data.base import DataModule, Loading, SplitName
@@ -296,7 +296,7 @@ class Model:
         Args:
             xt: (N, *shape) floats, signal x_0 + noise eps, as of ``nelbo.diffusion.diffuse``.
             t: a timestep in 1..T, or one for each example.
-            cond: the classes, as in :meth:`bound`. A model with ``label_dropout`` predicts without a class
+            cond: the classes, as in :meth:`bound`. A model with ``cond_dropout`` predicts without a class
                 if it is None.
 
         Raises:
@@ -306,9 +306,9 @@ class Model:
         timesteps = self._timesteps(t)
         if timesteps.ndim and len(timesteps) != len(xt):
             raise ValueError(f"t has {len(timesteps)} timesteps for {len(xt)} examples: give 1 or {len(xt)}")
-        no_label = self.trained.module.no_label
-        if cond is None and no_label is not None:
-            label = torch.full((len(xt),), no_label)
+        null = self.trained.module.null
+        if cond is None and null is not None:
+            label = torch.full((len(xt),), null)
         else:
             label = self._classes(cond, len(xt))
         level = self.chain.level(timesteps.expand(len(xt)).to(self.device))
@@ -338,7 +338,7 @@ class Model:
             spacing: choice of ``conf/spacing``, or an object: the timesteps of the steps.
             seed: of the noise.
             cond: the classes, as in :meth:`bound`; None for all classes in turn.
-            guidance: scale of classifier-free guidance, for models with ``label_dropout``.
+            guidance: scale of classifier-free guidance, for models with ``cond_dropout``.
             batch_size: samples at a time.
             progress: show a progress bar.
 

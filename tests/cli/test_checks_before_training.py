@@ -21,7 +21,7 @@ class Network(torch.nn.Module):
         self.channels = channels or out_channels
         self.fails = fails
 
-    def forward(self, x, c, label):
+    def forward(self, x, c, cond):
         if self.fails:
             raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
         return self.layer(x.flatten(1)[:, :1])[:, :, None, None].expand(-1, self.channels, *x.shape[2:])

@@ -113,7 +113,7 @@ def test_samples_and_an_export_need_no_images(conditional, run_in_process, comma
     assert run_in_process("train", *options, f"data.root={images}", folder=tmp_path / "run") == 0
     shutil.rmtree(images)
     checkpoint = tmp_path / "run/checkpoints/last.ckpt"
-    label = ("label=dog",) if conditional else ()
+    label = ("cond=dog",) if conditional else ()
     assert main(["export", str(checkpoint), str(tmp_path / "exported")]) == 0
     drawn = []
     for source in (
@@ -135,13 +135,13 @@ def test_labels_are_chosen_by_name_or_number(trained, command, tmp_path):
     options = ("n=2", "sampler.steps=2", "format=npz", f"checkpoint={last(trained)}")
     drawn = []
     for i, label in enumerate(("dog", "1")):
-        ended = command(*options, f"label={label}", name="sample", folder=tmp_path / str(i))
+        ended = command(*options, f"cond={label}", name="sample", folder=tmp_path / str(i))
         assert ended.code == 0, ended.err
         drawn.append(np.load(tmp_path / str(i) / "samples.npz"))
     assert np.array_equal(drawn[0]["samples"], drawn[1]["samples"])
     assert drawn[0]["label"].tolist() == [1, 1]
-    refused = command(*options, "label=eel", name="sample", folder=tmp_path / "2")
-    assert refused.err == "error: label=eel: the model knows the classes cat, dog, or their numbers 0 to 1\n"
+    refused = command(*options, "cond=eel", name="sample", folder=tmp_path / "2")
+    assert refused.err == "error: cond=eel: the model knows the classes cat, dog, or their numbers 0 to 1\n"
 
 
 @pytest.mark.slow

@@ -363,7 +363,7 @@ def test_hydra_unescapes_what_the_file_of_a_sweep_may_not_escape():
             "checkpoint='outputs/a b/last.ckpt',/x/y.ckpt", "trained_as=iddpm_cifar10_hybrid", "split=val",
             "format@checkpoint_format=diffusers", "estimator=full,stratified", "steps=4,8", "root=/data",
         ]),
-        ("sample", ["checkpoint=a/last.ckpt", "sampler=ddim,heun", "sampler.steps=10,20", "label='a cat'"]),
+        ("sample", ["checkpoint=a/last.ckpt", "sampler=ddim,heun", "sampler.steps=10,20", "cond='a cat'"]),
     ],
 )  # fmt: skip
 def test_what_sweeps_usually_vary_is_accepted(command, task, tmp_path):

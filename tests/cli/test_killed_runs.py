@@ -99,7 +99,7 @@ CALLED = (
 )
 KINDS = {
     "plain": ("trainer.accumulate_grad_batches=1",),
-    "conditional": ("trainer.accumulate_grad_batches=1", "conditional=true", "label_dropout=0.2"),
+    "conditional": ("trainer.accumulate_grad_batches=1", "conditional=true", "cond_dropout=0.2"),
     "accumulating": ("trainer.accumulate_grad_batches=3",),  # windows that cross the ends of epochs
 }
 EACH = int(os.environ.get("NELBO_INTERRUPTIONS", "1"))  # of each signal and kind: 9 are 81 in all

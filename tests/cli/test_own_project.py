@@ -122,7 +122,7 @@ def test_evaluate_and_sample_read_its_checkpoint(project, trained):
     assert measured.code == 0, measured.err
     assert (project.folder / "outputs/measured/evaluation.json").exists()
     sampled = project.run(
-        "nelbo", "sample", "--config-dir", "conf", checkpoint, "n=2", "sampler.steps=2", "label=vertical",
+        "nelbo", "sample", "--config-dir", "conf", checkpoint, "n=2", "sampler.steps=2", "cond=vertical",
         "hydra.run.dir=outputs/sampled",
     )  # fmt: skip
     assert sampled.code == 0, sampled.err

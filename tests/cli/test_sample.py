@@ -184,7 +184,7 @@ def test_sample_folder_describes_its_samples(draw):
 @pytest.fixture(scope="module")
 def conditional_run(tmp_path_factory, tiny, run_in_process):
     folder = tmp_path_factory.mktemp("conditional")
-    options = ("logger=none", "conditional=true", "label_dropout=0.5")
+    options = ("logger=none", "conditional=true", "cond_dropout=0.5")
     assert run_in_process("train", *tiny, *options, folder=folder) == 0
     return folder / "checkpoints/last.ckpt"
 
@@ -194,11 +194,11 @@ def test_labels_cycle_or_are_chosen_and_guidance_has_effect(draw, conditional_ru
     ended = draw(of, "format=npz", "n=12")
     with np.load(ended.folder / "samples.npz") as file:
         assert file["label"].tolist() == [*range(10), 0, 1]
-    third = samples_of(draw(of, "format=npz", "n=4", "label=3"))
+    third = samples_of(draw(of, "format=npz", "n=4", "cond=3"))
     assert np.array_equal(third[3], samples_of(ended)[3])
-    same = samples_of(draw(of, "format=npz", "n=4", "label=3", "guidance=1"))
+    same = samples_of(draw(of, "format=npz", "n=4", "cond=3", "guidance=1"))
     assert np.abs(same.astype(int) - third).max() <= 1
-    assert (samples_of(draw(of, "format=npz", "n=4", "label=3", "guidance=4")) != third).any()
+    assert (samples_of(draw(of, "format=npz", "n=4", "cond=3", "guidance=4")) != third).any()
 
 
 MISTAKES = {
@@ -207,7 +207,7 @@ MISTAKES = {
     "batch_size=0": "batch_size=0: expected an integer >= 1",
     "format=jpg": "format=jpg: expected one of auto, png, npz, none",
     "trajectory=film": "trajectory=film: expected one of none, gif, strip",
-    "label=3": "label=3, but the model was trained without classes",
+    "cond=3": "cond=3, but the model was trained without classes",
     "guidance=2": "guidance=2, but the model was trained without classes",
     "sampler.clip=[1,-1]": "expected [low, high] with low < high",
     "checkpoint=/nonexistent.ckpt": "there is no checkpoint file /nonexistent.ckpt",
@@ -232,12 +232,12 @@ def test_invalid_sample_options_are_refused_before_drawing(arguments, draw):
 @pytest.mark.slow
 def test_unknown_class_and_untrained_guidance_are_refused(draw, conditional_run, command, tiny, tmp_path):
     is_refused(
-        draw(f"checkpoint={conditional_run}", "label=10"),
-        "label=10: the model knows the classes 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
+        draw(f"checkpoint={conditional_run}", "cond=10"),
+        "cond=10: the model knows the classes 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
     )
     command(*tiny, "logger=none", "conditional=true", folder=tmp_path / "plain")
     plain = f"checkpoint={tmp_path / 'plain/checkpoints/last.ckpt'}"
-    is_refused(draw(plain, "guidance=2"), "the model was trained without label_dropout")
+    is_refused(draw(plain, "guidance=2"), "the model was trained without cond_dropout")
 
 
 @pytest.mark.slow

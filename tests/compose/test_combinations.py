@@ -113,13 +113,13 @@ def test_a_training_step_at_other_timesteps(timesteps, loss, combine, stub_train
     check(combine(timesteps=timesteps, loss=loss, variance=variance), stub_trainer)
 
 
-def test_a_conditional_network_is_told_the_labels(combine, stub_trainer):
+def test_a_conditional_network_receives_the_labels(combine, stub_trainer):
     config = combine()
     config.conditional = True
     module = build.build_module(config, digits().spec)
     take_a_step(module, stub_trainer)
     seen = module.denoiser.network.embedding.label.weight.grad.abs().sum(1) > 0
-    assert seen.nonzero().flatten().tolist() == batch().label.unique().tolist()
+    assert seen.nonzero().flatten().tolist() == batch().cond.unique().tolist()
 
 
 def test_the_network_sees_the_same_range_of_times_for_every_number_of_steps(combine):

@@ -34,7 +34,7 @@ def test_examples_are_the_rows_of_the_array(kind, dtype, tmp_path):
         batch = data.split(name).fetch(torch.arange(len(rows)), 0)
         assert batch.x0.numpy().dtype == stored
         np.testing.assert_array_equal(batch.x0.numpy(), x[rows].astype(stored))
-        assert batch.label is None
+        assert batch.cond is None
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])

@@ -33,10 +33,10 @@ def test_batches_agree_with_the_spec(kind):
                 assert (level - level.round()).abs().max() < 1e-4
                 assert -1 <= batch.x0.min() <= batch.x0.max() <= 1
             if spec.num_classes is None:
-                assert batch.label is None
+                assert batch.cond is None
             else:
-                assert batch.label.dtype == torch.int64
-                assert 0 <= batch.label.min() <= batch.label.max() < spec.num_classes
+                assert batch.cond.dtype == torch.int64
+                assert 0 <= batch.cond.min() <= batch.cond.max() < spec.num_classes
 
 
 @anywhere

@@ -78,7 +78,7 @@ def test_splits_are_those_of_the_files_and_their_values_are_exact(form, streamin
     for name, begin, end in (("train", 0, 40), ("val", 40, 50), ("test", 50, N)):
         batch = data.split(name).fetch(torch.arange(end - begin), 0)
         np.testing.assert_array_equal(batch.x0[:, 0], PIXELS[begin:end])
-        assert batch.label.tolist() == [i % 3 for i in range(begin, end)]
+        assert batch.cond.tolist() == [i % 3 for i in range(begin, end)]
 
 
 @FORMS

@@ -164,7 +164,7 @@ def test_a_corrupt_image_is_replaced_by_the_next_and_the_rest_is_unchanged(
         assert batch.x0.shape == expected.x0.shape
         assert torch.equal(batch.x0[~changed], expected.x0[~changed])
         assert expected.index[changed].tolist() in ([], [39])
-        for image, label in zip(batch.x0[changed], batch.label[changed], strict=True):
+        for image, label in zip(batch.x0[changed], batch.cond[changed], strict=True):
             assert (image == int(following.stem)).all()
             assert data.classes[label] == following.parent.name
     assert loader.take_unreadable() == [str(broken)]

@@ -27,7 +27,7 @@ def test_classes_are_available_without_reading_the_split():
     label = torch.arange(50) % 7
     labelled = TensorExamples(torch.arange(50).view(50, 1, 1, 1), label)
     for examples in (RandomSubset(labelled, 20), Flipped(labelled, seed=0)):
-        assert torch.equal(examples.label, examples.fetch(torch.arange(len(examples)), 0).label)
+        assert torch.equal(examples.label, examples.fetch(torch.arange(len(examples)), 0).cond)
     assert RandomSubset(TensorExamples(torch.zeros(5, 1, 1, 1)), 3).label is None
 
 

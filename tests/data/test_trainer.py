@@ -176,5 +176,5 @@ def test_labels_of_any_integer_type_reach_the_model_as_int64():
 
     data = Labelled()
     batch = data.on_after_batch_transfer(next(iter(data.eval_dataloader("val"))))
-    assert batch.label.dtype == torch.int64
-    assert batch.label.tolist() == [0, 1, 2, 3]
+    assert batch.cond.dtype == torch.int64
+    assert batch.cond.tolist() == [0, 1, 2, 3]

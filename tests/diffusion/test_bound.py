@@ -191,7 +191,7 @@ def test_terms_add_up_to_the_bound(name, timesteps):
     generator = torch.Generator().manual_seed(0)
     x0 = 0.5 * torch.randn(40_000, 2, generator=generator, dtype=torch.float64)
 
-    def denoise(xt, level, label):
+    def denoise(xt, level, cond):
         exact = gaussian_denoiser((2,), 0.8, variance)(xt, level)
         return replace(exact, var_output=torch.full_like(xt, 0.6))
 
@@ -217,7 +217,7 @@ def test_every_chain_has_a_finite_bound(make_variance, decoder, timesteps):
     x0 = torch.tensor([[-1.0, 0.0, 0.5], [1.0, 0.25, -0.5]])
     denoise = gaussian_denoiser((3,), 0.5, make_variance())
     terms = VariationalBound(chain, decoder).terms(
-        lambda xt, level, label: replace(denoise(xt, level), var_output=torch.zeros_like(xt)),
+        lambda xt, level, cond: replace(denoise(xt, level), var_output=torch.zeros_like(xt)),
         x0,
         lambda i: torch.full_like(x0, 0.1 * i - 0.5),
     )
@@ -266,19 +266,19 @@ def test_a_clipped_bound_is_that_of_the_clipped_prediction():
     assert (actual < VariationalBound(chain, decoder).term(step, x0, prediction)).any()
 
 
-def test_labels_reach_the_denoiser():
+def test_the_condition_reaches_the_denoiser():
     seen = []
     exact = gaussian_denoiser((3,), 0.5, FixedSmall())
 
-    def denoise(xt, level, label):
-        seen.append(label)
+    def denoise(xt, level, cond):
+        seen.append(cond)
         return exact(xt, level)
 
-    x0, label = torch.zeros(2, 3), torch.tensor([4, 2])
+    x0, cond = torch.zeros(2, 3), torch.tensor([4, 2])
     bound = VariationalBound(Chain(CosineSchedule(3)), GaussianDecoder())
-    bound.terms(denoise, x0, lambda i: torch.zeros_like(x0), label)
+    bound.terms(denoise, x0, lambda i: torch.zeros_like(x0), cond)
     assert len(seen) == 3
-    assert all(given is label for given in seen)
+    assert all(given is cond for given in seen)
 
 
 def test_the_first_step_is_scored_by_the_decoder():

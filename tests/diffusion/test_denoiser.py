@@ -18,8 +18,8 @@ class Recorder(torch.nn.Module):
         super().__init__()
         self.channels = channels
 
-    def forward(self, xt, c, label):
-        self.given = xt, c, label
+    def forward(self, xt, c, cond):
+        self.given = xt, c, cond
         return torch.cat([torch.full_like(xt, value + 1.0) for value in range(self.channels)], dim=1)
 
 
@@ -29,13 +29,13 @@ class Recorder(torch.nn.Module):
 def test_the_network_receives_scaled_timesteps(scale, shift, expected):
     network = Recorder(1)
     denoiser = Denoiser(network, Eps(), FixedSmall(), time_scale=scale, time_shift=shift)
-    xt, label = torch.randn(3, 2, 4), torch.tensor([1, 0, 2])
-    denoiser(xt, CHAIN.level(torch.tensor([1, 50, 100])), label)
-    given, c, given_label = network.given
+    xt, cond = torch.randn(3, 2, 4), torch.tensor([1, 0, 2])
+    denoiser(xt, CHAIN.level(torch.tensor([1, 50, 100])), cond)
+    given, c, given_cond = network.given
     assert given is xt
     assert c.tolist() == expected
     assert c.dtype == torch.float32
-    assert given_label is label
+    assert given_cond is cond
 
 
 def test_a_respaced_chain_passes_the_timesteps_of_training():
@@ -75,7 +75,7 @@ def test_a_clipped_prediction_is_consistent_with_x_t():
 
 def test_detach_mean_leaves_gradients_in_the_variance_only():
     network = torch.nn.Conv1d(2, 4, 1)
-    network.forward = lambda xt, c, label: torch.nn.functional.conv1d(xt, network.weight)
+    network.forward = lambda xt, c, cond: torch.nn.functional.conv1d(xt, network.weight)
     prediction = Denoiser(network, Eps(), LearnedRange())(
         torch.randn(1, 2, 4), CHAIN.level(torch.tensor([9]))
     )

@@ -155,7 +155,7 @@ def test_vlb_loss(golden):
 def test_bound_of_every_image_at_every_step(golden, predictions, clip, name):
     bound = VariationalBound(golden.chain, golden.decoder, clip)
     x0 = golden.arrays["x0"]
-    terms = bound.terms(lambda xt, level, label: predictions[level.t[0].item()], x0, golden.noise)
+    terms = bound.terms(lambda xt, level, cond: predictions[level.t[0].item()], x0, golden.noise)
     in_bits = IN_BITS / golden.dims
     vb = golden.arrays[f"{name}.vb"]
     close(terms.reconstruction * in_bits, vb[:, 0])

@@ -31,7 +31,7 @@ class Affine(torch.nn.Module):
         self.mean = torch.nn.Parameter(torch.tensor(0.9, dtype=torch.float64))
         self.var_output = torch.nn.Parameter(torch.tensor(0.2, dtype=torch.float64))
 
-    def forward(self, xt, c, label):
+    def forward(self, xt, c, cond):
         return torch.cat([self.mean * xt, self.var_output + 0.1 * xt], dim=1)
 
 

@@ -23,7 +23,7 @@ class Network(torch.nn.Module):
         super().__init__()
         self.layer = torch.nn.Conv1d(2, 4, 1)
 
-    def forward(self, xt, c, label):
+    def forward(self, xt, c, cond):
         return self.layer(xt)
 
 

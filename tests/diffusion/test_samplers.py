@@ -70,20 +70,20 @@ def test_a_clipped_sample_stays_in_range(make_sampler):
         assert (x.abs().max() <= 0.5).item() == inside
 
 
-def test_labels_reach_the_denoiser(make_sampler):
+def test_the_condition_reaches_the_denoiser(make_sampler):
     seen, exact = [], gaussian_denoiser((3,), 0.5, FixedSmall())
 
-    def denoise(xt, level, label):
-        seen.append((level.t[0].item(), label))
+    def denoise(xt, level, cond):
+        seen.append((level.t[0].item(), cond))
         return exact(xt, level)
 
-    label, noise = torch.tensor([4, 2]), normal(2, 3)
+    cond, noise = torch.tensor([4, 2]), normal(2, 3)
     sampler = make_sampler(steps=4)
     chain = chain_of(sampler, CosineSchedule(8))
-    sampler.sample(denoise, chain, noise, lambda i: noise, label)
+    sampler.sample(denoise, chain, noise, lambda i: noise, cond)
     assert len(seen) == sampler.evaluations(chain)
     assert list(dict.fromkeys(t for t, _ in seen)) == [8, 6, 4, 2]
-    assert all(given is label for _, given in seen)
+    assert all(given is cond for _, given in seen)
 
 
 def test_a_denoiser_that_returns_the_data_samples_the_data(make_sampler):
@@ -100,7 +100,7 @@ def test_a_sample_is_the_last_x0_hat(make_sampler, steps):
     """No noise is added at the step to data, and no method of higher order corrects it."""
     predictions, exact = [], gaussian_denoiser((3,), 0.7, FixedLarge())
 
-    def denoise(xt, level, label):
+    def denoise(xt, level, cond):
         predictions.append(exact(xt, level))
         return predictions[-1]
 
@@ -128,7 +128,7 @@ def test_interleaved_calls_of_one_sampler_do_not_interact(make_sampler):
     noise, other = normal(7, 4, 3), normal(7, 2, 3, seed=1)
     chain, other_chain = chain_of(sampler, CosineSchedule(50)), chain_of(sampler, LinearSchedule(100))
 
-    def interrupted(xt, level, label):
+    def interrupted(xt, level, cond):
         sampler.sample(exact, other_chain, other[0], lambda i: other[i])
         return exact(xt, level)
 
@@ -143,7 +143,7 @@ def test_evaluations_predicts_the_number_of_network_calls(make_sampler, steps):
     for schedule in (CosineSchedule(50), LinearSchedule(200)):
         calls, chain, noise = [], chain_of(sampler, schedule), normal(2, 3)
 
-        def denoise(xt, level, label, calls=calls):
+        def denoise(xt, level, cond, calls=calls):
             calls.append(level.t.tolist())
             return exact(xt, level)
 
@@ -165,7 +165,7 @@ def test_the_parameterization_makes_no_difference(make_sampler, make_parameteriz
     schedule, exact = CosineSchedule(60), gaussian_denoiser((3,), 0.5, FixedSmall())
     parameterization = make_parameterization()
 
-    def network(xt, t, label):
+    def network(xt, t, cond):
         level = schedule.level(t.long())
         skip, out = (c[:, None] for c in parameterization.coefficients(level))
         return (exact(xt, level).x0_hat - skip * xt) / out
@@ -278,7 +278,7 @@ def correlated_gaussian():
     covariance = torch.tensor([[0.3, 0.2], [0.2, 0.25]], dtype=torch.float64)
     values, axes = torch.linalg.eigh(covariance)
 
-    def denoise(xt, level, label=None):
+    def denoise(xt, level, cond=None):
         signal, noise = level.signal_scale[:, None], level.noise_scale[:, None]
         gain = signal * values / (signal.square() * values + noise.square())
         x0_hat = mean + ((xt - signal * mean) @ axes * gain) @ axes.T

@@ -95,7 +95,7 @@ def test_a_second_evaluation_is_clipped_too(make_sampler):
     """For a network that is far off at every level, samples are at the ends of the range."""
     chain, noise = Chain(CosineSchedule(20)), normal(21, 4, 3)
 
-    def off(xt, level, label):
+    def off(xt, level, cond):
         exact = gaussian_denoiser((3,), 1.0, FixedSmall())(xt, level)
         return exact.with_x0(torch.full_like(xt, 100.0), xt, level)
 

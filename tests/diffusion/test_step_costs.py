@@ -31,7 +31,7 @@ every_variance = pytest.mark.parametrize("name", VARIANCES)
 def exact_denoise(variance):
     """x0_hat is off by the root of the posterior variance, so that each term equals its expectation."""
 
-    def denoise(xt, level, label=None):
+    def denoise(xt, level, cond=None):
         gap = posterior_variance(level, STD).sqrt()[:, None]
         return Prediction(STD - gap, torch.zeros_like(gap), variance, torch.full_like(gap, RAW))
 

@@ -168,7 +168,7 @@ def composes(name: str, options: list[str]) -> None:
 FILES = ("train.py", "evaluate.py", "sample.py", "Makefile", "pyproject.toml", "constraints.txt")
 FOLDERS = ("src", "conf", "tests", "benchmarks")
 # what the README calls a trained model and runs: small, conditional, with a network that diffusers has, too
-MODEL = ("schedule.num_steps=50", "model.channels=32", "conditional=true", "label_dropout=0.1")
+MODEL = ("schedule.num_steps=50", "model.channels=32", "conditional=true", "cond_dropout=0.1")
 
 
 @pytest.fixture(scope="session")

@@ -118,12 +118,12 @@ def examples():
     return levels / 8.0 - 1.0
 
 
-def direct(chain, bound, denoise, x0, seed, label=None):
+def direct(chain, bound, denoise, x0, seed, cond=None):
     """The mean bound of a chain, with the noise of the measurement at every step."""
     noise = ExampleNoise(seed, "step costs", torch.arange(len(x0)), x0).draw()
     own = VariationalBound(chain, bound.decoder, bound.clip)
     with torch.no_grad():
-        return own.terms(denoise, x0, lambda i: noise, label).total.double().mean().item()
+        return own.terms(denoise, x0, lambda i: noise, cond).total.double().mean().item()
 
 
 @pytest.mark.slow
@@ -162,21 +162,21 @@ def test_chunks_do_not_matter(monkeypatch):
             torch.testing.assert_close(getattr(parts, name), getattr(whole, name), rtol=1e-5, atol=1e-5)
 
 
-def test_a_label_stays_with_its_example():
+def test_a_condition_stays_with_its_example():
     x0, denoise = examples(), network(LearnedRange("beta_tilde"), num_classes=EXAMPLES)
-    bound, label = VariationalBound(Chain(CosineSchedule(T)), DiscretizedGaussian(17)), torch.arange(EXAMPLES)
-    costs = measure_step_costs(bound, denoise, x0, label, pairs_per_call=12)
+    bound, cond = VariationalBound(Chain(CosineSchedule(T)), DiscretizedGaussian(17)), torch.arange(EXAMPLES)
+    costs = measure_step_costs(bound, denoise, x0, cond, pairs_per_call=12)
     chain = Chain(CosineSchedule(T), torch.tensor([2, 30, 90]))
-    expected = direct(chain, bound, denoise, x0, 0, label)
+    expected = direct(chain, bound, denoise, x0, 0, cond)
     assert costs.total(chain.timesteps()) == pytest.approx(expected, rel=3e-6)
-    assert direct(chain, bound, denoise, x0, 0, label.flip(0)) != pytest.approx(expected, rel=1e-3)
+    assert direct(chain, bound, denoise, x0, 0, cond.flip(0)) != pytest.approx(expected, rel=1e-3)
 
 
 def test_progress_counts_t_evaluations_per_example():
     x0, rows, reported = examples(), [], []
     exact = gaussian_denoiser(SHAPE, STD, FixedLarge())
 
-    def denoise(xt, level, label):
+    def denoise(xt, level, cond):
         rows.append(len(xt))
         return exact(xt, level)
 

@@ -71,12 +71,12 @@ def outputs(denoiser, pipeline, t) -> tuple[torch.Tensor, torch.Tensor]:
     """Outputs of our network and that of diffusers at timesteps t in 1..T."""
     shape = (len(t), pipeline.unet.config.in_channels, *side(denoiser))
     x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-    label = None
+    cond = None
     if pipeline.unet.config.num_class_embeds:
-        label = torch.arange(len(t)) % pipeline.unet.config.num_class_embeds
+        cond = torch.arange(len(t)) % pipeline.unet.config.num_class_embeds
     c = ((t + denoiser.time_shift) * denoiser.time_scale).float()
     with torch.no_grad():
-        return denoiser.network(x, c, label), pipeline.unet(x, t - 1, class_labels=label).sample
+        return denoiser.network(x, c, cond), pipeline.unet(x, t - 1, class_labels=cond).sample
 
 
 # ------------------------------------------------------------------ the network

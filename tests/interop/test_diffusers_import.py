@@ -81,10 +81,10 @@ def same_output(model, unet, T=1000) -> float:
     network, t = model.denoiser, torch.tensor([1, 2, T // 3, T])
     size = unet.config.sample_size
     x = torch.randn(len(t), unet.config.in_channels, size, size, generator=torch.Generator().manual_seed(1))
-    label = None if model.num_classes is None else torch.arange(len(t)) % model.num_classes
+    cond = None if model.num_classes is None else torch.arange(len(t)) % model.num_classes
     c = ((t + network.time_shift) * network.time_scale).float()
     with torch.no_grad():
-        return (network.network(x, c, label) - unet(x, t - 1, class_labels=label).sample).abs().max().item()
+        return (network.network(x, c, cond) - unet(x, t - 1, class_labels=cond).sample).abs().max().item()
 
 
 def change(path, **fields):

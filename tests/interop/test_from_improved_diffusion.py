@@ -93,7 +93,7 @@ def test_a_class_conditional_model_has_as_many_classes_as_its_weights(num_classe
     xt, level = torch.zeros(2, 3, 32, 32), model.chain.level(torch.tensor([500, 500]))
     of_two_classes = model.denoiser(xt, level, torch.tensor([0, num_classes - 1])).eps_hat
     assert not torch.equal(of_two_classes[0], of_two_classes[1])
-    with pytest.raises(ValueError, match="class-conditional: it needs a label"):
+    with pytest.raises(ValueError, match="class-conditional: it needs cond"):
         model.denoiser(xt, level)
 
 

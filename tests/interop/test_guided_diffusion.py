@@ -259,8 +259,8 @@ def test_the_model_of_a_file_is_the_model_of_its_flags(golden, to_guided_names, 
     assert isinstance(schedule, CosineSchedule)
     assert torch.equal(schedule.table(), expected.chain.schedule.table())
     level = expected.chain.level(torch.tensor([1, 200]))
-    x, label = torch.randn(2, 3, 32, 32), torch.tensor([0, 9])
+    x, cond = torch.randn(2, 3, 32, 32), torch.tensor([0, 9])
     with torch.no_grad():
-        ours, theirs = (each(x, level, label) for each in (model.module.denoiser, expected.denoiser))
+        ours, theirs = (each(x, level, cond) for each in (model.module.denoiser, expected.denoiser))
     assert torch.equal(ours.eps_hat, theirs.eps_hat)
     assert torch.equal(ours.var_output, theirs.var_output)

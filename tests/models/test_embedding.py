@@ -42,7 +42,7 @@ def test_autocast_leaves_the_features_in_float32():
 
 def test_label_is_needed_exactly_when_there_are_classes():
     c, label = torch.zeros(2), torch.tensor([0, 1])
-    with pytest.raises(ValueError, match="needs a label"):
+    with pytest.raises(ValueError, match="needs cond"):
         ConditioningEmbedding(8, 8, num_classes=2)(c)
     with pytest.raises(ValueError, match="built without num_classes"):
         ConditioningEmbedding(8, 8)(c, label)

@@ -6,7 +6,7 @@ from lightning import Callback
 
 TWO = ("trainer.devices=2", "trainer.strategy=ddp_fork")
 SHARED = (
-    "conditional=true", "label_dropout=0.5", "timesteps=importance", "schedule.num_steps=4",
+    "conditional=true", "cond_dropout=0.5", "timesteps=importance", "schedule.num_steps=4",
     "timesteps.history=1", "trainer.accumulate_grad_batches=2", "trainer.max_steps=3",
     "trainer.val_check_interval=100", "callbacks.samples=null",
 )  # fmt: skip

@@ -100,29 +100,29 @@ def test_an_adaptive_sampler_receives_steps_and_losses_of_the_batch(tiny_run, st
 
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_labels_are_dropped_with_the_given_probability(world_size, tiny_run, stub_trainer):
-    module = tiny_run("conditional=true", "label_dropout=0.25").module
+    module = tiny_run("conditional=true", "cond_dropout=0.25").module
     label = torch.arange(4000) % 10
     batch = Batch(torch.zeros(4000, 1, 8, 8), label, torch.arange(4000))
     stub_trainer(module)
-    whole = module.training_label(batch)
+    whole = module.training_cond(batch)
     assert torch.equal(whole[whole != 10], label[whole != 10])
     assert float((whole == 10).float().mean()) == pytest.approx(0.25, abs=0.03)  # 4 standard deviations
     parts = []
     for rank in range(world_size):
         stub_trainer(module, world_size=world_size, rank=rank)
         rows = slice(rank * 4000 // world_size, (rank + 1) * 4000 // world_size)
-        parts.append(module.training_label(Batch(*(field[rows] for field in batch))))
+        parts.append(module.training_cond(Batch(*(field[rows] for field in batch))))
     assert torch.equal(torch.cat(parts), whole)
-    assert module.label(batch) is label
+    assert module.cond(batch) is label
 
 
-def test_an_unconditional_model_receives_no_label(tiny_run, stub_trainer):
+def test_an_unconditional_model_receives_no_condition(tiny_run, stub_trainer):
     run = tiny_run()
     stub_trainer(run.module)
     batch = run.data.take("train", 4)
-    assert batch.label is not None
-    assert run.module.label(batch) is None
-    assert run.module.training_label(batch) is None
+    assert batch.cond is not None
+    assert run.module.cond(batch) is None
+    assert run.module.training_cond(batch) is None
 
 
 def test_the_optimizer_has_all_weights_and_its_schedule_is_stepped_per_step(tiny_run):

@@ -23,7 +23,7 @@ def visited(spacing, steps, T=20):
     """The timesteps of the network calls, in increasing order."""
     seen, exact = [], gaussian_denoiser(SHAPE, 0.5, FixedSmall())
 
-    def denoiser(xt, level, label):
+    def denoiser(xt, level, cond):
         seen.append(int(level.t[0]))
         return exact(xt, level)
 

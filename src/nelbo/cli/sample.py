@@ -37,7 +37,7 @@ def sample(config: DictConfig) -> None:
 
     from nelbo.cli.processes import run_on_ranks, start_processes
     from nelbo.compose.build import build_sampler
-    from nelbo.compose.labels import choose_denoise, choose_labels
+    from nelbo.compose.cond import choose_cond, choose_denoise
     from nelbo.compose.trained import read_model
     from nelbo.evaluation.generation import SampleGenerator
     from nelbo.runs.sample_folder import SampleFolder
@@ -51,13 +51,13 @@ def sample(config: DictConfig) -> None:
     spacing: Spacing | partial[Spacing] = instantiate(config.spacing)
     features: Features | None = instantiate(config.features) if config.get("features") else None
     image_format = choose_format(config, model.spec)
-    labels = choose_labels(config, model)
+    cond = choose_cond(config, model)
     denoise = choose_denoise(config.guidance, model)
     processes = start_processes(config.device, config.devices)
     model.module.to(processes.device)
     chain = choose_chain(config, model, spacing, sampler.steps, processes)
     generator = SampleGenerator(
-        model.spec.shape, sampler, denoise, chain, labels, config.seed, processes.device
+        model.spec.shape, sampler, denoise, chain, cond, config.seed, processes.device
     )
     about = describe(config, model, generator, image_format)
 
@@ -77,7 +77,7 @@ def sample(config: DictConfig) -> None:
         quality: dict[str, float] = {}
         if features is not None:
             quality = measure_quality(config, model, features, images, processes.device, about)
-        folder.finish(config.n, labels)
+        folder.finish(config.n, cond)
         print_samples(folder, config.n, sampler.evaluations(chain), quality, config.reference_split, pictures)
     processes.close()
 
@@ -122,13 +122,13 @@ def describe(
     from nelbo.evaluation.fingerprint import fingerprint
 
     clip = generator.sampler.clip
-    in_proportion = generator.labels is not None and config.label is None and config.get("features")
+    in_proportion = generator.cond is not None and config.cond is None and config.get("features")
     return {
         "weights": fingerprint(model.weights.network),
         "sampler": {**config.sampler, "clip": clip and list(clip)},
         "variance": type(model.module.denoiser.variance).__name__,
         "timesteps": generator.chain.timesteps().tolist(),
-        "label": "proportions of the data" if in_proportion else config.label,
+        "cond": "proportions of the data" if in_proportion else config.cond,
         "guidance": config.guidance,
         "seed": config.seed,
         "levels": model.spec.levels,

@@ -54,12 +54,12 @@ def build_module(config: DictConfig, spec: DataSpec) -> DiffusionModule:
     loss.check_variance(variance)
     chain = Chain(schedule)
     decoder = instantiate(config.decoder, levels=spec.levels)
-    num_classes, no_label = count_classes(config, spec), no_label_class(config, spec)
+    num_classes, null = count_classes(config, spec), null_class(config, spec)
     network = instantiate(
         config.model,
         shape=spec.shape,
         out_channels=variance.output_channels(spec.shape[0]),
-        num_classes=num_classes if no_label is None else no_label + 1,
+        num_classes=num_classes if null is None else null + 1,
     )
     if config.compile:
         network.compile()
@@ -80,8 +80,8 @@ def build_module(config: DictConfig, spec: DataSpec) -> DiffusionModule:
         test_estimator=build_estimator(config, "test_estimator"),
         unit=unit_of(spec.dims, spec.levels),
         conditional=config.conditional,
-        label_dropout=config.label_dropout,
-        no_label=no_label,
+        cond_dropout=config.cond_dropout,
+        null=null,
         seed=config.seed,
         config=to_plain(config),
     )
@@ -115,19 +115,19 @@ def count_classes(config: DictConfig, spec: DataSpec) -> int | None:
     return spec.num_classes
 
 
-def no_label_class(config: DictConfig, spec: DataSpec) -> int | None:
-    """Index of the class "no label", after those of the data; None if no labels are dropped.
+def null_class(config: DictConfig, spec: DataSpec) -> int | None:
+    """Index of the null class, after those of the data; None if no conditions are dropped.
 
     Raises:
         ValueError: for a share outside [0, 1), or an unconditional model.
     """
-    dropout = config.label_dropout
+    dropout = config.cond_dropout
     if not 0.0 <= dropout < 1.0:
-        raise ValueError(f"label_dropout={dropout} must be inside [0, 1)")
+        raise ValueError(f"cond_dropout={dropout} must be inside [0, 1)")
     if dropout == 0.0:
         return None
     if not config.conditional:
-        raise ValueError(f"label_dropout={dropout} needs labels to drop: use conditional=true")
+        raise ValueError(f"cond_dropout={dropout} needs conditions to drop: use conditional=true")
     return count_classes(config, spec)
 
 

@@ -51,7 +51,7 @@ class TrainOptions(TypedDict):
     trainer: Component
     seed: Seed
     conditional: bool
-    label_dropout: Probability
+    cond_dropout: Probability
     max_examples: NotRequired[Component]
     compile: bool
     checkpoint_every: PositiveInt
@@ -104,7 +104,7 @@ class SampleOptions(ModelOptions):
     image_format: Literal["auto", "png", "npz", "none"]
     grid: NonNegativeInt
     trajectory: Literal["none", "gif", "strip"]
-    label: NonNegativeInt | str | None
+    cond: NonNegativeInt | str | None
     guidance: NonNegativeFloat | None
     reference_split: Split
 

@@ -90,9 +90,9 @@ def step_costs(
     def measured() -> dict[str, Tensor]:
         module = model.module
         batch = data.take(split, EXAMPLES).to(processes.device)
-        label = batch.label if module.conditional else None
+        cond = batch.cond if module.conditional else None
         with counted("measuring what steps cost", shown=processes.rank == 0) as progress:
-            costs = measure_step_costs(bound, module.denoiser, batch.x0, label, progress=progress)
+            costs = measure_step_costs(bound, module.denoiser, batch.x0, cond, progress=progress)
         # in the large tables the rounding of float32 is far below the scatter of a few examples
         return {
             "timesteps": costs.timesteps,

@@ -257,8 +257,8 @@ class DataModule(LightningDataModule, ABC):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
         """Convert level indices to float32 values, on the device. Without a Trainer, call it explicitly."""
-        label = None if batch.label is None else batch.label.long()  # may be uint8
-        return batch._replace(x0=self.spec.from_levels(batch.x0), label=label)
+        cond = None if batch.cond is None else batch.cond.long()  # may be uint8
+        return batch._replace(x0=self.spec.from_levels(batch.x0), cond=cond)
 
     def _position(self) -> tuple[int, int]:
         """(rank, world size) of the Trainer; (0, 1) without one."""

@@ -15,12 +15,12 @@ class Batch(NamedTuple):
 
     x0: Tensor
     """``(B, *shape)``: level indices of an integer type, or float32 values."""
-    label: Tensor | None
-    """``(B,)`` int64; None if the data has no labels."""
+    cond: Tensor | None
+    """``(B,)`` int64 class labels, the input of conditional networks; None if the data has none."""
     index: Tensor
     """``(B,)`` int64: the position of each example in its split."""
 
     def to(self, device: torch.device | str) -> "Batch":
         """The batch on a device."""
-        label = None if self.label is None else self.label.to(device)
-        return Batch(self.x0.to(device), label, self.index.to(device))
+        cond = None if self.cond is None else self.cond.to(device)
+        return Batch(self.x0.to(device), cond, self.index.to(device))

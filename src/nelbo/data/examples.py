@@ -158,7 +158,7 @@ class Relabeled(WrappedExamples):
     def fetch(self, indices: Tensor, epoch: int) -> Batch:
         """The examples at ``indices`` (B,), with the new numbers."""
         batch = self.examples.fetch(indices, epoch)
-        return batch._replace(label=None if batch.label is None else self.numbers[batch.label])
+        return batch._replace(cond=None if batch.cond is None else self.numbers[batch.cond])
 
 
 class Flipped(WrappedExamples):

@@ -114,15 +114,15 @@ class VariationalBound:
         denoise: Denoise,
         x0: Tensor,
         noise: Callable[[int], Tensor],
-        label: Tensor | None = None,
+        cond: Tensor | None = None,
     ) -> BoundTerms:
         """Every term of every example: K network evaluations per example.
 
         Args:
-            denoise: maps (x_t, level, label) to a prediction.
+            denoise: maps (x_t, level, cond) to a prediction.
             x0: (B, ...) data.
             noise: returns the standard normal noise (B, ...) of step i in 1..K.
-            label: (B,) class labels, for conditional denoisers.
+            cond: (B,) class labels, for conditional denoisers.
 
         Raises:
             ValueError: for data of another shape, or with values that the decoder is not for.
@@ -132,7 +132,7 @@ class VariationalBound:
         for i in range(1, self.chain.num_steps + 1):
             step = self.chain.step(torch.full((len(x0),), i, device=x0.device))
             xt = diffuse(x0, noise(i), step.t)
-            terms.append(self.term(step, x0, denoise(xt, step.t, label)))
+            terms.append(self.term(step, x0, denoise(xt, step.t, cond)))
         stacked = torch.stack(terms, dim=1)
         return BoundTerms(prior=self.prior(x0), denoising=stacked[:, 1:], reconstruction=stacked[:, 0])
 

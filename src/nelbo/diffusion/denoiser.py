@@ -56,11 +56,11 @@ class Prediction:
 class Denoiser(nn.Module):
     """Turn a network's output into a :class:`Prediction`.
 
-    The network is called as ``network(x_t, c, label)`` with c = (t + time_shift) * time_scale, (B,) float32,
+    The network is called as ``network(x_t, c, cond)`` with c = (t + time_shift) * time_scale, (B,) float32,
     which does not depend on the number of timesteps.
 
     Args:
-        network: maps (B, C, ...), (B,), label to (B, variance.output_channels(C), ...).
+        network: maps (B, C, ...), (B,), cond to (B, variance.output_channels(C), ...).
         parameterization: the meaning of the first C channels of the output.
         variance: of the reverse steps. A learned variance reads the second half of the output's channels; a
             fixed one ignores it, so it can replace the one that the network was trained with.
@@ -83,17 +83,17 @@ class Denoiser(nn.Module):
         self.time_scale = time_scale
         self.time_shift = time_shift
 
-    def forward(self, xt: Tensor, level: NoiseLevel, label: Tensor | None = None) -> Prediction:
+    def forward(self, xt: Tensor, level: NoiseLevel, cond: Tensor | None = None) -> Prediction:
         """Predict x_0, the noise and the variance, (B, ...) each.
 
         Args:
             xt: (B, ...).
             level: levels of shape (B,).
-            label: (B,) int64 class labels for conditional networks.
+            cond: (B,) int64 class labels for conditional networks.
         """
         c = ((level.t + self.time_shift) * self.time_scale).to(torch.float32)
         # autocast may return bfloat16; the arithmetic below is in x_t's dtype
-        output = self.network(xt, c, label).to(xt.dtype)
+        output = self.network(xt, c, cond).to(xt.dtype)
         var_output = None
         if output.shape[1] == 2 * xt.shape[1]:
             output, var_output = output.chunk(2, dim=1)

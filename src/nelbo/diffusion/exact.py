@@ -33,8 +33,8 @@ class GaussianMixtureDenoiser:
     std: float
     variance: ReverseVariance
 
-    def __call__(self, xt: Tensor, level: NoiseLevel, label: Tensor | None = None) -> Prediction:
-        """x0_hat and eps_hat, (B, ...); labels are ignored."""
+    def __call__(self, xt: Tensor, level: NoiseLevel, cond: Tensor | None = None) -> Prediction:
+        """x0_hat and eps_hat, (B, ...); conditions are ignored."""
         means = self.means.to(xt)
         var_t = level.alpha_bar * self.std**2 + level.noise_scale.square()
         gain = level.signal_scale * self.std**2 / var_t

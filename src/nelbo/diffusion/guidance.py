@@ -1,10 +1,11 @@
 """Classifier-free guidance (Ho & Salimans 2022, equation 6).
 
-    eps = eps_hat(x_t) + w (eps_hat(x_t, label) - eps_hat(x_t))
+    eps = eps_hat(x_t) + w (eps_hat(x_t, cond) - eps_hat(x_t))
 
 with w = 1 the conditional model, w = 0 the unconditional one, and w > 1 an extrapolation. (The paper's w is
 this w - 1.) x0_hat is linear in eps_hat, so the same holds for it; the reverse variance is that of the
-conditional model. The unconditional prediction uses the label that replaced dropped labels in training.
+conditional model. The unconditional prediction uses the null value that replaces dropped conditions in
+training.
 """
 
 from dataclasses import dataclass, replace
@@ -22,21 +23,21 @@ class Guided:
     """A denoiser under guidance: two evaluations of the network, in one call.
 
     Attributes:
-        denoise: of a model that was trained with label dropout.
+        denoise: of a model that was trained with dropped conditions.
         weight: w.
-        no_label: the label of an unconditional prediction.
+        null: the condition of an unconditional prediction.
     """
 
     denoise: Denoise
     weight: float
-    no_label: int
+    null: int
 
-    def __call__(self, xt: Tensor, level: NoiseLevel, label: Tensor | None = None) -> Prediction:
+    def __call__(self, xt: Tensor, level: NoiseLevel, cond: Tensor | None = None) -> Prediction:
         """The guided prediction, x0_hat and eps_hat (B, ...)."""
-        assert label is not None, "guidance is towards a class"
+        assert cond is not None, "guidance is towards a condition"
         twice = NoiseLevel(torch.cat([level.t, level.t]), torch.cat([level.logsnr, level.logsnr]))
-        labels = torch.cat([label, torch.full_like(label, self.no_label)])
-        both = self.denoise(torch.cat([xt, xt]), twice, labels)
+        conds = torch.cat([cond, torch.full_like(cond, self.null)])
+        both = self.denoise(torch.cat([xt, xt]), twice, conds)
         x0_hat, x0_hat_alone = both.x0_hat.chunk(2)
         eps_hat, eps_hat_alone = both.eps_hat.chunk(2)
         return replace(

@@ -19,7 +19,7 @@ def generate(
     chain: Chain,
     shape: tuple[int, ...],
     index: Tensor,
-    label: Tensor | None = None,
+    cond: Tensor | None = None,
     seed: int = 0,
     device: torch.device | str = "cpu",
     watch: Watch = lambda step, xt, prediction: None,
@@ -28,18 +28,18 @@ def generate(
 
     Args:
         sampler: computes the steps of the chain.
-        denoise: maps (x_t, level, label) to a prediction.
+        denoise: maps (x_t, level, cond) to a prediction.
         chain: the levels of the steps.
         shape: of one sample.
         index: (B,) numbers of the samples, on the CPU.
-        label: (B,) class of each sample; None for an unconditional model.
+        cond: (B,) class of each sample; None for an unconditional model.
         seed: of the noise.
         device: where the samples are generated.
         watch: called before every step with the step, x_t and the prediction.
     """
     noise = ExampleNoise(seed, "samples", index, torch.zeros(len(index), *shape, device=device))
-    label = None if label is None else label.to(device)
-    return sampler.sample(denoise, chain, noise.draw(), lambda _: noise.draw(), label, watch)
+    cond = None if cond is None else cond.to(device)
+    return sampler.sample(denoise, chain, noise.draw(), lambda _: noise.draw(), cond, watch)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class SampleGenerator:
         sampler: computes the steps of the chain.
         denoise: the predictions of the model, with guidance where it is requested.
         chain: the levels of the steps.
-        labels: (n,) class of each sample; None for an unconditional model.
+        cond: (n,) class of each sample; None for an unconditional model.
         seed: of all samples.
         device: of the sampling.
     """
@@ -60,7 +60,7 @@ class SampleGenerator:
     sampler: Sampler
     denoise: Denoise
     chain: Chain
-    labels: Tensor | None
+    cond: Tensor | None
     seed: int
     device: torch.device
 
@@ -70,10 +70,10 @@ class SampleGenerator:
         Raises:
             ValueError: for samples that are not finite.
         """
-        label = None if self.labels is None else self.labels[numbers]
+        cond = None if self.cond is None else self.cond[numbers]
         index = torch.tensor(numbers)
         x0 = generate(
-            self.sampler, self.denoise, self.chain, self.shape, index, label, self.seed, self.device, watch
+            self.sampler, self.denoise, self.chain, self.shape, index, cond, self.seed, self.device, watch
         )
         finite = x0.isfinite().flatten(1).all(1).tolist()
         if not all(finite):

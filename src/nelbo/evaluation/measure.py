@@ -72,12 +72,12 @@ def measure(
     Args:
         estimator: chooses the terms.
         variants: bounds to compute, all from the same network evaluations.
-        denoise: maps (x_t, level, label) to a prediction.
+        denoise: maps (x_t, level, cond) to a prediction.
         batches: this process's part of the data set, on ``device`` and in values; iterated once per round.
         num_examples: size of the whole data set.
         unit: of the estimator's target.
         device: of the sums.
-        conditional: whether the denoiser receives the labels.
+        conditional: whether the denoiser receives the conditions.
         progress: called after every batch with the sums of the previous rounds and this process's sums of the
             current one.
         all_reduce_sum: replaces a vector by its sum over all processes, in place.
@@ -91,8 +91,8 @@ def measure(
     while True:
         fresh = [total.empty() for total in totals]
         for batch in batches:
-            label = batch.label if conditional else None
-            estimator.measure(fresh, variants, denoise, batch.x0, batch.index, label, num_examples)
+            cond = batch.cond if conditional else None
+            estimator.measure(fresh, variants, denoise, batch.x0, batch.index, cond, num_examples)
             progress(totals[0], fresh[0])
         for total, part in zip(totals, fresh, strict=True):
             part.all_reduce(all_reduce_sum)

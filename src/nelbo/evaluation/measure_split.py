@@ -38,7 +38,7 @@ def measure_split(
         others: variances under which the bound is computed as well, from the same network evaluations.
         estimator: chooses the terms.
         unit: of the estimator's target.
-        conditional: whether the denoiser receives the labels.
+        conditional: whether the denoiser receives the conditions.
         weights: ``ema`` or ``raw``, for the ledger.
         processes: this one among others.
         progress: called after every batch, see :func:`measure`.

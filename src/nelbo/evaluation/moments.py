@@ -37,9 +37,9 @@ def measure_log_mse(
 
     Args:
         bound: of the full chain; its clipping is applied to x0_hat.
-        denoise: maps (x_t, level, label) to a prediction.
+        denoise: maps (x_t, level, cond) to a prediction.
         batch: examples, on the device of the computation.
-        conditional: whether the denoiser receives their labels.
+        conditional: whether the denoiser receives their conditions.
         seed: of the draws.
         pairs_per_call: pairs of example and timestep in one call of the network.
         evaluations: network evaluations, at least one per example.
@@ -55,8 +55,8 @@ def measure_log_mse(
         eps = noise.draw()
         for rows in torch.arange(n, device=batch.x0.device).split(pairs_per_call):
             x0, level = batch.x0[rows], bound.chain.level(column[rows])
-            label = batch.label[rows] if conditional and batch.label is not None else None
-            prediction = denoise(diffuse(x0, eps[rows], level), level, label)
+            cond = batch.cond[rows] if conditional and batch.cond is not None else None
+            prediction = denoise(diffuse(x0, eps[rows], level), level, cond)
             error = mean_per_example((x0 - bound.x0_hat(prediction)).square())
             index = column[rows].cpu() - 1
             count.index_add_(0, index, torch.ones(len(index), dtype=torch.float64))

@@ -63,18 +63,18 @@ class ConditioningEmbedding(nn.Module):
         self.linear2 = nn.Linear(width, width)
         self.label = None if num_classes is None else nn.Embedding(num_classes, width)
 
-    def forward(self, c: Tensor, label: Tensor | None = None) -> Tensor:
-        """Embed ``c`` (B,) and ``label`` (B,) int64 into (B, width).
+    def forward(self, c: Tensor, cond: Tensor | None = None) -> Tensor:
+        """Embed ``c`` (B,) and ``cond`` (B,) int64 into (B, width).
 
         Raises:
-            ValueError: for a missing or an unexpected label.
+            ValueError: for a missing or an unexpected ``cond``.
         """
         features = sinusoidal_embedding(c, self.dim, self.max_period).to(self.linear1.weight.dtype)
         embedding = self.linear2(F.silu(self.linear1(features)))
         if self.label is not None:
-            if label is None:
-                raise ValueError("this network is class-conditional: it needs a label")
-            embedding = embedding + self.label(label)
-        elif label is not None:
+            if cond is None:
+                raise ValueError("this network is class-conditional: it needs cond")
+            embedding = embedding + self.label(cond)
+        elif cond is not None:
             raise ValueError("this network is unconditional: it was built without num_classes")
         return F.silu(embedding)

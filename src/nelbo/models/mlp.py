@@ -58,18 +58,18 @@ class MLP(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.out = zeroed(nn.Linear(width, math.prod(self.out_shape)))
 
-    def forward(self, x: Tensor, c: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor, cond: Tensor | None = None) -> Tensor:
         """Map noisy examples to the output that the parameterization defines.
 
         Args:
             x: (B, *shape).
             c: (B,), the noise conditioning on the scale 0..1000.
-            label: (B,) int64, required if and only if the network has ``num_classes``.
+            cond: (B,) int64, required if and only if the network has ``num_classes``.
 
         Returns:
             (B, out_channels, *shape[1:]).
         """
-        embedding = self.embedding(c, label)
+        embedding = self.embedding(c, cond)
         h = self.stem(x.flatten(1))
         for block in self.blocks:
             h = block(h, embedding)

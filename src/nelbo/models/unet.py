@@ -118,18 +118,18 @@ class UNet(nn.Module):
 
         self.out = nn.Sequential(group_norm(width), nn.SiLU(), zeroed(conv(dims, width, out_channels, 3)))
 
-    def forward(self, x: Tensor, c: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor, cond: Tensor | None = None) -> Tensor:
         """Map noisy examples to the output that the parameterization defines.
 
         Args:
             x: (B, *shape).
             c: (B,), the noise conditioning on the scale 0..1000.
-            label: (B,) int64, required if and only if the network has ``num_classes``.
+            cond: (B,) int64, required if and only if the network has ``num_classes``.
 
         Returns:
             (B, out_channels, *shape[1:]).
         """
-        embedding = self.embedding(c, label)
+        embedding = self.embedding(c, cond)
         skips = [self.stem(x)]
         for level in self.down:
             skips += level(skips[-1], embedding)

@@ -19,13 +19,13 @@ def check_network(module: DiffusionModule, spec: DataSpec) -> None:
     """
     network, variance = module.denoiser.network, module.denoiser.variance
     expected = (2, variance.output_channels(spec.shape[0]), *spec.shape[1:])
-    label = torch.zeros(2, dtype=torch.long) if module.conditional else None
+    cond = torch.zeros(2, dtype=torch.long) if module.conditional else None
     name = f"model._target_={type(network).__module__}.{type(network).__qualname__}"
     network.eval()
     try:
         with torch.no_grad():
             # forward, because a call would compile the network where compile=true
-            output = network.forward(torch.zeros(2, *spec.shape), torch.full((2,), 500.0), label)
+            output = network.forward(torch.zeros(2, *spec.shape), torch.full((2,), 500.0), cond)
     except Exception as error:  # a network may raise anything
         raise ValueError(
             f"{name}: the network fails on examples of shape {spec.shape} ({type(error).__name__}: {error})"

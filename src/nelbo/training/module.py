@@ -44,9 +44,9 @@ class DiffusionModule(LightningModule):
         test_estimator: estimator of the bound in the test.
         unit: unit of the logged bound.
         conditional: whether the network receives the class labels.
-        label_dropout: probability of replacing a training label by ``no_label``, for classifier-free guidance
+        cond_dropout: probability of replacing a training condition by ``null``, for classifier-free guidance
             (Ho & Salimans 2022).
-        no_label: index of the null class; None if the network has no null class.
+        null: index of the null class; None if the network has no null class.
         seed: of noise and timesteps.
         config: the run's configuration as plain values, stored in every checkpoint.
     """
@@ -63,8 +63,8 @@ class DiffusionModule(LightningModule):
         test_estimator: BoundEstimator,
         unit: Unit,
         conditional: bool = False,
-        label_dropout: float = 0.0,
-        no_label: int | None = None,
+        cond_dropout: float = 0.0,
+        null: int | None = None,
         seed: int = 0,
         config: dict[str, Any] | None = None,
     ) -> None:
@@ -79,8 +79,8 @@ class DiffusionModule(LightningModule):
         self.test_estimator = test_estimator
         self.unit = unit
         self.conditional = conditional
-        self.label_dropout = label_dropout
-        self.no_label = no_label
+        self.cond_dropout = cond_dropout
+        self.null = null
         self.seed = seed
         self.config = config or {}
         self.validated_at = -1  # optimizer steps at the last validation
@@ -104,7 +104,7 @@ class DiffusionModule(LightningModule):
         reseed(self.seed, "dropout", self.trainer.fit_loop.total_batch_idx, self.trainer.global_rank)
         sample, eps = self.draw(batch.x0)
         step = self.bound.chain.step(sample.index)
-        prediction = self.denoiser(diffuse(batch.x0, eps, step.t), step.t, self.training_label(batch))
+        prediction = self.denoiser(diffuse(batch.x0, eps, step.t), step.t, self.training_cond(batch))
         terms = self.loss(NoisyBatch(batch.x0, eps, step), prediction, self.bound)
         self._seen = (sample.index, terms.loss.detach())
         return {
@@ -115,20 +115,20 @@ class DiffusionModule(LightningModule):
             "prior": self.bound.prior(batch.x0),
         }
 
-    def label(self, batch: Batch) -> Tensor | None:
-        """Labels for the network, (B,); None for an unconditional one."""
-        return batch.label if self.conditional else None
+    def cond(self, batch: Batch) -> Tensor | None:
+        """Conditions for the network, (B,); None for an unconditional one."""
+        return batch.cond if self.conditional else None
 
-    def training_label(self, batch: Batch) -> Tensor | None:
-        """Labels with dropout, keyed by (seed, batch number) for the global batch; (B,) or None."""
-        label = self.label(batch)
-        if label is None or self.no_label is None:
-            return label
-        number, rows = self.trainer.fit_loop.total_batch_idx, len(label)
+    def training_cond(self, batch: Batch) -> Tensor | None:
+        """Conditions with dropout, keyed by (seed, batch number) for the global batch; (B,) or None."""
+        cond = self.cond(batch)
+        if cond is None or self.null is None:
+            return cond
+        number, rows = self.trainer.fit_loop.total_batch_idx, len(cond)
         world, rank = self.trainer.world_size, self.trainer.global_rank
         coin = torch.rand(rows * world, generator=generator(self.seed, "label dropout", number))
-        dropped = (coin < self.label_dropout)[rank * rows : (rank + 1) * rows].to(label.device)
-        return label.masked_fill(dropped, self.no_label)
+        dropped = (coin < self.cond_dropout)[rank * rows : (rank + 1) * rows].to(cond.device)
+        return cond.masked_fill(dropped, self.null)
 
     def draw(self, x0: Tensor) -> tuple[TimestepSample, Tensor]:
         """Timesteps and noise (B, *shape) of the current batch: this rank's rows of the global draw."""
@@ -218,7 +218,7 @@ class DiffusionModule(LightningModule):
             self.denoiser,
             batch.x0,
             batch.index,
-            self.label(batch),
+            self.cond(batch),
             self._num_examples(split),
         )
 

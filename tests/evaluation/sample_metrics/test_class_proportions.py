@@ -7,7 +7,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from nelbo.compose import labels as app_labels
+from nelbo.compose import cond as compose_cond
 from nelbo.data.gaussian_mixture import GaussianMixture
 from nelbo.data.proportions import proportional_labels
 from nelbo.diffusion.chain import Chain
@@ -33,8 +33,8 @@ def imbalanced(share: float) -> GaussianMixture:
 def perfect(data: GaussianMixture):
     """E[x_0 | x_t, class], exactly."""
 
-    def denoise(xt, level, label):
-        mean = data.means[label].to(xt)
+    def denoise(xt, level, cond):
+        mean = data.means[cond].to(xt)
         var_t = level.alpha_bar * STD**2 + level.noise_scale.square()
         x0_hat = mean + scale(level.signal_scale * STD**2 / var_t, xt - scale(level.signal_scale, mean))
         eps_hat = scale(1.0 / level.noise_scale, xt - scale(level.signal_scale, x0_hat))
@@ -97,17 +97,17 @@ def test_samples_that_are_compared_with_the_data_have_its_proportions(share, is_
     assert label is not None
     record = SimpleNamespace(class_counts=tuple(label.bincount().tolist())) if is_recorded else None
     # what is in the checkpoint needs no data
-    monkeypatch.setattr(app_labels, "read_data", lambda model: None if is_recorded else data)
+    monkeypatch.setattr(compose_cond, "read_data", lambda model: None if is_recorded else data)
     model = SimpleNamespace(spec=data.spec, module=SimpleNamespace(conditional=True), data=record)
 
     def choose(**options):
-        config = OmegaConf.create({"n": N, "label": None, "features": None} | options)
-        return app_labels.choose_labels(config, model)  # pyright: ignore[reportArgumentType]
+        config = OmegaConf.create({"n": N, "cond": None, "features": None} | options)
+        return compose_cond.choose_cond(config, model)  # pyright: ignore[reportArgumentType]
 
     first = (label == 0).double().mean().item()
     compared = choose(features={"_target_": "Pixels"})
     assert abs((compared == 0).sum().item() - N * first) <= 1
     assert math.isclose((choose() == 0).double().mean().item(), 0.5)
-    chosen = choose(features={"_target_": "Pixels"}, label=1)
+    chosen = choose(features={"_target_": "Pixels"}, cond=1)
     assert chosen is not None
     assert (chosen == 1).all()

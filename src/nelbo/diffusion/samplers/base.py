@@ -20,7 +20,7 @@ Watch = Callable[[Step, Tensor, Prediction], None]
 class Sampler(ABC):
     """Steps along a chain from its noisiest level to data.
 
-    Examples are independent: a sample depends on its noise and its label, not on the rest of the batch.
+    Examples are independent: a sample depends on its noise and its condition, not on the rest of the batch.
 
     Attributes:
         memory: length of the history that a step uses.
@@ -78,22 +78,22 @@ class Sampler(ABC):
         chain: Chain,
         xT: Tensor,
         noise: Callable[[int], Tensor],
-        label: Tensor | None = None,
+        cond: Tensor | None = None,
         watch: Watch = lambda step, xt, prediction: None,
     ) -> Tensor:
         """Draw samples, (B, ...).
 
         Args:
-            denoise: maps (x_t, level, label) to a prediction.
+            denoise: maps (x_t, level, cond) to a prediction.
             chain: the levels of the steps.
             xT: (B, ...) standard normal, the initial value.
             noise: returns the standard normal noise (B, ...) of step i in 1..K.
-            label: (B,) class labels, for conditional denoisers.
+            cond: (B,) class labels, for conditional denoisers.
             watch: called before every step with the step, x_t and the prediction.
         """
 
         def predict(x: Tensor, level: NoiseLevel) -> Prediction:
-            return self._in_range(denoise(x, level, label), x, level)
+            return self._in_range(denoise(x, level, cond), x, level)
 
         x, history = xT, deque[HistoryEntry](maxlen=self.memory)
         for i in range(chain.num_steps, 0, -1):

@@ -28,8 +28,8 @@ class SamplerState:
 
     Attributes:
         index: number of the step, from K down to 1; step 1 ends in data.
-        predict: maps (x, level) to a prediction for the given labels, with x0_hat clipped. Every call is an
-            extra network evaluation.
+        predict: maps (x, level) to a prediction for the given conditions, with x0_hat clipped. Every call is
+            an extra network evaluation.
         history: the levels before x_t, the most recent last; at most the sampler's ``memory`` of them.
     """
 

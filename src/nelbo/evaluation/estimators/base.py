@@ -77,7 +77,7 @@ class BoundEstimator(ABC):
         denoise: Denoise,
         x0: Tensor,
         index: Tensor,
-        label: Tensor | None,
+        cond: Tensor | None,
         num_examples: int,
     ) -> None:
         """Evaluate the network on a batch, and add the terms of each variant to its accumulator.
@@ -85,10 +85,10 @@ class BoundEstimator(ABC):
         Args:
             accumulators: receive the terms, one for each variant.
             variants: bounds to compute, all on the same chain.
-            denoise: maps (x_t, level, label) to a prediction.
+            denoise: maps (x_t, level, cond) to a prediction.
             x0: (B, ...) data.
             index: (B,) position of each example in the data set.
-            label: (B,) class labels or None.
+            cond: (B,) class labels or None.
             num_examples: size of the whole data set.
         """
         chain = variants[0].bound.chain
@@ -98,7 +98,7 @@ class BoundEstimator(ABC):
         weights = torch.cat([first.double() / RECONSTRUCTION_DRAWS, assignment.weights], dim=1).to(x0.device)
         noise = ExampleNoise(self.seed, f"bound, round {self.rounds}", index, x0)
         at_once = max(1, self.pairs_per_call // len(x0))
-        columns = [score(variants, denoise, x0, label, noise, part) for part in steps.split(at_once, dim=1)]
+        columns = [score(variants, denoise, x0, cond, noise, part) for part in steps.split(at_once, dim=1)]
         for i, (accumulator, variant) in enumerate(zip(accumulators, variants, strict=True)):
             nats = torch.cat([column.nats[i] for column in columns], dim=1)
             R = RECONSTRUCTION_DRAWS
@@ -182,7 +182,7 @@ def score(
     variants: Sequence[BoundVariant],
     denoise: Denoise,
     x0: Tensor,
-    label: Tensor | None,
+    cond: Tensor | None,
     noise: ExampleNoise,
     steps: Tensor,
 ) -> Scores:
@@ -190,9 +190,9 @@ def score(
     rows = steps.shape[1]
     eps = torch.stack([noise.draw() for _ in range(rows)], dim=1).flatten(0, 1)
     x0 = x0.repeat_interleave(rows, dim=0)
-    label = None if label is None else label.repeat_interleave(rows)
+    cond = None if cond is None else cond.repeat_interleave(rows)
     step = variants[0].bound.chain.step(steps.flatten())
-    prediction = denoise(diffuse(x0, eps, step.t), step.t, label)
+    prediction = denoise(diffuse(x0, eps, step.t), step.t, cond)
     nats = [variant.term(step, x0, prediction) for variant in variants]
     errors = [mean_per_example((x0 - variant.bound.x0_hat(prediction)).square()) for variant in variants]
     interpolation = prediction.interpolation

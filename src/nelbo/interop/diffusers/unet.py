@@ -97,9 +97,9 @@ class DiffusersUNet(nn.Module):
             ):
                 module.downsample = RightDownsample(module.downsample.out_channels)
 
-    def forward(self, x: Tensor, c: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor, cond: Tensor | None = None) -> Tensor:
         """Map (B, C, H, W), (B,) and (B,) int64 to (B, out_channels, H, W)."""
-        return self.unet(x, c, label)
+        return self.unet(x, c, cond)
 
 
 class RightDownsample(nn.Conv2d):

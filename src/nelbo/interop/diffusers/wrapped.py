@@ -51,6 +51,6 @@ class WrappedUNet(nn.Module):
                 f"classes; data and variance need {shape[0]}, {out_channels} and {num_classes or 'no'}"
             )
 
-    def forward(self, x: Tensor, c: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor, cond: Tensor | None = None) -> Tensor:
         """Map (B, C, H, W), (B,) and (B,) int64 to (B, out_channels, H, W)."""
-        return self.unet(x, c.round().long(), class_labels=label, return_dict=False)[0]
+        return self.unet(x, c.round().long(), class_labels=cond, return_dict=False)[0]

@@ -89,7 +89,7 @@ def component(of: type, **arguments: Any) -> dict[str, Any]:
 
 def network_parts(model: dict[str, Any], conditional: bool) -> dict[str, Any]:
     """The configuration nodes of a network."""
-    return {"model": model, "conditional": conditional, "label_dropout": 0.0}
+    return {"model": model, "conditional": conditional, "cond_dropout": 0.0}
 
 
 def process_parts(

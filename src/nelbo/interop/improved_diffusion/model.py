@@ -34,7 +34,7 @@ class DiffusionModel:
     Attributes:
         denoiser: in evaluation mode.
         chain: its noise levels.
-        num_classes: of a class-conditional model, which needs a label; None for an unconditional one.
+        num_classes: of a class-conditional model, which needs ``cond``; None for an unconditional one.
     """
 
     denoiser: Denoiser

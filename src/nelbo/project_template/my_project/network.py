@@ -67,9 +67,9 @@ class SmallDiT(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.out = zeroed(nn.Conv2d(width, out_channels * patch**2, 1))
 
-    def forward(self, x: Tensor, c: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor, cond: Tensor | None = None) -> Tensor:
         """Map (B, C, H, W), the noise conditioning (B,) and a class (B,) to (B, out_channels, H, W)."""
-        embedding = self.embedding(c, label)
+        embedding = self.embedding(c, cond)
         h = self.stem(x) + self.position
         rows = h.shape[-2]
         h = h.flatten(2).transpose(1, 2)

@@ -12,7 +12,7 @@ from nelbo.diffusion.bound import Denoise
 from nelbo.diffusion.guidance import Guided
 
 
-def choose_labels(config: DictConfig, model: TrainedModel) -> Tensor | None:
+def choose_cond(config: DictConfig, model: TrainedModel) -> Tensor | None:
     """The class of each sample, (n,); None for an unconditional model.
 
     Without a choice the classes take turns; samples that are compared with the data have its proportions.
@@ -22,10 +22,10 @@ def choose_labels(config: DictConfig, model: TrainedModel) -> Tensor | None:
     """
     classes = model.spec.num_classes if model.module.conditional else None
     if classes is None:
-        if config.label is not None:
-            raise ValueError(f"label={config.label}, but the model was trained without classes")
+        if config.cond is not None:
+            raise ValueError(f"cond={config.cond}, but the model was trained without classes")
         return None
-    if config.label is None:
+    if config.cond is None:
         if config.get("features") is None:
             return torch.arange(config.n) % classes
         counts = model.data.class_counts if model.data is not None else None
@@ -34,7 +34,7 @@ def choose_labels(config: DictConfig, model: TrainedModel) -> Tensor | None:
         label = read_data(model).split("train").label
         assert label is not None, "a conditional model has data with labels"
         return proportional_labels(label.bincount(minlength=classes), config.n)
-    return torch.full((config.n,), class_number(config.label, model.spec))
+    return torch.full((config.n,), class_number(config.cond, model.spec))
 
 
 def class_number(label: int | str, spec: DataSpec) -> int:
@@ -53,7 +53,7 @@ def class_number(label: int | str, spec: DataSpec) -> int:
         return numbers.index(given)
     or_numbers = f", or their numbers 0 to {len(numbers) - 1}" if names and numbers else ""
     raise ValueError(
-        f"label={label}: the model knows the classes {format_names(names or numbers)}{or_numbers}"
+        f"cond={label}: the model knows the classes {format_names(names or numbers)}{or_numbers}"
     )
 
 
@@ -68,9 +68,9 @@ def choose_denoise(guidance: float | None, model: TrainedModel) -> Denoise:
         return module.denoiser
     if not module.conditional:
         raise ValueError(f"guidance={guidance}, but the model was trained without classes")
-    if module.no_label is None:
+    if module.null is None:
         raise ValueError(
-            f"guidance={guidance}, but the model was trained without label_dropout, and does not know "
+            f"guidance={guidance}, but the model was trained without cond_dropout, and does not know "
             "how to predict without a class"
         )
-    return Guided(module.denoiser, float(guidance), module.no_label)
+    return Guided(module.denoiser, float(guidance), module.null)
