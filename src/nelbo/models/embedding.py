@@ -27,7 +27,7 @@ def sinusoidal_embedding(c: Tensor, dim: int, max_period: float = MAX_PERIOD) ->
     rounded by ``module.half()``: at c = 1000 bfloat16 would be off by more than a radian.
 
     Args:
-        c: (B,), on the scale 0..1000.
+        c: (B,), of any value.
         dim: Number of features, even.
         max_period: The longest period is about ``2 pi max_period``.
 

@@ -63,7 +63,7 @@ class MLP(nn.Module):
 
         Args:
             x: (B, *shape).
-            c: (B,), the noise conditioning on the scale 0..1000.
+            c: (B,), the noise conditioning.
             cond: (B,) int64, required if and only if the network has ``num_classes``.
 
         Returns:

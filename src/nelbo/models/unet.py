@@ -123,7 +123,7 @@ class UNet(nn.Module):
 
         Args:
             x: (B, *shape).
-            c: (B,), the noise conditioning on the scale 0..1000.
+            c: (B,), the noise conditioning.
             cond: (B,) int64, required if and only if the network has ``num_classes``.
 
         Returns:
