@@ -36,6 +36,7 @@ MODULE = "nelbo.training.module:DiffusionModule"
 MOMENTS = {
     "before the first checkpoint": (f"{MODULE}.training_step", 2),
     "in a validation": (f"{MODULE}.validation_step", 2),
+    "in the validation after the last step": (f"{MODULE}.validation_step", 4),
     "when half a checkpoint is written": ("torch:save", 3),
     "when a checkpoint is about to take its place": ("nelbo.training.checkpoint_io:sync", 3),
     "between an optimizer step and its average": ("nelbo.training.callbacks.ema:EMA.on_train_batch_end", 11),

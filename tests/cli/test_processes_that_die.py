@@ -96,6 +96,20 @@ def test_a_signal_saves_and_ends_all_ranks(running, number):
     assert "resume=" in err
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_signal_ends_a_long_validation_before_the_next_batch(running, devices):
+    """All of its examples would take hours; one process has a batch more than the other."""
+    run = running(
+        f"trainer.devices={devices}", "data.eval_batch_size=2", "trainer.val_check_interval=2",
+        "val_estimator.evaluations_per_example=100000", "checkpoint_every=2",
+    )  # fmt: skip
+    os.killpg(run.parent.pid, signal.SIGINT)
+    code, err = how_it_ended(run)
+    assert code == 128 + signal.SIGINT
+    assert f"stopped in the validation after step 2, saved in {run.last}; resume with: " in err
+    assert err.count("stopped in") == 1
+
+
 def test_hanging_rank_ends_the_job(running):
     run = running("trainer.strategy.timeout=60")
     os.kill(run.ranks[1], signal.SIGSTOP)

@@ -26,10 +26,13 @@ def test_lines_have_the_bound_and_the_time_left_and_evaluations_their_part(tiny_
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("checkpoint_every", "saved"), [(3, ", saved in "), (2, "; step 2 is saved in "), (5, "; resume with: ")]
+)
 def test_an_interrupted_validation_ends_at_once_and_the_resumed_run_is_the_same(
-    command, tiny, tmp_path, monkeypatch
+    checkpoint_every, saved, command, tiny, tmp_path, monkeypatch
 ):
-    options = (*tiny, "logger=none", "data.eval_batch_size=32")
+    options = (*tiny, "logger=none", "data.eval_batch_size=32", f"checkpoint_every={checkpoint_every}")
     assert command(*options, folder=tmp_path / "whole").code == 0
     measured = []
     validate = DiffusionModule.validation_step
@@ -45,7 +48,7 @@ def test_an_interrupted_validation_ends_at_once_and_the_resumed_run_is_the_same(
         stopped = command(*options, folder=tmp_path / "run")
     assert stopped.code == 130
     assert measured == [0]
-    assert "stopped in the validation after step 3, saved in" in stopped.err
+    assert f"stopped in the validation after step 3{saved}" in stopped.err
     resumed = command(f"resume={tmp_path / 'run'}", folder=tmp_path / "run")
     assert resumed.code == 0, resumed.err
 

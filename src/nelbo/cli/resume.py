@@ -38,6 +38,7 @@ from nelbo.runs.summary import finished_step
 
 if TYPE_CHECKING:
     from nelbo.runs.resume_point import ResumePoint
+    from nelbo.training.errors import Interrupted
 
 # options that may change when a run is resumed
 ALLOWED = re.compile(
@@ -192,12 +193,15 @@ def check_learning_rate(config: DictConfig, point: "ResumePoint | None") -> None
     )
 
 
-def resume_hint(run_dir: Path) -> str:
-    """The end of a message: where the checkpoint is, and the command that resumes the run."""
+def resume_hint(run_dir: Path, stop: "Interrupted") -> str:
+    """The end of a message: what is saved where, and the command that resumes the run."""
     here = Path.cwd()
     shown = run_dir.relative_to(here) if run_dir.is_relative_to(here) else run_dir
     last = shown / LAST
-    saved = f", saved in {last}" if last.exists() else ""
+    saved = ""
+    if last.exists():
+        is_earlier = stop.saved_step < stop.step
+        saved = f"; step {stop.saved_step} is saved in {last}" if is_earlier else f", saved in {last}"
     return f"{saved}; resume with: {started_command().shown} {as_typed('resume', str(shown))}"
 
 

@@ -187,7 +187,7 @@ def _ends(run_dir: Path, loggers: "Sequence[Logger]") -> Iterator[None]:
     except Interrupted as stop:
         if rank_zero_only.rank != 0:  # one of several processes that fails would have the others killed
             sys.exit(0)
-        print(f"{stop}{resume.resume_hint(run_dir)}", file=sys.stderr)
+        print(f"{stop}{resume.resume_hint(run_dir, stop)}", file=sys.stderr)
         if stop.signal == signal.SIGUSR1:
             resume.requeue_slurm_job()
         sys.exit(128 + stop.signal)

@@ -31,7 +31,7 @@ from nelbo.diffusion.variances import ReverseVariance
 from nelbo.evaluation.estimators import BoundEstimator, MultiRoundEstimator
 from nelbo.evaluation.units import unit_of
 from nelbo.runs.metrics_file import METRICS_FILE, MetricsFile
-from nelbo.training.accumulation import AccumulatingLoop
+from nelbo.training.accumulation import FitLoop
 from nelbo.training.checkpoint_io import DurableCheckpointIO
 from nelbo.training.module import DiffusionModule
 
@@ -216,5 +216,5 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[L
         options["val_check_interval"] = batches
     plugins = [DurableCheckpointIO(), *cluster_plugins()]
     trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers, plugins=plugins, **options)
-    trainer.fit_loop.epoch_loop = AccumulatingLoop(trainer)
+    trainer.fit_loop = FitLoop(trainer)
     return trainer

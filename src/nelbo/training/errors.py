@@ -12,6 +12,9 @@ class Interrupted(Exception):  # noqa: N818  # nothing went wrong
         signal: signal number.
         step: completed optimizer steps.
         in_validation: whether the validation after this step was stopped. A resumed run repeats it.
+
+    Attributes:
+        saved_step: of the last checkpoint, where there is one.
     """
 
     def __init__(self, signal: int, step: int, in_validation: bool = False) -> None:
@@ -19,3 +22,4 @@ class Interrupted(Exception):  # noqa: N818  # nothing went wrong
         super().__init__(f"stopped {where} {step}")
         self.signal = signal
         self.step = step
+        self.saved_step = step

@@ -2,7 +2,8 @@
 
 Lightning counts batches, epochs and logged steps in several places, and the saved counts depend on the hook
 in which they are saved. Between two batches all of them follow from two numbers: the batches trained on so
-far and the batches of an epoch. They are recomputed from these when a run is resumed.
+far and the batches of an epoch. They are recomputed from these when a run is resumed. A checkpoint that is
+written at the start of a validation says so, and the resumed run begins with this validation.
 """
 
 from typing import Any
@@ -12,19 +13,26 @@ from lightning import Trainer
 from nelbo.training.accumulation import AccumulatingLoop
 
 BATCHES_PER_EPOCH = "batches_per_epoch"
+VALIDATION_DUE = "validation_due"
 
 
-def save(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
-    """Add the number of batches of an epoch to a checkpoint."""
+def save(trainer: Trainer, checkpoint: dict[str, Any], validation_due: bool) -> None:
+    """Add the batches of an epoch to a checkpoint, and whether the run continues with a validation."""
     checkpoint[BATCHES_PER_EPOCH] = int(trainer.num_training_batches)
+    checkpoint[VALIDATION_DUE] = validation_due
 
 
 def normalize(checkpoint: dict[str, Any]) -> None:
-    """Set all loop counters of a checkpoint to the state between two batches, in place."""
-    loops = checkpoint["loops"]["fit_loop"]
+    """Set all loop counters of a checkpoint to the state between two batches, in place.
+
+    Where a validation is due, the epoch of the last batch has not ended, and the validation has started.
+    """
+    loops, due = checkpoint["loops"]["fit_loop"], checkpoint.get(VALIDATION_DUE, False)
     batches = loops["epoch_loop.batch_progress"]
-    done = batches["total"]["completed"]
-    epoch, batch = divmod(done, checkpoint[BATCHES_PER_EPOCH])
+    done, length = batches["total"]["completed"], checkpoint[BATCHES_PER_EPOCH]
+    epoch, batch = divmod(done, length)
+    if due and batch == 0:
+        epoch, batch = epoch - 1, length
     for name in ("ready", "started", "processed", "completed"):
         batches["total"][name] = done
         batches["current"][name] = batch
@@ -32,6 +40,12 @@ def normalize(checkpoint: dict[str, Any]) -> None:
         begun = epoch + (name in ("ready", "started") and batch > 0)
         loops["epoch_progress"]["total"][name] = loops["epoch_progress"]["current"][name] = begun
     batches["is_last_batch"] = False
+    none = dict.fromkeys(("ready", "started", "processed", "completed"), 0)
+    loops["epoch_loop.val_loop.batch_progress"] = {
+        "total": none | {"ready": int(due), "started": int(due)},
+        "current": none,
+        "is_last_batch": False,
+    }
     loops["combined_loader"] = [{"epoch": epoch, "batches": batch}]
 
 
@@ -40,6 +54,13 @@ def begins_window(trainer: Trainer) -> bool:
     loop = trainer.fit_loop.epoch_loop
     assert isinstance(loop, AccumulatingLoop)
     return loop.begins_window
+
+
+def ends_window(trainer: Trainer) -> bool:
+    """Whether the last batch was the last one of an accumulation window."""
+    loop = trainer.fit_loop.epoch_loop
+    assert isinstance(loop, AccumulatingLoop)
+    return loop.ends_window
 
 
 def restore(trainer: Trainer) -> None:

@@ -19,7 +19,9 @@ class LastCheckpoint(Checkpoint):
     """Save every ``every_n_steps`` steps, at the end, and when training is interrupted.
 
     The checkpoint is written just before the next batch. At this point the previous step is complete, its
-    validation and logging included, so a resumed run neither repeats nor misses anything.
+    validation and logging included, so a resumed run neither repeats nor misses anything. If the step is
+    followed by a validation, which may take long, it is also written before it; a run that is stopped in the
+    validation resumes at its start.
 
     Args:
         folder: of ``last.ckpt``.
@@ -34,13 +36,13 @@ class LastCheckpoint(Checkpoint):
             raise ValueError(f"checkpoint_every={every_n_steps} must be at least 1 step")
         self.path = Path(folder) / Path(LAST).name
         self.every_n_steps = every_n_steps
-        self._saved_at = 0
+        self._saved_at = 0, False  # step, and whether a validation is due
+        self._validation_due = False
         self._is_between_steps = False
         self._is_saving = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the counters of Lightning after a resume."""
-        self._saved_at = trainer.global_step
         loop_state.restore(trainer)
 
     def on_train_batch_start(
@@ -52,6 +54,14 @@ class LastCheckpoint(Checkpoint):
         self._is_between_steps = True
         if trainer.global_step % self.every_n_steps == 0:
             self.save(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if a multiple of ``every_n_steps`` is reached."""
+        is_due = trainer.state.fn == "fit" and trainer.global_step % self.every_n_steps == 0
+        if is_due and loop_state.ends_window(trainer):
+            self._validation_due = True
+            self.save(trainer)
+            self._validation_due = False
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here to the next batch the state is in the middle of a step."""
@@ -75,17 +85,20 @@ class LastCheckpoint(Checkpoint):
             self.save(trainer)
             if not isinstance(exception, Interrupted):
                 print(f"stopped at step {trainer.global_step}, saved in {self.path}", file=sys.stderr)
+        if isinstance(exception, Interrupted):
+            exception.saved_step, _ = self._saved_at
 
     def save(self, trainer: Trainer) -> None:
-        """Write the checkpoint, unless it was already written at this step."""
-        if trainer.global_step == self._saved_at:
+        """Write the checkpoint, unless it was already written at this point."""
+        point = trainer.global_step, self._validation_due
+        if point == self._saved_at:
             return
         self._is_saving = True
         try:
             write_checkpoint(trainer, self.path, self.path.with_name(Path(PREVIOUS).name))
         finally:
             self._is_saving = False
-        self._saved_at = trainer.global_step
+        self._saved_at = point
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -94,7 +107,7 @@ class LastCheckpoint(Checkpoint):
 
         Other checkpoints are saved in the middle of a step.
         """
-        loop_state.save(trainer, checkpoint)
+        loop_state.save(trainer, checkpoint, self._validation_due)
         if self._is_saving and trainer.is_global_zero:
             checkpoint[history.HISTORY] = history.describe(self.path.parents[1])
 
@@ -102,5 +115,7 @@ class LastCheckpoint(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Normalize the loop counters, unless training is complete."""
-        if trainer.max_steps < 0 or checkpoint["global_step"] < trainer.max_steps:
+        step, validation_due = checkpoint["global_step"], checkpoint.get(loop_state.VALIDATION_DUE, False)
+        self._saved_at = step, validation_due
+        if validation_due or trainer.max_steps < 0 or step < trainer.max_steps:
             loop_state.normalize(checkpoint)

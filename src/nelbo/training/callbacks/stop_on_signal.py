@@ -1,4 +1,4 @@
-"""Stop between two steps after Ctrl-C, SIGTERM, SIGHUP, or SIGUSR1 of SLURM."""
+"""Stop between two steps, or batches of a validation, after Ctrl-C, SIGTERM, SIGHUP, or SLURM's SIGUSR1."""
 
 import os
 import signal
@@ -6,6 +6,7 @@ import sys
 from types import FrameType
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -23,7 +24,7 @@ class StopOnSignal(Callback):
 
     Args:
         agree_every: steps between two exchanges among several ranks, each of which synchronises host and
-            device. A single rank checks before every step.
+            device. A single rank checks before every step. A validation checks before every batch.
 
     Raises:
         ValueError: if ``agree_every`` is below 1.
@@ -34,6 +35,7 @@ class StopOnSignal(Callback):
             raise ValueError(f"callbacks.stop_on_signal.agree_every={agree_every} must be at least 1")
         self.agree_every = agree_every
         self._received: int | None = None
+        self._shared_batches = 0  # of a validation, which all ranks have
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set the handlers. Lightning has set its own just before."""
@@ -47,6 +49,15 @@ class StopOnSignal(Callback):
         if due and loop_state.begins_window(trainer):
             self._stop_if_received(trainer)
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find the number of batches that all ranks have. Outside of training, prepare to stop at once."""
+        if trainer.state.fn != "fit":
+            self._stop_at_once(trainer)
+        self._shared_batches = sum(trainer.num_val_batches)
+        if trainer.world_size > 1:
+            own = torch.tensor(self._shared_batches, device=pl_module.device)
+            self._shared_batches = int(trainer.strategy.reduce(own, reduce_op="min"))
+
     def on_validation_batch_start(
         self,
         trainer: Trainer,
@@ -55,15 +66,15 @@ class StopOnSignal(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Stop without a checkpoint: a resumed run continues from the last one and repeats the validation.
-
-        Several ranks finish the validation first, because they may have different numbers of batches.
-        """
-        if trainer.world_size == 1 and self._received is not None:
-            raise Interrupted(self._received, trainer.global_step, in_validation=True)
+        """Stop without a checkpoint: a resumed run continues from the last one."""
+        if batch_idx < self._shared_batches:
+            self._stop_if_received(trainer, in_validation=True)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop at once: a test has nothing to save."""
+        self._stop_at_once(trainer)
+
+    def _stop_at_once(self, trainer: Trainer) -> None:
         self._stop_if_received(trainer)
 
         def stop(number: int, frame: FrameType | None) -> None:
@@ -71,12 +82,12 @@ class StopOnSignal(Callback):
 
         self._set_handlers(stop)
 
-    def _stop_if_received(self, trainer: Trainer) -> None:
+    def _stop_if_received(self, trainer: Trainer, in_validation: bool = False) -> None:
         received = self._received is not None
         if trainer.world_size > 1:
             received = trainer.strategy.reduce_boolean_decision(received, all=False)
         if received:
-            raise Interrupted(self._received or signal.SIGTERM, trainer.global_step)
+            raise Interrupted(self._received or signal.SIGTERM, trainer.global_step, in_validation)
 
     def _record(self, number: int, frame: FrameType | None) -> None:
         self._received = number
