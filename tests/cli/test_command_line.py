@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from nelbo.cli import started
+from nelbo.cli.command import run
+
 ROOT = Path(__file__).parents[2]
 # shown at exit: which of the libraries that take seconds were imported
 SPY = """
@@ -39,6 +42,24 @@ def test_commands_without_torch_do_not_import_it(arguments, code, shown, tmp_pat
     assert ended.returncode == code, ended.stderr
     assert shown in ended.stdout + ended.stderr
     assert ended.stdout.splitlines()[-1] == "imported []"
+
+
+@pytest.mark.parametrize(
+    ("program", "subcommand", "options", "shown"),
+    [
+        ("train.py", None, (), "python train.py"),
+        ("/usr/bin/nelbo", "evaluate", ("--config-dir", "conf"), "nelbo evaluate --config-dir conf"),
+        ("/lib/nelbo/__main__.py", "sample", (), "python -m nelbo sample"),
+    ],
+)
+def test_help_shows_the_command_that_was_typed(program, subcommand, options, shown, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [program, *options, "--help"])
+    monkeypatch.setenv(started.VARIABLE, "")
+    with pytest.raises(SystemExit, check=lambda ended: not ended.code):
+        run(subcommand or "train", lambda config: None, subcommand)
+    out = capsys.readouterr().out
+    assert out.count(f"\n  {shown} ") >= 3
+    assert f"\n{shown} --cfg job prints" in out
 
 
 def test_command_line_shows_traceback_when_requested(tmp_path):

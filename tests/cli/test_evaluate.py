@@ -40,6 +40,21 @@ def examples(folder: Path) -> torch.Tensor:
     return torch.stack([torch.tensor(column.to_numpy()) for column in table.columns], dim=1)
 
 
+def test_seed_is_that_of_the_measurement(evaluate, checkpoint, tmp_path):
+    options = (f"checkpoint={checkpoint}", *QUICK, "max_examples=8")
+    results = {
+        given: result_of(evaluate(*options, *given, folder=tmp_path / f"measured{number}"))
+        for number, given in enumerate(((), ("seed=0",), ("seed=5",), ("estimator.seed=5",)))
+    }
+    default, zero, five, of_estimator = (
+        (result["test/bpd"], result["ledger"]["seed"]) for result in results.values()
+    )
+    assert default == zero
+    assert five == of_estimator
+    assert (zero[1], five[1]) == (0, 5)
+    assert five[0] != zero[0]
+
+
 def test_evaluation_writes_bound_and_ledger(evaluate, checkpoint):
     ended = evaluate(f"checkpoint={checkpoint}", "estimator.target_stderr=0.5")
     result = result_of(ended)

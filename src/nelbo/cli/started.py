@@ -1,6 +1,7 @@
 """The command that the user started: ranks run it, and hints show it.
 
-It is stored in the environment, which the workers of a launcher inherit.
+It is stored in the environment, which the workers of a launcher inherit. ``hydra.help`` has it as
+``${command:}``.
 """
 
 import json
@@ -11,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
 VARIABLE = "NELBO_COMMAND"
 
@@ -52,3 +54,6 @@ def started_command() -> StartedCommand:
         return StartedCommand(**json.loads(os.environ[VARIABLE]))
     name = str(HydraConfig.get().job.config_name)
     return StartedCommand(["-m", "nelbo", name], f"nelbo {name}")
+
+
+OmegaConf.register_new_resolver("command", lambda: started_command().shown)
