@@ -5,12 +5,14 @@ import os
 import re
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from omegaconf import OmegaConf
 
 from nelbo.cli import claim_folder as used_folder
 from nelbo.cli.overrides import quoted
+from nelbo.runs import run_options
 from nelbo.runs.folder_lock import HOLDER, LOCK, FolderInUseError, check_not_in_use, locked
 
 
@@ -133,18 +135,19 @@ def test_a_wrong_place_is_refused_before_anything_is_written(argument, command, 
 def test_hydra_files_are_written_whole(command, tmp_path, monkeypatch):
     written = []
 
-    def fail(content, path):
-        written.append(Path(path).name)
+    def fail(content, **options):
+        written.extend(path.name for path in tmp_path.glob("run/.hydra/*"))
         raise OSError("no space left")
 
-    monkeypatch.setattr(used_folder.OmegaConf, "save", fail)
-    ended = command("seed=3", job=lambda config: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(run_options, "yaml", SimpleNamespace(safe_dump=fail))
+        ended = command("seed=3", job=pytest.fail)
     assert ended.code == 1
+    assert f"cannot write {ended.folder}/.hydra/config.yaml (no space left)" in ended.err
     assert not any(ended.folder.glob(".hydra/*"))
     assert [re.sub("[0-9a-f]{16}", "RANDOM", name) for name in written] == [
         f"config.yaml.RANDOM.{os.getpid()}.tmp"
     ]
-    monkeypatch.undo()
     ended = command("seed=3", job=lambda config: None)
     assert ended.code == 0, ended.err
     assert OmegaConf.load(ended.folder / ".hydra/overrides.yaml") == ["seed=3"]
