@@ -947,7 +947,7 @@ log_mse = measure_log_mse(bound, denoiser, data.take("val", size), evaluations=6
 step = bound.chain.step(torch.arange(2, T_trained + 1))
 _, w = posterior_coefficients(step)
 best = fraction(best_log_var(log_mse[1:].exp()))
-learned_terms = read_run(folder).last_terms("test")
+learned_terms = read_run(folder).last_step_table("test")
 learned_bins = binned(learned_terms, log_bins([learned_terms]))
 
 axes = panels(2, height=2.7, sharey=True)

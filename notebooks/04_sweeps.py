@@ -170,7 +170,7 @@ print(
 
 axis = panels(width=6.8, height=3.0)
 for path, one, name, colour in zip(paths, runs, names, COLOURS, strict=False):
-    terms = one.last_terms("test")
+    terms = one.last_step_table("test")
     curve = from_data(binned(terms, log_bins([terms])))
     value, error = curve.value * unit.per_nat, curve.error * unit.per_nat
     schedule = load_model(path / "checkpoints/last.ckpt").module.bound.chain.schedule

@@ -237,15 +237,15 @@ class Model:
             (measured,), (ledger,) = measure_split(
                 data,
                 "test",
-                module.denoiser,
-                bound,
-                [],
-                estimator,
-                module.unit,
-                module.conditional,
-                self.trained.weights.kind,
-                self._processes,
-                show,
+                denoiser=module.denoiser,
+                bound=bound,
+                others=[],
+                estimator=estimator,
+                unit=module.unit,
+                conditional=module.conditional,
+                weights=self.trained.weights.kind,
+                processes=self._processes,
+                progress=show,
             )
         if not math.isfinite(measured.estimate.total.mean):
             raise ValueError(f"the bound is {measured.estimate.total.mean}: the model has diverged")

@@ -11,6 +11,7 @@ import pytest
 from nelbo.__main__ import main
 from nelbo.reports.html import write_report
 from nelbo.reports.sweep import SweptRun, show_sweep
+from nelbo.runs.job_status import JobStatus
 from nelbo.text import plotly_text, printable
 
 SCRIPT = "window.ran=1"
@@ -136,6 +137,7 @@ def labels(node) -> list[str]:
     return [node] if isinstance(node, str) else []
 
 
+@pytest.mark.slow
 def test_names_open_no_tag_in_a_report(runs, make_evaluation, tmp_path):
     harmless = [make_evaluation(tmp_path / name) for name in "ab"]
     write_report(harmless, tmp_path / "harmless.html")
@@ -201,7 +203,9 @@ def test_characters_that_act_are_shown_as_escapes(text, shown):
 @pytest.mark.slow
 def test_names_do_not_command_the_terminal(runs, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    swept = [SweptRun(name, run, {name: name}, f"failed: {name}", 1.0) for name, run in runs.items()]
+    swept = [
+        SweptRun(name, run, {name: name}, True, JobStatus(name, None, 1.0)) for name, run in runs.items()
+    ]
     show_sweep(tmp_path, swept, f"resume={NAMES[0]}")
     assert main(["compare", *map(str, list(runs.values())[-6:])]) == 0
     assert main(["report", *map(str, list(runs.values())[-6:]), "--output", "\x1b[31m.html"]) == 0
@@ -225,7 +229,9 @@ def test_no_name_runs_a_script_in_a_browser(kind, runs, visit, tmp_path):
     for number, (_, folders) in enumerate(pages):
         write_report(folders, tmp_path / f"{number}.html")
     if kind == "sweep":
-        swept = [SweptRun(name, run, {name: name}, "finished", 1.0) for name, run in runs.items()]
+        swept = [
+            SweptRun(name, run, {name: name}, True, JobStatus(None, 1.0, 1.0)) for name, run in runs.items()
+        ]
         show_sweep(tmp_path, swept, None)
         pages = [(None, list(runs.values()))]
         (tmp_path / "report.html").rename(tmp_path / "0.html")

@@ -143,7 +143,7 @@ def test_the_curves_of_a_short_chain_end_at_its_bound(make_evaluation, tmp_path)
     run = read_run(make_evaluation(tmp_path / "run", timesteps=SHORT))
     drawn = figures(render([run]))["chain"]
     up, down = (drawn[f"added up from {end}"]["data"][-1] for end in ("data", "noise"))
-    bound = run.unit.per_nat * run.last_terms("test").mean.sum().item()
+    bound = run.unit.per_nat * run.last_step_table("test").mean.sum().item()
     assert values(up["y"])[-1] == pytest.approx(bound)
     assert values(down["y"])[0] == pytest.approx(bound, abs=1e-6)
     assert values(up["x"]) == SHORT.tolist()

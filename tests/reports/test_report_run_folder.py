@@ -22,8 +22,8 @@ def test_a_finished_run(finished_run):
     run = read_run(finished_run)
     assert run.unit.label == "bits/dim"
     assert run.unit.per_nat == pytest.approx(1 / (64 * math.log(2)))
-    assert list(run.terms) == ["train", "val", "test"]
-    assert list(run.terms["val"]) == list(range(50, 401, 50))
+    assert list(run.step_tables) == ["train", "val", "test"]
+    assert list(run.step_tables["val"]) == list(range(50, 401, 50))
     assert list(run.samples) == list(range(50, 401, 50))
     assert run.metrics["val/bpd"].steps.tolist() == list(range(49, 400, 50))
     assert run.final("test/bpd") == run.summary["test/bpd"]
@@ -38,7 +38,7 @@ def test_without_a_ledger_the_unit_is_read_off_the_two_files(make_run, tmp_path)
     assert run.unit.label == "bits/dim"
     # the made-up table scatters around the made-up metrics; those of a run agree to rounding
     assert run.unit.per_nat == pytest.approx(1 / (64 * math.log(2)), rel=0.5)
-    terms = run.last_terms("val")
+    terms = run.last_step_table("val")
     assert run.final("val/L_0") == pytest.approx(run.unit.per_nat * terms.sum[0] / terms.count[0])
 
 
@@ -57,7 +57,7 @@ def test_the_last_measurement_of_a_step_counts(tmp_path):
     table.append(path, 20, "val", step_table([1, 2, 3], *rows))
     table.append(path, 20, "val", step_table([1, 2, 3], *again))
     run = read_run(tmp_path)
-    first, second = run.terms["val"].values()
+    first, second = run.step_tables["val"].values()
     assert first.count.tolist() == [2, 0, 4]
     assert first.sum.tolist() == [3, 0, 1]
     assert first.sum_of_squares.tolist() == [5, 0, 2]
@@ -71,7 +71,7 @@ def test_an_evaluation(make_evaluation, tmp_path):
     assert run.is_evaluation
     assert run.held_out == "train"
     assert run.config["model"]["channels"] == 32
-    split, terms = run.last_table()
+    split, terms = run.best_step_table()
     assert (split, len(terms.t)) == ("train", 200)
     assert run.prior("train") == pytest.approx(1e-6, rel=0.1)
 
@@ -82,7 +82,7 @@ def test_a_shorter_chain_has_its_own_steps_drawn_or_not(tmp_path):
     table.append(path, 0, "test", step_table([12, 50, 900], *rows))
     summary = {"test/bpd": 1.0, "ledger": {"K": 3, "T": 1000, "timesteps": "12 50 900"}}
     (tmp_path / "evaluation.json").write_text(json.dumps(summary))
-    terms = read_run(tmp_path).last_terms("test")
+    terms = read_run(tmp_path).last_step_table("test")
     assert terms.t.tolist() == [12, 50, 900]
     assert terms.count.tolist() == [2, 0, 4]
     summary["ledger"]["timesteps"] = "12 50"
@@ -97,7 +97,7 @@ def test_a_full_chain_is_as_long_as_the_ledger_says(tmp_path):
     table.append(path, 0, "test", step_table([1, 2], (2.0, 3.0, 5.0, 0.1), (1.0, 1.0, 1.0, 0.1)))
     summary = {"test/bpd": 1.0, "ledger": {"K": 50, "T": 50, "timesteps": "1..50"}}
     (tmp_path / "evaluation.json").write_text(json.dumps(summary))
-    assert len(read_run(tmp_path).last_terms("test").t) == 50
+    assert len(read_run(tmp_path).last_step_table("test").t) == 50
 
 
 def test_a_table_that_lacks_a_column_is_refused(make_run, tmp_path):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from nelbo.compose.trained import TrainedModel
     from nelbo.data import DataModule
     from nelbo.diffusion.bound import VariationalBound
-    from nelbo.runs.evaluation_file import Evaluation
+    from nelbo.evaluation.evaluation import Evaluation
 
 
 def evaluate(config: DictConfig) -> None:
@@ -28,9 +28,9 @@ def evaluate(config: DictConfig) -> None:
     from nelbo.compose.reverse_variance import choose_variance
     from nelbo.compose.shorter_chain import shorter_chain
     from nelbo.compose.trained import read_model
+    from nelbo.evaluation.evaluation import Evaluation
     from nelbo.evaluation.measure_split import measure_split
     from nelbo.reports.evaluation_progress import evaluation_progress
-    from nelbo.runs.evaluation_file import Evaluation
 
     if run_on_ranks(config):
         return
@@ -52,15 +52,15 @@ def evaluate(config: DictConfig) -> None:
         measurements, ledgers = measure_split(
             data,
             config.split,
-            module.denoiser,
-            bound,
-            others,
-            estimator,
-            module.unit,
-            module.conditional,
-            model.weights.kind,
-            processes,
-            show,
+            denoiser=module.denoiser,
+            bound=bound,
+            others=others,
+            estimator=estimator,
+            unit=module.unit,
+            conditional=module.conditional,
+            weights=model.weights.kind,
+            processes=processes,
+            progress=show,
         )
     mean = measurements[0].estimate.total.mean
     if not math.isfinite(mean):

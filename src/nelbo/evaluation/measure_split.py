@@ -18,6 +18,7 @@ from nelbo.evaluation.units import Unit
 def measure_split(
     data: DataModule,
     split: SplitName,
+    *,
     denoiser: Denoiser,
     bound: VariationalBound,
     others: Sequence[ReverseVariance],

@@ -5,11 +5,12 @@ from pathlib import Path
 from rich.table import Table
 
 from nelbo.evaluation.accumulator import Estimate
+from nelbo.evaluation.evaluation import Evaluation
 from nelbo.evaluation.units import Unit
 from nelbo.reports import terminal
 from nelbo.reports.comparison.choices import describe_steps
 from nelbo.reports.numbers import plus_minus, short
-from nelbo.runs.evaluation_file import Evaluation, bounds_by_variance, class_rows
+from nelbo.runs.evaluation_file import bounds_by_variance, class_rows
 from nelbo.runs.paths import REPORT
 from nelbo.text import printable
 

@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 
@@ -22,13 +23,22 @@ from nelbo.reports.html import write_report
 from nelbo.reports.numbers import duration, plus_minus
 from nelbo.reports.terminal import make_console, make_table, natural_width, print_fact
 from nelbo.runs.files import RunFolderError
+from nelbo.runs.job_status import JobStatus
 from nelbo.runs.paths import REPORT, SWEEP_TABLE
 from nelbo.runs.run_folder import Run, read_run
 from nelbo.text import printable
 
-FINISHED = "finished"
 FRECHET = re.compile(r"val/(fid|fd_\w+)")
 FILE_WIDTH = 160  # columns without a terminal and without COLUMNS
+
+
+class JobState(StrEnum):
+    """The state of a job of a sweep."""
+
+    FINISHED = "finished"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    NOT_BEGUN = "not begun"
 
 
 @dataclass(frozen=True)
@@ -39,15 +49,15 @@ class SweptRun:
         name: of its folder in that of the sweep.
         folder: of the run.
         choices: options that the sweep sets.
-        status: ``finished``, or why it is not.
-        seconds: duration of the job; None until it ends.
+        is_begun: whether the job was started.
+        outcome: how the job ended; None until it ends.
     """
 
     name: str
     folder: Path
     choices: Mapping[str, str]
-    status: str
-    seconds: float | None
+    is_begun: bool
+    outcome: JobStatus | None
 
     @cached_property
     def run(self) -> Run | None:
@@ -58,15 +68,25 @@ class SweptRun:
             return None
 
     @property
-    def is_finished(self) -> bool:
-        """Whether the job succeeded."""
-        return self.status == FINISHED
+    def state(self) -> JobState:
+        """Whether the job was started, and how it ended."""
+        if self.outcome is None:
+            return JobState.INTERRUPTED if self.is_begun else JobState.NOT_BEGUN
+        return JobState.FINISHED if self.outcome.failure is None else JobState.FAILED
+
+    @property
+    def status(self) -> str:
+        """The state, and the error of a failed job."""
+        failure = None if self.outcome is None else self.outcome.failure
+        return str(self.state) if failure is None else f"{self.state}: {failure}"
 
     @property
     def time(self) -> float | None:
         """Seconds of training, or of the job."""
         trained = None if self.run is None else self.run.summary.get("train_seconds")
-        return self.seconds if trained is None else trained
+        if trained is not None:
+            return trained
+        return None if self.outcome is None else self.outcome.seconds
 
     @cached_property
     def metrics(self) -> dict[str, float]:
@@ -112,11 +132,13 @@ def show_sweep(folder: Path, runs: Sequence[SweptRun], resume_command: str | Non
         console = make_console(FILE_WIDTH)
     console.print()
     console.print(sweep_table(ordered, console))
-    groups = group_by_seed([named for swept, named in named_runs(ordered) if swept.is_finished])
+    groups = group_by_seed(
+        [named for swept, named in named_runs(ordered) if swept.state is JobState.FINISHED]
+    )
     for part in seed_tables(groups) if groups else ():
         console.print(part)
     for swept in ordered:
-        if swept.status.startswith("failed"):
+        if swept.state is JobState.FAILED:
             console.print(Text(printable(f"job {swept.name} {swept.status}")), soft_wrap=True)
     measured = [named for named in readable if named.run.ledger]
     for reason in incomparable(measured) if len(measured) > 1 else []:
@@ -168,7 +190,7 @@ def _table(runs: Sequence[SweptRun], left_out: Sequence[str]) -> Table:
     for name in sorted({name for swept in runs for name in swept.metrics if FRECHET.fullmatch(name)}):
         columns[name.removeprefix("val/")] = [plus_minus(swept.metrics.get(name), None) for swept in runs]
     columns["time"] = [duration(swept.time) for swept in runs]
-    columns["status"] = [swept.status.partition(":")[0] for swept in runs]
+    columns["status"] = [str(swept.state) for swept in runs]
     if any(cell != "–" for cell in columns["best val"]):
         del columns["val"]  # the last validation of the same column
     columns = {
@@ -180,7 +202,8 @@ def _table(runs: Sequence[SweptRun], left_out: Sequence[str]) -> Table:
         numeric = name not in ("job", "status") and not any(name in swept.choices for swept in runs)
         table.add_column(Text(printable(name)), justify="right" if numeric else "left", no_wrap=numeric)
     for swept, cells in zip(runs, zip(*columns.values(), strict=True), strict=True):
-        table.add_row(*(Text(printable(cell)) for cell in cells), style="" if swept.is_finished else "dim")
+        style = "" if swept.state is JobState.FINISHED else "dim"
+        table.add_row(*(Text(printable(cell)) for cell in cells), style=style)
     return table
 
 
@@ -193,7 +216,7 @@ def _place(swept: SweptRun) -> tuple[bool, float]:
     """Sort key: the lowest bound of the best split first, unfinished runs last."""
     run = swept.run
     bound = None if run is None or run.held_out is None else run.final(f"{run.held_out}/{run.unit.metric}")
-    return not swept.is_finished, float("inf") if bound is None else bound
+    return swept.state is not JobState.FINISHED, float("inf") if bound is None else bound
 
 
 def _write_table(runs: Sequence[SweptRun], path: Path) -> None:

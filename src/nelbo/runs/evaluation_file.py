@@ -1,58 +1,17 @@
 """``evaluation.json``: the bound of a trained model, its terms, and the same bound with other variances."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from nelbo.atomic_file import write_json
-from nelbo.diffusion.chain import Chain
 from nelbo.evaluation.by_class import bound_by_class
-from nelbo.evaluation.ledger import Ledger
-from nelbo.evaluation.measure import Measurement
+from nelbo.evaluation.evaluation import Evaluation
 from nelbo.evaluation.paired import paired_difference
 from nelbo.evaluation.t_bins import share_below_half_bin, shares_by_t_bin
-from nelbo.evaluation.units import PIXELS_PER_UNIT, Unit
+from nelbo.evaluation.units import PIXELS_PER_UNIT
 from nelbo.runs import bound_table, example_table
 from nelbo.runs.paths import EVALUATION
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A finished evaluation.
-
-    Attributes:
-        split: the evaluated split.
-        unit: unit of the results.
-        chain: the diffusion chain.
-        measurements: the bound with the chosen variance, then with the other variances.
-        ledgers: one for each measurement.
-        checkpoint: file of the model.
-        step: optimizer steps of its training, None if the checkpoint has none.
-        config: configuration of its training.
-        label: (N,) class of each example, None for data without classes.
-        class_names: name of each class, None for classes without names.
-        shortfall: sentence about a target that the measurement missed; None if it missed none.
-    """
-
-    split: str
-    unit: Unit
-    chain: Chain
-    measurements: list[Measurement]
-    ledgers: list[Ledger]
-    checkpoint: Path
-    step: int | None
-    config: dict[str, Any]
-    label: Tensor | None = None
-    class_names: tuple[str, ...] | None = None
-    shortfall: str | None = None
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Metrics of the bound with the chosen variance, by name."""
-        return self.unit.metrics(self.split, self.measurements[0].estimate)
 
 
 def write_evaluation(evaluation: Evaluation, run_dir: Path) -> None:

@@ -48,7 +48,7 @@ class Run:
         options: as they were typed, by name; those of an evaluation do not describe its model.
         summary: ``summary.json`` or ``evaluation.json``; empty while the run is not finished.
         metrics: every column of ``metrics.csv``.
-        terms: of ``bound.parquet``, by split and step, steps in order.
+        step_tables: of ``bound.parquet``, by split and step of the measurement, steps in order.
         samples: grids by step, in order.
     """
 
@@ -59,7 +59,7 @@ class Run:
     options: dict[str, str]
     summary: dict[str, Any]
     metrics: dict[str, Series]
-    terms: dict[str, dict[int, StepTable]]
+    step_tables: dict[str, dict[int, StepTable]]
     samples: dict[int, Path]
 
     @property
@@ -85,7 +85,7 @@ class Run:
             return unit_of(self.ledger["dims"], self.ledger["levels"])
         if not self.is_discrete:
             return unit_of(1, None)
-        read, steps = self.final("val/L_0"), self.last_terms("val")
+        read, steps = self.final("val/L_0"), self.last_step_table("val")
         if read is None or steps is None or not steps.sum[0]:
             return Unit(metric="bpd", label="nats", per_nat=1.0)  # nothing to convert by
         return Unit(metric="bpd", label="bits/dim", per_nat=read * float(steps.count[0] / steps.sum[0]))
@@ -120,14 +120,14 @@ class Run:
             return value, None
         return value, float(errors.values[best])
 
-    def last_terms(self, split: str) -> StepTable | None:
-        """The last measurement of a split."""
-        measured = self.terms.get(split)
+    def last_step_table(self, split: str) -> StepTable | None:
+        """The step table of the last measurement of a split; None if there is none."""
+        measured = self.step_tables.get(split)
         return measured[max(measured)] if measured else None
 
-    def last_table(self) -> tuple[str, StepTable] | None:
-        """The best split to judge the run by that has a table, and its last one."""
-        tables = ((split, self.last_terms(split)) for split in SPLITS)
+    def best_step_table(self) -> tuple[str, StepTable] | None:
+        """The best split to judge the run by that has a step table, and its last one."""
+        tables = ((split, self.last_step_table(split)) for split in SPLITS)
         return next(((split, table) for split, table in tables if table is not None), None)
 
     @cached_property
@@ -199,7 +199,7 @@ def read_run(path: Path) -> Run:
         options=read_if_there(path / OVERRIDES, lambda _: typed_options(path)) or {},
         summary=summary,
         metrics=read_if_there(path / METRICS, metrics_file.read) or {},
-        terms=read_if_there(path / TERMS, lambda file: bound_table.read(file, ledger)) or {},
+        step_tables=read_if_there(path / TERMS, lambda file: bound_table.read(file, ledger)) or {},
         samples=dict(map(_sample, sorted((path / SAMPLES).glob("step_*.png")))),
     )
     _ = run.examples

@@ -63,12 +63,6 @@ class Job:
         outcome = self.read_outcome()
         return outcome is not None and outcome.failure is None
 
-    def status(self, outcome: JobStatus | None) -> str:
-        """``finished``, ``failed: why``, ``interrupted`` or ``not begun``."""
-        if outcome is None:
-            return "interrupted" if self.is_begun else "not begun"
-        return "finished" if outcome.failure is None else f"failed: {outcome.failure}"
-
     def check_same_options(self) -> None:
         """Check that the folder does not hold a job of another sweep.
 

@@ -47,7 +47,7 @@ def step_curve(group: SeedGroup) -> SeedCurve | None:
     """L_t per step against t, in bins of log t, without L_0; None for runs without a table."""
     split, per_nat = group.first.held_out, group.first.unit.per_nat
     assert split is not None
-    found = [named.run.last_terms(split) for named in group.runs]
+    found = [named.run.last_step_table(split) for named in group.runs]
     tables = [table for table in found if table is not None]
     if len(tables) < len(found) or any(len(table.t) != len(tables[0].t) for table in tables):
         return None

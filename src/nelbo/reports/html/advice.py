@@ -107,7 +107,7 @@ def reconstruction_dominates(run: Run) -> Advice | None:
 
 def variance_at_a_limit(run: Run) -> Advice | None:
     """The learned variance is at one of its limits where the bound is large."""
-    found = run.last_table()
+    found = run.best_step_table()
     if found is None:
         return None
     split, terms = found

@@ -41,7 +41,7 @@ class Line:
 
     run: Run
     split: str
-    terms: StepTable
+    table: StepTable
     name: str
     colour: str
 
@@ -54,8 +54,8 @@ def lines(entries: Sequence[Entry], shows: Callable[[StepTable], bool] = lambda 
         shows: whether a table has the values of the chart.
     """
     for entry in entries:
-        tables = {split: terms for split in SPLITS if (terms := entry.run.last_terms(split)) is not None}
-        found = [split for split, terms in tables.items() if shows(terms)]
+        tables = {split: table for split in SPLITS if (table := entry.run.last_step_table(split)) is not None}
+        found = [split for split, table in tables.items() if shows(table)]
         if len(entries) > 1:
             for split in found[:1]:
                 yield Line(entry.run, split, tables[split], entry.label, entry.colour)

@@ -25,8 +25,8 @@ def chain(entries: Sequence[Entry]) -> Card:
     noise, data = figure(x, f"{unit}, from noise to t"), figure(x, f"{unit}, from data to t")
     longest, chains = 1, set()
     for line in lines(entries):
-        t, per_nat = line.terms.t.tolist(), line.run.unit.per_nat
-        table = binned(line.terms, log_bins([line.terms]))
+        t, per_nat = line.table.t.tolist(), line.run.unit.per_nat
+        table = binned(line.table, log_bins([line.table]))
         longest = max(longest, t[-1])
         chains.add(tuple(t))
         add_each(each, table, per_nat, line.name, line.colour)

@@ -41,9 +41,9 @@ def gap(entries: Sequence[Entry]) -> Card:
 
 def _pairs(entries: Sequence[Entry]) -> Iterator[tuple[Entry, StepTable, StepTable, str, str]]:
     for entry in entries:
-        train = entry.run.last_terms("train")
+        train = entry.run.last_step_table("train")
         for split in ("val", "test"):
-            held_out = entry.run.last_terms(split)
+            held_out = entry.run.last_step_table(split)
             if train is None or held_out is None:
                 continue
             if len(entries) == 1:

@@ -35,7 +35,7 @@ def heat_map(entries: Sequence[Entry]) -> Card:
 
 def _map(run: Run, split: str) -> go.Figure:
     drawn = figure("step", "t")
-    measured = run.terms.get(split, {})
+    measured = run.step_tables.get(split, {})
     if len(measured) < 2:
         return drawn
     steps = np.array(list(measured))

@@ -19,8 +19,8 @@ def learned_variance(entries: Sequence[Entry]) -> Card:
     drawn = figure("t, from data to noise", "fraction v")
     longest, lowest, highest = 1, 0.0, 1.0
     for line in lines(entries, _is_known):
-        table, name, colour = binned(line.terms, log_bins([line.terms])), line.name, line.colour
-        longest = max(longest, int(line.terms.t[-1]))
+        table, name, colour = binned(line.table, log_bins([line.table])), line.name, line.colour
+        longest = max(longest, int(line.table.t[-1]))
         lowest, highest = min(lowest, np.nanmin(table.fraction)), max(highest, np.nanmax(table.fraction))
         markers = {"mode": "lines+markers", "marker": {"size": 4, "color": colour}}
         add_line(drawn, table.bins.centre[1:], table.fraction[1:], name, colour, **markers)

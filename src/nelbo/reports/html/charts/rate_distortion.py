@@ -30,7 +30,7 @@ def rate_distortion(entries: Sequence[Entry]) -> Card:
     scale = "0 to 255" if is_discrete else "units of the data"
     drawn = figure(f"rate, {shared_label(entries)}", f"RMSE, {scale}")
     for line in lines(entries, _measured):
-        table = binned(line.terms, log_bins([line.terms]))
+        table = binned(line.table, log_bins([line.table]))
         rate, distortion = rate_and_distortion(table, line.run.prior(line.split))
         drawn.add_scatter(
             x=rate * line.run.unit.per_nat,

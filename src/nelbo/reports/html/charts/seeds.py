@@ -28,7 +28,7 @@ def seeds(groups: Sequence[SeedGroup]) -> Card:
     chain = figure("t, from data to noise", f"{unit}, per step")
     _add(chain, groups, step_curve, positive=True)
     if has_traces(chain):
-        longest = max(int(table[1].t[-1]) for g in groups if (table := g.first.last_table()) is not None)
+        longest = max(int(table[1].t[-1]) for g in groups if (table := g.first.best_step_table()) is not None)
         chain = log_t(log_y(chain), longest)
     return Card(
         key="seeds",
