@@ -32,8 +32,18 @@ def python(*arguments, spy=None, **environment):
     ("arguments", "code", "shown"),
     [
         (["--help"], 0, "schedule: cosine, linear, linear_logsnr, sigmoid"),
-        (["--cfg", "job"], 0, "_target_: nelbo.diffusion.schedules.cosine.CosineSchedule"),
-        (["schedule.num_step=3"], 1, "error: there is no option num_step in schedule"),
+        pytest.param(
+            ["--cfg", "job"],
+            0,
+            "_target_: nelbo.diffusion.schedules.cosine.CosineSchedule",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["schedule.num_step=3"],
+            1,
+            "error: there is no option num_step in schedule",
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["help", "cfg", "misspelt"],
 )
@@ -62,6 +72,7 @@ def test_help_shows_the_command_that_was_typed(program, subcommand, options, sho
     assert f"\n{shown} --cfg job prints" in out
 
 
+@pytest.mark.slow
 def test_command_line_shows_traceback_when_requested(tmp_path):
     ended = python("train.py", f"hydra.run.dir={tmp_path}", "schedule.num_step=3", HYDRA_FULL_ERROR="1")
     assert ended.returncode == 1

@@ -131,6 +131,7 @@ def test_samples_and_an_export_need_no_images(conditional, run_in_process, comma
     assert str(images) in missing.err
 
 
+@pytest.mark.slow
 def test_labels_are_chosen_by_name_or_number(trained, command, tmp_path):
     options = ("n=2", "sampler.steps=2", "format=npz", f"checkpoint={last(trained)}")
     drawn = []

@@ -61,6 +61,7 @@ def make_run(folder: Path, *options: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_after_the_step_and_prints_resume_command(signalled, command):
     stopped = signalled(signal.SIGINT, "resume=auto")  # which begins, for there is nothing
     folder = stopped.folder
@@ -219,6 +220,7 @@ def test_resume_auto_starts_without_and_resumes_with_checkpoint(tmp_path):
         resume.add_resumed_run(["resume=auto"])
 
 
+@pytest.mark.slow
 def test_resume_continues_after_the_last_checkpoint(finished_run, command, tmp_path):
     """No step is trained twice, and the libraries print nothing of their own."""
     run = shutil.copytree(finished_run.folder, tmp_path / "run", symlinks=True)

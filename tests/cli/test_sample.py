@@ -189,6 +189,7 @@ def conditional_run(tmp_path_factory, tiny, run_in_process):
     return folder / "checkpoints/last.ckpt"
 
 
+@pytest.mark.slow
 def test_labels_cycle_or_are_chosen_and_guidance_has_effect(draw, conditional_run):
     of = f"checkpoint={conditional_run}"
     ended = draw(of, "format=npz", "n=12")
@@ -254,6 +255,7 @@ def test_folder_with_other_samples_is_refused(draw):
     assert len(images_of(first)) == 7
 
 
+@pytest.mark.slow
 def test_a_damaged_samples_file_is_named_in_one_line(draw):
     first = draw("format=npz")
     assert first.code == 0, first.err

@@ -34,6 +34,7 @@ def test_all_loggers_compose_at_once(compose):
     assert set(config.logger) == set(names) - {"csv", "none"}
 
 
+@pytest.mark.slow
 def test_a_run_writes_to_tensorboard(command, tiny):
     ended = command(*tiny, "logger=tensorboard")
     assert ended.code == 0, ended.err

@@ -26,17 +26,18 @@ def pages(finished_run, make_run, make_evaluation, tmp_path_factory):
     return {name: folder / f"{name}.html" for name in shown}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "charts", "size", "scheme"),
     [
         ("one", 7, "desktop", "light"),
-        pytest.param("one", 7, "phone", "dark", marks=pytest.mark.slow),
-        pytest.param("two", 8, "desktop", "dark", marks=pytest.mark.slow),
-        pytest.param("two", 8, "phone", "light", marks=pytest.mark.slow),
-        pytest.param("evaluated", 4, "desktop", "light", marks=pytest.mark.slow),
-        pytest.param("evaluated", 4, "phone", "dark", marks=pytest.mark.slow),
-        pytest.param("mixed", 9, "desktop", "dark", marks=pytest.mark.slow),
-        pytest.param("mixed", 9, "phone", "light", marks=pytest.mark.slow),
+        ("one", 7, "phone", "dark"),
+        ("two", 8, "desktop", "dark"),
+        ("two", 8, "phone", "light"),
+        ("evaluated", 4, "desktop", "light"),
+        ("evaluated", 4, "phone", "dark"),
+        ("mixed", 9, "desktop", "dark"),
+        ("mixed", 9, "phone", "light"),
     ],
 )
 def test_every_view_is_drawn(pages, visit, name, charts, size, scheme):

@@ -18,7 +18,7 @@ from nelbo.runs.files import RunFolderError
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ask(finished_run) -> Iterator:
     """Sends a request to a server that watches a run."""
     server = serve(WatchedRuns([finished_run]), 0)

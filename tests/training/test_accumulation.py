@@ -38,7 +38,8 @@ def train(tiny_run, folder, accumulate: int, steps: int) -> Gradients:
 
 
 # not a divisor of an epoch, and more than one
-@pytest.mark.parametrize("accumulate", [3, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulate", [3, 6])
 def test_windows_continue_in_the_next_epoch(accumulate, tiny_run, tmp_path):
     singly = train(tiny_run, tmp_path / "singly", 1, 3 * BATCHES)
     together = train(tiny_run, tmp_path / "together", accumulate, 3 * BATCHES // accumulate)

@@ -37,7 +37,7 @@ def average(raw, decay) -> torch.Tensor:
     return result.float()
 
 
-@pytest.fixture(params=[0.995, 0.2])
+@pytest.fixture(params=[pytest.param(0.995, marks=pytest.mark.slow), 0.2])
 def run(request, tiny_run):
     record = Record()
     run = tiny_run(f"callbacks.ema.decay={request.param}", "optimizer.lr=0.05", callbacks=[record])

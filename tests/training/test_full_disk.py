@@ -58,6 +58,7 @@ def test_torch_does_not_hide_that_the_disk_is_full(tmp_path):
     assert ended.stdout == "File too large\n", ended.stderr
 
 
+@pytest.mark.slow
 def test_the_table_of_the_bound_is_named(command, tiny, monkeypatch):
     def write_table(data, where, **options):
         where.write(b"half a table")
@@ -93,6 +94,7 @@ def test_a_report_that_does_not_fit_is_named_and_the_results_are_kept(command, t
     assert (ended.folder / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_anything_else_names_the_run_folder(command, tiny, monkeypatch):
     def cannot_write(*args, **kwargs):
         raise full()

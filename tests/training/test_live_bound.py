@@ -134,7 +134,7 @@ class Perturb(Callback):
         pytest.param(["objective=simple"], marks=pytest.mark.slow),
         ["loss=vlb", "timesteps=importance"],
         pytest.param(["loss=hybrid", "timesteps=importance"], marks=pytest.mark.slow),
-        ["loss=vlb", "variance=learned_range", "timesteps=uniform"],
+        pytest.param(["loss=vlb", "variance=learned_range", "timesteps=uniform"], marks=pytest.mark.slow),
     ],
     ids=" ".join,
 )

@@ -63,7 +63,11 @@ def run_until(
 # within an epoch, where a validation was due, at its end, and in a later epoch
 @pytest.mark.parametrize(
     ("accumulate", "stops"),
-    [(1, (2,)), pytest.param(1, (1, 3, 4, 5, 6, 8, 9), marks=pytest.mark.slow), (2, (3,))],
+    [
+        (1, (2,)),
+        pytest.param(1, (1, 3, 4, 5, 6, 8, 9), marks=pytest.mark.slow),
+        pytest.param(2, (3,), marks=pytest.mark.slow),
+    ],
 )
 def test_a_resumed_run_continues_with_the_same_batches_and_counts(accumulate, stops, tiny_run, tmp_path):
     whole = run_until(tiny_run, tmp_path / "whole", accumulate)

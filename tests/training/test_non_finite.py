@@ -25,7 +25,7 @@ class Spoil(Checkpoint):
             next(pl_module.parameters()).data.fill_(self.value)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("value", [math.nan, pytest.param(math.inf, marks=pytest.mark.slow)])
 def test_training_stops_and_the_last_good_checkpoint_is_kept(value, tiny_run):
     run = tiny_run("checkpoint_every=1", "trainer.val_check_interval=100", callbacks=[Spoil(value)])
     with pytest.raises(NonFiniteLossError, match=f"at step {BAD_STEP}, timesteps t = ") as raised:

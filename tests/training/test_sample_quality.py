@@ -43,6 +43,7 @@ def by_hand(run, index) -> dict[str, float]:
     return sample_quality(torch.cat(x0), make_reference(run.data, "train", Pixels()), Pixels())
 
 
+@pytest.mark.slow
 def test_quality_is_that_of_the_averaged_weights(tiny_run):
     run = tiny_run(*ON)
     run.fit()
@@ -79,12 +80,14 @@ def test_quality_is_measured_every_few_validations_and_at_the_end(every, expecte
     assert measured == expected
 
 
+@pytest.mark.slow
 def test_conditional_samples_are_measured(tiny_run):
     run = tiny_run(*ON, "conditional=true")
     run.fit()
     assert "val/fd_pixels" in run.trainer.callback_metrics
 
 
+@pytest.mark.slow
 def test_data_that_is_no_image_has_a_quality_too(tiny_run):
     run = tiny_run(*ON, "data=gaussian", "sampler.clip=null", "callbacks.sample_quality.pairwise=100")
     run.fit()
