@@ -55,10 +55,10 @@ def differences(entries: Sequence[Entry], from_first: Sequence[Differences | Non
     return Card(
         key="differences",
         title=f"Difference from {first.name}",
-        caption="Left of zero, the bound of a run is lower than that of the first. Where both have "
-        "examples.parquet the difference is taken example by example, and its error is far below those of "
-        "the totals; else the errors of both are added in squares. Bars are one standard error; where it is "
-        "not known there is none.",
+        caption="Left of zero, the bound of a run is lower than that of the first. If both runs have "
+        "examples.parquet, the difference is paired by example, and its error is much smaller than those "
+        "of the totals; otherwise the squares of both errors are added. Bars are one standard error, if it "
+        "is known.",
         views={"differences": drawn},
         needs=None,  # a single run, or runs that cannot be compared, which is said elsewhere
     )

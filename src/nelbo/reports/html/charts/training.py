@@ -41,8 +41,8 @@ def training(entries: Sequence[Entry]) -> Card:
         key="training",
         title="The bound over training",
         caption="Validation measures held-out data under the averaged weights (if the run has them). "
-        "Training values are of the training batches: raw weights, dropout on, every point the "
-        "mean since the point before. Bands and bars are one standard error.",
+        "Training values are measured on the training batches, with raw weights and dropout; each point "
+        "is the mean since the previous one. Bands and bars are one standard error.",
         views={label: integer_steps(view) for label, view in views.items()},
         needs="metrics.csv with train/ or val/ figures" if was_trained(entries) else None,
     )
