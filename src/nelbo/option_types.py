@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from annotated_types import Ge, Gt, Lt, MultipleOf, Predicate
+from annotated_types import Ge, Gt, Len, Lt, MultipleOf, Predicate
 from pydantic import Field
 
 PositiveInt = Annotated[int, Ge(1)]
@@ -11,6 +11,7 @@ NonNegativeInt = Annotated[int, Ge(0)]
 EvenInt = Annotated[int, Ge(2), MultipleOf(2)]
 PositiveFloat = Annotated[float, Gt(0)]
 NonNegativeFloat = Annotated[float, Ge(0)]
+ImageSize = PositiveInt | Annotated[list[PositiveInt], Len(2, 2)]  # of squares, or [height, width]
 Probability = Annotated[float, Ge(0), Lt(1)]
 Seed = Annotated[int, Ge(0), Lt(2**32)]  # what NumPy and Lightning accept
 

@@ -153,6 +153,42 @@ def test_a_sweep_has_the_choices_of_the_project(project, launcher):
         assert (project.folder / f"multirun/{name}/{job}/summary.json").exists()
 
 
+def test_a_sweep_whose_jobs_have_two_processes_is_resumed(project):
+    sweep = project.folder / "multirun/ranks"
+    ended = project.run(
+        "nelbo", "train", "--config-dir", "conf", "-m", *SHORT, "schedule=cosine,shifted_cosine",
+        "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "hydra.sweep.dir=multirun/ranks",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    results = [(sweep / f"{job}/summary.json").read_text() for job in "01"]
+    shutil.rmtree(sweep / "1")
+    refused = project.run("nelbo", "train", "resume=multirun/ranks")
+    assert refused.code == 1
+    assert "add hydra.searchpath=... to this command" in refused.err
+    again = project.run("nelbo", "train", "--config-dir", "conf", "resume=multirun/ranks")
+    assert again.code == 0, again.err
+    assert "job 0 (schedule=cosine) was finished before" in again.out
+    assert (sweep / "0/summary.json").read_text() == results[0]
+    repeated, before = json.loads((sweep / "1/summary.json").read_text()), json.loads(results[1])
+    assert repeated["test/bpd"] == before["test/bpd"]
+
+
+def test_a_search_has_the_choices_of_the_project_and_is_resumed(project):
+    study = project.folder / "multirun/search"
+    ended = project.run(
+        "nelbo", "train", "--config-dir", "conf", "-m", "sweep=optuna", "hydra.sweeper.n_trials=2", *SHORT,
+        "schedule=choice(cosine,shifted_cosine)", "optimizer.lr=interval(0.0001,0.01)",
+        "hydra.sweep.dir=multirun/search",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    longer = ("resume=multirun/search", "hydra.sweeper.n_trials=3")
+    again = project.run("nelbo", "train", "--config-dir", "conf", *longer)
+    assert again.code == 0, again.err
+    assert again.out.count("was finished before") == 2
+    for job in "012":
+        assert (study / f"{job}/summary.json").exists()
+
+
 def test_two_processes_train_as_one(project, trained):
     ended = project.run(
         "nelbo", "train", "--config-path", "conf", *SHORT, "trainer=ddp", "trainer.accelerator=cpu",

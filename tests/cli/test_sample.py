@@ -208,6 +208,7 @@ MISTAKES = {
     "batch_size=0": "batch_size=0: expected an integer >= 1",
     "format=jpg": "format=jpg: expected one of auto, png, npz, none",
     "trajectory=film": "trajectory=film: expected one of none, gif, strip",
+    "trajectory=gif grid=0": "trajectory=gif shows the samples of the grid, and grid=0: use grid=64",
     "cond=3": "cond=3, but the model was trained without classes",
     "guidance=2": "guidance=2, but the model was trained without classes",
     "sampler.clip=[1,-1]": "expected [low, high] with low < high",

@@ -40,9 +40,15 @@ def test_data_of_any_shape_is_trained_evaluated_sampled_and_reported(kind, tiny,
     result = json.loads((measured.folder / "evaluation.json").read_text())
     continuous = values.dtype.kind == "f"
     assert math.isfinite(result["test/nelbo" if continuous else "test/bpd"])
-    sampled = command(
-        checkpoint, "n=4", "sampler.steps=2", "trajectory=strip", name="sample", folder=tmp_path / "drawn"
-    )
+    few = (checkpoint, "n=4", "sampler.steps=2")
+    sampled = command(*few, "trajectory=strip", name="sample", folder=tmp_path / "drawn")
+    if not drawn:
+        assert sampled.code == 1
+        assert (
+            "trajectory=strip draws the samples, and there are no pictures of data of shape (5,)"
+            in sampled.err
+        )
+        sampled = command(*few, name="sample", folder=tmp_path / "drawn")
     assert sampled.code == 0, sampled.err
     pictures = {path.name for path in (tmp_path / "drawn").glob("*.png")}
     assert pictures == ({"grid.png", "trajectory.png"} if drawn else set())

@@ -149,6 +149,14 @@ def test_a_damaged_file_is_refused_in_one_line(name, content, tmp_path):
     assert "\n" not in str(error.value)
 
 
+def test_a_compressed_array_that_unpacks_to_much_more_is_refused(tmp_path):
+    np.savez_compressed(tmp_path / "data.npz", x=np.zeros((1100, 1, 256, 256), np.uint8), y=np.arange(3))
+    with pytest.raises(ValueError, match=r"data.x=data.npz/x cannot be read: it would unpack from") as error:
+        Array(str(tmp_path), "data.npz/x").setup()
+    assert "np.savez" in str(error.value)
+    assert open_array(tmp_path, "data.npz/y", "data.label").tolist() == [0, 1, 2]
+
+
 @pytest.mark.parametrize("name", ["data.npz", "data.npz/images"])
 def test_an_array_that_the_file_does_not_have_is_refused_with_the_names(name, tmp_path):
     np.savez(tmp_path / "data.npz", x=X, y=X)

@@ -83,6 +83,20 @@ def test_other_images_are_cropped_to_the_centre_and_resized(tmp_path):
     assert (decode(tmp_path / "a.png", 5, 3) == 200).all()
 
 
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_size_of_height_and_width_crops_to_these_proportions(in_memory, tmp_path):
+    pixels = np.zeros((30, 60, 3), dtype=np.uint8)
+    pixels[:, 20:40] = 200  # the centre, 30 x 20
+    for split in ("train", "val", "test"):
+        (tmp_path / split).mkdir()
+        Image.fromarray(pixels).save(tmp_path / split / "a.png")
+    data = ImageFolder(root=tmp_path, size=[6, 4], in_memory=in_memory, eval_batch_size=1)
+    assert data.spec.shape == (3, 6, 4)
+    (batch,) = data.val_dataloader()
+    assert batch.x0.shape == (1, 3, 6, 4)
+    assert (batch.x0 == 200).all()
+
+
 def test_a_broken_image_is_named_before_training(tmp_path):
     for name in ("train", "val", "test"):
         save(tmp_path / name / "good.png")

@@ -198,6 +198,21 @@ def test_a_damaged_run_among_others_is_left_out_and_named(
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("verb", ["report", "compare"])
+def test_folders_that_are_left_out_are_counted_in_one_line(verb, run_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    summary = {f"test/{name}": 1.0 for name in ("bpd", "L_0", "L_t", "L_T")} | {"ledger": {"split": "test"}}
+    (run_folder / "summary.json").write_text(json.dumps(summary))
+    other = shutil.copytree(run_folder, tmp_path / "other")
+    refused = [tmp_path / name for name in ("refused", "refused too")]
+    for folder in refused:
+        folder.mkdir()
+    assert main([verb, str(refused[0]), str(run_folder), str(refused[1]), str(other)]) == 0
+    err = capsys.readouterr().err
+    assert err.startswith(f"left out: 2 folders that cannot be read, such as {refused[0]}: ")
+    assert err.count("\n") == 1
+
+
 def test_a_row_of_metrics_that_a_kill_cut_off_is_dropped(run_folder):
     from nelbo.runs.run_folder import read_run
 

@@ -1,6 +1,5 @@
 """Compare the bounds of runs: by how much they differ, with errors, and where on the chain."""
 
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -29,7 +28,7 @@ def run(arguments: Namespace) -> None:
 
     from nelbo.reports.comparison.compare import check_measured, compare
     from nelbo.reports.comparison.tables import print_comparison
-    from nelbo.reports.terminal import make_console
+    from nelbo.reports.terminal import make_console, print_left_out
     from nelbo.runs.files import RunFolderError
     from nelbo.runs.run_folder import read_runs, run_folders
     from nelbo.text import printable
@@ -52,8 +51,7 @@ def run(arguments: Namespace) -> None:
     if problems and (len(runs) < 2 or (arguments.baseline is not None and runs[0].path != paths[0])):
         raise problems[0]
     comparison = compare(runs)
-    for problem in problems:
-        print(f"left out: {printable(str(problem))}", file=sys.stderr)
+    print_left_out(problems)
     print_comparison(comparison, make_console())
     if arguments.json:
         arguments.json.write_text(json.dumps(comparison.to_dict(), indent=2) + "\n")

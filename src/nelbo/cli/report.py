@@ -1,6 +1,5 @@
 """Write a self-contained HTML report of one or several runs."""
 
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -35,6 +34,7 @@ def run(arguments: Namespace) -> None:
     """
     from nelbo.reports.html import write_report
     from nelbo.reports.paper import FIGURES, TABLES, check_suffix, write_figure, write_table
+    from nelbo.reports.terminal import print_left_out
     from nelbo.runs.paths import REPORT
     from nelbo.runs.run_folder import read_runs, run_folders
     from nelbo.text import printable
@@ -58,7 +58,6 @@ def run(arguments: Namespace) -> None:
             write_figure(runs, figure)
         if table is not None:
             write_table(runs, table)
-    for problem in problems:
-        print(f"left out: {printable(str(problem))}", file=sys.stderr)
+    print_left_out(problems)
     for path in written:
         print(printable(path))

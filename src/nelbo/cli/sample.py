@@ -51,6 +51,7 @@ def sample(config: DictConfig) -> None:
     spacing: Spacing | partial[Spacing] = instantiate(config.spacing)
     features: Features | None = instantiate(config.features) if config.get("features") else None
     image_format = choose_format(config, model.spec)
+    check_trajectory(config.trajectory, config.grid, model.spec)
     cond = choose_cond(config, model)
     denoise = choose_denoise(config.guidance, model)
     processes = start_processes(config.device, config.devices)
@@ -87,6 +88,23 @@ def choose_format(config: DictConfig, spec: "DataSpec") -> str:
     if config.image_format == "auto":
         return "png" if spec.fits_png else "npz"
     return config.image_format
+
+
+def check_trajectory(trajectory: str, grid: int, spec: "DataSpec") -> None:
+    """Check that there are pictures to show a trajectory with.
+
+    Raises:
+        ValueError: for data that is not drawn, or no samples in the grid.
+    """
+    if trajectory == "none":
+        return
+    if not spec.is_drawn:
+        raise ValueError(
+            f"trajectory={trajectory} draws the samples, and there are no pictures of data of shape "
+            f"{spec.shape}: use trajectory=none"
+        )
+    if grid == 0:
+        raise ValueError(f"trajectory={trajectory} shows the samples of the grid, and grid=0: use grid=64")
 
 
 def choose_chain(

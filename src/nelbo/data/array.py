@@ -1,6 +1,7 @@
 """Examples in NumPy files, memory-mapped."""
 
 import zipfile
+import zlib
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Unpack
@@ -9,6 +10,7 @@ import numpy as np
 from annotated_types import Ge, Le
 from torch import Tensor
 
+from nelbo.atomic_file import check_growth
 from nelbo.data.base import DataModule, Loading, SplitName, folder_of
 from nelbo.data.batch import Batch
 from nelbo.data.examples import Examples
@@ -140,7 +142,7 @@ def open_array(root: Path, name: str, option: str) -> np.ndarray:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it cannot be read, or has no such array.
+        ValueError: if it cannot be read, has no such array, or is compressed too much to be unpacked.
     """
     file, npz, member = name.partition(".npz/")
     path = root / (f"{file}.npz" if npz else name)
@@ -157,9 +159,15 @@ def open_array(root: Path, name: str, option: str) -> np.ndarray:
             entry = archive.getinfo(f"{member}.npy")
             if entry.compress_type == zipfile.ZIP_STORED:
                 return _map_entry(path, archive, entry)
+            try:
+                check_growth(path.stat().st_size, entry.file_size)
+            except ValueError as error:
+                raise ValueError(f"{error}; np.savez stores arrays without compression") from error
         with np.load(path, allow_pickle=False) as arrays:
             return arrays[member]
-    except (OSError, EOFError, KeyError, IndexError, ValueError, zipfile.BadZipFile) as error:
+    except (
+        OSError, EOFError, KeyError, IndexError, MemoryError, ValueError, zipfile.BadZipFile, zlib.error
+    ) as error:  # fmt: skip
         raise ValueError(f"{option}={name} cannot be read: {error}") from error
 
 

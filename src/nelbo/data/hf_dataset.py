@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack
 
 import numpy as np
 import torch
-from annotated_types import Ge, Le, Len
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from nelbo.data.base import DataModule, Loading, SplitName, folder_of
 from nelbo.data.batch import Batch
 from nelbo.data.examples import Examples
-from nelbo.data.image_file import decode_bytes, image_shape
+from nelbo.data.image_file import decode_bytes, height_and_width, image_shape
 from nelbo.data.render import Renderer
 from nelbo.data.rows import DatasetRows, ParquetRows, Rows
 from nelbo.data.spec import DataSpec
 from nelbo.data.split import SPLIT_OF, hold_out
 from nelbo.data.values import infer_levels, to_examples, to_labels, with_channels
-from nelbo.option_types import Folder, PositiveInt
+from nelbo.option_types import Folder, ImageSize, PositiveInt
 
 if TYPE_CHECKING:
     import datasets
@@ -84,7 +84,7 @@ class HFDataset(DataModule):
         label: str | None = None,
         streaming: bool = False,
         buffer: PositiveInt = 10_000,
-        size: PositiveInt | Annotated[list[PositiveInt], Len(2, 2)] | None = None,
+        size: ImageSize | None = None,
         channels: Literal[1, 3] | None = None,
         levels: Annotated[int, Ge(2), Le(65536)] | None = None,
         channel_axis: Literal[1, -1] | None = 1,
@@ -98,8 +98,7 @@ class HFDataset(DataModule):
         self.hub, self.name, self.revision, self.download = hub, name, revision, download
         self.column, self.label = column, label
         self.streaming, self.buffer = streaming, buffer
-        height, width = (size, size) if size is None or isinstance(size, int) else size
-        self.size = None if height is None or width is None else (height, width)
+        self.size = None if size is None else height_and_width(size)
         self.channels, self.levels = channels, levels
         self.channel_axis: int | None = channel_axis
         self.parts = parts

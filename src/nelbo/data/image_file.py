@@ -104,13 +104,19 @@ def _reported(name: str) -> Iterator[None]:
         raise ValueError(f"cannot read the image {name}: {error}") from error
 
 
-def decode(path: Path, size: int, channels: int) -> Tensor:
-    """Read an image, crop the centred square and resize it (bicubic, antialiased).
+def height_and_width(size: int | Sequence[int]) -> tuple[int, int]:
+    """The two numbers of an ``ImageSize``: those of a square, or [height, width]."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
+
+
+def decode(path: Path, size: int | Sequence[int], channels: int) -> Tensor:
+    """Read an image, crop its centre to the proportions of ``size`` and resize it (bicubic, antialiased).
 
     An image of this size is returned unchanged. Of an animation, the first frame is read.
 
     Returns:
-        ``(channels, size, size)`` uint8.
+        ``(channels, height, width)`` uint8.
 
     Raises:
         ValueError: if the file cannot be decoded; the message names it.
@@ -118,14 +124,14 @@ def decode(path: Path, size: int, channels: int) -> Tensor:
     return decode_with_digest(path, size, channels)[0]
 
 
-def decode_with_digest(path: Path, size: int, channels: int) -> tuple[Tensor, bytes]:
+def decode_with_digest(path: Path, size: int | Sequence[int], channels: int) -> tuple[Tensor, bytes]:
     """The image as read by :func:`decode`, and the digest of its file.
 
     Raises:
         ValueError: if the file cannot be decoded; the message names it.
     """
     with _opened(path) as (stored, digest):
-        return _fitted(stored, (size, size), channels), digest
+        return _fitted(stored, height_and_width(size), channels), digest
 
 
 def decode_bytes(content: bytes | None, size: tuple[int, int] | None, channels: int, name: str) -> Tensor:
@@ -240,7 +246,7 @@ class ImageFiles(Examples):
         paths: Sequence[Path],
         digests: Sequence[bytes],
         label: Tensor | None,
-        size: int,
+        size: int | Sequence[int],
         channels: int,
         replacement: bool = False,
     ) -> None:
@@ -294,7 +300,7 @@ class ImageTensors(ImageFiles):
     def __init__(
         self, paths: Sequence[Path], digests: Sequence[bytes], label: Tensor | None, x: Tensor
     ) -> None:
-        super().__init__(paths, digests, label, size=x.shape[-1], channels=x.shape[1])
+        super().__init__(paths, digests, label, size=x.shape[-2:], channels=x.shape[1])
         self.x = x
 
     def fetch(self, indices: Tensor, epoch: int) -> Batch:

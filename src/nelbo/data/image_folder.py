@@ -20,13 +20,14 @@ from nelbo.data.image_file import (
     ImageTensors,
     check,
     decode_with_digest,
+    height_and_width,
     is_image_name,
     readable_suffixes,
     show_path,
 )
 from nelbo.data.spec import DataSpec
 from nelbo.data.split import SPLIT_OF, SplitName
-from nelbo.option_types import Folder, PositiveInt
+from nelbo.option_types import Folder, ImageSize
 
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ _BUCKET: dict[SplitName, int] = {"val": 0, "test": 1}  # of 20; training has the
 
 
 class ImageFolder(DataModule):
-    """All images in a folder and its subfolders, cropped to a centred square and resized.
+    """All images in a folder and its subfolders, cropped around their centre and resized.
 
     Folders ``train`` (``training``), ``val`` (``valid``, ``validation``) and ``test`` (``testing``), in upper
     or lower case, are splits. Other subfolders, of ``root`` or of the splits, are classes if every image is
@@ -49,7 +50,7 @@ class ImageFolder(DataModule):
 
     Args:
         root: the folder.
-        size: height and width of the resized images.
+        size: of the resized images: the side of a square, or [height, width].
         channels: 3 (RGB) or 1 (grey).
         in_memory: decode every image once, in ``setup``, so that errors are reported before training.
             Otherwise ``setup`` reads only the headers, and images are decoded when they are fetched.
@@ -67,7 +68,7 @@ class ImageFolder(DataModule):
     def __init__(
         self,
         root: Folder = "datasets/images",
-        size: PositiveInt = 32,
+        size: ImageSize = 32,
         channels: Literal[1, 3] = 3,
         in_memory: bool = True,
         on_corrupt: Literal["stop", "skip"] = "stop",
@@ -81,7 +82,7 @@ class ImageFolder(DataModule):
         if on_corrupt not in ("stop", "skip"):
             raise ValueError(f"data.on_corrupt={on_corrupt}: expected stop or skip")
         self.root = folder_of(root)
-        self.size = size
+        self.size = height_and_width(size)
         self.channels = channels
         self.in_memory = in_memory
         self.skips = on_corrupt == "skip"
@@ -93,7 +94,7 @@ class ImageFolder(DataModule):
         Raises:
             FileNotFoundError: if there are no images.
         """
-        shape = (self.channels, self.size, self.size)
+        shape = (self.channels, *self.size)
         names = tuple(self.classes) or None
         return DataSpec(shape, levels=256, num_classes=len(names) if names else None, class_names=names)
 

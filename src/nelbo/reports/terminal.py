@@ -1,7 +1,8 @@
 """Terminal output: the table of the bound at the end of a run, and lines with a label."""
 
 import shlex
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -51,6 +52,13 @@ def print_note(console: Console, label: str, text: str) -> None:
     table.add_column()
     table.add_row(label, Text(printable(text)))
     console.print(table)
+
+
+def print_left_out(problems: Sequence[Exception]) -> None:
+    """Print one line on stderr about folders that cannot be read, with what is wrong with the first one."""
+    if problems:
+        count = "" if len(problems) == 1 else f"{len(problems)} folders that cannot be read, such as "
+        print(f"left out: {count}{printable(problems[0])}", file=sys.stderr)
 
 
 def make_table(title: str, framed: bool = True) -> Table:
