@@ -150,7 +150,7 @@ def test_a_damaged_file_is_refused_in_one_line(name, content, tmp_path):
 
 
 def test_a_compressed_array_that_unpacks_to_much_more_is_refused(tmp_path):
-    np.savez_compressed(tmp_path / "data.npz", x=np.zeros((1100, 1, 256, 256), np.uint8), y=np.arange(3))
+    np.savez_compressed(tmp_path / "data.npz", x=np.zeros((1500, 1, 256, 256), np.uint8), y=np.arange(3))
     with pytest.raises(ValueError, match=r"data.x=data.npz/x cannot be read: it would unpack from") as error:
         Array(str(tmp_path), "data.npz/x").setup()
     assert "np.savez" in str(error.value)
