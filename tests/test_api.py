@@ -279,7 +279,7 @@ def test_the_terms_of_a_bound_refuse_level_indices_and_other_sizes():
         (lambda model, x: model.sample(2, steps=0), r"sampler.steps=0: at least 1"),
         (lambda model, x: model.sample(2, steps=1001), "1000"),
         (lambda model, x: model.sample(0), "at least one sample"),
-        (lambda model, x: model.sample(2, cond=3), "cond=3, but the model was trained without classes"),
+        (lambda model, x: model.sample(2, cond=3), "cond=3, but the model was trained without conditions"),
         (lambda model, x: model.sample(2, guidance=2.0), "guidance=2.0, but the model was trained without"),
         (lambda model, x: model.terms(x, 0), "t=0: expected integers from 1 to 1000"),
         (lambda model, x: model.terms(x, 1.5), "t=1.5: expected integers from 1 to 1000"),

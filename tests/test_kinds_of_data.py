@@ -90,7 +90,7 @@ def test_a_stored_sample_comes_back_exactly_and_in_the_dtype_of_its_kind(kind, t
     assert spec.fits_png == (file == "png")
     folder = SampleFolder(tmp_path, {}, file, spec)
     folder.add(list(range(7)), x)
-    folder.finish(7, None)
+    folder.finish(7)
     again = SampleFolder(tmp_path, {}, file, spec)
     stored = again.read(list(range(7)))
     assert stored.numpy().dtype == dtype

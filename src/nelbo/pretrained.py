@@ -1,8 +1,8 @@
 """Models of checkpoints for use from Python: the bound of given images, samples, predictions."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from nelbo.compose.component import build_component
-from nelbo.compose.cond import choose_denoise, class_number
+from nelbo.compose.cond import choose_denoise, class_number, given_mapping
 from nelbo.compose.shorter_chain import spaced_chain, step_costs
 from nelbo.compose.trained import TrainedModel, composing, read_data, read_model
+from nelbo.cond import Cond, drop, to_device
 from nelbo.data.base import DataModule, Loading, SplitName
 from nelbo.data.examples import Examples, TensorExamples
 from nelbo.data.spec import DataSpec
@@ -44,7 +45,14 @@ if TYPE_CHECKING:
     from nelbo.diffusion.spacings import Spacing
     from nelbo.evaluation.estimators import BoundEstimator
 
-Cond = int | str | Sequence[int | str] | Tensor | np.ndarray
+GivenCond = (
+    int
+    | str
+    | Sequence[int | str]
+    | Tensor
+    | np.ndarray
+    | Mapping[str, Tensor | np.ndarray | Sequence[Any] | float]
+)
 
 
 def load(
@@ -186,7 +194,7 @@ class Model:
         self,
         images: Tensor | np.ndarray,
         *,
-        cond: Cond | None = None,
+        cond: GivenCond | None = None,
         target_stderr: float | None = None,
         estimator: "str | BoundEstimator" = "importance",
         steps: int | None = None,
@@ -201,7 +209,8 @@ class Model:
         Args:
             images: (N, *shape): integers are level indices, such as 0 to 255, and floats are in [-1, 1].
             cond: the classes, for a conditional model: one for all images by name or number, a list of N, or
-                (N,) class indices.
+                (N,) class indices. For a mapping of conditions: a mapping of tensors (N, ...), or of the
+                values of one example for all images.
             target_stderr: Monte Carlo standard error to reach, in bits/dim (nats for continuous data); None
                 for 0.005. It is an option of the importance estimator.
             estimator: choice of ``conf/estimator``, or an object. ``full`` evaluates every term.
@@ -217,8 +226,7 @@ class Model:
                 a bound that is not finite.
         """
         module, spec = self.trained.module, self.spec
-        label = self._classes(cond, len(images))
-        data = GivenImages(images, label, spec, eval_batch_size=batch_size)
+        data = GivenImages(images, self._cond(cond, len(images)), spec, eval_batch_size=batch_size)
         if clip and spec.range is None:
             raise ValueError("clip=True needs data with a range, and this data is continuous")
         own = module.bound
@@ -258,7 +266,7 @@ class Model:
         x0: Tensor | np.ndarray,
         t: int | Sequence[int] | Tensor,
         *,
-        cond: Cond | None = None,
+        cond: GivenCond | None = None,
         seed: int = 0,
     ) -> Tensor:
         """Terms of the bound of each image, one draw of noise each.
@@ -276,19 +284,19 @@ class Model:
             ValueError: for images of another kind, or timesteps outside 1..T.
         """
         module = self.trained.module
-        batch = GivenImages(x0, None, self.spec).take("test", len(x0)).to(self.device)
-        label = self._classes(cond, len(x0))
-        label = None if label is None else label.to(self.device)
+        batch = GivenImages(x0, self._cond(cond, len(x0)), self.spec).take("test", len(x0)).to(self.device)
         timesteps = self._timesteps(t)
         columns = []
         for number in timesteps.flatten().tolist():
             step = self.chain.step(torch.full((len(x0),), number, device=self.device))
             noise = ExampleNoise(seed, f"terms, t={number}", batch.index, batch.x0).draw()
-            prediction = module.denoiser(diffuse(batch.x0, noise, step.t), step.t, label)
+            prediction = module.denoiser(diffuse(batch.x0, noise, step.t), step.t, batch.cond)
             columns.append(module.bound.term(step, batch.x0, prediction) * module.unit.per_nat)
         return columns[0] if timesteps.ndim == 0 else torch.stack(columns, dim=1)
 
-    def denoise(self, xt: Tensor, t: int | Sequence[int] | Tensor, *, cond: Cond | None = None) -> Prediction:
+    def denoise(
+        self, xt: Tensor, t: int | Sequence[int] | Tensor, *, cond: GivenCond | None = None
+    ) -> Prediction:
         """The prediction at x_t: ``x0_hat`` and ``eps_hat``, (N, *shape).
 
         Gradients with respect to ``xt`` are available if it requires them.
@@ -296,7 +304,7 @@ class Model:
         Args:
             xt: (N, *shape) floats, signal x_0 + noise eps, as of ``nelbo.diffusion.diffuse``.
             t: a timestep in 1..T, or one for each example.
-            cond: the classes, as in :meth:`bound`. A model with ``cond_dropout`` predicts without a class
+            cond: the classes, as in :meth:`bound`. A model with ``cond_dropout`` predicts without a condition
                 if it is None.
 
         Raises:
@@ -308,11 +316,12 @@ class Model:
             raise ValueError(f"t has {len(timesteps)} timesteps for {len(xt)} examples: give 1 or {len(xt)}")
         null = self.trained.module.null
         if cond is None and null is not None:
-            label = torch.full((len(xt),), null)
+            everywhere = torch.ones(len(xt), dtype=torch.bool)
+            own_cond = drop(self.spec.example_cond(len(xt)), everywhere, null)
         else:
-            label = self._classes(cond, len(xt))
+            own_cond = self._cond(cond, len(xt))
         level = self.chain.level(timesteps.expand(len(xt)).to(self.device))
-        return self.denoiser(xt.to(self.device), level, None if label is None else label.to(self.device))
+        return self.denoiser(xt.to(self.device), level, to_device(own_cond, self.device))
 
     def sample(
         self,
@@ -322,7 +331,7 @@ class Model:
         steps: int | None = None,
         spacing: "str | Spacing" = "trailing",
         seed: int = 0,
-        cond: Cond | None = None,
+        cond: GivenCond | None = None,
         guidance: float | None = None,
         batch_size: int = 64,
         progress: bool = False,
@@ -337,7 +346,8 @@ class Model:
             steps: of the sampler; None for its own number.
             spacing: choice of ``conf/spacing``, or an object: the timesteps of the steps.
             seed: of the noise.
-            cond: the classes, as in :meth:`bound`; None for all classes in turn.
+            cond: the classes, as in :meth:`bound`; None for all classes in turn, or the conditions of
+                training examples.
             guidance: scale of classifier-free guidance, for models with ``cond_dropout``.
             batch_size: samples at a time.
             progress: show a progress bar.
@@ -352,13 +362,17 @@ class Model:
             sampler = build_component("sampler", sampler, options, data_range=self.spec.range)
         assert not isinstance(sampler, str)
         if cond is None and self.trained.module.conditional:
-            label = torch.arange(n) % (self.spec.num_classes or 1)
+            own_cond = (
+                torch.arange(n) % (self.spec.num_classes or 1)
+                if self.spec.cond is None
+                else read_data(self.trained).training_conds(n)
+            )
         else:
-            label = self._classes(cond, n)
+            own_cond = self._cond(cond, n)
         steps = sampler.steps if steps is None else steps
         denoise = choose_denoise(guidance, self.trained)
         chain = self._shorter_chain(spacing, steps, self.trained.module.bound)
-        generate = SampleGenerator(self.spec.shape, sampler, denoise, chain, label, seed, self.device)
+        generate = SampleGenerator(self.spec.shape, sampler, denoise, chain, own_cond, seed, self.device)
         parts = []
         with counted("drawing samples", shown=progress) as show:
             for numbers in torch.arange(n).split(batch_size):
@@ -392,19 +406,25 @@ class Model:
             raise ValueError(f"t={t}: expected integers from 1 to {T}")
         return timesteps.long()
 
-    def _classes(self, cond: Cond | None, n: int) -> Tensor | None:
-        """(n,) int64 class indices on the CPU; None for an unconditional model.
+    def _cond(self, cond: GivenCond | None, n: int) -> Cond | None:
+        """Class indices (n,) int64, or a mapping of tensors (n, ...), on the CPU; None for an unconditional
+        model.
 
         Raises:
-            ValueError: for a class that there is not, another number of them, or none.
+            ValueError: for a class that there is not, or another number, names or shapes.
         """
         last = (self.spec.num_classes or 0) - 1
         if not self.trained.module.conditional:
             if cond is not None:
-                raise ValueError(f"cond={cond}, but the model was trained without classes")
+                raise ValueError(f"cond={cond}, but the model was trained without conditions")
             return None
         if cond is None:
-            raise ValueError("the model is conditional: give cond=, one class or one for each image")
+            kind = "one class or one for each image" if self.spec.cond is None else "a mapping of tensors"
+            raise ValueError(f"the model is conditional: give cond=, {kind}")
+        if self.spec.cond is not None:
+            return given_mapping(cond, self.spec, n)
+        if isinstance(cond, Mapping):
+            raise ValueError("cond must be classes: the model has no mapping of conditions")
         if isinstance(cond, int | str):
             return torch.full((n,), class_number(cond, self.spec))
         if isinstance(cond, Tensor | np.ndarray):
@@ -423,7 +443,7 @@ class GivenImages(DataModule):
 
     Args:
         images: (N, *shape), see :func:`to_stored`.
-        label: (N,) int64 class indices; None for an unconditional model.
+        cond: (N,) int64 class indices, or a mapping of tensors (N, ...); None for an unconditional model.
         spec: of the data of the model.
         loading: see :class:`DataModule`.
 
@@ -431,10 +451,10 @@ class GivenImages(DataModule):
         ValueError: for images that do not agree with ``spec``.
     """
 
-    def __init__(self, images: Any, label: Tensor | None, spec: DataSpec, **loading: Unpack[Loading]) -> None:
+    def __init__(self, images: Any, cond: Cond | None, spec: DataSpec, **loading: Unpack[Loading]) -> None:
         super().__init__(**loading)
-        self._examples = TensorExamples(to_stored(images, spec), label)
-        self._spec = spec
+        self._examples = TensorExamples(to_stored(images, spec), cond)
+        self._spec = spec if cond is not None else replace(spec, cond=None)
 
     @property
     def spec(self) -> DataSpec:

@@ -21,7 +21,7 @@ MISTAKES = {
     "loss=simple": "the loss Simple does not train the variance LearnedRange: add variance=fixed_large",
     "loss=hybrid variance=fixed_large": "and FixedLarge is fixed: add variance=learned_range",
     "model=unet_tiny data=gaussian": "the data has shape (2,): use model=mlp",
-    "conditional=true data=patches": "conditional=true needs data with class labels",
+    "conditional=true data=patches": "conditional=true needs data with class labels or conditions",
     "timesteps=importance timesteps.floor=0": "timesteps.floor=0 must be inside (0, 1]",
     "val_estimator.evaluations_per_example=1": "evaluations_per_example=1: at least",
     "callbacks.ema.decay=1": "callbacks.ema.decay=1: expected a number >= 0 and < 1",

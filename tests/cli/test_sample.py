@@ -202,6 +202,17 @@ def test_labels_cycle_or_are_chosen_and_guidance_has_effect(draw, conditional_ru
     assert (samples_of(draw(of, "format=npz", "n=4", "cond=3", "guidance=4")) != third).any()
 
 
+def test_a_list_of_classes_is_repeated_and_png_files_name_their_class(draw, conditional_run):
+    ended = draw(f"checkpoint={conditional_run}", "n=4", "cond=[7,3,0]", "grid=0")
+    assert ended.code == 0, ended.err
+    of_file = []
+    for path in sorted((ended.folder / "images").iterdir()):
+        with Image.open(path) as image:
+            of_file.append(image.text["class"])  # pyright: ignore[reportAttributeAccessIssue]
+    assert of_file == ["7", "3", "0", "7"]
+    assert json.loads((ended.folder / "sampling.json").read_text())["cond"] == [7, 3, 0]
+
+
 MISTAKES = {
     "sampler.steps=1001": "steps=1001: the schedule has only 1000 timesteps",
     "n=0": "n=0: expected an integer >= 1",
@@ -209,8 +220,8 @@ MISTAKES = {
     "format=jpg": "format=jpg: expected one of auto, png, npz, none",
     "trajectory=film": "trajectory=film: expected one of none, gif, strip",
     "trajectory=gif grid=0": "trajectory=gif shows the samples of the grid, and grid=0: use grid=64",
-    "cond=3": "cond=3, but the model was trained without classes",
-    "guidance=2": "guidance=2, but the model was trained without classes",
+    "cond=3": "cond=3, but the model was trained without conditions",
+    "guidance=2": "guidance=2, but the model was trained without conditions",
     "sampler.clip=[1,-1]": "expected [low, high] with low < high",
     "checkpoint=/nonexistent.ckpt": "there is no checkpoint file /nonexistent.ckpt",
     "format=none devices=2": "format=none needs devices=1",

@@ -11,6 +11,7 @@ HELPERS = {
     "_torchvision",
     "array_file",
     "atomic_file",
+    "cond",
     "option_types",
     "progress",
     "randomness",

@@ -31,6 +31,7 @@ def visited(spacing, steps, T=20):
         bound=VariationalBound(Chain(CosineSchedule(T)), GaussianDecoder()),
         denoiser=denoiser,
         device=torch.device("cpu"),
+        conditional=False,
     )
     spec = DataSpec(SHAPE, levels=None, num_classes=None)
     grid = SampleGrid(DDIM(steps=steps), spacing, spec, run_dir="unused", num_samples=4)

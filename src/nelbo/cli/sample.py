@@ -63,7 +63,7 @@ def sample(config: DictConfig) -> None:
     about = describe(config, model, generator, image_format)
 
     def open_folder() -> SampleFolder:
-        return SampleFolder(Path(config.run_dir), about, image_format, model.spec)
+        return SampleFolder(Path(config.run_dir), about, image_format, model.spec, cond)
 
     # decided by one process: others could look after the first files are written
     missing = processes.broadcast(lambda: open_folder().missing(config.n))
@@ -78,7 +78,7 @@ def sample(config: DictConfig) -> None:
         quality: dict[str, float] = {}
         if features is not None:
             quality = measure_quality(config, model, features, images, processes.device, about)
-        folder.finish(config.n, cond)
+        folder.finish(config.n)
         print_samples(folder, config.n, sampler.evaluations(chain), quality, config.reference_split, pictures)
     processes.close()
 
@@ -140,18 +140,30 @@ def describe(
     from nelbo.evaluation.fingerprint import fingerprint
 
     clip = generator.sampler.clip
-    in_proportion = generator.cond is not None and config.cond is None and config.get("features")
     return {
         "weights": fingerprint(model.weights.network),
         "sampler": {**config.sampler, "clip": clip and list(clip)},
         "variance": type(model.module.denoiser.variance).__name__,
         "timesteps": generator.chain.timesteps().tolist(),
-        "cond": "proportions of the data" if in_proportion else config.cond,
+        "cond": describe_cond(config, model),
         "guidance": config.guidance,
         "seed": config.seed,
         "levels": model.spec.levels,
         "format": image_format,
     }
+
+
+def describe_cond(config: DictConfig, model: "TrainedModel") -> object:
+    """How conditions are assigned to the samples; None for an unconditional model."""
+    from omegaconf import OmegaConf
+
+    if config.cond is not None:
+        return OmegaConf.to_container(config.cond) if OmegaConf.is_config(config.cond) else config.cond
+    if not model.module.conditional:
+        return None
+    if model.spec.cond is not None:
+        return "those of training examples"
+    return "proportions of the data" if config.get("features") else "all classes in turn"
 
 
 def draw(

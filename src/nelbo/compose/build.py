@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 
 from nelbo.compose.config import to_plain
 from nelbo.compose.environment import cluster_plugins
+from nelbo.cond import Null
 from nelbo.data import DataSpec
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.chain import Chain
@@ -54,12 +55,12 @@ def build_module(config: DictConfig, spec: DataSpec) -> DiffusionModule:
     loss.check_variance(variance)
     chain = Chain(schedule)
     decoder = instantiate(config.decoder, levels=spec.levels)
-    num_classes, null = count_classes(config, spec), null_class(config, spec)
+    num_classes, null = count_classes(config, spec), null_value(config, spec)
     network = instantiate(
         config.model,
         shape=spec.shape,
         out_channels=variance.output_channels(spec.shape[0]),
-        num_classes=num_classes if null is None else null + 1,
+        num_classes=null + 1 if isinstance(null, int) else num_classes,
     )
     if config.compile:
         network.compile()
@@ -103,20 +104,20 @@ def build_estimator(config: DictConfig, name: str) -> BoundEstimator:
 
 
 def count_classes(config: DictConfig, spec: DataSpec) -> int | None:
-    """Number of classes of a conditional network; None for an unconditional one.
+    """Number of classes of a conditional network; None for an unconditional one, or a mapping of conditions.
 
     Raises:
-        ValueError: for a conditional model of data without labels.
+        ValueError: for a conditional model of data without labels and other conditions.
     """
     if not config.conditional:
         return None
-    if spec.num_classes is None:
-        raise ValueError("conditional=true needs data with class labels, and this data has none")
+    if not spec.is_conditional:
+        raise ValueError("conditional=true needs data with class labels or conditions: this has none")
     return spec.num_classes
 
 
-def null_class(config: DictConfig, spec: DataSpec) -> int | None:
-    """Index of the null class, after those of the data; None if no conditions are dropped.
+def null_value(config: DictConfig, spec: DataSpec) -> Null | None:
+    """The value of dropped conditions: the class after those of the data, or one for each tensor.
 
     Raises:
         ValueError: for a share outside [0, 1), or an unconditional model.
@@ -128,6 +129,8 @@ def null_class(config: DictConfig, spec: DataSpec) -> int | None:
         return None
     if not config.conditional:
         raise ValueError(f"cond_dropout={dropout} needs conditions to drop: use conditional=true")
+    if spec.cond is not None:
+        return {name: own.null for name, own in spec.cond.items()}
     return count_classes(config, spec)
 
 
@@ -143,7 +146,7 @@ def build_sampler(config: DictConfig, spec: DataSpec) -> Sampler:
 def build_callbacks(config: DictConfig, spec: DataSpec) -> list[Callback]:
     """The callbacks, in the order of the configuration; an entry set to null is left out.
 
-    Arguments ``sampler``, ``spacing``, ``features``, ``spec`` and ``num_classes`` of a callback are supplied.
+    Arguments ``sampler``, ``spacing``, ``features`` and ``spec`` of a callback are supplied.
 
     Raises:
         ValueError: for a spacing that needs a trained model, or features that do not apply to this data.
@@ -161,7 +164,6 @@ def build_callbacks(config: DictConfig, spec: DataSpec) -> list[Callback]:
         "spacing": lambda: spacing,
         "features": lambda: instantiate(config.features),
         "spec": lambda: spec,
-        "num_classes": lambda: count_classes(config, spec),
     }
     callbacks: list[Callback] = []
     for node in config.callbacks.values():

@@ -104,7 +104,7 @@ class SampleOptions(ModelOptions):
     image_format: Literal["auto", "png", "npz", "none"]
     grid: NonNegativeInt
     trajectory: Literal["none", "gif", "strip"]
-    cond: NonNegativeInt | str | None
+    cond: NonNegativeInt | str | list[NonNegativeInt | str] | dict[str, Any] | None
     guidance: NonNegativeFloat | None
     reference_split: Split
 
@@ -189,5 +189,5 @@ SUPPLIED: dict[str, set[str]] = {
     "optimizer": {"params"},
     "lr_schedule": {"optimizer"},
     "trainer": {"callbacks", "logger", "plugins", "enable_checkpointing"},
-    "callbacks": {"sampler", "spacing", "features", "spec", "num_classes"},  # to those that have them
+    "callbacks": {"sampler", "spacing", "features", "spec"},  # to those that have them
 }

@@ -154,6 +154,11 @@ def match_classes(data: DataModule, model: TrainedModel) -> None:
     if not model.module.conditional:
         return
     names, spec = model.spec.class_names, data.spec
+    if spec.cond != model.spec.cond:
+        raise ValueError(
+            f"the model has the conditions {dict(model.spec.cond or {})}, and {type(data).__name__} has "
+            f"{dict(spec.cond or {})}"
+        )
     if names is not None and model.data is not None:
         data.map_classes(names)
         return

@@ -6,7 +6,7 @@ from nelbo._lazy import lazy_names
 from nelbo.data.base import DataModule
 from nelbo.data.batch import Batch
 from nelbo.data.record import DataRecord
-from nelbo.data.spec import DataSpec
+from nelbo.data.spec import CondSpec, DataSpec
 
 if TYPE_CHECKING:
     from nelbo.data.array import Array
@@ -25,6 +25,7 @@ __all__ = [
     "MNIST",
     "Array",
     "Batch",
+    "CondSpec",
     "DataModule",
     "DataRecord",
     "DataSpec",

@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict, get_args
@@ -11,14 +11,17 @@ import torch
 from lightning import LightningDataModule
 from torch import Tensor
 
+from nelbo.cond import Cond, concatenate
 from nelbo.data.batch import Batch
 from nelbo.data.examples import Examples, Flipped, RandomSubset, Relabeled
 from nelbo.data.loader import Loader
 from nelbo.data.order import BlockShuffledOrder, SequentialOrder, ShuffledOrder
+from nelbo.data.proportions import proportional_labels
 from nelbo.data.record import DataRecord, format_names
 from nelbo.data.spec import DataSpec
 from nelbo.data.split import SplitName
 from nelbo.option_types import NonNegativeInt, PositiveInt, Seed
+from nelbo.randomness import generator
 
 BLOCK = 1024  # examples hashed at a time
 _SPLITS_OF_STAGE: dict[str, tuple[SplitName, ...]] = {
@@ -117,7 +120,8 @@ class DataModule(LightningDataModule, ABC):
         Raises:
             ValueError: if its shape differs, its values are not level indices, or it cannot be flipped.
         """
-        x, spec = examples.fetch(torch.tensor([0]), 0).x0[0], self.spec
+        (x,), cond, _ = examples.fetch(torch.tensor([0]), 0)
+        spec = self.spec
         if self.flip and not spec.is_image:
             raise ValueError(
                 f"data.flip=true mirrors images (C, H, W), and this data has shape {spec.shape}: "
@@ -128,6 +132,11 @@ class DataModule(LightningDataModule, ABC):
             raise ValueError(
                 f"{subject} has examples of shape {tuple(x.shape)}, but spec.shape is {spec.shape}"
             )
+        if spec.cond is not None or isinstance(cond, Mapping):
+            try:
+                spec.check_cond(cond, 1)
+            except ValueError as error:
+                raise ValueError(f"{subject}: {error}, for one example") from error
         if spec.levels is None:
             return
         low, high = x.double().aminmax()  # in float64: torch has no extremes of uint16
@@ -200,6 +209,25 @@ class DataModule(LightningDataModule, ABC):
         index = places.round().long()
         return self.on_after_batch_transfer(examples.fetch(index, 0))
 
+    def training_conds(self, n: int) -> Cond:
+        """Conditions for ``n`` samples, as those of the training split; condition i is the same for every n.
+
+        Class labels have the proportions of the split. A mapping has the conditions of its examples in a
+        random order, repeated after the last one.
+        """
+        examples = self.split("train")
+        if examples.label is not None:
+            return proportional_labels(examples.label.bincount(minlength=self.spec.num_classes or 0), n)
+        order = torch.randperm(len(examples), generator=generator("conditions", len(examples)))
+        rows = order[torch.arange(n) % len(order)]
+        return concatenate([self._conds(examples, part) for part in rows.split(BLOCK)])
+
+    def _conds(self, examples: Examples, rows: Tensor) -> Mapping[str, Tensor]:
+        """The mapping of conditions of some examples, (B, ...) each."""
+        cond = self.spec.to_cond(examples.fetch(rows, 0).cond)
+        assert isinstance(cond, Mapping), "spec.cond describes a mapping"
+        return cond
+
     @property
     def class_names(self) -> tuple[str, ...] | None:
         """Class names in the order of the labels: those of ``spec``, or of ``map_classes``."""
@@ -235,6 +263,9 @@ class DataModule(LightningDataModule, ABC):
             digest = hashlib.blake2b(str(len(examples)).encode(), digest_size=16)
             for indices in torch.arange(len(examples)).split(BLOCK):
                 digest.update(examples.content(indices))
+                if self.spec.cond is not None:
+                    for key, value in sorted(self._conds(examples, indices).items()):
+                        digest.update(key.encode() + value.contiguous().numpy().tobytes())
             if examples.label is not None:
                 digest.update(_label_content(examples.label, self.class_names))
             self._fingerprints[name] = digest.hexdigest()
@@ -257,8 +288,7 @@ class DataModule(LightningDataModule, ABC):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
         """Convert level indices to float32 values, on the device. Without a Trainer, call it explicitly."""
-        cond = None if batch.cond is None else batch.cond.long()  # may be uint8
-        return batch._replace(x0=self.spec.from_levels(batch.x0), cond=cond)
+        return batch._replace(x0=self.spec.from_levels(batch.x0), cond=self.spec.to_cond(batch.cond))
 
     def _position(self) -> tuple[int, int]:
         """(rank, world size) of the Trainer; (0, 1) without one."""

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from nelbo.cond import Cond, to_device
+
 
 class Batch(NamedTuple):
     """A batch of B examples.
@@ -15,12 +17,12 @@ class Batch(NamedTuple):
 
     x0: Tensor
     """``(B, *shape)``: level indices of an integer type, or float32 values."""
-    cond: Tensor | None
-    """``(B,)`` int64 class labels, the input of conditional networks; None if the data has none."""
+    cond: Cond | None
+    """The input of conditional networks: ``(B,)`` int64 class labels, or a mapping of tensors ``(B, ...)``;
+    None if the data has none."""
     index: Tensor
     """``(B,)`` int64: the position of each example in its split."""
 
     def to(self, device: torch.device | str) -> "Batch":
         """The batch on a device."""
-        cond = None if self.cond is None else self.cond.to(device)
-        return Batch(self.x0.to(device), cond, self.index.to(device))
+        return Batch(self.x0.to(device), to_device(self.cond, device), self.index.to(device))

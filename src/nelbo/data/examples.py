@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from nelbo.cond import Cond, map_cond, rows_of
 from nelbo.data.batch import Batch
 from nelbo.randomness import generator
 
@@ -67,20 +68,20 @@ class TensorExamples(Examples):
 
     Args:
         x: ``(N, *shape)``, level indices of an integer type, or float32 values.
-        label: ``(N,)`` int64, or None.
+        cond: ``(N,)`` int64 class labels, or a mapping of tensors ``(N, ...)``; None for neither.
     """
 
-    def __init__(self, x: Tensor, label: Tensor | None = None) -> None:
+    def __init__(self, x: Tensor, cond: Cond | None = None) -> None:
         self.x = x
-        self.label = label
+        self.cond = cond
+        self.label = cond if isinstance(cond, Tensor) else None
 
     def __len__(self) -> int:
         return len(self.x)
 
     def fetch(self, indices: Tensor, epoch: int) -> Batch:
         """The examples at ``indices`` (B,), equal in all epochs."""
-        label = None if self.label is None else self.label[indices]
-        return Batch(self.x[indices], label, indices)
+        return Batch(self.x[indices], rows_of(self.cond, indices), indices)
 
 
 class WrappedExamples(Examples):
@@ -158,7 +159,7 @@ class Relabeled(WrappedExamples):
     def fetch(self, indices: Tensor, epoch: int) -> Batch:
         """The examples at ``indices`` (B,), with the new numbers."""
         batch = self.examples.fetch(indices, epoch)
-        return batch._replace(cond=None if batch.cond is None else self.numbers[batch.cond])
+        return batch._replace(cond=map_cond(lambda label: self.numbers[label], batch.cond))
 
 
 class Flipped(WrappedExamples):

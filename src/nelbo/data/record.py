@@ -61,7 +61,7 @@ class DataRecord:
             found.append(
                 f"classes {format_names(mine.class_names)} became {format_names(theirs.class_names)}"
             )
-        for name in ("shape", "levels"):
+        for name in ("shape", "levels", "cond"):
             before, after = getattr(mine, name), getattr(theirs, name)
             if before != after:
                 found.append(f"{name} {before} became {after}")

@@ -1,14 +1,37 @@
 """Shape, range and quantisation of data, available before it is read."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from nelbo.cond import Cond
 from nelbo.data.render import DRAW, RENDERER_OF, Renderer
 
 MOST_LEVELS = 2**16
+
+
+@dataclass(frozen=True)
+class CondSpec:
+    """A tensor of a mapping of conditions.
+
+    Args:
+        shape: of the condition of one example.
+        null: value that fills a dropped condition, for classifier-free guidance.
+        dtype: ``float32`` or ``int64``.
+    """
+
+    shape: tuple[int, ...] = ()
+    null: float = 0.0
+    dtype: Literal["float32", "int64"] = "float32"
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype of the tensor."""
+        return torch.float32 if self.dtype == "float32" else torch.int64
 
 
 @dataclass(frozen=True)
@@ -31,10 +54,12 @@ class DataSpec:
         class_names: name of each class, in the order of the labels; None if the classes have no names.
         renderer: how examples are drawn: ``image``, ``lines`` (series), ``slice`` (the central slice of
             volumes) or ``none``; None for the one of the shape, which is ``none`` for vectors.
+        cond: the tensors of a mapping of conditions by name; None for data with class labels, or without
+            conditions.
 
     Raises:
         ValueError: for fewer than 2 or more than 65536 levels, names that are not one unique name per class,
-            or a renderer of data of another shape.
+            a renderer of data of another shape, or data with both classes and a mapping of conditions.
     """
 
     shape: tuple[int, ...]
@@ -42,6 +67,7 @@ class DataSpec:
     num_classes: int | None
     class_names: tuple[str, ...] | None = None
     renderer: Renderer | None = None
+    cond: Mapping[str, CondSpec] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         fitting = RENDERER_OF.get(len(self.shape), "none")
@@ -50,12 +76,48 @@ class DataSpec:
                 f"spec.renderer={self.renderer} does not fit data of shape {self.shape}: use "
                 + " or ".join(dict.fromkeys((fitting, "none")))
             )
+        if self.cond is not None and (self.num_classes is not None or not self.cond):
+            raise ValueError("spec.cond must have at least one tensor, and num_classes must be None")
         if self.class_names is not None and len(set(self.class_names)) != self.num_classes:
             raise ValueError(
                 f"spec.class_names must be {self.num_classes} different names, got {self.class_names}"
             )
         if self.levels is not None and not 2 <= self.levels <= MOST_LEVELS:
             raise ValueError(f"levels={self.levels} must be 2 to {MOST_LEVELS}, or None for continuous data")
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether examples have class labels or other conditions."""
+        return self.num_classes is not None or self.cond is not None
+
+    def example_cond(self, n: int) -> Cond:
+        """Conditions of ``n`` examples: class 0, or the null value of each tensor of a mapping."""
+        if self.cond is None:
+            return torch.zeros(n, dtype=torch.long)
+        return {
+            name: torch.full((n, *own.shape), own.null, dtype=own.torch_dtype)
+            for name, own in self.cond.items()
+        }
+
+    def to_cond(self, cond: Cond | None) -> Cond | None:
+        """Conditions in the dtypes of the data: int64 labels, or those of ``cond``."""
+        if cond is None or isinstance(cond, Tensor):
+            return None if cond is None else cond.long()  # may be uint8
+        assert self.cond is not None, "DataModule.split compares the conditions with spec"
+        return {name: cond[name].to(own.torch_dtype) for name, own in self.cond.items()}
+
+    def check_cond(self, cond: Cond | None, n: int) -> None:
+        """Compare a mapping of conditions of ``n`` examples with ``cond``.
+
+        Raises:
+            ValueError: for other names or shapes, or for anything but a mapping.
+        """
+        expected = {name: (n, *own.shape) for name, own in (self.cond or {}).items()}
+        found = (
+            {name: tuple(value.shape) for name, value in cond.items()} if isinstance(cond, Mapping) else cond
+        )
+        if found != expected:
+            raise ValueError(f"conditions must be a mapping of the shapes {expected}, not {found}")
 
     @property
     def dims(self) -> int:

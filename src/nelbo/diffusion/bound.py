@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nelbo.cond import Cond
 from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.decoders import Decoder
 from nelbo.diffusion.denoiser import Prediction
@@ -22,7 +23,7 @@ from nelbo.diffusion.gaussian import DiagonalGaussian, kl
 from nelbo.diffusion.level import NoiseLevel, Step, per_example, scale, sum_per_example
 from nelbo.diffusion.process import diffuse, marginal, posterior_coefficients
 
-Denoise = Callable[[Tensor, NoiseLevel, Tensor | None], Prediction]
+Denoise = Callable[[Tensor, NoiseLevel, Cond | None], Prediction]
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class VariationalBound:
         denoise: Denoise,
         x0: Tensor,
         noise: Callable[[int], Tensor],
-        cond: Tensor | None = None,
+        cond: Cond | None = None,
     ) -> BoundTerms:
         """Every term of every example: K network evaluations per example.
 
@@ -122,7 +123,7 @@ class VariationalBound:
             denoise: maps (x_t, level, cond) to a prediction.
             x0: (B, ...) data.
             noise: returns the standard normal noise (B, ...) of step i in 1..K.
-            cond: (B,) class labels, for conditional denoisers.
+            cond: of conditional denoisers: (B,) class labels, or a mapping of tensors (B, ...).
 
         Raises:
             ValueError: for data of another shape, or with values that the decoder is not for.

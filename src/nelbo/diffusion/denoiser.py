@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from nelbo.cond import Cond
 from nelbo.diffusion.level import NoiseLevel, Step, per_example, scale
 from nelbo.diffusion.parameterizations import Parameterization
 from nelbo.diffusion.variances import LearnedVariance, ReverseVariance
@@ -83,13 +84,13 @@ class Denoiser(nn.Module):
         self.time_scale = time_scale
         self.time_shift = time_shift
 
-    def forward(self, xt: Tensor, level: NoiseLevel, cond: Tensor | None = None) -> Prediction:
+    def forward(self, xt: Tensor, level: NoiseLevel, cond: Cond | None = None) -> Prediction:
         """Predict x_0, the noise and the variance, (B, ...) each.
 
         Args:
             xt: (B, ...).
             level: levels of shape (B,).
-            cond: (B,) int64 class labels for conditional networks.
+            cond: of conditional networks: (B,) int64 class labels, or a mapping of tensors (B, ...).
         """
         c = ((level.t + self.time_shift) * self.time_scale).to(torch.float32)
         # autocast may return bfloat16; the arithmetic below is in x_t's dtype

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nelbo.cond import Cond
 from nelbo.diffusion.denoiser import Prediction
 from nelbo.diffusion.level import NoiseLevel, scale, sum_per_example
 from nelbo.diffusion.variances import ReverseVariance
@@ -33,7 +34,7 @@ class GaussianMixtureDenoiser:
     std: float
     variance: ReverseVariance
 
-    def __call__(self, xt: Tensor, level: NoiseLevel, cond: Tensor | None = None) -> Prediction:
+    def __call__(self, xt: Tensor, level: NoiseLevel, cond: Cond | None = None) -> Prediction:
         """x0_hat and eps_hat, (B, ...); conditions are ignored."""
         means = self.means.to(xt)
         var_t = level.alpha_bar * self.std**2 + level.noise_scale.square()

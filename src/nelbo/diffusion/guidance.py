@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from nelbo.cond import Cond, Null, concatenate, drop
 from nelbo.diffusion.bound import Denoise
 from nelbo.diffusion.denoiser import Prediction
 from nelbo.diffusion.level import NoiseLevel
@@ -25,18 +26,19 @@ class Guided:
     Attributes:
         denoise: of a model that was trained with dropped conditions.
         weight: w.
-        null: the condition of an unconditional prediction.
+        null: the value of the conditions of an unconditional prediction.
     """
 
     denoise: Denoise
     weight: float
-    null: int
+    null: Null
 
-    def __call__(self, xt: Tensor, level: NoiseLevel, cond: Tensor | None = None) -> Prediction:
+    def __call__(self, xt: Tensor, level: NoiseLevel, cond: Cond | None = None) -> Prediction:
         """The guided prediction, x0_hat and eps_hat (B, ...)."""
         assert cond is not None, "guidance is towards a condition"
         twice = NoiseLevel(torch.cat([level.t, level.t]), torch.cat([level.logsnr, level.logsnr]))
-        conds = torch.cat([cond, torch.full_like(cond, self.null)])
+        everywhere = torch.ones(len(xt), dtype=torch.bool, device=xt.device)
+        conds = concatenate([cond, drop(cond, everywhere, self.null)])
         both = self.denoise(torch.cat([xt, xt]), twice, conds)
         x0_hat, x0_hat_alone = both.x0_hat.chunk(2)
         eps_hat, eps_hat_alone = both.eps_hat.chunk(2)

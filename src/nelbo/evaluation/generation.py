@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nelbo.cond import Cond, rows_of, to_device
 from nelbo.diffusion.bound import Denoise
 from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.samplers import Sampler
@@ -19,7 +20,7 @@ def generate(
     chain: Chain,
     shape: tuple[int, ...],
     index: Tensor,
-    cond: Tensor | None = None,
+    cond: Cond | None = None,
     seed: int = 0,
     device: torch.device | str = "cpu",
     watch: Watch = lambda step, xt, prediction: None,
@@ -32,14 +33,15 @@ def generate(
         chain: the levels of the steps.
         shape: of one sample.
         index: (B,) numbers of the samples, on the CPU.
-        cond: (B,) class of each sample; None for an unconditional model.
+        cond: class of each sample (B,), or a mapping of tensors (B, ...); None for an unconditional model.
         seed: of the noise.
         device: where the samples are generated.
         watch: called before every step with the step, x_t and the prediction.
     """
     noise = ExampleNoise(seed, "samples", index, torch.zeros(len(index), *shape, device=device))
-    cond = None if cond is None else cond.to(device)
-    return sampler.sample(denoise, chain, noise.draw(), lambda _: noise.draw(), cond, watch)
+    return sampler.sample(
+        denoise, chain, noise.draw(), lambda _: noise.draw(), to_device(cond, device), watch
+    )
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class SampleGenerator:
         sampler: computes the steps of the chain.
         denoise: the predictions of the model, with guidance where it is requested.
         chain: the levels of the steps.
-        cond: (n,) class of each sample; None for an unconditional model.
+        cond: class of each sample (n,), or a mapping of tensors (n, ...); None for an unconditional model.
         seed: of all samples.
         device: of the sampling.
     """
@@ -60,7 +62,7 @@ class SampleGenerator:
     sampler: Sampler
     denoise: Denoise
     chain: Chain
-    cond: Tensor | None
+    cond: Cond | None
     seed: int
     device: torch.device
 
@@ -70,7 +72,7 @@ class SampleGenerator:
         Raises:
             ValueError: for samples that are not finite.
         """
-        cond = None if self.cond is None else self.cond[numbers]
+        cond = rows_of(self.cond, numbers)
         index = torch.tensor(numbers)
         x0 = generate(
             self.sampler, self.denoise, self.chain, self.shape, index, cond, self.seed, self.device, watch

@@ -16,6 +16,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from nelbo.cond import Cond, repeat, rows_of
 from nelbo.diffusion.bound import Denoise, VariationalBound
 from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.denoiser import Prediction
@@ -38,7 +39,7 @@ def measure_step_costs(
     bound: VariationalBound,
     denoise: Denoise,
     x0: Tensor,
-    cond: Tensor | None = None,
+    cond: Cond | None = None,
     seed: int = 0,
     pairs_per_call: int = 512,
     progress: Progress = lambda done, total: None,
@@ -49,7 +50,7 @@ def measure_step_costs(
         bound: of the full chain; its decoder and its clipping are used.
         denoise: maps (x_t, level, cond) to a prediction.
         x0: (B, ...) examples, on the device of the computation.
-        cond: (B,) class labels, for conditional denoisers.
+        cond: of conditional denoisers: (B,) class labels, or a mapping of tensors (B, ...).
         seed: of the noise, which is a function of it and of an example's position in ``x0``.
         pairs_per_call: pairs of example and timestep in one call of the network.
         progress: called after each network call with the number of completed evaluations and of all.
@@ -60,7 +61,7 @@ def measure_step_costs(
     noise = ExampleNoise(seed, "step costs", torch.arange(len(x0)), x0).draw()
     done = 0
     for rows in torch.arange(len(x0), device=x0.device).split(pairs_per_call):
-        own_x0, own_noise, own_cond = x0[rows], noise[rows], None if cond is None else cond[rows]
+        own_x0, own_noise, own_cond = x0[rows], noise[rows], rows_of(cond, rows)
         for part in torch.arange(1, T + 1, device=x0.device).split(pairs_per_call // len(rows)):
             for i, prediction in _predict(chain, denoise, own_x0, own_noise, own_cond, part):
                 first[i - 1, i:] += _first_costs(bound, own_x0, prediction, i)
@@ -77,14 +78,14 @@ def measure_step_costs(
 
 
 def _predict(
-    chain: Chain, denoise: Denoise, x0: Tensor, noise: Tensor, cond: Tensor | None, index: Tensor
+    chain: Chain, denoise: Denoise, x0: Tensor, noise: Tensor, cond: Cond | None, index: Tensor
 ) -> Iterator[tuple[int, Prediction]]:
     """One network call for all examples at all levels ``index`` (R,); yields the predictions per level."""
     R, B = len(index), len(x0)
     level = chain.level(index.repeat_interleave(B))
     every_x0, every_noise = (x.repeat(R, *(1,) * (x.ndim - 1)) for x in (x0, noise))
     xt = diffuse(every_x0, every_noise, level)
-    prediction = denoise(xt, level, None if cond is None else cond.repeat(R))
+    prediction = denoise(xt, level, repeat(cond, R))
     for row, i in enumerate(index.tolist()):
         yield i, _rows(prediction, slice(row * B, (row + 1) * B))
 

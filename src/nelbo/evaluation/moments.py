@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from nelbo.cond import rows_of
 from nelbo.data.batch import Batch
 from nelbo.diffusion.bound import Denoise, VariationalBound
 from nelbo.diffusion.level import mean_per_example
@@ -55,7 +56,7 @@ def measure_log_mse(
         eps = noise.draw()
         for rows in torch.arange(n, device=batch.x0.device).split(pairs_per_call):
             x0, level = batch.x0[rows], bound.chain.level(column[rows])
-            cond = batch.cond[rows] if conditional and batch.cond is not None else None
+            cond = rows_of(batch.cond, rows) if conditional else None
             prediction = denoise(diffuse(x0, eps[rows], level), level, cond)
             error = mean_per_example((x0 - bound.x0_hat(prediction)).square())
             index = column[rows].cpu() - 1

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from nelbo import array_file
@@ -21,6 +22,7 @@ from nelbo.atomic_file import (
     sha256_of,
     write_json,
 )
+from nelbo.cond import Cond
 from nelbo.data.spec import DataSpec
 from nelbo.runs import images as grids
 
@@ -40,6 +42,8 @@ class SampleFolder:
         image_format: ``png``: a file for each sample; ``npz``: ``samples.npz`` at the end, of parts that are
             kept until then; ``none``: nothing but what is made of them.
         spec: of the data, by which samples are stored.
+        cond: of the samples, by number; None for an unconditional model. ``samples.npz`` has ``label`` (n,),
+            or ``cond_NAME`` (n, ...) of each tensor of a mapping; PNG files have the class in their metadata.
 
     Raises:
         ValueError: for another format, or a folder with samples of another model or other options.
@@ -51,6 +55,7 @@ class SampleFolder:
         about: Mapping[str, Any],
         image_format: str,
         spec: DataSpec,
+        cond: Cond | None = None,
     ) -> None:
         if image_format not in IMAGE_FORMATS:
             raise ValueError(f"format={image_format}: expected one of auto, {', '.join(IMAGE_FORMATS)}")
@@ -62,6 +67,7 @@ class SampleFolder:
         self.path = path
         self.image_format = image_format
         self.spec = spec
+        self.cond = cond
         self.parts = path / ("images" if image_format == "png" else "parts")
         self._claim(dict(about))
 
@@ -101,7 +107,7 @@ class SampleFolder:
             with replacing(file, durable=False) as unfinished, unfinished.open("wb") as stream:
                 if self.image_format == "png":
                     pixels = self.spec.to_pixels(self.spec.from_levels(value[None]))[0]
-                    grids.to_image(pixels).save(stream, format="PNG")
+                    grids.to_image(pixels).save(stream, format="PNG", pnginfo=self._metadata(number))
                 else:
                     np.save(stream, value.numpy())
         files = map(self._file, numbers)
@@ -114,7 +120,7 @@ class SampleFolder:
         """Values (B, ...) as they are stored: level indices of quantised data, float32 of continuous data."""
         return self.spec.to_levels(x0).cpu()
 
-    def finish(self, n: int, label: Tensor | None) -> None:
+    def finish(self, n: int) -> None:
         """Make one file of the parts, and of the samples that were in it before."""
         before = len(self._finished)
         if self.image_format != "npz" or n <= before:
@@ -122,8 +128,10 @@ class SampleFolder:
         parts = [self._stored(number).numpy() for number in range(before, n)]
         target = self.path / SAMPLES_FILE
         arrays = {"samples": np.stack([*self._finished, *parts])}
-        if label is not None:
-            arrays["label"] = label.numpy()
+        if isinstance(self.cond, Tensor):
+            arrays["label"] = self.cond[:n].numpy()
+        elif self.cond is not None:
+            arrays |= {f"cond_{name}": value[:n].numpy() for name, value in self.cond.items()}
         with replacing(target) as unfinished, unfinished.open("wb") as stream:
             np.savez_compressed(stream, **arrays)  # pyright: ignore[reportArgumentType]
         for number in range(before, n):
@@ -143,6 +151,16 @@ class SampleFolder:
             )
         pixels = torch.stack([self._stored(number) for number in numbers])
         return self.spec.to_levels(pixels / 127.5 - 1.0)
+
+    def _metadata(self, number: int) -> PngInfo | None:
+        """The class of a sample by name, or by number where classes have no names."""
+        if not isinstance(self.cond, Tensor):
+            return None
+        label, metadata = int(self.cond[number]), PngInfo()
+        metadata.add_itxt(
+            "class", str(label) if self.spec.class_names is None else self.spec.class_names[label]
+        )
+        return metadata
 
     def _stored(self, number: int) -> Tensor:
         """The content of a single file: uint8 pixels or stored values, (...)."""

@@ -19,7 +19,7 @@ def check_network(module: DiffusionModule, spec: DataSpec) -> None:
     """
     network, variance = module.denoiser.network, module.denoiser.variance
     expected = (2, variance.output_channels(spec.shape[0]), *spec.shape[1:])
-    cond = torch.zeros(2, dtype=torch.long) if module.conditional else None
+    cond = spec.example_cond(2) if module.conditional else None
     name = f"model._target_={type(network).__module__}.{type(network).__qualname__}"
     network.eval()
     try:

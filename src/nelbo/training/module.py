@@ -10,6 +10,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from nelbo.cond import Cond, Null, drop
 from nelbo.data.base import DataModule, SplitName
 from nelbo.data.batch import Batch
 from nelbo.diffusion.bound import VariationalBound
@@ -43,10 +44,11 @@ class DiffusionModule(LightningModule):
         val_estimator: estimator of the bound in validations.
         test_estimator: estimator of the bound in the test.
         unit: unit of the logged bound.
-        conditional: whether the network receives the class labels.
+        conditional: whether the network receives the conditions of the data, such as class labels.
         cond_dropout: probability of replacing a training condition by ``null``, for classifier-free guidance
             (Ho & Salimans 2022).
-        null: index of the null class; None if the network has no null class.
+        null: value of a dropped condition: the null class, or the value of each tensor of a mapping; None if
+            no conditions are dropped.
         seed: of noise and timesteps.
         config: the run's configuration as plain values, stored in every checkpoint.
     """
@@ -64,7 +66,7 @@ class DiffusionModule(LightningModule):
         unit: Unit,
         conditional: bool = False,
         cond_dropout: float = 0.0,
-        null: int | None = None,
+        null: Null | None = None,
         seed: int = 0,
         config: dict[str, Any] | None = None,
     ) -> None:
@@ -115,20 +117,20 @@ class DiffusionModule(LightningModule):
             "prior": self.bound.prior(batch.x0),
         }
 
-    def cond(self, batch: Batch) -> Tensor | None:
-        """Conditions for the network, (B,); None for an unconditional one."""
+    def cond(self, batch: Batch) -> Cond | None:
+        """Conditions for the network; None for an unconditional one."""
         return batch.cond if self.conditional else None
 
-    def training_cond(self, batch: Batch) -> Tensor | None:
-        """Conditions with dropout, keyed by (seed, batch number) for the global batch; (B,) or None."""
+    def training_cond(self, batch: Batch) -> Cond | None:
+        """Conditions with dropout, keyed by (seed, batch number) for the global batch."""
         cond = self.cond(batch)
         if cond is None or self.null is None:
             return cond
-        number, rows = self.trainer.fit_loop.total_batch_idx, len(cond)
+        number, rows = self.trainer.fit_loop.total_batch_idx, len(batch.x0)
         world, rank = self.trainer.world_size, self.trainer.global_rank
         coin = torch.rand(rows * world, generator=generator(self.seed, "label dropout", number))
-        dropped = (coin < self.cond_dropout)[rank * rows : (rank + 1) * rows].to(cond.device)
-        return cond.masked_fill(dropped, self.null)
+        dropped = (coin < self.cond_dropout)[rank * rows : (rank + 1) * rows].to(batch.x0.device)
+        return drop(cond, dropped, self.null)
 
     def draw(self, x0: Tensor) -> tuple[TimestepSample, Tensor]:
         """Timesteps and noise (B, *shape) of the current batch: this rank's rows of the global draw."""

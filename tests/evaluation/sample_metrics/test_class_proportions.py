@@ -56,7 +56,6 @@ def test_fd_pixels_of_a_perfect_conditional_model_is_near_0(share, tmp_path):
         N,
         pairwise=0,
         cache=str(tmp_path),
-        num_classes=2,
     )
     alone = SimpleNamespace(broadcast=lambda x: x, reduce=lambda x, reduce_op: x)
     trainer = SimpleNamespace(
@@ -66,6 +65,7 @@ def test_fd_pixels_of_a_perfect_conditional_model_is_near_0(share, tmp_path):
         denoiser=perfect(data),
         bound=SimpleNamespace(chain=Chain(CosineSchedule(1000))),
         device=torch.device("cpu"),
+        conditional=True,
     )
     reference = quality._make_reference(trainer, module)  # pyright: ignore[reportArgumentType]
     metrics = quality._measure(trainer, module, reference)  # pyright: ignore[reportArgumentType]

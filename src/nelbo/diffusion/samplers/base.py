@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from nelbo.cond import Cond
 from nelbo.diffusion.bound import Denoise
 from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.denoiser import Prediction
@@ -78,7 +79,7 @@ class Sampler(ABC):
         chain: Chain,
         xT: Tensor,
         noise: Callable[[int], Tensor],
-        cond: Tensor | None = None,
+        cond: Cond | None = None,
         watch: Watch = lambda step, xt, prediction: None,
     ) -> Tensor:
         """Draw samples, (B, ...).
@@ -88,7 +89,7 @@ class Sampler(ABC):
             chain: the levels of the steps.
             xT: (B, ...) standard normal, the initial value.
             noise: returns the standard normal noise (B, ...) of step i in 1..K.
-            cond: (B,) class labels, for conditional denoisers.
+            cond: of conditional denoisers: (B,) class labels, or a mapping of tensors (B, ...).
             watch: called before every step with the step, x_t and the prediction.
         """
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nelbo.cond import Cond, repeat_interleave
 from nelbo.diffusion.bound import Denoise
 from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.level import mean_per_example
@@ -77,7 +78,7 @@ class BoundEstimator(ABC):
         denoise: Denoise,
         x0: Tensor,
         index: Tensor,
-        cond: Tensor | None,
+        cond: Cond | None,
         num_examples: int,
     ) -> None:
         """Evaluate the network on a batch, and add the terms of each variant to its accumulator.
@@ -88,7 +89,7 @@ class BoundEstimator(ABC):
             denoise: maps (x_t, level, cond) to a prediction.
             x0: (B, ...) data.
             index: (B,) position of each example in the data set.
-            cond: (B,) class labels or None.
+            cond: of conditional denoisers: (B,) class labels, or a mapping of tensors (B, ...).
             num_examples: size of the whole data set.
         """
         chain = variants[0].bound.chain
@@ -182,7 +183,7 @@ def score(
     variants: Sequence[BoundVariant],
     denoise: Denoise,
     x0: Tensor,
-    cond: Tensor | None,
+    cond: Cond | None,
     noise: ExampleNoise,
     steps: Tensor,
 ) -> Scores:
@@ -190,9 +191,8 @@ def score(
     rows = steps.shape[1]
     eps = torch.stack([noise.draw() for _ in range(rows)], dim=1).flatten(0, 1)
     x0 = x0.repeat_interleave(rows, dim=0)
-    cond = None if cond is None else cond.repeat_interleave(rows)
     step = variants[0].bound.chain.step(steps.flatten())
-    prediction = denoise(diffuse(x0, eps, step.t), step.t, cond)
+    prediction = denoise(diffuse(x0, eps, step.t), step.t, repeat_interleave(cond, rows))
     nats = [variant.term(step, x0, prediction) for variant in variants]
     errors = [mean_per_example((x0 - variant.bound.x0_hat(prediction)).square()) for variant in variants]
     interpolation = prediction.interpolation

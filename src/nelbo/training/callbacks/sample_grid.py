@@ -6,6 +6,8 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from nelbo.cond import Cond
+from nelbo.data.base import DataModule
 from nelbo.data.spec import DataSpec
 from nelbo.diffusion.samplers import Sampler
 from nelbo.diffusion.spacings import Spacing
@@ -21,7 +23,8 @@ class SampleGrid(Callback):
     """Draw samples with the averaged weights, always from the same noise.
 
     Data without a renderer, such as vectors, has no grid. If the schedule has fewer timesteps than the
-    sampler has steps, all timesteps are used.
+    sampler has steps, all timesteps are used. A conditional model draws all classes in turn, or with the
+    conditions of training examples.
 
     Args:
         sampler: of the samples.
@@ -29,7 +32,6 @@ class SampleGrid(Callback):
         spec: of the data.
         run_dir: the run's folder.
         num_samples: number of samples, preferably a square number; 0 disables the grid.
-        num_classes: of a conditional model; sample i has the class i mod ``num_classes``.
         seed: of the noise.
     """
 
@@ -40,7 +42,6 @@ class SampleGrid(Callback):
         spec: DataSpec,
         run_dir: str,
         num_samples: NonNegativeInt = 36,
-        num_classes: int | None = None,
         seed: NonNegativeInt = 0,
     ) -> None:
         self.sampler = sampler
@@ -48,7 +49,6 @@ class SampleGrid(Callback):
         self.spec = spec
         self.folder = Path(run_dir) / SAMPLES
         self.num_samples = num_samples
-        self.num_classes = num_classes
         self.seed = seed
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -66,14 +66,19 @@ class SampleGrid(Callback):
     def sample(self, pl_module: DiffusionModule) -> Tensor:
         """Samples as pixels, (num_samples, 1 or 3, H, W') uint8, on the CPU."""
         index = torch.arange(self.num_samples)
-        label = None if self.num_classes is None else index % self.num_classes
+        cond: Cond | None = None
+        if pl_module.conditional and self.spec.num_classes is not None:
+            cond = index % self.spec.num_classes
+        elif pl_module.conditional:
+            data: DataModule = pl_module.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+            cond = data.training_conds(self.num_samples)
         x0 = generate(
             self.sampler,
             pl_module.denoiser,
             training_chain(self.sampler, self.spacing, pl_module.bound.chain),
             self.spec.shape,
             index,
-            label,
+            cond,
             self.seed,
             pl_module.device,
         )

@@ -6,11 +6,10 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from torch import Tensor
 
 from nelbo.atomic_file import write_json
+from nelbo.cond import rows_of
 from nelbo.data.base import DataModule, SplitName
-from nelbo.data.proportions import proportional_labels
 from nelbo.data.spec import DataSpec
 from nelbo.diffusion.samplers import Sampler
 from nelbo.diffusion.spacings import Spacing
@@ -37,7 +36,8 @@ FILE_NAME = "sample_quality.json"
 class SampleQuality(Callback):
     """Draw samples with the averaged weights, always from the same noise, and compare them with data.
 
-    Each rank draws a part of the samples. The samples and the metrics do not depend on the number of ranks.
+    Each rank draws a part of the samples. The samples and the metrics do not depend on the number of ranks. A
+    conditional model draws classes in the proportions of the training split, or conditions of its examples.
 
     Args:
         sampler: of the samples.
@@ -53,8 +53,6 @@ class SampleQuality(Callback):
             none.
         batch_size: samples drawn at a time, on each rank.
         cache: folder for features of the data; None for $NELBO_CACHE, or else ~/.cache/nelbo.
-        num_classes: of a conditional model; labels have the class proportions of the training split. None for
-            an unconditional model.
         seed: of the noise.
 
     Raises:
@@ -75,7 +73,6 @@ class SampleQuality(Callback):
         pairwise: NonNegativeInt = 10_000,
         batch_size: PositiveInt = 256,
         cache: Folder | None = None,
-        num_classes: int | None = None,
         seed: NonNegativeInt = 0,
     ) -> None:
         at_least = {"num_samples": (num_samples, FEWEST), "every": (every, 1), "batch_size": (batch_size, 1)}
@@ -95,7 +92,6 @@ class SampleQuality(Callback):
         self.pairwise = pairwise
         self.batch_size = batch_size
         self.cache = cache
-        self.num_classes = num_classes
         self.seed = seed
         self.validations = 0
         self._reference: Reference | None = None
@@ -145,31 +141,22 @@ class SampleQuality(Callback):
                 progress,
             )
 
-    def _labels(self, trainer: Trainer) -> Tensor | None:
-        """The class of each sample, (num_samples,)."""
-        if self.num_classes is None:
-            return None
-        data: DataModule = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        label = data.split("train").label
-        assert label is not None, "a conditional model has data with labels"
-        return proportional_labels(label.bincount(minlength=self.num_classes), self.num_samples)
-
     def _measure(
         self, trainer: Trainer, pl_module: DiffusionModule, reference: Reference
     ) -> dict[str, float]:
         accumulator = FeatureAccumulator(self.dims, self.num_samples, self.pairwise, pl_module.device)
-        labels = self._labels(trainer)
+        data: DataModule = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        cond = data.training_conds(self.num_samples) if pl_module.conditional else None
         chain = training_chain(self.sampler, self.spacing, pl_module.bound.chain)
         mine = torch.arange(trainer.global_rank, self.num_samples, trainer.world_size)
         for index in mine.split(self.batch_size):
-            label = None if labels is None else labels[index]
             x0 = generate(
                 self.sampler,
                 pl_module.denoiser,
                 chain,
                 self.spec.shape,
                 index,
-                label,
+                rows_of(cond, index),
                 self.seed,
                 pl_module.device,
             )
