@@ -40,6 +40,7 @@ def examples(folder: Path) -> torch.Tensor:
     return torch.stack([torch.tensor(column.to_numpy()) for column in table.columns], dim=1)
 
 
+@pytest.mark.slow
 def test_seed_is_that_of_the_measurement(evaluate, checkpoint, tmp_path):
     options = (f"checkpoint={checkpoint}", *QUICK, "max_examples=8")
     results = {
