@@ -488,3 +488,30 @@ def test_load_model_needs_no_command(checkpoint):
     assert any(not torch.equal(a, b) for a, b in pairs)
     with pytest.raises(ValueError, match="there is no"):
         load_model(checkpoint.with_name("missing=,.ckpt"))
+
+
+@pytest.mark.slow
+def test_an_average_of_another_length_is_measured_from_its_snapshots(command, evaluate, tiny):
+    snapshots = ("callbacks=power_function_ema", "callbacks.power_function_ema.every_n_steps=2")
+    run = command(*tiny, "logger=none", *snapshots)
+    assert run.code == 0, run.err
+    checkpoint = f"checkpoint={run.folder / 'checkpoints/last.ckpt'}"
+    found = evaluate(checkpoint, "ema=0.07", *QUICK)
+    assert result_of(found)["ledger"]["weights"] == "ema_0.07"
+    assert "averaged weights (sigma_rel 0.07)" in (found.folder / "report.html").read_text()
+    assert result_of(found)["test/bpd"] != result_of(evaluate(checkpoint, *QUICK))["test/bpd"]
+    refused = evaluate(checkpoint, "ema=0.07", "weights=raw")
+    assert (refused.code, refused.err) == (1, "error: ema=0.07 is an average: leave out weights=raw\n")
+
+
+@pytest.mark.parametrize("value", ["0", "0.3", "long"])
+def test_a_length_out_of_range_is_refused(evaluate, checkpoint, value):
+    refused = evaluate(f"checkpoint={checkpoint}", f"ema={value}")
+    assert refused.err == f"error: ema={value}: expected a number >= 0.001 and <= 0.288 or null\n"
+
+
+def test_a_length_without_snapshots_is_refused(evaluate, checkpoint):
+    refused = evaluate(f"checkpoint={checkpoint}", "ema=0.1")
+    assert refused.err == (
+        f"error: ema=0.1: {checkpoint} has no power-function averages: train with callbacks=power_function_ema\n"
+    )

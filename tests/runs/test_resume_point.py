@@ -1,10 +1,12 @@
 """Rewinding a run: nothing is removed before everything is validated, and no file of others."""
 
 import pytest
+import torch
 
 from nelbo import torch_file
 from nelbo.atomic_file import DamagedFileError
-from nelbo.runs import history, resume_point
+from nelbo.runs import ema_snapshots, history, resume_point
+from nelbo.runs.ema_snapshots import EMASnapshot
 from nelbo.runs.resume_point import ResumePoint
 
 STATE = {"validated_at": 1, "data": {}}
@@ -62,6 +64,16 @@ def test_the_summary_of_a_run_that_cannot_be_rewound_is_kept(run_dir, monkeypatc
         resume_point.rewind(run_dir, None)
     assert (run_dir / "summary.json").exists()
     assert (run_dir / "report.html").exists()
+
+
+def test_snapshots_after_the_checkpoint_are_removed(run_dir):
+    for step in (2, 4):
+        ema_snapshots.write(run_dir, EMASnapshot(step, [0.1], [{"a": torch.zeros(1)}]))
+    content = {"global_step": 3, "history": {"metrics.csv": WHOLE, "bound.parquet": WHOLE}}
+    resume_point.rewind(run_dir, ResumePoint(run_dir / "checkpoints/last.ckpt", content))
+    assert [snapshot.step for snapshot in ema_snapshots.read_before(run_dir, 10)] == [2]
+    resume_point.rewind(run_dir, None)
+    assert not list(ema_snapshots.read_before(run_dir, 10))
 
 
 def test_only_temporary_files_of_ours_are_removed(run_dir):

@@ -13,6 +13,7 @@ from nelbo.option_types import (
     PositiveInt,
     Probability,
     Seed,
+    SigmaRel,
 )
 
 Component = dict[str, Any]  # a node with a _target_
@@ -70,6 +71,7 @@ class ModelOptions(TypedDict):
     trained_as: str | None
     trained_with: list[str]
     weights: Literal["ema", "raw"]
+    ema: SigmaRel | None
     root: Folder | None
     trust: str | list[str] | None
     device: Literal["auto", "cpu", "cuda"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from nelbo.compose.stored_config import MODEL, check_values, plain_config, valid
 from nelbo.data import DataModule, DataRecord, DataSpec
 from nelbo.data.record import format_names
 from nelbo.interop.formats import CheckpointFormat, Weights
+from nelbo.interop.formats.nelbo import NETWORK
 from nelbo.interop.state_dict import differences
 from nelbo.runs.paths import LAST
 from nelbo.training.module import DiffusionModule
+from nelbo.training.post_hoc_ema import average_of_length
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def read_model(config: DictConfig, checkpoint_format: CheckpointFormat | None = 
 
     Args:
         config: of the command: ``checkpoint``, ``checkpoint_format``, ``trained_as``, ``trained_with``,
-            ``weights``, ``root``.
+            ``weights``, ``ema``, ``root``.
         checkpoint_format: in place of that of ``config``.
 
     Raises:
@@ -97,7 +99,7 @@ def read_model(config: DictConfig, checkpoint_format: CheckpointFormat | None = 
         raise ValueError(f"{path} is the folder of a run: checkpoint={inside}")
     checkpoint_format = checkpoint_format or instantiate(config.checkpoint_format)
     assert checkpoint_format is not None
-    weights = checkpoint_format.read(path, config.weights)
+    weights = read_weights(config, checkpoint_format, path)
     values = training_config(config, weights, path)
     record = read_record(weights, path)
     if config.root is not None:
@@ -115,6 +117,22 @@ def read_model(config: DictConfig, checkpoint_format: CheckpointFormat | None = 
         module.denoiser.time_scale = weights.time_scale
     load_weights(module, weights, path)
     return TrainedModel(module.eval(), spec, trained, weights, path, record)
+
+
+def read_weights(config: DictConfig, checkpoint_format: CheckpointFormat, path: Path) -> Weights:
+    """The weights that a command names: those of the checkpoint, or an average of another length.
+
+    Raises:
+        ValueError: for a checkpoint that cannot be read, and for ``ema`` of a run without snapshots.
+    """
+    if config.ema is None:
+        return checkpoint_format.read(path, config.weights)
+    if config.weights == "raw":
+        raise ValueError(f"ema={config.ema:g} is an average: leave out weights=raw")
+    average = average_of_length(path, config.ema)
+    weights = checkpoint_format.read(path, "raw")  # with the buffers; all runs have them
+    network = {name.removeprefix(NETWORK): value for name, value in average.items()}
+    return replace(weights, network=weights.network | network, kind=f"ema_{config.ema:g}")
 
 
 def read_record(weights: Weights, path: Path) -> DataRecord | None:

@@ -44,7 +44,7 @@ class Ledger:
         variance: of the reverse steps.
         first_step: replacement of the variance at the first step.
         clip: range that x0_hat is clamped to; None for no clamping.
-        weights: ``ema`` or ``raw``.
+        weights: ``ema``, ``ema_<sigma_rel>`` or ``raw``.
         precision: arithmetic of the network.
         estimator: name and settings of the estimator.
         seed: of the estimator.

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from nelbo import torch_file
 from nelbo.atomic_file import DamagedFileError, read_yaml, unfinished_files
 from nelbo.data import DataRecord
-from nelbo.runs import history, metrics_file
+from nelbo.runs import ema_snapshots, history, metrics_file
 from nelbo.runs.paths import CHECKPOINTS, CONFIG, LAST, PREVIOUS, REPORT, SUMMARY
 
 
@@ -124,6 +124,7 @@ def rewind(run_dir: Path, point: ResumePoint | None) -> None:
         OSError: for a file that cannot be written.
     """
     history.restore(run_dir, None if point is None else point.content)
+    ema_snapshots.remove_after(run_dir, 0 if point is None else point.step)
     last, previous = run_dir / LAST, run_dir / PREVIOUS
     if point is not None and point.path == previous and last.exists():
         last.replace(last.with_suffix(".damaged"))  # else the next save would move it to previous.ckpt

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import yaml
-from pydantic import ConfigDict, create_model
+from pydantic import ConfigDict, Field, create_model
 
 from nelbo.atomic_file import MAX_YAML_BYTES, open_regular, read_bytes, read_json, read_yaml
 from nelbo.evaluation.accumulator import Estimate
@@ -30,7 +30,7 @@ FILES = (".hydra", SAMPLES, SUMMARY, EVALUATION, METRICS, TERMS, example_table.F
 PNG = b"\x89PNG\r\n\x1a\n"  # the first bytes of such a file
 # the types of what a ledger has; a number that is not finite is null
 _TYPES: dict[str, Any] = {name: (kind | None, None) for name, kind in get_type_hints(Ledger).items()}
-_TYPES["weights"] = (Literal["ema", "raw"] | None, None)
+_TYPES["weights"] = (Annotated[str | None, Field(pattern=r"^(raw|ema|ema_0\.\d+)$")], None)
 _LEDGER = create_model("Ledger", __config__=ConfigDict(strict=True), **_TYPES)
 SPLITS = ("test", "val", "train")  # the best to judge a run by first
 

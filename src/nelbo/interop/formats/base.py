@@ -20,7 +20,7 @@ class Weights:
     Attributes:
         network: state dict of the network, with our names.
         config: training configuration; None if the file has none, and the user has to name an experiment.
-        kind: ``ema`` (averaged) or ``raw``.
+        kind: ``ema`` (averaged), ``ema_<sigma_rel>`` (an average of another length), or ``raw``.
         time_shift: of the ``Denoiser``: first timestep of the network, less 1.
         step: optimizer steps of training; None if unknown.
         parts: nodes of the configuration that a file without ``config`` determines; they replace those of the

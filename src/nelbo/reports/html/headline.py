@@ -92,7 +92,9 @@ def _measured(run: Run, split: str) -> str:
     name = f"{SPLIT_NAMES[split]} split"
     if split != run.ledger.get("split"):
         return name if split != "train" else "training batches"
-    weights = {"ema": "averaged weights", "raw": "raw weights"}[run.ledger["weights"]]
+    kind, _, sigma_rel = run.ledger["weights"].partition("_")
+    weights = {"ema": "averaged weights", "raw": "raw weights"}[kind]
+    weights += f" (sigma_rel {sigma_rel})" if sigma_rel else ""
     return f"{name}, {run.ledger['num_examples']:,} examples, {weights}"
 
 

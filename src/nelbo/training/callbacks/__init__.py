@@ -5,6 +5,7 @@ from nelbo.training.callbacks.corrupt_images import CorruptImages
 from nelbo.training.callbacks.ema import EMA
 from nelbo.training.callbacks.last_checkpoint import LastCheckpoint
 from nelbo.training.callbacks.live_bound import LiveBound
+from nelbo.training.callbacks.power_function_ema import PowerFunctionEMA
 from nelbo.training.callbacks.progress import StepProgress
 from nelbo.training.callbacks.sample_grid import SampleGrid
 from nelbo.training.callbacks.sample_quality import SampleQuality
@@ -19,6 +20,7 @@ __all__ = [
     "CorruptImages",
     "LastCheckpoint",
     "LiveBound",
+    "PowerFunctionEMA",
     "SampleGrid",
     "SampleQuality",
     "StepProgress",
