@@ -512,6 +512,5 @@ def test_a_length_out_of_range_is_refused(evaluate, checkpoint, value):
 
 def test_a_length_without_snapshots_is_refused(evaluate, checkpoint):
     refused = evaluate(f"checkpoint={checkpoint}", "ema=0.1")
-    assert refused.err == (
-        f"error: ema=0.1: {checkpoint} has no power-function averages: train with callbacks=power_function_ema\n"
-    )
+    remedy = "train with callbacks=power_function_ema"
+    assert refused.err == f"error: ema=0.1: {checkpoint} has no power-function averages: {remedy}\n"

@@ -170,12 +170,13 @@ def test_accumulated_gradients_are_one_step(tiny_run):
 
 @pytest.mark.slow
 def test_a_resumed_run_writes_the_same_snapshots(tiny_run, tmp_path):
-    whole = fitted(tiny_run, folder=tmp_path / "whole")
+    whole = fitted(tiny_run, "trainer.val_check_interval=5", folder=tmp_path / "whole")
     previous = torch_file.load(whole.folder / "checkpoints/previous.ckpt")
     assert previous["global_step"] == 10
     run = tiny_run(
         *SETTINGS,
         "trainer.max_steps=12",
+        "trainer.val_check_interval=5",
         "callbacks.power_function_ema.every_n_steps=2",
         folder=tmp_path / "resumed",
     )

@@ -27,9 +27,6 @@ class PowerFunctionEMA(Callback):
         run_dir: folder of the run.
         sigma_rel: relative width of each average.
         every_n_steps: optimizer steps between two snapshots.
-
-    Raises:
-        ValueError: with ``trainer=fsdp``, whose weights are sharded.
     """
 
     def __init__(
@@ -46,7 +43,11 @@ class PowerFunctionEMA(Callback):
         self._step = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check that the weights are not sharded."""
+        """Check that the weights are not sharded.
+
+        Raises:
+            ValueError: with ``trainer=fsdp``.
+        """
         if isinstance(trainer.strategy, FullySharded):
             raise ValueError(
                 "callbacks=power_function_ema averages weights that are not sharded: use trainer=ddp, or "
