@@ -400,7 +400,7 @@ class Model:
         Raises:
             ValueError: for others than integers in 1..T.
         """
-        timesteps, T = torch.as_tensor(t).cpu(), self.chain.schedule.num_steps
+        timesteps, T = torch.as_tensor(t).cpu(), self.chain.num_steps
         is_list = timesteps.ndim <= 1 and timesteps.numel() > 0
         if not is_list or not _are_integers(timesteps, 1, T):
             raise ValueError(f"t={t}: expected integers from 1 to {T}")

@@ -128,5 +128,5 @@ def test_the_network_sees_the_same_range_of_times_for_every_number_of_steps(comb
         config = combine()
         config.schedule.num_steps = T
         denoiser = build.build_module(config, digits().spec).denoiser
-        seen.append(denoiser.time_scale * T)
+        seen.append(denoiser.c_noise.scale * T)
     assert seen == [1000.0, 1000.0]

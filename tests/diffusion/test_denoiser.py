@@ -3,6 +3,7 @@ import torch
 
 from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.denoiser import Denoiser
+from nelbo.diffusion.noise_conditioning import TimestepConditioning
 from nelbo.diffusion.parameterizations import Eps
 from nelbo.diffusion.process import diffuse
 from nelbo.diffusion.schedules import CosineSchedule
@@ -28,7 +29,7 @@ class Recorder(torch.nn.Module):
 )
 def test_the_network_receives_scaled_timesteps(scale, shift, expected):
     network = Recorder(1)
-    denoiser = Denoiser(network, Eps(), FixedSmall(), time_scale=scale, time_shift=shift)
+    denoiser = Denoiser(network, Eps(), FixedSmall(), TimestepConditioning(scale, shift))
     xt, cond = torch.randn(3, 2, 4), torch.tensor([1, 0, 2])
     denoiser(xt, CHAIN.level(torch.tensor([1, 50, 100])), cond)
     given, c, given_cond = network.given

@@ -9,6 +9,7 @@ from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.decoders import GaussianDecoder
 from nelbo.diffusion.denoiser import Denoiser
 from nelbo.diffusion.exact import GaussianMixtureDenoiser
+from nelbo.diffusion.noise_conditioning import TimestepConditioning
 from nelbo.diffusion.parameterizations import Eps
 from nelbo.diffusion.schedules import CosineSchedule
 from nelbo.diffusion.variances import FixedLarge
@@ -28,7 +29,7 @@ def network() -> Denoiser:
     small = MLP((DIMS,), DIMS, width=16, depth=1, dropout=0.0)
     for parameter in small.parameters():  # away from the start, where the last layer is 0
         parameter.data += 0.1 * torch.randn_like(parameter)
-    return Denoiser(small, Eps(), FixedLarge(), time_scale=1000 / T).eval()
+    return Denoiser(small, Eps(), FixedLarge(), TimestepConditioning(1000 / T)).eval()
 
 
 def exact() -> GaussianMixtureDenoiser:

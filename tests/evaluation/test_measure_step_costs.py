@@ -11,6 +11,7 @@ from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.decoders import DiscretizedGaussian, GaussianDecoder
 from nelbo.diffusion.denoiser import Denoiser
 from nelbo.diffusion.exact import gaussian_denoiser, posterior_variance
+from nelbo.diffusion.noise_conditioning import TimestepConditioning
 from nelbo.diffusion.parameterizations import V
 from nelbo.diffusion.schedules import CosineSchedule, LinearSchedule
 from nelbo.diffusion.spacings import Even, Quadratic
@@ -110,7 +111,7 @@ def network(variance, num_classes=None):
     net = MLP(SHAPE, channels, num_classes, width=16, depth=1, dropout=0.0)
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    return Denoiser(net, V(), variance, time_scale=1000 / T).eval()
+    return Denoiser(net, V(), variance, TimestepConditioning(1000 / T)).eval()
 
 
 def examples():

@@ -16,6 +16,7 @@ from nelbo.cli.export import OF_THE_RUN
 from nelbo.compose.build import build_module
 from nelbo.data import DataSpec
 from nelbo.diffusion.denoiser import Denoiser
+from nelbo.diffusion.noise_conditioning import TimestepConditioning
 from nelbo.diffusion.parameterizations import Eps
 from nelbo.diffusion.schedules import LinearSchedule
 from nelbo.diffusion.variances import FixedLarge
@@ -171,7 +172,7 @@ def test_network_and_chain_of_the_folder_replace_those_of_the_experiment(theirs,
         config[name] = node
     module = build_module(OmegaConf.create(OmegaConf.to_container(config)), DIGITS)
     denoiser = module.denoiser
-    denoiser.time_shift, denoiser.time_scale = read.time_shift, read.time_scale
+    denoiser.c_noise = TimestepConditioning(read.time_scale, read.time_shift)
     denoiser.network.load_state_dict(read.network)
     assert isinstance(denoiser.variance, FixedLarge)
     level = module.bound.chain.level(torch.tensor([1, 100, 300]))

@@ -11,6 +11,7 @@ import torch
 from nelbo.atomic_file import read_json
 from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.denoiser import Denoiser
+from nelbo.diffusion.noise_conditioning import TimestepConditioning
 from nelbo.diffusion.parameterizations import X0, Eps, V
 from nelbo.diffusion.samplers import Ancestral
 from nelbo.diffusion.schedules import CosineSchedule, LinearSchedule
@@ -40,7 +41,7 @@ def untrained(options, shape=(3, 16, 16), outputs=1, num_classes=None, **changes
 def tiny(num_steps=50) -> tuple[Denoiser, CosineSchedule]:
     network = untrained(TINY, (1, 8, 8), num_heads=2, use_scale_shift_norm=True)
     schedule = CosineSchedule(num_steps)
-    return Denoiser(network, V(), FixedLarge(), 1000.0 / num_steps).eval(), schedule
+    return Denoiser(network, V(), FixedLarge(), TimestepConditioning(1000.0 / num_steps)).eval(), schedule
 
 
 def ddpm() -> tuple[Denoiser, LinearSchedule]:
@@ -50,7 +51,7 @@ def ddpm() -> tuple[Denoiser, LinearSchedule]:
 def iddpm() -> tuple[Denoiser, CosineSchedule]:
     network = untrained(IDDPM, outputs=2, num_heads=4, use_scale_shift_norm=True)
     schedule = CosineSchedule(4000, logsnr_max="paper")
-    return Denoiser(network, Eps(), LearnedRange("beta_tilde"), 0.25).eval(), schedule
+    return Denoiser(network, Eps(), LearnedRange("beta_tilde"), TimestepConditioning(0.25)).eval(), schedule
 
 
 MODELS = {"tiny": tiny, "ddpm": ddpm, "iddpm": iddpm}
@@ -74,7 +75,7 @@ def outputs(denoiser, pipeline, t) -> tuple[torch.Tensor, torch.Tensor]:
     cond = None
     if pipeline.unet.config.num_class_embeds:
         cond = torch.arange(len(t)) % pipeline.unet.config.num_class_embeds
-    c = ((t + denoiser.time_shift) * denoiser.time_scale).float()
+    c = ((t + denoiser.c_noise.shift) * denoiser.c_noise.scale).float()
     with torch.no_grad():
         return denoiser.network(x, c, cond), pipeline.unet(x, t - 1, class_labels=cond).sample
 
@@ -95,7 +96,7 @@ def test_the_network_has_the_same_output(name, tmp_path):
 @pytest.mark.parametrize("shift", [0.0, -1.0])
 @pytest.mark.parametrize("num_steps", [1000, 300])
 def test_the_time_of_networks_that_count_from_0_or_1(num_steps, shift, tmp_path):
-    denoiser = Denoiser(untrained(DDPM), Eps(), FixedSmall(), 1000.0 / num_steps, shift)
+    denoiser = Denoiser(untrained(DDPM), Eps(), FixedSmall(), TimestepConditioning(1000.0 / num_steps, shift))
     pipeline = write(tmp_path / "model", denoiser, LinearSchedule(num_steps))
     kind = "positional" if num_steps == 1000 else "learned"
     assert pipeline.unet.config.time_embedding_type == kind

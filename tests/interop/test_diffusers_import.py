@@ -9,6 +9,7 @@ from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.decoders import DiscretizedGaussian
 from nelbo.diffusion.denoiser import Denoiser
+from nelbo.diffusion.noise_conditioning import TimestepConditioning
 from nelbo.diffusion.parameterizations import X0, Eps, V
 from nelbo.diffusion.schedules import CosineSchedule, LinearSchedule
 from nelbo.diffusion.variances import FixedLarge, FixedSmall, LearnedRange
@@ -103,7 +104,7 @@ def test_the_network_of_google_ddpm_cifar10(tmp_path):
     assert type(model.denoiser.parameterization) is Eps
     assert type(model.denoiser.variance) is FixedLarge
     assert model.denoiser.variance.first_step == "beta"
-    assert model.denoiser.time_shift == -1.0
+    assert model.denoiser.c_noise.shift == -1.0
     assert not model.denoiser.training
     expected = LinearSchedule(1000, logsnr_max="paper").table()
     torch.testing.assert_close(model.chain.schedule.table(), expected, rtol=1e-11, atol=1e-11)
@@ -200,7 +201,8 @@ def ours(num_steps: int) -> tuple[Denoiser, Chain]:
     )  # fmt: skip
     for parameter in network.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)
-    denoiser = Denoiser(network, Eps(), LearnedRange("beta_tilde"), 1000.0 / num_steps).eval()
+    conditioning = TimestepConditioning(1000.0 / num_steps)
+    denoiser = Denoiser(network, Eps(), LearnedRange("beta_tilde"), conditioning).eval()
     return denoiser, Chain(CosineSchedule(num_steps, half_bin=1 / 16))
 
 
@@ -222,7 +224,7 @@ def test_a_round_trip_of_our_model(num_steps, tmp_path):
     denoiser, chain = ours(num_steps)
     to_diffusers(tmp_path / "model", denoiser, chain.schedule, (8, 8))
     model = from_diffusers(tmp_path / "model")
-    assert (model.denoiser.time_shift, model.denoiser.variance.first_step) == (0.0, "beta_tilde")
+    assert (model.denoiser.c_noise.shift, model.denoiser.variance.first_step) == (0.0, "beta_tilde")
     torch.testing.assert_close(model.chain.schedule.table(), chain.schedule.table(), rtol=1e-10, atol=1e-10)
     network = model.denoiser.network
     assert isinstance(network, DiffusersUNet)

@@ -85,7 +85,7 @@ def difference(model, unet) -> float:
     t = torch.tensor([1, 2, 500, 1000])
     x = torch.randn(4, unet.config["in_channels"], 8, 8, generator=torch.Generator().manual_seed(1))
     cond = None if model.num_classes is None else torch.arange(4) % model.num_classes
-    c = ((t + model.denoiser.time_shift) * model.denoiser.time_scale).float()
+    c = ((t + model.denoiser.c_noise.shift) * model.denoiser.c_noise.scale).float()
     with torch.no_grad():
         ours, theirs = model.denoiser.network(x, c, cond), unet(x, t - 1, class_labels=cond).sample
     assert theirs.std() > 0.01

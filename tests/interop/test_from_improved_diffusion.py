@@ -43,7 +43,7 @@ def test_parts_with_default_flags(small):
     assert type(model.denoiser.parameterization) is Eps
     assert type(model.denoiser.variance) is FixedLarge
     assert model.denoiser.variance.first_step == "beta_tilde"
-    assert (model.denoiser.time_shift, model.denoiser.time_scale) == (-1.0, 1.0)
+    assert (model.denoiser.c_noise.shift, model.denoiser.c_noise.scale) == (-1.0, 1.0)
     assert torch.equal(model.chain.timesteps(), torch.arange(1, 1001))
     assert torch.equal(model.chain.schedule.table(), LinearSchedule(1000, logsnr_max="paper").table())
     assert model.num_classes is None
@@ -63,7 +63,7 @@ def test_parts_with_other_flags(small):
     assert type(model.denoiser.parameterization) is X0
     assert type(model.denoiser.variance) is FixedSmall
     assert model.denoiser.variance.first_step == "beta_tilde"
-    assert model.denoiser.time_scale == 0.25
+    assert model.denoiser.c_noise.scale == 0.25
     assert model.chain.num_steps == 20
     assert torch.equal(model.chain.schedule.table(), CosineSchedule(4000, logsnr_max="paper").table())
 

@@ -51,7 +51,7 @@ def test_the_golden_network_has_the_same_output(golden):
     model = from_guided_diffusion(weights, **flags)
     assert difference(model, arrays) < 1e-5
     assert model.num_classes == 10
-    assert (model.denoiser.time_shift, model.denoiser.time_scale) == (-1.0, 1.0)
+    assert (model.denoiser.c_noise.shift, model.denoiser.c_noise.scale) == (-1.0, 1.0)
     assert type(model.denoiser.variance) is LearnedRange
     assert torch.equal(model.chain.schedule.table(), LinearSchedule(1000, logsnr_max="paper").table())
 

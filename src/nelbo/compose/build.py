@@ -22,13 +22,15 @@ from nelbo.compose.environment import cluster_plugins
 from nelbo.cond import Null
 from nelbo.data import DataSpec
 from nelbo.diffusion.bound import VariationalBound
-from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.chain import Chain, ContinuousChain, full_chain
 from nelbo.diffusion.denoiser import Denoiser
 from nelbo.diffusion.losses import Loss
+from nelbo.diffusion.noise_conditioning import NoiseConditioning, TimestepConditioning
+from nelbo.diffusion.parameterizations import Eps, Parameterization
 from nelbo.diffusion.samplers import Sampler
 from nelbo.diffusion.schedules import NoiseSchedule
 from nelbo.diffusion.spacings import Spacing
-from nelbo.diffusion.variances import ReverseVariance
+from nelbo.diffusion.variances import LearnedVariance, ReverseVariance
 from nelbo.evaluation.estimators import BoundEstimator, MultiRoundEstimator
 from nelbo.evaluation.units import unit_of
 from nelbo.runs.metrics_file import METRICS_FILE, MetricsFile
@@ -53,7 +55,10 @@ def build_module(config: DictConfig, spec: DataSpec) -> DiffusionModule:
         )
     loss: Loss = instantiate(config.loss)
     loss.check_variance(variance)
-    chain = Chain(schedule)
+    loss.check_schedule(schedule)
+    chain = full_chain(schedule)
+    parameterization: Parameterization = instantiate(config.parameterization)
+    check_levels(chain, parameterization, variance)
     decoder = instantiate(config.decoder, levels=spec.levels)
     num_classes, null = count_classes(config, spec), null_value(config, spec)
     network = instantiate(
@@ -66,15 +71,15 @@ def build_module(config: DictConfig, spec: DataSpec) -> DiffusionModule:
         network.compile()
     denoiser = Denoiser(
         network=network,
-        parameterization=instantiate(config.parameterization),
+        parameterization=parameterization,
         variance=variance,
-        time_scale=1000.0 / schedule.num_steps,
+        c_noise=build_conditioning(config, schedule),
     )
     return DiffusionModule(
         denoiser=denoiser,
         bound=VariationalBound(chain, decoder, shape=spec.shape),
         loss=loss,
-        timesteps=instantiate(config.timesteps, num_steps=chain.num_steps),
+        timesteps=build_supplied(config.timesteps, num_steps=chain.num_steps, chain=chain),
         optimizer=instantiate(config.optimizer),
         lr_schedule=instantiate(config.lr_schedule),
         val_estimator=build_estimator(config, "val_estimator"),
@@ -86,6 +91,40 @@ def build_module(config: DictConfig, spec: DataSpec) -> DiffusionModule:
         seed=config.seed,
         config=to_plain(config),
     )
+
+
+def build_supplied(node: DictConfig, **offered: Any) -> Any:
+    """A component, with those of the offered arguments that its constructor has."""
+    wanted = inspect.signature(get_object(node._target_)).parameters
+    supplied = {name: value for name, value in offered.items() if name in wanted}
+    # not as arguments of instantiate, which would make configurations of them
+    return instantiate(node, _partial_=True)(**supplied)
+
+
+def build_conditioning(config: DictConfig, schedule: NoiseSchedule) -> NoiseConditioning:
+    """What the network receives for the noise level. Checkpoints without this choice have timesteps."""
+    scale = 1000.0 / (schedule.num_steps or 1)  # u in [0, 1] in continuous time
+    if "c_noise" not in config:
+        return TimestepConditioning(scale)
+    return build_supplied(config.c_noise, scale=scale)
+
+
+def check_levels(chain: Chain, parameterization: Parameterization, variance: ReverseVariance) -> None:
+    """Check that the parameterization and the variance are defined at all levels of the chain.
+
+    Raises:
+        ValueError: naming the option to change.
+    """
+    if chain.noisiest.logsnr.isneginf() and isinstance(parameterization, Eps):
+        raise ValueError(
+            "parameterization=eps: the schedule has no signal at its noisy end (zero terminal SNR), where "
+            "eps does not determine the data: use parameterization=v, x0, edm or flow"
+        )
+    if isinstance(chain, ContinuousChain) and isinstance(variance, LearnedVariance):
+        raise ValueError(
+            f"schedule.num_steps=null: steps in continuous time are infinitesimal, so there is nothing for "
+            f"the variance {type(variance).__name__} to learn: add variance=fixed_large"
+        )
 
 
 def build_estimator(config: DictConfig, name: str) -> BoundEstimator:
@@ -170,9 +209,8 @@ def build_callbacks(config: DictConfig, spec: DataSpec) -> list[Callback]:
         if node is None:
             continue
         wanted = inspect.signature(get_object(node._target_)).parameters
-        supplied = {name: make() for name, make in offered.items() if name in wanted}
-        # not as arguments of instantiate, which would make a configuration of the spec
-        callbacks.append(instantiate(node, _partial_=True)(**supplied))
+        made = {name: make() for name, make in offered.items() if name in wanted}
+        callbacks.append(build_supplied(node, **made))
     return callbacks
 
 

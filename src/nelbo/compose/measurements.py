@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor
 
 from nelbo.compose.trained import TrainedModel
 from nelbo.data import DataModule
 from nelbo.data.base import SplitName
 from nelbo.diffusion.bound import VariationalBound
+from nelbo.diffusion.chain import full_chain
 from nelbo.evaluation.fingerprint import fingerprint
 from nelbo.evaluation.processes import Processes
 from nelbo.runs.measurement_cache import cached
@@ -46,7 +48,8 @@ def about_model(
 ) -> dict[str, str]:
     """What every measurement of a model depends on."""
     schedule = bound.chain.schedule
-    ends = schedule.table()[[0, -1]].tolist()
+    full = full_chain(schedule)
+    ends = full.level(torch.tensor([1, full.num_steps])).logsnr.tolist()
     return {
         "weights": fingerprint(model.weights.network),
         "schedule": f"{type(schedule).__name__}, {schedule.num_steps} steps, logsnr {ends}",

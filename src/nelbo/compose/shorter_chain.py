@@ -16,6 +16,7 @@ from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.schedules import NoiseSchedule
 from nelbo.diffusion.spacings import Even, Spacing
 from nelbo.diffusion.spacings.base import check_steps
+from nelbo.diffusion.spacings.optimal import NO_TIMESTEPS
 from nelbo.diffusion.step_cost_table import StepCostTable
 from nelbo.evaluation.measure_step_costs import measure_step_costs
 from nelbo.evaluation.processes import Processes
@@ -72,12 +73,14 @@ def spaced_chain(
     Raises:
         ValueError: for more steps than there are timesteps.
     """
-    if steps is None:
-        return Chain(schedule)
-    check_steps(schedule, steps)
-    if steps == schedule.num_steps:
+    T = schedule.num_steps
+    if steps is not None:
+        check_steps(schedule, steps)
+    if T is not None and steps in (None, T):
         return Chain(schedule)
     if isinstance(spacing, partial):
+        if T is None:
+            raise ValueError(NO_TIMESTEPS)
         spacing = spacing(costs=costs())
     return spacing.chain(schedule, steps)
 

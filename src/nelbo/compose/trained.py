@@ -18,6 +18,7 @@ from nelbo.compose.options import check_component
 from nelbo.compose.stored_config import MODEL, check_values, plain_config, validate_stored
 from nelbo.data import DataModule, DataRecord, DataSpec
 from nelbo.data.record import format_names
+from nelbo.diffusion.noise_conditioning import TimestepConditioning
 from nelbo.interop.formats import CheckpointFormat, Weights
 from nelbo.interop.formats.nelbo import NETWORK
 from nelbo.interop.state_dict import differences
@@ -112,9 +113,10 @@ def read_model(config: DictConfig, checkpoint_format: CheckpointFormat | None = 
     trained = plain_config(values, path)
     spec: DataSpec = instantiate(trained.data).spec if record is None else record.spec
     module = build_module(trained, spec)
-    module.denoiser.time_shift = weights.time_shift
-    if weights.time_scale is not None:
-        module.denoiser.time_scale = weights.time_scale
+    c_noise = module.denoiser.c_noise
+    if isinstance(c_noise, TimestepConditioning):
+        scale = c_noise.scale if weights.time_scale is None else weights.time_scale
+        module.denoiser.c_noise = TimestepConditioning(scale, weights.time_shift)
     load_weights(module, weights, path)
     return TrainedModel(module.eval(), spec, trained, weights, path, record)
 
@@ -221,13 +223,15 @@ def training_config(config: DictConfig, weights: Weights, path: Path) -> dict[st
 
 
 def load_weights(module: DiffusionModule, weights: Weights, path: Path) -> None:
-    """Load the weights into the network.
+    """Load the weights into the network, and into a learned schedule.
 
     Raises:
         ValueError: for missing or unexpected weights, or weights of another shape.
     """
-    network = module.denoiser.network
-    found = differences(weights.network, network.state_dict())
-    if found:
-        raise ValueError(f"the weights in {path} do not fit the network of its configuration: {found}")
-    network.load_state_dict(weights.network)
+    parts = {"network": module.denoiser.network, "schedule": module.schedule}
+    stored = {"network": weights.network, "schedule": weights.schedule}
+    for name, part in parts.items():
+        found = differences(stored[name], part.state_dict())
+        if found:
+            raise ValueError(f"the weights in {path} do not fit the {name} of its configuration: {found}")
+        part.load_state_dict(stored[name])

@@ -6,6 +6,7 @@
     chain                  the levels of a bound or a sampler
     step_cost_table,
     spacings               the levels of a shorter chain
+    noise_conditioning     what the network receives for the noise level
     parameterizations      x0_hat from the network's output
     variances              the variance of p(x_s | x_t)
     denoiser               network + parameterization + variance
@@ -20,22 +21,32 @@ nats. Noise is always an argument.
 """
 
 from nelbo.diffusion.bound import BoundTerms, Denoise, VariationalBound
-from nelbo.diffusion.chain import Chain
-from nelbo.diffusion.decoders import Decoder, DiscretizedGaussian, GaussianDecoder
+from nelbo.diffusion.chain import Chain, ContinuousChain, LevelChain, full_chain
+from nelbo.diffusion.decoders import Decoder, DiscretizedGaussian, GaussianDecoder, Softmax
 from nelbo.diffusion.denoiser import Denoiser, Prediction
 from nelbo.diffusion.exact import GaussianMixtureDenoiser, gaussian_denoiser
 from nelbo.diffusion.gaussian import DiagonalGaussian, kl
 from nelbo.diffusion.guidance import Guided
-from nelbo.diffusion.level import NoiseLevel, Step
+from nelbo.diffusion.level import InfinitesimalStep, NoiseLevel, Step
 from nelbo.diffusion.losses import P2, VLB, Hybrid, Loss, LossTerms, MinSNR, NoisyBatch, Simple, WeightedMSE
-from nelbo.diffusion.parameterizations import X0, Eps, Parameterization, V
+from nelbo.diffusion.noise_conditioning import (
+    LogSigmaConditioning,
+    LogSNRConditioning,
+    NoiseConditioning,
+    TimestepConditioning,
+)
+from nelbo.diffusion.parameterizations import EDM, X0, Eps, Flow, Parameterization, V
 from nelbo.diffusion.process import diffuse, marginal, posterior
 from nelbo.diffusion.samplers import DDIM, Ancestral, DPMSolverPP, Heun, Sampler, SamplerState
 from nelbo.diffusion.schedules import (
     CosineSchedule,
+    EDMSchedule,
+    LearnedEnds,
+    LearnedNet,
     LinearLogSNRSchedule,
     LinearSchedule,
     NoiseSchedule,
+    RectifiedFlowSchedule,
     SigmoidSchedule,
 )
 from nelbo.diffusion.spacings import Even, Optimal, Quadratic, Spacing, Trailing, UniformLogSNR
@@ -52,6 +63,7 @@ from nelbo.diffusion.variances import (
 
 __all__ = [
     "DDIM",
+    "EDM",
     "P2",
     "VLB",
     "X0",
@@ -59,6 +71,7 @@ __all__ = [
     "Ancestral",
     "BoundTerms",
     "Chain",
+    "ContinuousChain",
     "CosineSchedule",
     "DPMSolverPP",
     "Decoder",
@@ -66,23 +79,32 @@ __all__ = [
     "Denoiser",
     "DiagonalGaussian",
     "DiscretizedGaussian",
+    "EDMSchedule",
     "Eps",
     "Even",
     "FixedLarge",
     "FixedSmall",
+    "Flow",
     "GaussianDecoder",
     "GaussianMixtureDenoiser",
     "Guided",
     "Heun",
     "Hybrid",
     "Importance",
+    "InfinitesimalStep",
+    "LearnedEnds",
+    "LearnedNet",
     "LearnedRange",
     "LearnedVariance",
+    "LevelChain",
     "LinearLogSNRSchedule",
     "LinearSchedule",
+    "LogSNRConditioning",
+    "LogSigmaConditioning",
     "Loss",
     "LossTerms",
     "MinSNR",
+    "NoiseConditioning",
     "NoiseLevel",
     "NoiseSchedule",
     "NoisyBatch",
@@ -90,15 +112,18 @@ __all__ = [
     "Parameterization",
     "Prediction",
     "Quadratic",
+    "RectifiedFlowSchedule",
     "ReverseVariance",
     "Sampler",
     "SamplerState",
     "SigmoidSchedule",
     "Simple",
+    "Softmax",
     "Spacing",
     "Step",
     "StepCostTable",
     "Stratified",
+    "TimestepConditioning",
     "TimestepSample",
     "TimestepSampler",
     "Trailing",
@@ -108,6 +133,7 @@ __all__ = [
     "VariationalBound",
     "WeightedMSE",
     "diffuse",
+    "full_chain",
     "gaussian_denoiser",
     "kl",
     "marginal",

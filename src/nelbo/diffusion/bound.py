@@ -5,6 +5,10 @@
     L_i = KL(q(x_{i-1} | x_i, x_0) || p(x_{i-1} | x_i))  denoising
     L_T = KL(q(x_K | x_0) || N(0, I))                    prior
 
+In continuous time (VDM, Kingma et al. 2021, equation 15) the sum becomes an integral over u:
+
+    1/2 int_0^1 (-dlogsnr/du) E|eps - eps_hat|^2 du
+
 The means of the posterior and of the reverse step have the same coefficient of x_t, so the KL depends only on
 x_0 - x0_hat. This avoids the cancellation of two large, nearly equal means.
 """
@@ -20,7 +24,14 @@ from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.decoders import Decoder
 from nelbo.diffusion.denoiser import Prediction
 from nelbo.diffusion.gaussian import DiagonalGaussian, kl
-from nelbo.diffusion.level import NoiseLevel, Step, per_example, scale, sum_per_example
+from nelbo.diffusion.level import (
+    InfinitesimalStep,
+    NoiseLevel,
+    Step,
+    per_example,
+    scale,
+    sum_per_example,
+)
 from nelbo.diffusion.process import diffuse, marginal, posterior_coefficients
 
 Denoise = Callable[[Tensor, NoiseLevel, Cond | None], Prediction]
@@ -91,20 +102,21 @@ class VariationalBound:
             prediction: of the denoiser at x_t.
         """
         x0_hat = self.x0_hat(prediction)
-        log_var = prediction.log_var(step)
+        mean, log_var = self.decoder.distribution(prediction, x0_hat, step)
         is_first = per_example(step.is_first, x0)
         # Each branch gets finite numbers in the rows of the other one: a masked infinity would still make
         # gradients NaN.
         nats = torch.where(
             is_first,
-            self._reconstruction(x0, torch.where(is_first, x0_hat, x0), log_var.masked_fill(~is_first, 0.0)),
-            self._denoising(step, x0 - x0_hat, log_var, is_first),
+            self._reconstruction(x0, torch.where(is_first, mean, x0), log_var.masked_fill(~is_first, 0.0)),
+            self._denoising(step, x0 - x0_hat, prediction.log_var(step), is_first),
         )
         return sum_per_example(nats)
 
     def reconstruction(self, step: Step, x0: Tensor, prediction: Prediction) -> Tensor:
         """L_0 of each example, (B,) nats: :meth:`term` where all steps are first steps."""
-        return sum_per_example(self._reconstruction(x0, self.x0_hat(prediction), prediction.log_var(step)))
+        mean, log_var = self.decoder.distribution(prediction, self.x0_hat(prediction), step)
+        return sum_per_example(self._reconstruction(x0, mean, log_var))
 
     def denoising(self, step: Step, x0: Tensor, prediction: Prediction) -> Tensor:
         """L_i of each example, (B,) nats: :meth:`term` where no step is a first step."""
@@ -116,6 +128,7 @@ class VariationalBound:
         x0: Tensor,
         noise: Callable[[int], Tensor],
         cond: Cond | None = None,
+        offset: Callable[[int], Tensor] | None = None,
     ) -> BoundTerms:
         """Every term of every example: K network evaluations per example.
 
@@ -124,6 +137,8 @@ class VariationalBound:
             x0: (B, ...) data.
             noise: returns the standard normal noise (B, ...) of step i in 1..K.
             cond: of conditional denoisers: (B,) class labels, or a mapping of tensors (B, ...).
+            offset: returns the positions (B,) float64 in [0, 1) in bin i of continuous time; uniform ones
+                give unbiased terms. The middle of each bin by default.
 
         Raises:
             ValueError: for data of another shape, or with values that the decoder is not for.
@@ -131,7 +146,8 @@ class VariationalBound:
         self.check_data(x0)
         terms: list[Tensor] = []
         for i in range(1, self.chain.num_steps + 1):
-            step = self.chain.step(torch.full((len(x0),), i, device=x0.device))
+            index = torch.full((len(x0),), i, device=x0.device)
+            step = self.chain.step(index, None if offset is None else offset(i))
             xt = diffuse(x0, noise(i), step.t)
             terms.append(self.term(step, x0, denoise(xt, step.t, cond)))
         stacked = torch.stack(terms, dim=1)
@@ -151,6 +167,10 @@ class VariationalBound:
         return -self.decoder.log_prob(x0, mean, log_var)
 
     def _denoising(self, step: Step, gap: Tensor, log_var: Tensor, masked: Tensor | None = None) -> Tensor:
+        if isinstance(step, InfinitesimalStep):
+            # |eps - eps_hat|^2 is SNR |x_0 - x0_hat|^2
+            weight = 0.5 * step.width * step.rate * step.t.snr
+            return scale(weight.masked_fill(step.is_first, 0.0), gap.square())
         _, from_x0 = posterior_coefficients(step)
         log_beta_tilde = per_example(step.log_beta_tilde, gap).to(log_var.dtype)
         if masked is not None:

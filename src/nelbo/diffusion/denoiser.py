@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from nelbo.cond import Cond
 from nelbo.diffusion.level import NoiseLevel, Step, per_example, scale
+from nelbo.diffusion.noise_conditioning import NoiseConditioning, TimestepConditioning
 from nelbo.diffusion.parameterizations import Parameterization
 from nelbo.diffusion.variances import LearnedVariance, ReverseVariance
 
@@ -57,16 +58,14 @@ class Prediction:
 class Denoiser(nn.Module):
     """Turn a network's output into a :class:`Prediction`.
 
-    The network is called as ``network(x_t, c, cond)`` with c = (t + time_shift) * time_scale, (B,) float32,
-    which does not depend on the number of timesteps.
+    The network is called as ``network(c_in x_t, c, cond)`` with c = c_noise(level), (B,) float32.
 
     Args:
         network: maps (B, C, ...), (B,), cond to (B, variance.output_channels(C), ...).
         parameterization: the meaning of the first C channels of the output.
         variance: of the reverse steps. A learned variance reads the second half of the output's channels; a
             fixed one ignores it, so it can replace the one that the network was trained with.
-        time_scale: 1000 / T keeps c on the scale 0..1000 for every T.
-        time_shift: 0; -1 for networks trained with 0-based timesteps.
+        c_noise: what the network receives for the noise level.
     """
 
     def __init__(
@@ -74,15 +73,13 @@ class Denoiser(nn.Module):
         network: nn.Module,
         parameterization: Parameterization,
         variance: ReverseVariance,
-        time_scale: float = 1.0,
-        time_shift: float = 0.0,
+        c_noise: NoiseConditioning | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.parameterization = parameterization
         self.variance = variance
-        self.time_scale = time_scale
-        self.time_shift = time_shift
+        self.c_noise = TimestepConditioning() if c_noise is None else c_noise
 
     def forward(self, xt: Tensor, level: NoiseLevel, cond: Cond | None = None) -> Prediction:
         """Predict x_0, the noise and the variance, (B, ...) each.
@@ -92,9 +89,10 @@ class Denoiser(nn.Module):
             level: levels of shape (B,).
             cond: of conditional networks: (B,) int64 class labels, or a mapping of tensors (B, ...).
         """
-        c = ((level.t + self.time_shift) * self.time_scale).to(torch.float32)
+        c = self.c_noise(level).to(torch.float32)
         # autocast may return bfloat16; the arithmetic below is in x_t's dtype
-        output = self.network(xt, c, cond).to(xt.dtype)
+        c_in = self.parameterization.c_in(level)
+        output = self.network(xt if c_in is None else scale(c_in, xt), c, cond).to(xt.dtype)
         var_output = None
         if output.shape[1] == 2 * xt.shape[1]:
             output, var_output = output.chunk(2, dim=1)

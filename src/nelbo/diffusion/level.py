@@ -24,7 +24,7 @@ class NoiseLevel:
     """Noise levels of a batch.
 
     Attributes:
-        t: (B,) or (), the timestep 1..T, which the network receives; 0 is data.
+        t: (B,) or (), the timestep 1..T, int64, with 0 for data; in continuous time u in [0, 1], float64.
         logsnr: (B,) or (), float64, log signal-to-noise ratio; +inf is data.
     """
 
@@ -106,6 +106,25 @@ class Step:
         follows = self.next.logsnr < self.t.logsnr
         share = step_noise_fraction(self.t, self.next).where(follows, torch.ones_like(self.t.logsnr))
         return (self.t.log_noise_var + share.log()).where(follows, self.log_beta)
+
+
+@dataclass(frozen=True)
+class InfinitesimalStep(Step):
+    """A point of continuous time, T = infinity, which stands for a bin of u; or the step to data.
+
+    Except for the step to data, s = t = next, and the step's term of the bound is
+    width / 2 (-dlogsnr/du) |eps - eps_hat|^2 (VDM, Kingma et al. 2021, equation 15).
+
+    Attributes:
+        rate: (B,) float64, -dlogsnr/du at t.
+        width: of the bin, in u.
+        interior_scale: (B,) float64, factors of the gradient that reaches the interior of a learned schedule;
+            ones, to be overwritten before the backward pass. None for a schedule without a learned interior.
+    """
+
+    rate: Tensor
+    width: float
+    interior_scale: Tensor | None = None
 
 
 def step_noise_fraction(s: NoiseLevel, t: NoiseLevel) -> Tensor:

@@ -91,6 +91,7 @@ def training_chain(sampler: Sampler, spacing: Spacing, full: Chain) -> Chain:
         spacing: of the chain.
         full: the chain of all timesteps.
     """
-    if sampler.steps is None or sampler.steps >= full.num_steps:
+    T = full.schedule.num_steps
+    if T is not None and (sampler.steps is None or sampler.steps >= T):
         return full
     return spacing.chain(full.schedule, sampler.steps)

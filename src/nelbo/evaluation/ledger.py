@@ -9,7 +9,7 @@ import torch
 from nelbo.data import DataModule
 from nelbo.data.base import SplitName
 from nelbo.diffusion.bound import VariationalBound
-from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.chain import Chain, ContinuousChain
 from nelbo.diffusion.variances import ReverseVariance
 from nelbo.evaluation.accumulator import BoundEstimate
 from nelbo.evaluation.estimators import BoundEstimator
@@ -36,9 +36,9 @@ class Ledger:
         conditional: whether the bound is conditional on the classes.
         decoder: likelihood at the clean end, with the number of levels.
         schedule: noise schedule.
-        T: timesteps of the schedule.
-        K: steps of the chain.
-        timesteps: t of each step of the chain.
+        T: timesteps of the schedule; None for continuous time, T = infinity.
+        K: steps of the chain; None for the limit T -> infinity.
+        timesteps: t of each step of the chain; in continuous time its bins or steps are numbered from 1.
         logsnr_max: cleanest level of the chain.
         logsnr_min: noisiest level of the chain.
         variance: of the reverse steps.
@@ -61,8 +61,8 @@ class Ledger:
     conditional: bool
     decoder: str
     schedule: str
-    T: int
-    K: int
+    T: int | None
+    K: int | None
     timesteps: str
     logsnr_max: float
     logsnr_min: float
@@ -107,7 +107,7 @@ def make_ledger(
         decoder=str(bound.decoder),
         schedule=type(chain.schedule).__name__,
         T=chain.schedule.num_steps,
-        K=chain.num_steps,
+        K=None if isinstance(chain, ContinuousChain) else chain.num_steps,
         timesteps=_visited(chain),
         logsnr_max=cleanest,
         logsnr_min=noisiest,
@@ -145,4 +145,6 @@ def disagreements(ledgers: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _visited(chain: Chain) -> str:
     T = chain.schedule.num_steps
+    if T is None:
+        return f"1..{chain.num_steps}"
     return f"1..{T}" if chain.num_steps == T else " ".join(map(str, chain.timesteps().tolist()))

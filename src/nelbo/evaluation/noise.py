@@ -25,3 +25,8 @@ class ExampleNoise:
         shape, dtype = self._like.shape[1:], self._like.dtype
         draws = [torch.randn(shape, generator=g, dtype=dtype) for g in self._generators]
         return torch.stack(draws).to(self._like.device)
+
+    def positions(self, number: int) -> Tensor:
+        """The next uniform numbers of each example, (B, number) float64 in [0, 1)."""
+        draws = [torch.rand(number, generator=g, dtype=torch.float64) for g in self._generators]
+        return torch.stack(draws).to(self._like.device)

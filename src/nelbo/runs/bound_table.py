@@ -157,7 +157,8 @@ def chain_timesteps(ledger: Mapping[str, Any], at_least: int = 1) -> np.ndarray:
     timesteps = str(ledger.get("timesteps", ".."))
     if ".." not in timesteps:
         return np.array(timesteps.split(), dtype=int)
-    num_steps = max(int(ledger.get("T", 1)), at_least)
+    # in continuous time there is no T, and the bins or steps are numbered
+    num_steps = max(int(timesteps.rpartition("..")[2] or ledger.get("T", 1)), at_least)
     if num_steps > MAX_STEPS:
         raise ValueError(f"a chain of {num_steps} steps, and at most {MAX_STEPS} are supported")
     return np.arange(1, num_steps + 1)

@@ -73,6 +73,7 @@ class DiffusionModule(LightningModule):
         super().__init__()
         self.denoiser = denoiser
         self.bound = bound
+        self.schedule = bound.chain.schedule  # the parameters of a learned one
         self.loss = loss
         self.timesteps = timesteps
         self.make_optimizer = optimizer
@@ -105,7 +106,7 @@ class DiffusionModule(LightningModule):
         """
         reseed(self.seed, "dropout", self.trainer.fit_loop.total_batch_idx, self.trainer.global_rank)
         sample, eps = self.draw(batch.x0)
-        step = self.bound.chain.step(sample.index)
+        step = self.bound.chain.step(sample.index, sample.offset)
         prediction = self.denoiser(diffuse(batch.x0, eps, step.t), step.t, self.training_cond(batch))
         terms = self.loss(NoisyBatch(batch.x0, eps, step), prediction, self.bound)
         self._seen = (sample.index, terms.loss.detach())
@@ -144,10 +145,8 @@ class DiffusionModule(LightningModule):
             dtype=x0.dtype,
         )
         mine = slice(rank * rows, (rank + 1) * rows)
-        index, weight = sample.index[mine], sample.weight[mine]
-        return TimestepSample(
-            index.to(x0.device, non_blocking=True), weight.to(x0.device, non_blocking=True)
-        ), noise[mine]
+        parts = (sample.index, sample.weight, sample.offset)
+        return TimestepSample(*(part[mine].to(x0.device, non_blocking=True) for part in parts)), noise[mine]
 
     def on_after_backward(self) -> None:
         """Update an adaptive timestep sampler with the losses of the global batch.

@@ -4,6 +4,9 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
+from nelbo.diffusion.denoiser import Prediction
+from nelbo.diffusion.level import Step
+
 
 class Decoder(ABC):
     """Likelihood of data under a Gaussian N(mean, exp(log_var)) at the cleanest level."""
@@ -17,6 +20,16 @@ class Decoder(ABC):
         if not x0.is_floating_point():
             raise ValueError(f"x0 is {x0.dtype}: expected floats, as of DataSpec.from_levels")
 
+    def distribution(self, prediction: Prediction, x0_hat: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+        """The mean (B, ...) and the log variance, broadcast against it, that :meth:`log_prob` receives.
+
+        Args:
+            prediction: of the denoiser at x_1.
+            x0_hat: (B, ...) the predicted data, clipped as the bound is.
+            step: the step to data.
+        """
+        return x0_hat, prediction.log_var(step)
+
     @abstractmethod
     def log_prob(self, x0: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
         """Log likelihood in nats, elementwise, (B, ...).
@@ -26,3 +39,16 @@ class Decoder(ABC):
             mean: (B, ...) predicted mean.
             log_var: (B, 1, ..., 1) or (B, ...).
         """
+
+
+def check_range(x0: Tensor, half_bin: float) -> None:
+    """Check that quantised data (B, ...) is in [-1, 1], up to less than half a bin.
+
+    Raises:
+        ValueError: for other values, such as level indices.
+    """
+    low, high = (value.item() for value in x0.aminmax())
+    if not -1.0 - half_bin < low <= high < 1.0 + half_bin:
+        raise ValueError(
+            f"x0 has values of {low:g} to {high:g}: expected [-1, 1], as of DataSpec.from_levels"
+        )

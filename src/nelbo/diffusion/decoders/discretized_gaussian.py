@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from nelbo.diffusion.decoders.base import Decoder
+from nelbo.diffusion.decoders.base import Decoder, check_range
 
 CDFS = ("exact", "tanh")
 
@@ -50,11 +50,7 @@ class DiscretizedGaussian(Decoder):
             ValueError: for other values, such as level indices.
         """
         super().check_data(x0)
-        low, high = (value.item() for value in x0.aminmax())
-        if not -1.0 - self.half_bin < low <= high < 1.0 + self.half_bin:
-            raise ValueError(
-                f"x0 has values of {low:g} to {high:g}: expected [-1, 1], as of DataSpec.from_levels"
-            )
+        check_range(x0, self.half_bin)
 
     def log_prob(self, x0: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
         """Log probability in nats, elementwise, (B, ...), in the dtype of ``mean``.

@@ -13,6 +13,7 @@ from torch import Tensor
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.denoiser import Prediction
 from nelbo.diffusion.level import NoiseLevel, Step, mean_per_example
+from nelbo.diffusion.schedules import LearnedSchedule, NoiseSchedule
 from nelbo.diffusion.variances import LearnedVariance, ReverseVariance
 
 
@@ -63,6 +64,18 @@ class Loss(ABC):
             raise ValueError(
                 f"the loss {type(self).__name__} does not train the variance {type(variance).__name__}: add "
                 "variance=fixed_large, or use objective=..., which sets loss, variance and timesteps together"
+            )
+
+    def check_schedule(self, schedule: NoiseSchedule) -> None:
+        """Check that the loss trains the schedule, if that is learned.
+
+        Raises:
+            ValueError: for a learned schedule, of which only the bound is an objective.
+        """
+        if isinstance(schedule, LearnedSchedule):
+            raise ValueError(
+                f"the loss {type(self).__name__} does not train the schedule {type(schedule).__name__}: use "
+                "loss=vlb, or a schedule without parameters such as schedule=linear_logsnr"
             )
 
 

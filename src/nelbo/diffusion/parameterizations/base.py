@@ -1,12 +1,12 @@
 """Parameterizations: the meaning of the network's output.
 
-A parameterization has two coefficients (as in EDM, Karras et al. 2022, equation 7),
+A parameterization has three coefficients (as in EDM, Karras et al. 2022, equation 7),
 
-    x0_hat = c_skip x_t + c_out net(x_t),
+    x0_hat = c_skip x_t + c_out net(c_in x_t),
 
 and eps_hat follows from x_t = signal x0_hat + noise eps_hat:
 
-    eps_hat = (1 - signal c_skip)/noise x_t - signal c_out/noise net(x_t).
+    eps_hat = (1 - signal c_skip)/noise x_t - signal c_out/noise net(c_in x_t).
 """
 
 from abc import ABC, abstractmethod
@@ -19,13 +19,17 @@ from nelbo.diffusion.level import NoiseLevel
 class Parameterization(ABC):
     """The meaning of the network's output."""
 
+    def c_in(self, level: NoiseLevel) -> Tensor | None:
+        """Factor of x_t at the input of the network, (B,) float64; None for 1."""
+        return None
+
     @abstractmethod
     def coefficients(self, level: NoiseLevel) -> tuple[Tensor, Tensor]:
-        """(c_skip, c_out) of x0_hat = c_skip x_t + c_out net(x_t), each (B,) float64."""
+        """(c_skip, c_out) of x0_hat = c_skip x_t + c_out net(c_in x_t), each (B,) float64."""
 
     @abstractmethod
     def eps_coefficients(self, level: NoiseLevel) -> tuple[Tensor, Tensor]:
-        """(c_skip, c_out) of eps_hat = c_skip x_t + c_out net(x_t), each (B,) float64.
+        """(c_skip, c_out) of eps_hat = c_skip x_t + c_out net(c_in x_t), each (B,) float64.
 
         They follow from :meth:`coefficients`; each parameterization writes them without 1 - signal^2, which
         loses precision at clean levels.

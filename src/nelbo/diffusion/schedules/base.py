@@ -1,15 +1,21 @@
-"""Noise schedules: from a timestep to a noise level.
+"""Noise schedules: from a timestep, or from continuous time, to a noise level.
 
-A schedule is a decreasing curve logsnr(u), u in (0, 1], evaluated at T points. As published, timestep t is at
-u = t/T. Truncation keeps the curve and moves its ends: the T timesteps are spaced evenly over [u_clean,
-u_noisy], the part of the curve between ``logsnr_max`` and ``logsnr_min``. No value is clamped.
+A schedule is a decreasing curve logsnr(u), u in (0, 1]. With T timesteps it is evaluated at T points; as
+published, timestep t is at u = t/T. Truncation keeps the curve and moves its ends: the T timesteps are spaced
+evenly over [u_clean, u_noisy], the part of the curve between ``logsnr_max`` and ``logsnr_min``. No value is
+clamped.
+
+In continuous time (``num_steps`` None, T = infinity) the levels are that whole part of the curve, and time u
+in [0, 1] runs from its clean to its noisy end. A curve without a finite end is cut at half a bin of the data
+(at logsnr 13.3 for continuous data) and at logsnr -10.
 """
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nelbo.diffusion.level import NoiseLevel
 
@@ -17,23 +23,45 @@ from nelbo.diffusion.level import NoiseLevel
 # logsnr. The cosine schedule with T = 4000 (Improved DDPM) starts 0.45 nats below half a bin of 8-bit images.
 AUTO_TOLERANCE = 0.5
 MAX_STEPS = 100_000  # published schedules have up to 4000
+# Ends in continuous time of curves that have none: VDM's initial clean end, and a noisy end at which L_T is
+# below 1e-9 nats per dimension.
+CLEAN_END = 13.3
+NOISY_END = -10.0
 
 
-def check_num_steps(num_steps: int) -> None:
+def check_num_steps(num_steps: int | None) -> None:
     """Check T before tables of that size are allocated.
 
     Raises:
         ValueError: outside 1..100,000.
     """
+    if num_steps is None:
+        return
     if not 1 <= num_steps <= MAX_STEPS:
         raise ValueError(f"schedule.num_steps={num_steps}: expected 1 to {MAX_STEPS} steps")
 
 
-class NoiseSchedule(ABC):
-    """A noise schedule with timesteps 1..T.
+@dataclass(frozen=True)
+class CurvePoint:
+    """Points of a schedule in continuous time.
+
+    Attributes:
+        level: noise levels of shape (B,).
+        rate: (B,) float64, -dlogsnr/du.
+        interior_scale: (B,) float64, factors of the gradient that reaches the interior of a learned schedule;
+            ones, to be overwritten before the backward pass. None for a schedule without a learned interior.
+    """
+
+    level: NoiseLevel
+    rate: Tensor
+    interior_scale: Tensor | None = None
+
+
+class NoiseSchedule(nn.Module, ABC):
+    """A noise schedule with timesteps 1..T, or in continuous time.
 
     Args:
-        num_steps: T, the number of timesteps.
+        num_steps: T, the number of timesteps; None for continuous time.
         logsnr_max: the cleanest level (t = 1). ``"paper"``: as published. ``"auto"``: as published, or at
             half a bin of the data, whichever is noisier (a published start within half a nat of that is kept,
             so linear, sigmoid, and cosine up to T = 4000 are as published on 8-bit images). A number: that
@@ -49,21 +77,30 @@ class NoiseSchedule(ABC):
 
     def __init__(
         self,
-        num_steps: int = 1000,
+        num_steps: int | None = 1000,
         logsnr_max: float | str = "auto",
         logsnr_min: float | str = "paper",
         half_bin: float | None = None,
     ) -> None:
+        super().__init__()
         check_num_steps(num_steps)
         self.num_steps = num_steps
         self.half_bin = half_bin
-        u_clean, u_noisy = self._truncate(
-            _end("logsnr_max", logsnr_max, ("auto", "paper")),
-            _end("logsnr_min", logsnr_min, ("paper",)),
-        )
+        logsnr_max = _end("logsnr_max", logsnr_max, ("auto", "paper"))
+        logsnr_min = _end("logsnr_min", logsnr_min, ("paper",))
+        if num_steps is None:
+            self._ends = self._continuous_ends(logsnr_max, logsnr_min)
+            return
+        self._ends = u_clean, u_noisy = self._truncate(num_steps, logsnr_max, logsnr_min)
         u = torch.linspace(u_clean, u_noisy, num_steps, dtype=torch.float64)
         u[-1] = u_noisy  # for T = 1 linspace returns the clean end
         self._tables = {torch.device("cpu"): self._decreasing(self.logsnr(u))}
+
+    @property
+    def T(self) -> int:  # noqa: N802
+        """The number of timesteps of a schedule that has them."""
+        assert self.num_steps is not None, "a schedule in continuous time has no timesteps"
+        return self.num_steps
 
     @abstractmethod
     def logsnr(self, u: Tensor) -> Tensor:
@@ -87,8 +124,30 @@ class NoiseSchedule(ABC):
         return high
 
     def level(self, t: Tensor) -> NoiseLevel:
-        """Noise levels of timesteps ``t``, (B,) or () int64 in 1..T, on the device of ``t``."""
+        """Noise levels of timesteps ``t``, (B,) or () int64 in 1..T, on the device of ``t``.
+
+        In continuous time ``t`` is u in [0, 1], float64.
+        """
+        if self.num_steps is None:
+            return NoiseLevel(t, self.logsnr(self._on_curve(t)))
         return NoiseLevel(t, self.table(t.device)[t - 1])
+
+    def point(self, u: Tensor) -> CurvePoint:
+        """Noise levels in continuous time and their rates, at u (B,) in [0, 1], float64."""
+        with torch.inference_mode(False), torch.enable_grad():
+            at = u.detach().clone().requires_grad_()
+            logsnr = self.level(at).logsnr
+            (slope,) = torch.autograd.grad(logsnr.sum(), at)
+        return CurvePoint(NoiseLevel(u, logsnr.detach()), -slope)
+
+    def at_logsnr(self, logsnr: Tensor) -> Tensor:
+        """u in [0, 1] of continuous time at each logsnr between the ends, float64, by bisection."""
+        low, high = torch.zeros_like(logsnr), torch.ones_like(logsnr)
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            cleaner = self.level(middle).logsnr > logsnr
+            low, high = torch.where(cleaner, middle, low), torch.where(cleaner, high, middle)
+        return high
 
     def table(self, device: torch.device | str = "cpu") -> Tensor:
         """logsnr of t = 1..T, (T,) float64; cached per device."""
@@ -97,15 +156,44 @@ class NoiseSchedule(ABC):
             self._tables[device] = self._tables[torch.device("cpu")].to(device)
         return self._tables[device]
 
-    def _truncate(self, logsnr_max: float | str, logsnr_min: float | str) -> tuple[float, float]:
-        u_clean = 1.0 / self.num_steps
+    def _on_curve(self, u: Tensor) -> Tensor:
+        """The position on the curve of time u in [0, 1]."""
+        u_clean, u_noisy = self._ends
+        return u_clean + u * (u_noisy - u_clean)
+
+    def _continuous_ends(self, logsnr_max: float | str, logsnr_min: float | str) -> tuple[float, float]:
+        """The positions on the curve of u = 0 and u = 1.
+
+        Raises:
+            ValueError: for ends that are not on the curve, or not in this order.
+        """
+        clean, noisy = self._at(0.0), self._at(1.0)
+        if logsnr_max == "auto" and self.half_bin is not None:
+            logsnr_max = min(clean, half_bin_logsnr(self.half_bin))
+        elif isinstance(logsnr_max, str):
+            logsnr_max = clean if math.isfinite(clean) else CLEAN_END
+        if isinstance(logsnr_min, str):
+            logsnr_min = noisy if math.isfinite(noisy) else NOISY_END
+        if not logsnr_max > logsnr_min:
+            raise ValueError(
+                f"schedule: the cleanest level (logsnr_max={logsnr_max}) must be cleaner than the "
+                f"noisiest (logsnr_min={logsnr_min})"
+            )
+        u_clean = 0.0 if logsnr_max == clean else self._end_position("logsnr_max", logsnr_max)
+        u_noisy = 1.0 if logsnr_min == noisy else self._end_position("logsnr_min", logsnr_min)
+        return u_clean, u_noisy
+
+    def _truncate(
+        self, num_steps: int, logsnr_max: float | str, logsnr_min: float | str
+    ) -> tuple[float, float]:
+        u_clean = 1.0 / num_steps
         if logsnr_max == "auto":
             logsnr_max = self._auto_start(self.logsnr(torch.tensor(u_clean, dtype=torch.float64)).item())
         if not isinstance(logsnr_max, str):
             u_clean = self._end_position("logsnr_max", logsnr_max)
         is_published = isinstance(logsnr_min, str)
         u_noisy = 1.0 if is_published else self._end_position("logsnr_min", logsnr_min)
-        if self.num_steps > 1 and u_clean >= u_noisy:
+        if num_steps > 1 and u_clean >= u_noisy:
             raise ValueError(
                 f"schedule: the cleanest level (logsnr_max={logsnr_max}) must be cleaner than the "
                 f"noisiest (logsnr_min={logsnr_min})"

@@ -18,7 +18,7 @@ class CosineSchedule(NoiseSchedule):
     """alpha_bar follows a squared cosine.
 
     Args:
-        num_steps: T.
+        num_steps: T; None for continuous time, where no beta is clipped.
         offset: s, which prevents too small first betas.
         max_beta: upper limit of beta.
         logsnr_max: see :class:`NoiseSchedule`.
@@ -31,7 +31,7 @@ class CosineSchedule(NoiseSchedule):
 
     def __init__(
         self,
-        num_steps: int = 1000,
+        num_steps: int | None = 1000,
         offset: float = 0.008,
         max_beta: float = 0.999,
         logsnr_max: float | str = "auto",
@@ -48,6 +48,9 @@ class CosineSchedule(NoiseSchedule):
 
     def logsnr(self, u: Tensor) -> Tensor:
         """logsnr at u in (0, 1], same shape as ``u``."""
+        if self.num_steps is None:  # no step, no beta to clip
+            log_alpha_bar = self._log_alpha_bar(u)
+            return log_alpha_bar - torch.log(-torch.expm1(log_alpha_bar))
         one_step_earlier = (u - 1.0 / self.num_steps).clamp(min=0.0)
         clipped = self._log_alpha_bar(one_step_earlier) + math.log1p(-self.max_beta)
         log_alpha_bar = torch.maximum(self._log_alpha_bar(u), clipped)

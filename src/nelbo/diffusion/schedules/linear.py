@@ -1,7 +1,8 @@
 """DDPM's linear schedule (Ho et al. 2020, section 4): betas evenly spaced from 1e-4 to 0.02 at T = 1000.
 
 For another T the betas are multiplied by 1000 / T, as in Improved DDPM, which keeps the curve over t/T.
-Between timesteps log(alpha_bar) is interpolated linearly.
+Between timesteps log(alpha_bar) is interpolated linearly. In continuous time it is the limit T -> infinity,
+log(alpha_bar) = -1000 int_0^u beta (the VP SDE of Song et al. 2021, equation 32).
 """
 
 import torch
@@ -14,7 +15,7 @@ class LinearSchedule(NoiseSchedule):
     """beta_t = (1000 / T) * (beta_first ... beta_last), linear in t.
 
     Args:
-        num_steps: T.
+        num_steps: T; None for continuous time.
         beta_first: beta_1 at T = 1000.
         beta_last: beta_T at T = 1000.
         logsnr_max: see :class:`NoiseSchedule`.
@@ -27,7 +28,7 @@ class LinearSchedule(NoiseSchedule):
 
     def __init__(
         self,
-        num_steps: int = 1000,
+        num_steps: int | None = 1000,
         beta_first: float = 1e-4,
         beta_last: float = 0.02,
         logsnr_max: float | str = "auto",
@@ -35,11 +36,15 @@ class LinearSchedule(NoiseSchedule):
         half_bin: float | None = None,
     ) -> None:
         check_num_steps(num_steps)
-        rescale = 1000.0 / num_steps
         if not 0.0 < beta_first <= beta_last:
             raise ValueError(
                 f"schedule: beta_first={beta_first} and beta_last={beta_last} must be positive and in order"
             )
+        self.beta_first, self.beta_last = beta_first, beta_last
+        if num_steps is None:
+            super().__init__(num_steps, logsnr_max, logsnr_min, half_bin)
+            return
+        rescale = 1000.0 / num_steps
         if beta_last * rescale >= 1.0:
             raise ValueError(
                 f"schedule=linear with num_steps={num_steps} has a last beta of {beta_last * rescale:g}, "
@@ -52,6 +57,10 @@ class LinearSchedule(NoiseSchedule):
 
     def logsnr(self, u: Tensor) -> Tensor:
         """logsnr at u in (0, 1], by linear interpolation of log(alpha_bar) between timesteps."""
+        if self.num_steps is None:
+            mean_beta = self.beta_first + 0.5 * u * (self.beta_last - self.beta_first)  # over 0..u
+            log_alpha_bar = -1000.0 * u * mean_beta
+            return log_alpha_bar - torch.log(-torch.expm1(log_alpha_bar))
         position = u * self.num_steps
         before = position.floor().clamp(max=self.num_steps - 1).long()
         table = self._log_alpha_bar

@@ -16,7 +16,7 @@ class LinearLogSNRSchedule(NoiseSchedule):
     """logsnr falls linearly with t.
 
     Args:
-        num_steps: T.
+        num_steps: T; None for continuous time.
         logsnr_max: see :class:`NoiseSchedule`.
         logsnr_min: see :class:`NoiseSchedule`.
         half_bin: see :class:`NoiseSchedule`.

@@ -19,7 +19,7 @@ class SigmoidSchedule(NoiseSchedule):
     """alpha_bar follows a sigmoid.
 
     Args:
-        num_steps: T.
+        num_steps: T; None for continuous time.
         start: argument of the sigmoid at u = 0.
         end: argument of the sigmoid at u = 1.
         tau: temperature; a larger one gives a more linear curve.
@@ -34,7 +34,7 @@ class SigmoidSchedule(NoiseSchedule):
 
     def __init__(
         self,
-        num_steps: int = 1000,
+        num_steps: int | None = 1000,
         start: float = -3.0,
         end: float = 3.0,
         tau: float = 1.0,

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.chain import Chain, LevelChain
 from nelbo.diffusion.schedules import NoiseSchedule
 
 
@@ -25,12 +25,32 @@ class Spacing(ABC):
             steps: K in 1..T.
         """
 
+    @abstractmethod
+    def positions(self, schedule: NoiseSchedule, steps: int) -> Tensor:
+        """(K,) float64, the levels u of a chain in continuous time, increasing in [0, 1], on the CPU.
+
+        Args:
+            schedule: in continuous time.
+            steps: K.
+
+        Raises:
+            ValueError: for a spacing of timesteps only.
+        """
+
     def chain(self, schedule: NoiseSchedule, steps: int | None) -> Chain:
         """The chain of ``steps`` levels, or of all T if it is None.
 
         Raises:
-            ValueError: for a number of steps outside 1..T.
+            ValueError: for a number of steps outside 1..T, or none for a schedule in continuous time.
         """
+        if schedule.num_steps is None:
+            if steps is None:
+                raise ValueError(
+                    "sampler.steps=null: a model in continuous time has no last timestep; use a number of "
+                    "steps, such as sampler.steps=100"
+                )
+            check_steps(schedule, steps)
+            return LevelChain(schedule, self.positions(schedule, steps))
         if steps is None:
             return Chain(schedule)
         check_steps(schedule, steps)
@@ -47,7 +67,7 @@ def check_steps(schedule: NoiseSchedule, steps: int) -> None:
     """
     if steps < 1:
         raise ValueError(f"steps={steps}: a chain has at least 1 step")
-    if steps > schedule.num_steps:
+    if schedule.num_steps is not None and steps > schedule.num_steps:
         raise ValueError(f"steps={steps}: the schedule has only {schedule.num_steps} timesteps")
 
 

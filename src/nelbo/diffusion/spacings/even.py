@@ -11,5 +11,9 @@ class Even(Spacing):
 
     def timesteps(self, schedule: NoiseSchedule, steps: int) -> Tensor:
         """1, 1 + (T-1)/(K-1), ..., T, rounded; (K,) int64."""
-        T = schedule.num_steps
+        T = schedule.T
         return rounded(grid(1, T, steps), T)
+
+    def positions(self, schedule: NoiseSchedule, steps: int) -> Tensor:
+        """0, 1/(K-1), ..., 1; (K,) float64."""
+        return grid(0.0, 1.0, steps)

@@ -19,6 +19,11 @@ from nelbo.diffusion.schedules import NoiseSchedule
 from nelbo.diffusion.spacings.base import Spacing
 from nelbo.diffusion.step_cost_table import StepCostTable
 
+NO_TIMESTEPS = (
+    "spacing=optimal chooses from timesteps, and a schedule in continuous time has none: use spacing=even, "
+    "trailing, quadratic or uniform_logsnr"
+)
+
 
 class Optimal(Spacing):
     """The K timesteps whose expected bound is the lowest, under the measured costs of steps.
@@ -46,6 +51,14 @@ class Optimal(Spacing):
                 f"schedule has {schedule.num_steps}"
             )
         return best_chain(self.costs, steps)
+
+    def positions(self, schedule: NoiseSchedule, steps: int) -> Tensor:
+        """None, where (K,) float64 would be expected: the costs are those of timesteps.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(NO_TIMESTEPS)
 
 
 def best_chain(costs: StepCostTable, steps: int) -> Tensor:

@@ -11,5 +11,9 @@ class Quadratic(Spacing):
 
     def timesteps(self, schedule: NoiseSchedule, steps: int) -> Tensor:
         """From 1 to T in increasing strides, (K,) int64."""
-        T = schedule.num_steps
+        T = schedule.T
         return rounded(1 + (T - 1) * grid(0, 1, steps).square(), T)
+
+    def positions(self, schedule: NoiseSchedule, steps: int) -> Tensor:
+        """((i - 1) / (K - 1))^2 for i = 1..K; (K,) float64."""
+        return grid(0.0, 1.0, steps).square()

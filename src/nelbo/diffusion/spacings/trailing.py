@@ -15,5 +15,9 @@ class Trailing(Spacing):
 
     def timesteps(self, schedule: NoiseSchedule, steps: int) -> Tensor:
         """T/K, 2T/K, ..., T, rounded; (K,) int64."""
-        T = schedule.num_steps
+        T = schedule.T
         return rounded(grid(T / steps, T, steps), T)
+
+    def positions(self, schedule: NoiseSchedule, steps: int) -> Tensor:
+        """1/K, 2/K, ..., 1; (K,) float64."""
+        return grid(1.0 / steps, 1.0, steps)

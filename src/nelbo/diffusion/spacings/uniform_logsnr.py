@@ -3,6 +3,7 @@
 The spacing of DPM-Solver (Lu et al. 2022, "DPM-Solver: a fast ODE solver").
 """
 
+import torch
 from torch import Tensor
 
 from nelbo.diffusion.schedules import NoiseSchedule
@@ -25,4 +26,13 @@ class UniformLogSNR(Spacing):
             )
         target = grid(table[0].item(), table[-1].item(), steps)
         nearest = (table[:, None] - target).abs().argmin(0) + 1
-        return rounded(nearest.double(), schedule.num_steps)
+        return rounded(nearest.double(), schedule.T)
+
+    def positions(self, schedule: NoiseSchedule, steps: int) -> Tensor:
+        """Equally spaced in logsnr from u = 0 to u = 1; (K,) float64."""
+        ends = schedule.level(torch.tensor([0.0, 1.0], dtype=torch.float64)).logsnr.detach()
+        u = schedule.at_logsnr(grid(ends[0].item(), ends[1].item(), steps))
+        u[-1] = 1.0
+        if steps > 1:
+            u[0] = 0.0
+        return u

@@ -19,10 +19,13 @@ class TimestepSample:
         index: (B,) int64 in 1..K, the step of the chain.
         weight: (B,) float64 importance weight 1 / (K p(index)), with which the mean of weight * f(index)
             is an unbiased estimate of the uniform mean of f.
+        offset: (B,) float64 in [0, 1), the position in the bin of a chain in continuous time; uniform, unless
+            its density is part of the weight.
     """
 
     index: Tensor
     weight: Tensor
+    offset: Tensor
 
 
 class TimestepSampler(ABC):

@@ -51,8 +51,10 @@ class Importance(AdaptiveTimestepSampler):
         p = self.probabilities
         u = stratified_uniforms(batch_size, generator)
         # rounding may leave the last cumulative value a little below 1
-        index = torch.searchsorted(p.cumsum(0), u, right=True).clamp(max=self.num_steps - 1)
-        return TimestepSample(index + 1, 1.0 / (self.num_steps * p[index]))
+        ends = p.cumsum(0)
+        index = torch.searchsorted(ends, u, right=True).clamp(max=self.num_steps - 1)
+        offset = (1.0 - (ends[index] - u) / p[index]).clamp(0.0, 1.0 - 2.0**-53)
+        return TimestepSample(index + 1, 1.0 / (self.num_steps * p[index]), offset)
 
     def update(self, index: Tensor, loss: Tensor) -> None:
         """Record the losses (B,) of steps (B,), replacing the oldest."""

@@ -11,5 +11,6 @@ class Stratified(TimestepSampler):
     def sample(self, batch_size: int, generator: torch.Generator) -> TimestepSample:
         """Draw steps and weights for a global batch, each (B,)."""
         u = stratified_uniforms(batch_size, generator)
-        index = (u * self.num_steps).long() + 1
-        return TimestepSample(index, torch.ones(batch_size, dtype=torch.float64))
+        position = u * self.num_steps
+        index = position.long()
+        return TimestepSample(index + 1, torch.ones(batch_size, dtype=torch.float64), position - index)

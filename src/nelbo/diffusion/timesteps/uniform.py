@@ -11,4 +11,5 @@ class Uniform(TimestepSampler):
     def sample(self, batch_size: int, generator: torch.Generator) -> TimestepSample:
         """Draw steps and weights for a global batch, each (B,)."""
         index = torch.randint(1, self.num_steps + 1, (batch_size,), generator=generator)
-        return TimestepSample(index, torch.ones(batch_size, dtype=torch.float64))
+        offset = torch.rand(batch_size, generator=generator, dtype=torch.float64)
+        return TimestepSample(index, torch.ones(batch_size, dtype=torch.float64), offset)

@@ -3,13 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import torch
 from torch import Tensor
 
 from nelbo.cond import Cond, repeat_interleave
 from nelbo.diffusion.bound import Denoise
-from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.chain import Chain, ContinuousChain
 from nelbo.diffusion.level import mean_per_example
 from nelbo.diffusion.process import diffuse
 from nelbo.evaluation.accumulator import BoundAccumulator, BoundEstimate, Draws
@@ -98,8 +99,17 @@ class BoundEstimator(ABC):
         steps = torch.cat([first, assignment.steps], dim=1).to(x0.device)
         weights = torch.cat([first.double() / RECONSTRUCTION_DRAWS, assignment.weights], dim=1).to(x0.device)
         noise = ExampleNoise(self.seed, f"bound, round {self.rounds}", index, x0)
+        offsets = None
+        if isinstance(chain, ContinuousChain):
+            source = ExampleNoise(self.seed, f"positions in bins, round {self.rounds}", index, x0)
+            offsets = source.positions(steps.shape[1])
         at_once = max(1, self.pairs_per_call // len(x0))
-        columns = [score(variants, denoise, x0, cond, noise, part) for part in steps.split(at_once, dim=1)]
+        parts = zip(
+            steps.split(at_once, dim=1),
+            repeat(None) if offsets is None else offsets.split(at_once, dim=1),
+            strict=offsets is not None,
+        )
+        columns = [score(variants, denoise, x0, cond, noise, part, offset) for part, offset in parts]
         for i, (accumulator, variant) in enumerate(zip(accumulators, variants, strict=True)):
             nats = torch.cat([column.nats[i] for column in columns], dim=1)
             R = RECONSTRUCTION_DRAWS
@@ -186,12 +196,16 @@ def score(
     cond: Cond | None,
     noise: ExampleNoise,
     steps: Tensor,
+    offset: Tensor | None = None,
 ) -> Scores:
-    """Evaluate the network once, at steps (B, R) of each example, and compute the terms in nats."""
+    """Evaluate the network once, at steps (B, R) of each example, and compute the terms in nats.
+
+    ``offset`` (B, R) is the position in each bin of continuous time.
+    """
     rows = steps.shape[1]
     eps = torch.stack([noise.draw() for _ in range(rows)], dim=1).flatten(0, 1)
     x0 = x0.repeat_interleave(rows, dim=0)
-    step = variants[0].bound.chain.step(steps.flatten())
+    step = variants[0].bound.chain.step(steps.flatten(), None if offset is None else offset.flatten())
     prediction = denoise(diffuse(x0, eps, step.t), step.t, repeat_interleave(cond, rows))
     nats = [variant.term(step, x0, prediction) for variant in variants]
     errors = [mean_per_example((x0 - variant.bound.x0_hat(prediction)).square()) for variant in variants]

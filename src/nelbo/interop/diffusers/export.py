@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from nelbo.diffusion.denoiser import Denoiser
+from nelbo.diffusion.noise_conditioning import TimestepConditioning
 from nelbo.diffusion.schedules import NoiseSchedule
 from nelbo.interop.diffusers.folder import Folder, write_folder
 from nelbo.interop.diffusers.model import PARAMETERIZATIONS, VARIANCES
@@ -63,8 +64,9 @@ def to_diffusers(
         # ends at t = 1 with fewer steps too; DDPMScheduler adds noise to the result otherwise
         "timestep_spacing": "leading",
     }
+    assert isinstance(denoiser.c_noise, TimestepConditioning), "checked by _describe"
     ours = {
-        "time_shift": denoiser.time_shift,
+        "time_shift": denoiser.c_noise.shift,
         "first_step": denoiser.variance.first_step,
         **metadata,
     }
@@ -75,23 +77,28 @@ def _describe(
     denoiser: Denoiser, schedule: NoiseSchedule, sample_size: tuple[int, int]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Configuration and weights of the network with the names of diffusers."""
-    network = denoiser.network
+    network, c_noise = denoiser.network, denoiser.c_noise
+    if schedule.num_steps is None or not isinstance(c_noise, TimestepConditioning):
+        raise ValueError(
+            "the schedulers of diffusers that are exported have timesteps 1..T, and this model is in "
+            "continuous time or its network receives another function of the noise level"
+        )
     if isinstance(network, WrappedUNet):
-        if (denoiser.time_shift, denoiser.time_scale) != (-1.0, 1.0):
+        if (c_noise.shift, c_noise.scale) != (-1.0, 1.0):
             raise ValueError("a network of diffusers can only be exported with its own 0-based timesteps")
         return dict(network.config), network.unet.state_dict()
     config = describe_network(network, sample_size)
     unet = network.unet if isinstance(network, DiffusersUNet) else network
     assert isinstance(unet, UNet), "checked by describe_network"
     weights = to_their_names(unet)
-    scale = denoiser.time_scale
+    scale = c_noise.scale
     if math.isclose(scale, 1.0, rel_tol=1e-12):
         config["time_embedding_type"] = "positional"
-        shift = 1.0 + denoiser.time_shift  # relative to the 0-based time of diffusers
+        shift = 1.0 + c_noise.shift  # relative to the 0-based time of diffusers
         weights[FIRST_LAYER] = rotate(weights[FIRST_LAYER], shift, unet.embedding.max_period)
     else:
         config |= {"time_embedding_type": "learned", "num_train_timesteps": schedule.num_steps}
         weights["time_proj.weight"] = time_table(
-            schedule.num_steps, unet.embedding.dim, denoiser.time_shift, scale, unet.embedding.max_period
+            schedule.num_steps, unet.embedding.dim, c_noise.shift, scale, unet.embedding.max_period
         )
     return config, weights

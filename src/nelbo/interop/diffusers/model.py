@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.denoiser import Denoiser
+from nelbo.diffusion.noise_conditioning import TimestepConditioning
 from nelbo.diffusion.parameterizations import X0, Eps, Parameterization, V
 from nelbo.diffusion.variances import FixedLarge, FixedSmall, LearnedRange, ReverseVariance
 from nelbo.interop.diffusers.folder import Folder, read_folder
@@ -139,8 +140,9 @@ def from_diffusers(folder: Path | str) -> DiffusionModel:
         network,
         parsed.chain.parameterization(),
         parsed.chain.variance(parsed.chain.first_step),
-        time_scale=1000.0 / schedule.num_steps if scale is None else scale,
-        time_shift=parsed.network.time_shift,
+        TimestepConditioning(
+            1000.0 / len(schedule.table()) if scale is None else scale, parsed.network.time_shift
+        ),
     )
     return DiffusionModel(denoiser.eval(), Chain(schedule), parsed.network.num_classes)
 

@@ -67,8 +67,8 @@ class DiffusersSchedule(NoiseSchedule):
 
     def logsnr(self, u: Tensor) -> Tensor:
         """logsnr at u in (0, 1]; constant up to u = 1 / T."""
-        position = (u * self.num_steps - 1.0).clamp(min=0.0)
-        after = position.ceil().clamp(max=self.num_steps - 1).long()
+        position = (u * self.T - 1.0).clamp(min=0.0)
+        after = position.ceil().clamp(max=self.T - 1).long()
         before = (after - 1).clamp(min=0)
         weight = position - before
         between = torch.lerp(self._logsnr[before], self._logsnr[after], weight)
@@ -117,7 +117,7 @@ def describe_schedule(schedule: NoiseSchedule) -> dict[str, Any]:
     fields = DEFAULTS | {"num_train_timesteps": schedule.num_steps}
     ends = {"beta_start": start, "beta_end": end}
     for name in ("linear", "squaredcos_cap_v2"):
-        made = make_betas(name, schedule.num_steps, start, end)
+        made = make_betas(name, schedule.T, start, end)
         # below the resolution of float32 in diffusers, and above the rounding errors of both computations
         if torch.allclose(betas, made, rtol=1e-9, atol=0.0):
             return fields | {"beta_schedule": name} | (ends if name == "linear" else {})

@@ -27,6 +27,7 @@ class Weights:
             experiment.
         data: record of the training data, see ``DataRecord``; None if the file has none.
         time_scale: of the ``Denoiser``; None for 1000 / T.
+        schedule: state dict of a learned schedule; empty for others.
     """
 
     network: dict[str, Tensor]
@@ -37,6 +38,7 @@ class Weights:
     parts: dict[str, Any] = field(default_factory=dict)
     data: object = None
     time_scale: float | None = None
+    schedule: dict[str, Tensor] = field(default_factory=dict)
 
 
 class CheckpointFormat(ABC):

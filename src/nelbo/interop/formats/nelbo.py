@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from torch import Tensor
+
 from nelbo.interop.formats.base import CheckpointFormat, Weights
 from nelbo.interop.state_dict import format_list, is_state_dict, looks_like
 
@@ -9,6 +11,7 @@ from nelbo.interop.state_dict import format_list, is_state_dict, looks_like
 STATE = "state_dict"
 RAW_STATE = "current_model_state"
 NETWORK = "denoiser.network."
+SCHEDULE = "schedule."  # of a learned one
 
 
 class NelboFormat(CheckpointFormat):
@@ -27,14 +30,20 @@ class NelboFormat(CheckpointFormat):
             raise ValueError(
                 f"{path} is not a complete checkpoint of nelbo: it lacks weights or configuration"
             )
-        unexpected = [name for name in state if not name.startswith(NETWORK)]
+        unexpected = [name for name in state if not name.startswith((NETWORK, SCHEDULE))]
         if unexpected:
             raise ValueError(f"{path} has weights that are not of the network: {format_list(unexpected)}")
         return Weights(
-            network={name.removeprefix(NETWORK): tensor for name, tensor in state.items()},
+            network=_below(NETWORK, state),
+            schedule=_below(SCHEDULE, state),
             config=config,
             kind=weights,
             time_shift=0.0,
             step=content.get("global_step"),
             data=content["nelbo"].get("data"),
         )
+
+
+def _below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with the prefix, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.denoiser import Denoiser
+from nelbo.diffusion.noise_conditioning import TimestepConditioning
 from nelbo.diffusion.parameterizations import X0, Eps
 from nelbo.diffusion.variances import FixedLarge, FixedSmall, LearnedRange, ReverseVariance
 from nelbo.interop.improved_diffusion.fit import check_fit
@@ -102,8 +103,7 @@ def _model(state_dict: Mapping[str, Tensor], flags: Flags) -> DiffusionModel:
         network,
         X0() if flags.predict_xstart else Eps(),
         reverse_variance(flags),
-        time_scale=time_scale(flags),
-        time_shift=-1.0,
+        TimestepConditioning(time_scale(flags), shift=-1.0),
     )
     return DiffusionModel(
         denoiser=denoiser.eval(),

@@ -105,11 +105,14 @@ def _is_variance(name: str) -> bool:
 def describe_steps(ledger: Mapping[str, Any]) -> str:
     """The timesteps of a ledger's chain: ``16 of 1000 (1 68 … 933 1000)``."""
     t = printable(ledger["timesteps"]).split()
-    if ledger["K"] == ledger["T"]:
-        return f"all {ledger['T']}"
+    K, T = ledger["K"], ledger["T"]
+    if T is None:
+        return "continuous time" if K is None else f"{K} of continuous time"
+    if K == T:
+        return f"all {T}"
     if len(t) > 2 * ENDS_SHOWN:
         t[ENDS_SHOWN:-ENDS_SHOWN] = "…"
-    return f"{ledger['K']} of {ledger['T']} ({' '.join(t)})"
+    return f"{K} of {T} ({' '.join(t)})"
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:

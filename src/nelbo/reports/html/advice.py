@@ -72,7 +72,8 @@ def starts_too_clean(run: Run) -> Advice | None:
 def prior_is_visible(run: Run) -> Advice | None:
     """x_T depends on x_0. A shorter chain may end before T because that costs least."""
     prior, dims = run.final(f"{run.held_out}/L_T"), run.ledger.get("dims")
-    if prior is None or dims is None or _end(run, -1) != run.ledger.get("T"):
+    T = run.ledger.get("T")
+    if prior is None or dims is None or (T is not None and _end(run, -1) != T):
         return None
     bits_per_dim = prior / run.unit.per_nat / (dims * math.log(2))
     if bits_per_dim <= VISIBLE_PRIOR:

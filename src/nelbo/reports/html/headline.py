@@ -1,6 +1,7 @@
 """The head of the page: the bound of one run, its error, and its parts."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +72,7 @@ def facts(run: Run) -> dict[str, str]:
         "data": class_name(config.get("data")),
         "model": class_name(config.get("model")),
         "schedule": class_name(config.get("schedule")),
-        "T": cell(steps) if (steps := config.get("schedule", {}).get("num_steps")) else None,
+        "T": _num_steps(config.get("schedule")),
         "parameterization": class_name(config.get("parameterization")),
         "variance": run.ledger.get("variance") or class_name(config.get("variance")),
         "loss": class_name(config.get("loss")),
@@ -80,6 +81,13 @@ def facts(run: Run) -> dict[str, str]:
         "checkpoint": run.summary.get("checkpoint"),
     }
     return {name: value for name, value in found.items() if value}
+
+
+def _num_steps(schedule: Any) -> str | None:
+    """T, or ∞ for a schedule in continuous time; None where it is not known."""
+    if not isinstance(schedule, Mapping) or "num_steps" not in schedule:
+        return None
+    return "∞" if schedule["num_steps"] is None else cell(schedule["num_steps"])
 
 
 def class_name(node: Any) -> str | None:
@@ -104,7 +112,10 @@ def _chain(run: Run, split: str) -> str:
     if split != ledger.get("split") or not {"K", "T", "num_evaluations"} <= ledger.keys():
         return ""
     K, T = ledger["K"], ledger["T"]
-    chain = f"all {T:,} timesteps" if K == T else f"a chain of {K:,} of {T:,} timesteps"
+    if T is None:
+        chain = "continuous time" if K is None else f"a chain of {K:,} steps in continuous time"
+    else:
+        chain = f"all {T:,} timesteps" if K == T else f"a chain of {K:,} of {T:,} timesteps"
     return f"{chain}, {ledger['num_evaluations']:,} network evaluations"
 
 

@@ -1,0 +1,62 @@
+"""VDM's decoder: the level nearest to the noisy data itself (Kingma et al. 2021, equation 7 and section 3.3).
+
+    p(x_0 = v_k | z) = softmax_k(-|z / signal - v_k|^2 / (2 sigma^2)),   sigma = noise / signal
+
+The network is not used, so L_0 depends on the cleanest noise level only.
+"""
+
+import torch
+from torch import Tensor
+
+from nelbo.diffusion.decoders.base import Decoder, check_range
+from nelbo.diffusion.denoiser import Prediction
+from nelbo.diffusion.level import Step, per_example, scale
+
+
+class Softmax(Decoder):
+    """p(x_0 | z) proportional to q(z | x_0), over the levels of quantised data in [-1, 1].
+
+    Args:
+        levels: number of levels, 256 for 8-bit images.
+
+    Raises:
+        ValueError: for continuous data.
+    """
+
+    def __init__(self, levels: int | None) -> None:
+        if levels is None:
+            raise ValueError(
+                "decoder=softmax needs data with discrete levels, but this data is continuous: use "
+                "decoder=gaussian"
+            )
+        self.levels = levels
+        self.values = [2.0 * k / (levels - 1) - 1.0 for k in range(levels)]
+
+    def __str__(self) -> str:
+        return f"softmax over {self.levels} levels"
+
+    def check_data(self, x0: Tensor) -> None:
+        """Check that the data (B, ...) has floats in [-1, 1], up to rounding.
+
+        Raises:
+            ValueError: for other values, such as level indices.
+        """
+        super().check_data(x0)
+        check_range(x0, 1.0 / (self.levels - 1))
+
+    def distribution(self, prediction: Prediction, x0_hat: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+        """z / signal = x0_hat + sigma eps_hat, (B, ...), and log sigma^2, (B, 1, ..., 1)."""
+        sigma = (-0.5 * step.t.logsnr).exp()
+        mean = prediction.x0_hat + scale(sigma, prediction.eps_hat)
+        return mean, per_example(-step.t.logsnr, x0_hat)
+
+    def log_prob(self, x0: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
+        """Log probability in nats, elementwise, (B, ...), computed in float64.
+
+        One pass for each level, so that no (B, ..., levels) tensor is needed.
+        """
+        z, half_precision = mean.double(), 0.5 * (-log_var.double()).exp()
+        log_sum = torch.full_like(z, -torch.inf)
+        for value in self.values:
+            log_sum = torch.logaddexp(log_sum, -half_precision * (z - value).square())
+        return (-half_precision * (z - x0.double()).square() - log_sum).to(mean.dtype)
