@@ -11,6 +11,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from nelbo.diffusion.schedules import LearnedSchedule
 from nelbo.diffusion.step_cost_table import StepCostTable
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -36,8 +37,24 @@ def components(group):
     return parameters
 
 
-@pytest.fixture(scope="session", params=components("schedule"))
+def is_learned(parameter) -> bool:
+    return issubclass(parameter.values[0].func, LearnedSchedule)
+
+
+@pytest.fixture(scope="session", params=[p for p in components("schedule") if not is_learned(p)])
 def make_schedule(request):
+    """Makes a schedule that can have timesteps."""
+    return request.param
+
+
+@pytest.fixture(scope="session", params=components("schedule"))
+def make_continuous(request):
+    """Makes a schedule in continuous time."""
+    return functools.partial(request.param, num_steps=None)
+
+
+@pytest.fixture(scope="session", params=[p for p in components("schedule") if is_learned(p)])
+def make_learned(request):
     return request.param
 
 

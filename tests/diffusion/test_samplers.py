@@ -168,6 +168,8 @@ def test_the_parameterization_makes_no_difference(make_sampler, make_parameteriz
     def network(xt, t, cond):
         level = schedule.level(t.long())
         skip, out = (c[:, None] for c in parameterization.coefficients(level))
+        c_in = parameterization.c_in(level)
+        xt = xt if c_in is None else xt / c_in[:, None]
         return (exact(xt, level).x0_hat - skip * xt) / out
 
     sampler, noise = make_sampler(steps=15), normal(16, 4, 3)

@@ -9,7 +9,7 @@ with finite T, and one chain with T = infinity.
 import torch
 from torch import Tensor
 
-from nelbo.diffusion.level import InfinitesimalStep, NoiseLevel, Step
+from nelbo.diffusion.level import InfinitesimalStep, NoiseLevel, Step, data_level
 from nelbo.diffusion.schedules import NoiseSchedule
 
 BINS = 100  # of u, in which a bound in continuous time is accumulated
@@ -124,8 +124,15 @@ class ContinuousChain(LevelChain):
         u = ((index - 2 + offset) / self.bins).masked_fill(is_first, 0.0)
         point = self.schedule.point(u)
         t = point.level
-        s = NoiseLevel(t=t.t.masked_fill(is_first, 0.0), logsnr=t.logsnr.masked_fill(is_first, torch.inf))
-        return InfinitesimalStep(s, t, t, point.rate, 1.0 / self.bins, point.interior_scale)
+        return InfinitesimalStep(
+            s=data_level(t),
+            t=t,
+            next=t,
+            to_data=is_first,
+            rate=point.rate,
+            width=1.0 / self.bins,
+            interior_scale=point.interior_scale,
+        )
 
 
 def full_chain(schedule: NoiseSchedule) -> Chain:

@@ -110,21 +110,28 @@ class Step:
 
 @dataclass(frozen=True)
 class InfinitesimalStep(Step):
-    """A point of continuous time, T = infinity, which stands for a bin of u; or the step to data.
+    """A point of continuous time, T = infinity, which stands for a bin of u; or the step from u = 0 to data.
 
-    Except for the step to data, s = t = next, and the step's term of the bound is
-    width / 2 (-dlogsnr/du) |eps - eps_hat|^2 (VDM, Kingma et al. 2021, equation 15).
+    The term of the bound of a bin is width / 2 (-dlogsnr/du) |eps - eps_hat|^2 (VDM, Kingma et al. 2021,
+    equation 15). s is data, which only the step to data depends on, and next is t.
 
     Attributes:
+        to_data: (B,) bool: whether it is the step from u = 0 to data.
         rate: (B,) float64, -dlogsnr/du at t.
         width: of the bin, in u.
         interior_scale: (B,) float64, factors of the gradient that reaches the interior of a learned schedule;
             ones, to be overwritten before the backward pass. None for a schedule without a learned interior.
     """
 
+    to_data: Tensor
     rate: Tensor
     width: float
     interior_scale: Tensor | None = None
+
+    @property
+    def is_first(self) -> Tensor:
+        """(B,) bool: whether the step's term is L_0."""
+        return self.to_data
 
 
 def step_noise_fraction(s: NoiseLevel, t: NoiseLevel) -> Tensor:
