@@ -145,6 +145,7 @@ def test_continuous_time_runs_between_finite_ends(make_continuous):
     assert logsnr.isfinite().all()
     assert (logsnr.diff() <= 0).all()
     assert logsnr[0].item() <= 13.4
+    assert logsnr[-1].item() >= -21.0
 
 
 def test_the_rate_is_the_slope_of_the_curve(make_continuous):

@@ -34,6 +34,7 @@ class TrainOptions(TypedDict):
 
     schedule: Component
     parameterization: Component
+    c_noise: NotRequired[Component]
     variance: Component
     decoder: Component
     model: Component

@@ -15,7 +15,7 @@ from nelbo.evaluation.processes import Processes
 from nelbo.runs.measurement_cache import cached
 
 VERSION = "1"  # of the measurement
-DENOISER = ("model", "parameterization", "conditional")  # options that determine the denoiser
+DENOISER = ("model", "parameterization", "c_noise", "conditional")  # options that determine the denoiser
 
 
 def measure_once(

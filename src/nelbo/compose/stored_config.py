@@ -30,6 +30,7 @@ MODEL = frozenset(
     {
         "schedule",
         "parameterization",
+        "c_noise",
         "variance",
         "decoder",
         "loss",

@@ -27,6 +27,7 @@ MAX_STEPS = 100_000  # published schedules have up to 4000
 # below 1e-9 nats per dimension.
 CLEAN_END = 13.3
 NOISY_END = -10.0
+NO_SIGNAL = -50.0  # a curve that is below it at u = 1 ends without signal, up to rounding
 
 
 def check_num_steps(num_steps: int | None) -> None:
@@ -173,7 +174,7 @@ class NoiseSchedule(nn.Module, ABC):
         elif isinstance(logsnr_max, str):
             logsnr_max = clean if math.isfinite(clean) else CLEAN_END
         if isinstance(logsnr_min, str):
-            logsnr_min = noisy if math.isfinite(noisy) else NOISY_END
+            logsnr_min = noisy if noisy > NO_SIGNAL else NOISY_END
         if not logsnr_max > logsnr_min:
             raise ValueError(
                 f"schedule: the cleanest level (logsnr_max={logsnr_max}) must be cleaner than the "
