@@ -70,9 +70,10 @@ def main() -> None:
     data = instantiate(config.data)
     bare_step = TrainingStep(config, endless_batches(instantiate(config.data), device), device)
     alternate = Alternate(bare_step, clock)
-    callbacks = [*build_callbacks(config, data.spec), alternate]
+    module = build_module(config, data.spec)
+    callbacks = [*build_callbacks(config, data.spec, module.bound.chain), alternate]
     trainer = build_trainer(config, callbacks, build_loggers(config, Path(config.run_dir)))
-    trainer.fit(build_module(config, data.spec), datamodule=data)
+    trainer.fit(module, datamodule=data)
 
     in_fit, bare = alternate.in_fit[5:], alternate.bare[5:]  # the first steps allocate
     difference = summarise([1e3 * (a - b) for a, b in zip(in_fit, bare, strict=True)])

@@ -113,7 +113,7 @@ def tiny_run(tmp_path) -> Callable[..., SimpleNamespace]:
         module = build.build_module(config, data.spec)
         trainer = build.build_trainer(
             config,
-            [*build.build_callbacks(config, data.spec), *callbacks],
+            [*build.build_callbacks(config, data.spec, module.bound.chain), *callbacks],
             build.build_loggers(config, folder),
         )
         fit = lambda: trainer.fit(module, datamodule=data)  # noqa: E731

@@ -190,8 +190,8 @@ def test_every_choice_works_with_some_data_and_is_refused_in_one_line_by_the_res
         assert_no_unknown_arguments(OmegaConf.to_container(config, resolve=True), arguments_of)
         spec = instantiate(config.data).spec
         try:
-            build.build_module(config, spec)
-            build.build_callbacks(config, spec)
+            module = build.build_module(config, spec)
+            build.build_callbacks(config, spec, module.bound.chain)
         except (ValueError, InstantiationException) as error:
             if not isinstance(error.__cause__ or error, ValueError):
                 raise

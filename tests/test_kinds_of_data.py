@@ -236,7 +236,7 @@ def test_it_is_trained_validated_sampled_and_tested(kind, compose, tiny, tmp_pat
     options = ("logger=none", "callbacks=sample_quality", "callbacks.sample_quality.num_samples=50", cache)
     config = compose(*tiny, *options, f"decoder={decoder}", run_dir=tmp_path)
     module = build.build_module(config, data.spec)
-    callbacks = build.build_callbacks(config, data.spec)
+    callbacks = build.build_callbacks(config, data.spec, module.bound.chain)
     trainer = build.build_trainer(config, callbacks, build.build_loggers(config, tmp_path))
     trainer.fit(module, datamodule=data)
     trainer.test(module, datamodule=data, verbose=False)

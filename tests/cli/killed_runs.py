@@ -85,7 +85,7 @@ def import_all(config: DictConfig) -> None:
     data.setup()
     module = build.build_module(config, data.spec)
     instantiate(config.optimizer)(module.parameters())
-    build.build_trainer(config, build.build_callbacks(config, data.spec), [])
+    build.build_trainer(config, build.build_callbacks(config, data.spec, module.bound.chain), [])
 
 
 def job(config: DictConfig) -> None:

@@ -261,7 +261,7 @@ def test_valid_sets_take_a_step_or_are_refused_by_name(compose, stub_trainer, tm
             check_options(config, "train")
             data = instantiate(config.data)
             module = build.build_module(config, data.spec)
-            build.build_trainer(config, build.build_callbacks(config, data.spec), [])
+            build.build_trainer(config, build.build_callbacks(config, data.spec, module.bound.chain), [])
             check_network(module, data.spec)
             data.subset("train", 32)
             batch = data.on_after_batch_transfer(data.split("train").fetch(torch.arange(8), 0))

@@ -48,5 +48,5 @@ def train(rank, folder, config):
     torch.manual_seed(0)
     data = instantiate(config.data)
     module = build.build_module(config, data.spec)
-    callbacks = [*build.build_callbacks(config, data.spec), Count(folder)]
+    callbacks = [*build.build_callbacks(config, data.spec, module.bound.chain), Count(folder)]
     build.build_trainer(config, callbacks, build.build_loggers(config, folder)).fit(module, datamodule=data)

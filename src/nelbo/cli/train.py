@@ -131,7 +131,7 @@ def _build(config: DictConfig, run_dir: Path, resumes: bool) -> Training:
     data: DataModule = instantiate(config.data)
     module = build.build_module(config, data.spec)
     stopwatch = Stopwatch()
-    callbacks = [*build.build_callbacks(config, data.spec), stopwatch]
+    callbacks = [*build.build_callbacks(config, data.spec, module.bound.chain), stopwatch]
     data.prepare_data()
     data.setup()  # missing or broken data shows now, and not at the end of the training that needs it
     subsets = {split: most for split, most in config.get("max_examples", {}).items() if most is not None}

@@ -32,6 +32,7 @@ from nelbo.diffusion.schedules import NoiseSchedule
 from nelbo.diffusion.spacings import Spacing
 from nelbo.diffusion.variances import LearnedVariance, ReverseVariance
 from nelbo.evaluation.estimators import BoundEstimator, MultiRoundEstimator
+from nelbo.evaluation.generation import training_chain
 from nelbo.evaluation.units import unit_of
 from nelbo.runs.metrics_file import METRICS_FILE, MetricsFile
 from nelbo.training.accumulation import FitLoop
@@ -182,7 +183,7 @@ def build_sampler(config: DictConfig, spec: DataSpec) -> Sampler:
     return instantiate(config.sampler, data_range=spec.range)
 
 
-def build_callbacks(config: DictConfig, spec: DataSpec) -> list[Callback]:
+def build_callbacks(config: DictConfig, spec: DataSpec, chain: Chain) -> list[Callback]:
     """The callbacks, in the order of the configuration; an entry set to null is left out.
 
     Arguments ``sampler``, ``spacing``, ``features`` and ``spec`` of a callback are supplied.
@@ -198,6 +199,7 @@ def build_callbacks(config: DictConfig, spec: DataSpec) -> list[Callback]:
             f"spacing={spacing.func.__name__.lower()} needs the costs of steps measured on a trained model: "
             "evaluate.py measures them"
         )
+    training_chain(sampler, spacing, chain)  # mistakes show now, and not at the first samples
     offered: dict[str, Callable[[], Any]] = {
         "sampler": lambda: sampler,
         "spacing": lambda: spacing,

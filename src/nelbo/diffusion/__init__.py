@@ -28,7 +28,19 @@ from nelbo.diffusion.exact import GaussianMixtureDenoiser, gaussian_denoiser
 from nelbo.diffusion.gaussian import DiagonalGaussian, kl
 from nelbo.diffusion.guidance import Guided
 from nelbo.diffusion.level import InfinitesimalStep, NoiseLevel, Step
-from nelbo.diffusion.losses import P2, VLB, Hybrid, Loss, LossTerms, MinSNR, NoisyBatch, Simple, WeightedMSE
+from nelbo.diffusion.losses import (
+    P2,
+    VLB,
+    EDMLoss,
+    FlowLoss,
+    Hybrid,
+    Loss,
+    LossTerms,
+    MinSNR,
+    NoisyBatch,
+    Simple,
+    WeightedMSE,
+)
 from nelbo.diffusion.noise_conditioning import (
     LogSigmaConditioning,
     LogSNRConditioning,
@@ -37,7 +49,7 @@ from nelbo.diffusion.noise_conditioning import (
 )
 from nelbo.diffusion.parameterizations import EDM, X0, Eps, Flow, Parameterization, V
 from nelbo.diffusion.process import diffuse, marginal, posterior
-from nelbo.diffusion.samplers import DDIM, Ancestral, DPMSolverPP, Heun, Sampler, SamplerState
+from nelbo.diffusion.samplers import DDIM, Ancestral, DPMSolverPP, EDMSampler, Heun, Sampler, SamplerState
 from nelbo.diffusion.schedules import (
     CosineSchedule,
     EDMSchedule,
@@ -49,9 +61,16 @@ from nelbo.diffusion.schedules import (
     RectifiedFlowSchedule,
     SigmoidSchedule,
 )
-from nelbo.diffusion.spacings import Even, Optimal, Quadratic, Spacing, Trailing, UniformLogSNR
+from nelbo.diffusion.spacings import Even, Karras, Optimal, Quadratic, Spacing, Trailing, UniformLogSNR
 from nelbo.diffusion.step_cost_table import StepCostTable
-from nelbo.diffusion.timesteps import Importance, Stratified, TimestepSample, TimestepSampler, Uniform
+from nelbo.diffusion.timesteps import (
+    Importance,
+    LogNormal,
+    Stratified,
+    TimestepSample,
+    TimestepSampler,
+    Uniform,
+)
 from nelbo.diffusion.variances import (
     Analytic,
     FixedLarge,
@@ -79,12 +98,15 @@ __all__ = [
     "Denoiser",
     "DiagonalGaussian",
     "DiscretizedGaussian",
+    "EDMLoss",
+    "EDMSampler",
     "EDMSchedule",
     "Eps",
     "Even",
     "FixedLarge",
     "FixedSmall",
     "Flow",
+    "FlowLoss",
     "GaussianDecoder",
     "GaussianMixtureDenoiser",
     "Guided",
@@ -92,6 +114,7 @@ __all__ = [
     "Hybrid",
     "Importance",
     "InfinitesimalStep",
+    "Karras",
     "LearnedEnds",
     "LearnedNet",
     "LearnedRange",
@@ -99,6 +122,7 @@ __all__ = [
     "LevelChain",
     "LinearLogSNRSchedule",
     "LinearSchedule",
+    "LogNormal",
     "LogSNRConditioning",
     "LogSigmaConditioning",
     "Loss",

@@ -66,6 +66,9 @@ class SampleGenerator:
     seed: int
     device: torch.device
 
+    def __post_init__(self) -> None:
+        self.sampler.check_schedule(self.chain.schedule)
+
     def __call__(self, numbers: list[int], watch: Watch = lambda step, xt, prediction: None) -> Tensor:
         """Samples (B, ...) in the values of the data.
 
@@ -91,6 +94,7 @@ def training_chain(sampler: Sampler, spacing: Spacing, full: Chain) -> Chain:
         spacing: of the chain.
         full: the chain of all timesteps.
     """
+    sampler.check_schedule(full.schedule)
     T = full.schedule.num_steps
     if T is not None and (sampler.steps is None or sampler.steps >= T):
         return full

@@ -4,6 +4,7 @@ Every loss also returns the bound's term at the same step, computed from the sam
 training run can report its bound without extra network evaluations.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.denoiser import Prediction
-from nelbo.diffusion.level import NoiseLevel, Step, mean_per_example
+from nelbo.diffusion.level import InfinitesimalStep, NoiseLevel, Step, mean_per_example
 from nelbo.diffusion.schedules import LearnedSchedule, NoiseSchedule
 from nelbo.diffusion.variances import LearnedVariance, ReverseVariance
 
@@ -96,6 +97,51 @@ class WeightedMSE(Loss):
         weight = self.weight(noisy.step.t).to(error.dtype)
         assert weight.shape == error.shape, f"weights of shape {tuple(weight.shape)}, not (B,)"
         return LossTerms(loss=weight * error, bound=bound_term(noisy, prediction, bound))
+
+
+class LogSNRDensityMSE(Loss):
+    """int density_weight(logsnr) |eps - eps_hat|^2 dlogsnr, the mean over dimensions.
+
+    The integral is over the levels of the chain: a step has the weight of its change of logsnr, and the
+    weights add up to the same on every schedule. The step to data has no finite change, and no weight.
+    """
+
+    def check_schedule(self, schedule: NoiseSchedule) -> None:
+        """Check that all levels have a finite logsnr and that the loss trains the schedule.
+
+        Raises:
+            ValueError: for a learned schedule, or one whose last timestep has no signal.
+        """
+        super().check_schedule(schedule)
+        if schedule.num_steps is not None and schedule.table()[-1].isneginf():
+            raise ValueError(
+                f"the loss {type(self).__name__} is an integral over logsnr, which is -inf at the last "
+                "timestep: use schedule.num_steps=null, or a number for schedule.logsnr_min"
+            )
+
+    @abstractmethod
+    def density_weight(self, level: NoiseLevel) -> Tensor:
+        """Weight of the eps error per unit of logsnr, (B,) float64."""
+
+    def __call__(self, noisy: NoisyBatch, prediction: Prediction, bound: VariationalBound) -> LossTerms:
+        """The weighted error and the bound's term at the steps of ``noisy``, each (B,)."""
+        step, error = noisy.step, eps_mse(noisy, prediction)
+        change = logsnr_change(step).masked_fill(step.is_first, 0.0)
+        weight = bound.chain.num_steps * change * self.density_weight(step.t)
+        return LossTerms(loss=weight.to(error.dtype) * error, bound=bound_term(noisy, prediction, bound))
+
+
+def logsnr_change(step: Step) -> Tensor:
+    """The change of logsnr over a step, or over the bin of a point of continuous time, (B,) float64."""
+    if isinstance(step, InfinitesimalStep):
+        return step.width * step.rate
+    return step.s.logsnr - step.t.logsnr
+
+
+def log_normal_density(level: NoiseLevel, mean: float, std: float) -> Tensor:
+    """Density of logsnr where ln sigma = -logsnr / 2 is normal, (B,) float64."""
+    z = (-0.5 * level.logsnr - mean) / std
+    return (-0.5 * z.square()).exp() / (2.0 * std * math.sqrt(2.0 * math.pi))
 
 
 def eps_mse(noisy: NoisyBatch, prediction: Prediction) -> Tensor:

@@ -14,6 +14,7 @@ from nelbo.diffusion.denoiser import Prediction
 from nelbo.diffusion.level import NoiseLevel, Step
 from nelbo.diffusion.samplers.clipping import Clip, checked_quantile, checked_range, dynamic_threshold
 from nelbo.diffusion.samplers.state import HistoryEntry, SamplerState
+from nelbo.diffusion.schedules import NoiseSchedule
 
 Watch = Callable[[Step, Tensor, Prediction], None]
 
@@ -68,6 +69,25 @@ class Sampler(ABC):
             state: history, and a function for further evaluations of the denoiser.
         """
 
+    def perturb(self, xt: Tensor, step: Step, noise: Tensor, chain: Chain) -> tuple[Tensor, Step]:
+        """x_t (B, ...) and its step before the prediction; a sampler may move them to a noisier level.
+
+        Args:
+            xt: (B, ...).
+            step: the transition, levels of shape (B,).
+            noise: (B, ...) that :meth:`step` receives as well.
+            chain: the levels of the steps.
+        """
+        return xt, step
+
+    def check_schedule(self, schedule: NoiseSchedule) -> None:
+        """Check that the network is trained at all levels that the sampler evaluates it at.
+
+        Raises:
+            ValueError: for a schedule that the sampler cannot be used with.
+        """
+        return
+
     def evaluations(self, chain: Chain) -> int:
         """Number of network evaluations per sample."""
         return chain.num_steps
@@ -99,9 +119,10 @@ class Sampler(ABC):
         x, history = xT, deque[HistoryEntry](maxlen=self.memory)
         for i in range(chain.num_steps, 0, -1):
             step = chain.step(torch.full((len(x),), i, device=x.device))
+            drawn = noise(i) if self.is_random else torch.zeros_like(x)
+            x, step = self.perturb(x, step, drawn, chain)
             prediction = predict(x, step.t)
             watch(step, x, prediction)
-            drawn = noise(i) if self.is_random else torch.zeros_like(x)
             x = self.step(x, prediction, step, drawn, SamplerState(i, predict, tuple(history)))
             history.append(HistoryEntry(step.t, prediction))
         return x

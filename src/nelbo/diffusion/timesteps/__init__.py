@@ -4,18 +4,22 @@ from nelbo.diffusion.timesteps.base import (
     AdaptiveTimestepSampler,
     TimestepSample,
     TimestepSampler,
+    draw_steps,
     stratified_uniforms,
 )
 from nelbo.diffusion.timesteps.importance import Importance
+from nelbo.diffusion.timesteps.log_normal import LogNormal
 from nelbo.diffusion.timesteps.stratified import Stratified
 from nelbo.diffusion.timesteps.uniform import Uniform
 
 __all__ = [
     "AdaptiveTimestepSampler",
     "Importance",
+    "LogNormal",
     "Stratified",
     "TimestepSample",
     "TimestepSampler",
     "Uniform",
+    "draw_steps",
     "stratified_uniforms",
 ]

@@ -82,3 +82,13 @@ def stratified_uniforms(batch_size: int, generator: torch.Generator) -> Tensor:
     offset = torch.rand((), generator=generator, dtype=torch.float64)
     order = torch.randperm(batch_size, generator=generator)
     return ((order + offset) / batch_size).clamp(max=1.0 - 2.0**-53)
+
+
+def draw_steps(p: Tensor, batch_size: int, generator: torch.Generator) -> TimestepSample:
+    """Steps with the probabilities p (K,), stratified over the batch, and their weights, each (B,)."""
+    u = stratified_uniforms(batch_size, generator)
+    # rounding may leave the last cumulative value a little below 1
+    ends = p.cumsum(0)
+    index = torch.searchsorted(ends, u, right=True).clamp(max=len(p) - 1)
+    offset = (1.0 - (ends[index] - u) / p[index]).clamp(0.0, 1.0 - 2.0**-53)
+    return TimestepSample(index + 1, 1.0 / (len(p) * p[index]), offset)

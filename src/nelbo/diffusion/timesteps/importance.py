@@ -9,7 +9,7 @@ observed.
 import torch
 from torch import Tensor
 
-from nelbo.diffusion.timesteps.base import AdaptiveTimestepSampler, TimestepSample, stratified_uniforms
+from nelbo.diffusion.timesteps.base import AdaptiveTimestepSampler, TimestepSample, draw_steps
 
 
 class Importance(AdaptiveTimestepSampler):
@@ -48,13 +48,7 @@ class Importance(AdaptiveTimestepSampler):
 
     def sample(self, batch_size: int, generator: torch.Generator) -> TimestepSample:
         """Draw steps and weights for a global batch, each (B,)."""
-        p = self.probabilities
-        u = stratified_uniforms(batch_size, generator)
-        # rounding may leave the last cumulative value a little below 1
-        ends = p.cumsum(0)
-        index = torch.searchsorted(ends, u, right=True).clamp(max=self.num_steps - 1)
-        offset = (1.0 - (ends[index] - u) / p[index]).clamp(0.0, 1.0 - 2.0**-53)
-        return TimestepSample(index + 1, 1.0 / (self.num_steps * p[index]), offset)
+        return draw_steps(self.probabilities, batch_size, generator)
 
     def update(self, index: Tensor, loss: Tensor) -> None:
         """Record the losses (B,) of steps (B,), replacing the oldest."""

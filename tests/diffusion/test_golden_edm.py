@@ -1,0 +1,138 @@
+"""EDM's preconditioning, loss and samplers (NVlabs/edm), computed by its own code."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from nelbo.diffusion.bound import VariationalBound
+from nelbo.diffusion.chain import ContinuousChain, LevelChain
+from nelbo.diffusion.decoders import GaussianDecoder
+from nelbo.diffusion.denoiser import Denoiser
+from nelbo.diffusion.exact import GaussianMixtureDenoiser
+from nelbo.diffusion.level import InfinitesimalStep, NoiseLevel, data_level, scale
+from nelbo.diffusion.losses import EDMLoss, NoisyBatch
+from nelbo.diffusion.losses.base import log_normal_density, logsnr_change
+from nelbo.diffusion.noise_conditioning import LogSigmaConditioning
+from nelbo.diffusion.parameterizations import EDM
+from nelbo.diffusion.process import diffuse
+from nelbo.diffusion.samplers import EDMSampler
+from nelbo.diffusion.schedules import CosineSchedule, EDMSchedule
+from nelbo.diffusion.spacings import Even, Karras
+from nelbo.diffusion.variances import FixedSmall
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+SIGMA_DATA = 0.5
+
+
+class Network(nn.Module):
+    """tanh(conv(x) + linear(c_noise)), which remembers its inputs."""
+
+    def __init__(self, arrays) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.linear = nn.Linear(1, 3)
+        for layer, name in ((self.conv, "c"), (self.linear, "l")):
+            layer.weight.data = arrays[f"net.{name}.weight"]
+            layer.bias.data = arrays[f"net.{name}.bias"]
+
+    def forward(self, xt, c, cond):
+        self.inputs = xt, c
+        return torch.tanh(self.conv(xt) + self.linear(c[:, None])[:, :, None, None])
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    with np.load(GOLDEN / "edm.npz") as file:
+        return {name: torch.from_numpy(file[name]) for name in file.files}
+
+
+@pytest.fixture(scope="module")
+def config():
+    return json.loads((GOLDEN / "edm.json").read_text())
+
+
+@pytest.fixture
+def denoiser(arrays):
+    return Denoiser(Network(arrays), EDM(SIGMA_DATA), FixedSmall(), LogSigmaConditioning(factor=1.0))
+
+
+def level_at(sigma) -> NoiseLevel:
+    logsnr = -2.0 * sigma.double().log()
+    return NoiseLevel(torch.zeros_like(logsnr), logsnr)
+
+
+def close(ours, theirs):
+    torch.testing.assert_close(ours.detach().to(theirs.dtype), theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_the_denoised_images_and_the_inputs_of_the_network_are_those_of_their_code(arrays, denoiser):
+    level = level_at(arrays["sigma"])
+    xt = scale(level.signal_scale, arrays["y"])
+    prediction = denoiser(xt, level)
+    given, c = denoiser.network.inputs
+    close(given, arrays["network_input"])
+    close(c, arrays["network_noise_label"])
+    close(prediction.x0_hat, arrays["D"])
+
+
+def test_the_loss_is_that_of_their_code(arrays, config, denoiser):
+    """Theirs is lambda |D - x_0|^2 at drawn sigma; ours is that times the density of the draw."""
+    mean, std = config["P_mean"], config["P_std"]
+    sigma = (mean + std * arrays["loss.z"].flatten().double()).exp()
+    level = level_at(sigma)
+    point = torch.ones_like(sigma)
+    step = InfinitesimalStep(data_level(level), level, level, torch.zeros_like(point).bool(), point, 1.0)
+    x0 = arrays["x0"]
+    noise = arrays["noise"]  # of unit scale
+    xt = diffuse(x0, noise, level)
+    loss, chain = EDMLoss(mean, std, SIGMA_DATA), ContinuousChain(EDMSchedule(), 1)
+    terms = loss(NoisyBatch(x0, noise, step), denoiser(xt, level), VariationalBound(chain, GaussianDecoder()))
+    density = chain.num_steps * logsnr_change(step) * log_normal_density(level, mean, std)
+    close(terms.loss.double() / density, arrays["loss.per_element"].double().flatten(1).mean(1))
+
+
+@pytest.fixture(scope="module")
+def mixture(arrays):
+    return GaussianMixtureDenoiser(
+        arrays["mix.mu"].double(), arrays["mix.w"].double(), float(arrays["mix.std"]), FixedSmall()
+    )
+
+
+def draw(arrays, mixture, steps, sampler, chain=None):
+    chain = Even().chain(EDMSchedule(half_bin=None, logsnr_max="paper"), steps) if chain is None else chain
+    start = scale(chain.noisiest.noise_scale, arrays["latents"].double())
+    churned = iter(arrays["churn_noise"].double())
+    noise = {i: next(churned) for i in range(steps, 0, -1)}
+    return sampler.sample(mixture, chain, start, lambda i: noise[i])
+
+
+@pytest.mark.parametrize("steps", [18, 5])
+def test_heun_gives_the_samples_of_their_code(arrays, mixture, steps):
+    close(draw(arrays, mixture, steps, EDMSampler()), arrays[f"sample.heun{steps}"])
+
+
+def test_churn_gives_the_samples_of_their_code(arrays, config, mixture):
+    churn = config["churn"]
+    sampler = EDMSampler(churn["S_churn"], churn["S_min"], churn["S_max"], churn["S_noise"])
+    sampler.check_schedule(EDMSchedule())
+    close(draw(arrays, mixture, 18, sampler), arrays["sample.heun18_churn"])
+
+
+def test_karras_spacing_has_the_levels_of_their_schedule():
+    wide = CosineSchedule(None, logsnr_max=-2 * np.log(0.002), logsnr_min=-2 * np.log(80.0))
+    ours, theirs = Karras().chain(wide, 18), Even().chain(EDMSchedule(logsnr_max="paper"), 18)
+    index = torch.arange(1, 19)
+    torch.testing.assert_close(ours.level(index).logsnr, theirs.level(index).logsnr, rtol=1e-9, atol=1e-9)
+    assert isinstance(ours, LevelChain)
+
+
+def test_churn_between_timesteps_or_beyond_the_schedule_is_refused():
+    with pytest.raises(ValueError, match=r"sampler\.churn=10 evaluates the network between timesteps"):
+        EDMSampler(churn=10.0).check_schedule(CosineSchedule())
+    with pytest.raises(ValueError, match=r"sampler\.churn_max=80: churn may add noise up to sqrt\(2\) of it"):
+        EDMSampler(churn=10.0, churn_max=80.0).check_schedule(EDMSchedule())
+    EDMSampler().check_schedule(CosineSchedule())
