@@ -6,6 +6,8 @@ is that of the levels between its two ends; a share ``floor`` of the draws is un
 exceeds 1 / floor.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -45,7 +47,7 @@ class LogNormal(TimestepSampler):
         """p of steps 1..K, (K,) float64. Step 1, whose interval has no clean end, has its uniform share."""
         with torch.no_grad():
             logsnr = self.chain.level(torch.arange(1, self.num_steps + 1)).logsnr
-        below = torch.special.ndtr((-0.5 * logsnr - self.mean) / self.std)
+        below = 0.5 * torch.erfc((0.5 * logsnr + self.mean) / (self.std * math.sqrt(2.0)))  # of ln sigma
         size = below.diff(prepend=below[:1])
         uniform = torch.full_like(size, 1.0 / self.num_steps)
         if not size.sum() > 0.0:
