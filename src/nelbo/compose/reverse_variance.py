@@ -37,13 +37,19 @@ def choose_variance(
         processes: this one among others.
 
     Raises:
-        ValueError: for a learned variance that the network does not have.
+        ValueError: for a learned variance that the network does not have, or one that is measured at each
+            timestep of a model in continuous time.
     """
     denoiser = model.module.denoiser
     own = denoiser.variance
     if config.get("variance") is not None:
         chosen: ReverseVariance | partial[ReverseVariance] = instantiate(config.variance)
         if isinstance(chosen, partial):
+            if bound.chain.schedule.num_steps is None:
+                raise ValueError(
+                    f"variance={chosen.func.__name__.lower()} has a value for each timestep, and this model is in "
+                    "continuous time: use variance=fixed_small or fixed_large"
+                )
             chosen = chosen(log_mse=log_mse(model, bound, data(), split, processes))
         if isinstance(chosen, LearnedVariance) and not isinstance(own, LearnedVariance):
             raise ValueError(

@@ -55,12 +55,12 @@ class LearnedEnds(LearnedSchedule):
 
     def point(self, u: Tensor) -> CurvePoint:
         """Noise levels and rates at u (B,) in [0, 1], float64, differentiable in the parameters."""
-        clean, noisy = self.max.double(), self.min.double()
+        clean, noisy = self.max.to(u), self.min.to(u)
         return CurvePoint(NoiseLevel(u, self.logsnr(u)), (clean - noisy).expand_as(u))
 
     def logsnr(self, u: Tensor) -> Tensor:
         """logsnr at u in [0, 1], same shape as ``u``, differentiable in the parameters."""
-        clean, noisy = self.max.double(), self.min.double()
+        clean, noisy = self.max.to(u), self.min.to(u)
         return clean + self.interior(u) * (noisy - clean)
 
     def interior(self, u: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ class LearnedNet(LearnedEnds):
             (slope,) = torch.autograd.grad(interior.sum(), at, create_graph=True)
         scale = torch.ones_like(interior)
         interior, slope = scaled_gradient(interior, scale), scaled_gradient(slope, scale)
-        clean, noisy = self.max.double(), self.min.double()
+        clean, noisy = self.max.to(u), self.min.to(u)
         level = NoiseLevel(u, clean + interior * (noisy - clean))
         return CurvePoint(level, slope * (clean - noisy), scale)
 
@@ -85,6 +85,6 @@ class LearnedNet(LearnedEnds):
 
     def _g(self, u: Tensor) -> Tensor:
         # positive weights: absolute values, as in VDM's code
-        w1, w2, w3 = (w.double().abs() for w in (self.w1, self.w2, self.w3))
-        hidden = torch.tanh(0.5 * (w2 * (2.0 * u.unsqueeze(-1) - 1.0) + self.b2.double()))
+        w1, w2, w3 = (w.to(u).abs() for w in (self.w1, self.w2, self.w3))
+        hidden = torch.tanh(0.5 * (w2 * (2.0 * u.unsqueeze(-1) - 1.0) + self.b2.to(u)))
         return w1 * u + hidden @ w3 / len(w3)
