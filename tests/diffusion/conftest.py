@@ -11,7 +11,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from nelbo.diffusion.schedules import LearnedSchedule
+from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.schedules import CosineSchedule, LearnedSchedule
 from nelbo.diffusion.step_cost_table import StepCostTable
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -78,6 +79,9 @@ def make_loss(request):
 
 @pytest.fixture(scope="session", params=components("timesteps"))
 def make_timesteps(request):
+    """Makes a sampler; one that depends on noise levels gets the chain of a cosine schedule."""
+    if "chain" in inspect.signature(request.param).parameters:
+        return lambda num_steps: request.param(num_steps, Chain(CosineSchedule(num_steps)))
     return request.param
 
 

@@ -103,7 +103,8 @@ class LogSNRDensityMSE(Loss):
     """int density_weight(logsnr) |eps - eps_hat|^2 dlogsnr, the mean over dimensions.
 
     The integral is over the levels of the chain: a step has the weight of its change of logsnr, and the
-    weights add up to the same on every schedule. The step to data has no finite change, and no weight.
+    weights add up to the same on every schedule. The step to data has no finite change; it has that of the
+    next step.
     """
 
     def check_schedule(self, schedule: NoiseSchedule) -> None:
@@ -126,16 +127,18 @@ class LogSNRDensityMSE(Loss):
     def __call__(self, noisy: NoisyBatch, prediction: Prediction, bound: VariationalBound) -> LossTerms:
         """The weighted error and the bound's term at the steps of ``noisy``, each (B,)."""
         step, error = noisy.step, eps_mse(noisy, prediction)
-        change = logsnr_change(step).masked_fill(step.is_first, 0.0)
-        weight = bound.chain.num_steps * change * self.density_weight(step.t)
+        weight = bound.chain.num_steps * logsnr_change(step) * self.density_weight(step.t)
         return LossTerms(loss=weight.to(error.dtype) * error, bound=bound_term(noisy, prediction, bound))
 
 
 def logsnr_change(step: Step) -> Tensor:
-    """The change of logsnr over a step, or over the bin of a point of continuous time, (B,) float64."""
+    """The change of logsnr over a step, or over the bin of a point of continuous time, (B,) float64.
+
+    For the step to data it is that of the next step.
+    """
     if isinstance(step, InfinitesimalStep):
         return step.width * step.rate
-    return step.s.logsnr - step.t.logsnr
+    return (step.t.logsnr - step.next.logsnr).where(step.is_first, step.s.logsnr - step.t.logsnr)
 
 
 def log_normal_density(level: NoiseLevel, mean: float, std: float) -> Tensor:

@@ -42,7 +42,7 @@ class EDMSampler(Heun):
         churn_min: float = 0.05,
         churn_max: float = 50.0,
         noise_scale: float = 1.003,
-        sigma_max: float | None = None,
+        sigma_max: float | None = 100.0,
         steps: int | None = None,
         clip: Clip = "auto",
         dynamic_clip: float | None = None,
