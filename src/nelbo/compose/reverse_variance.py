@@ -47,8 +47,8 @@ def choose_variance(
         if isinstance(chosen, partial):
             if bound.chain.schedule.num_steps is None:
                 raise ValueError(
-                    f"variance={chosen.func.__name__.lower()} has a value for each timestep, and this model is "
-                    "in continuous time: use variance=fixed_small or fixed_large"
+                    f"variance={chosen.func.__name__.lower()} has a value for each timestep, and this "
+                    "model is in continuous time: use variance=fixed_small or fixed_large"
                 )
             chosen = chosen(log_mse=log_mse(model, bound, data(), split, processes))
         if isinstance(chosen, LearnedVariance) and not isinstance(own, LearnedVariance):

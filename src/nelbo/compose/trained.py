@@ -20,7 +20,7 @@ from nelbo.data import DataModule, DataRecord, DataSpec
 from nelbo.data.record import format_names
 from nelbo.diffusion.noise_conditioning import TimestepConditioning
 from nelbo.interop.formats import CheckpointFormat, Weights
-from nelbo.interop.formats.nelbo import NETWORK
+from nelbo.interop.formats.nelbo import NETWORK, SCHEDULE, below
 from nelbo.interop.state_dict import differences
 from nelbo.runs.paths import LAST
 from nelbo.training.module import DiffusionModule
@@ -133,8 +133,12 @@ def read_weights(config: DictConfig, checkpoint_format: CheckpointFormat, path: 
         raise ValueError(f"ema={config.ema:g} is an average: leave out weights=raw")
     average = average_of_length(path, config.ema)
     weights = checkpoint_format.read(path, "raw")  # with the buffers; all runs have them
-    network = {name.removeprefix(NETWORK): value for name, value in average.items()}
-    return replace(weights, network=weights.network | network, kind=f"ema_{config.ema:g}")
+    return replace(
+        weights,
+        network=weights.network | below(NETWORK, average),
+        schedule=weights.schedule | below(SCHEDULE, average),
+        kind=f"ema_{config.ema:g}",
+    )
 
 
 def read_record(weights: Weights, path: Path) -> DataRecord | None:

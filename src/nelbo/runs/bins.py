@@ -176,8 +176,9 @@ def gap(held_out: Binned, train: Binned) -> Curve:
 
 def relative_gap(held_out: Binned, train: Binned) -> Curve:
     """The gap as a fraction of the training value, with the first-order error of a ratio."""
-    ratio = held_out.mean / train.mean
-    error = np.abs(ratio) * np.hypot(held_out.stderr / held_out.mean, train.stderr / train.mean)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a decoder may make L_0 exactly 0: no fraction
+        ratio = held_out.mean / train.mean
+        error = np.abs(ratio) * np.hypot(held_out.stderr / held_out.mean, train.stderr / train.mean)
     return Curve(held_out.bins.centre, ratio - 1.0, error)
 
 

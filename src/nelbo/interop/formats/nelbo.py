@@ -34,8 +34,8 @@ class NelboFormat(CheckpointFormat):
         if unexpected:
             raise ValueError(f"{path} has weights that are not of the network: {format_list(unexpected)}")
         return Weights(
-            network=_below(NETWORK, state),
-            schedule=_below(SCHEDULE, state),
+            network=below(NETWORK, state),
+            schedule=below(SCHEDULE, state),
             config=config,
             kind=weights,
             time_shift=0.0,
@@ -44,6 +44,6 @@ class NelboFormat(CheckpointFormat):
         )
 
 
-def _below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors whose names begin with the prefix, without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
