@@ -35,7 +35,6 @@ SUPPLIED = {
     "schedule": {"half_bin"},
     "sampler": {"data_range"},
     "decoder": {"levels"},
-    "timesteps": {"num_steps"},
     "model": {"shape", "out_channels", "num_classes"},
     "optimizer": {"params"},
     "lr_schedule": {"optimizer"},
@@ -46,6 +45,8 @@ OFFERED = {
     "callbacks": {"sampler", "spacing", "features", "spec", "num_classes"},
     "variance": {"log_mse"},
     "spacing": {"costs"},
+    "timesteps": {"num_steps", "chain"},
+    "c_noise": {"scale"},
 }
 # where the components of a group live, and what they have in common
 HOMES = {
@@ -54,6 +55,7 @@ HOMES = {
     "variance": ("nelbo.diffusion.variances", "ReverseVariance"),
     "decoder": ("nelbo.diffusion.decoders", "Decoder"),
     "loss": ("nelbo.diffusion.losses", "Loss"),
+    "c_noise": ("nelbo.diffusion.noise_conditioning", "NoiseConditioning"),
     "timesteps": ("nelbo.diffusion.timesteps", "TimestepSampler"),
     "sampler": ("nelbo.diffusion.samplers", "Sampler"),
     "spacing": ("nelbo.diffusion.spacings", "Spacing"),
@@ -106,8 +108,9 @@ def test_every_class_has_a_file_and_every_file_a_class(group):
     package, base = HOMES[group]
     home = importlib.import_module(package)
     classes = set()
-    for module in pkgutil.iter_modules(home.__path__, f"{package}."):
-        for _, member in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
+    inside = pkgutil.iter_modules(home.__path__, f"{package}.") if hasattr(home, "__path__") else ()
+    for name in (package, *(module.name for module in inside)):
+        for _, member in inspect.getmembers(importlib.import_module(name), inspect.isclass):
             if issubclass(member, getattr(home, base)) and not inspect.isabstract(member):
                 classes.add(f"{member.__module__}.{member.__qualname__}")
     targets = [node["_target_"] for name, (of, node) in COMPONENTS.items() if of == group]
@@ -175,7 +178,7 @@ def test_every_choice_works_with_some_data_and_is_refused_in_one_line_by_the_res
     Image.new("RGB", (32, 32)).save(tmp_path / "image.png")
     np.save(tmp_path / "images.npy", np.zeros((1, 1, 8, 8), np.uint8))
     companions = [()] if group in ("data", "experiment") else [(f"data={name}",) for name in DATA]
-    if group == "loss":  # most losses need a fixed variance
+    if group in ("loss", "schedule"):  # most losses, and continuous time, need a fixed variance
         companions += [(*data, "variance=fixed_large") for data in companions]
     refusals = []
     for options in companions:

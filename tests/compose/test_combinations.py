@@ -17,6 +17,7 @@ from nelbo.compose import build
 from nelbo.data.batch import Batch
 from nelbo.data.digits import Digits
 from nelbo.diffusion.losses import VLB, Hybrid
+from nelbo.diffusion.schedules import LearnedSchedule
 from nelbo.diffusion.variances import LearnedVariance
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -49,8 +50,11 @@ def cannot_work(module_config) -> bool:
     loss, variance = instantiate(module_config.loss), instantiate(module_config.variance)
     if isinstance(variance, partial):  # completed by what is measured on a trained network
         return True
+    schedule = instantiate(module_config.schedule)
+    if isinstance(schedule, LearnedSchedule) and not isinstance(loss, VLB):
+        return True
     if isinstance(variance, LearnedVariance):
-        return not isinstance(loss, VLB | Hybrid)
+        return schedule.num_steps is None or not isinstance(loss, VLB | Hybrid)
     return isinstance(loss, Hybrid)
 
 
@@ -77,7 +81,7 @@ def take_a_step(module, stub_trainer) -> dict[str, torch.Tensor]:
 def check(config, stub_trainer):
     spec = digits().spec
     if cannot_work(config):
-        with pytest.raises(ValueError, match=r"(add|use) variance="):
+        with pytest.raises(ValueError, match=r"(add|use) (variance|loss)="):
             build.build_module(config, spec)
         return
     module = build.build_module(config, spec)
@@ -94,17 +98,27 @@ def check(config, stub_trainer):
 
 
 @pytest.mark.parametrize(
-    ("schedule", "parameterization", "variance", "loss"),
-    list(product(names("schedule"), names("parameterization"), names("variance"), names("loss"))),
+    ("schedule", "variance", "loss"), list(product(names("schedule"), names("variance"), names("loss")))
 )
-def test_a_training_step(schedule, parameterization, variance, loss, combine, stub_trainer):
-    choices = {
-        "schedule": schedule,
-        "parameterization": parameterization,
-        "variance": variance,
-        "loss": loss,
-    }
-    check(combine(**choices), stub_trainer)
+def test_a_training_step(schedule, variance, loss, combine, stub_trainer):
+    check(combine(schedule=schedule, variance=variance, loss=loss), stub_trainer)
+
+
+@pytest.mark.parametrize(
+    ("parameterization", "variance", "loss"),
+    list(product(names("parameterization"), names("variance"), names("loss"))),
+)
+def test_a_training_step_of_other_predictions(parameterization, variance, loss, combine, stub_trainer):
+    check(combine(parameterization=parameterization, variance=variance, loss=loss), stub_trainer)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "parameterization", "c_noise"),
+    list(product(names("schedule"), names("parameterization"), names("c_noise"))),
+)
+def test_a_training_step_at_other_levels(schedule, parameterization, c_noise, combine, stub_trainer):
+    choices = {"schedule": schedule, "parameterization": parameterization, "c_noise": c_noise}
+    check(combine(**choices, loss="vlb", variance="fixed_large"), stub_trainer)
 
 
 @pytest.mark.parametrize(("timesteps", "loss"), list(product(names("timesteps"), names("loss"))))

@@ -65,6 +65,7 @@ from nelbo.diffusion.spacings import Even, Karras, Optimal, Quadratic, Spacing, 
 from nelbo.diffusion.step_cost_table import StepCostTable
 from nelbo.diffusion.timesteps import (
     Importance,
+    LogitNormal,
     LogNormal,
     Stratified,
     TimestepSample,
@@ -125,6 +126,7 @@ __all__ = [
     "LogNormal",
     "LogSNRConditioning",
     "LogSigmaConditioning",
+    "LogitNormal",
     "Loss",
     "LossTerms",
     "MinSNR",

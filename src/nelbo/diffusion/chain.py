@@ -50,7 +50,7 @@ class Chain:
         """The steps from levels ``index`` (B,) or () int64 in 1..K to the next cleaner level.
 
         Args:
-            index: of the noisier levels.
+            index: (B,) or () of the noisier levels.
             offset: shape of ``index``, float64 in [0, 1), the position in a bin of :class:`ContinuousChain`;
                 other chains have no bins.
         """
@@ -116,7 +116,7 @@ class ContinuousChain(LevelChain):
         """Points of continuous time in the bins ``index`` (B,) or () int64 in 1..K.
 
         Args:
-            index: number of the bin; 1 is the step to data.
+            index: (B,) or () number of the bin; 1 is the step to data.
             offset: shape of ``index``, float64 in [0, 1), the position in the bin; the middle if it is None.
         """
         offset = torch.full_like(index, 0.5, dtype=torch.float64) if offset is None else offset

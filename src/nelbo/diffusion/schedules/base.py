@@ -142,7 +142,7 @@ class NoiseSchedule(nn.Module, ABC):
         return CurvePoint(NoiseLevel(u, logsnr.detach()), -slope)
 
     def at_logsnr(self, logsnr: Tensor) -> Tensor:
-        """u in [0, 1] of continuous time at each logsnr between the ends, float64, by bisection."""
+        """u in [0, 1] of continuous time at each logsnr (B,) between the ends, float64, by bisection."""
         low, high = torch.zeros_like(logsnr), torch.ones_like(logsnr)
         for _ in range(60):
             middle = 0.5 * (low + high)

@@ -64,5 +64,5 @@ class LearnedEnds(LearnedSchedule):
         return clean + self.interior(u) * (noisy - clean)
 
     def interior(self, u: Tensor) -> Tensor:
-        """Share of the way from the clean to the noisy end, from 0 at u = 0 to 1 at u = 1."""
+        """Share of the way from the clean to the noisy end at u (B,), from 0 at u = 0 to 1 at u = 1."""
         return u

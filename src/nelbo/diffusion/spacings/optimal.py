@@ -56,7 +56,7 @@ class Optimal(Spacing):
         """None, where (K,) float64 would be expected: the costs are those of timesteps.
 
         Raises:
-            ValueError: always.
+            ValueError: in continuous time, always.
         """
         raise ValueError(NO_TIMESTEPS)
 

@@ -9,6 +9,7 @@ from nelbo.diffusion.timesteps.base import (
 )
 from nelbo.diffusion.timesteps.importance import Importance
 from nelbo.diffusion.timesteps.log_normal import LogNormal
+from nelbo.diffusion.timesteps.logit_normal import LogitNormal
 from nelbo.diffusion.timesteps.stratified import Stratified
 from nelbo.diffusion.timesteps.uniform import Uniform
 
@@ -16,6 +17,7 @@ __all__ = [
     "AdaptiveTimestepSampler",
     "Importance",
     "LogNormal",
+    "LogitNormal",
     "Stratified",
     "TimestepSample",
     "TimestepSampler",

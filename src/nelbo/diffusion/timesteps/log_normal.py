@@ -1,9 +1,7 @@
 """Timesteps whose noise level is log-normal (EDM, Karras et al. 2022, section 5).
 
-ln sigma = -logsnr / 2 is normal. Flow time w = noise / (signal + noise) has ln(w / (1 - w)) = ln sigma, so
-this is also the logit-normal density of flow time (Esser et al. 2024, equation 19). The probability of a step
-is that of the levels between its two ends; a share ``floor`` of the draws is uniform, so that no weight
-exceeds 1 / floor.
+ln sigma = -logsnr / 2 is normal. The probability of a step is that of the levels between its two ends; a
+share ``floor`` of the draws is uniform, so that no weight exceeds 1 / floor.
 """
 
 import math
