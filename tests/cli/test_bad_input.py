@@ -7,7 +7,7 @@ MISTAKES = {
     "schedule.num_step=3": "there is no option num_step in schedule (did you mean num_steps?)",
     "shedule=linear": "there is no option shedule (did you mean schedule?); there are: ",
     "logger=[csv,wandbb]": "there is no logger=wandbb; there are: csv, mlflow, none, tensorboard, trackio, ",
-    "loss=vbl": "Available options in 'loss': hybrid min_snr p2 simple vlb",
+    "loss=vbl": "Available options in 'loss': edm flow hybrid min_snr p2 simple vlb",
     "loss=hybrid loss.wait=1": "no option wait in loss (did you mean weight?); there are: ",
     "callbacks.emma.decay=0": "no option decay in callbacks.emma",
     "schedule.num_steps=0": "schedule.num_steps=0: expected 1 to 100000 steps",

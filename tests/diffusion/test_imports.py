@@ -18,6 +18,7 @@ def test_diffusion_imports_torch_only():
     assert {name for name in ours if not name.startswith("nelbo.diffusion")} == {
         "nelbo._lazy",
         "nelbo._torchvision",
+        "nelbo.cond",
     }
     heavy = {"lightning", "hydra", "omegaconf", "wandb", "torchvision", "torchmetrics", "rich", "sklearn"}
     assert not heavy & imported

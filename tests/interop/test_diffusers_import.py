@@ -83,7 +83,7 @@ def same_output(model, unet, T=1000) -> float:
     size = unet.config.sample_size
     x = torch.randn(len(t), unet.config.in_channels, size, size, generator=torch.Generator().manual_seed(1))
     cond = None if model.num_classes is None else torch.arange(len(t)) % model.num_classes
-    c = ((t + network.time_shift) * network.time_scale).float()
+    c = ((t + network.c_noise.shift) * network.c_noise.scale).float()
     with torch.no_grad():
         return (network.network(x, c, cond) - unet(x, t - 1, class_labels=cond).sample).abs().max().item()
 

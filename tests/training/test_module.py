@@ -27,7 +27,9 @@ def trained_step(tiny_run, stub_trainer, monkeypatch, *overrides):
     batch = run.data.take("train", len(STEPS))
     eps = torch.randn(batch.x0.shape, generator=g)
     weight = torch.rand(len(STEPS), generator=g, dtype=torch.float64) + 0.5
-    monkeypatch.setattr(run.module, "draw", lambda x0: (TimestepSample(STEPS, weight), eps))
+    monkeypatch.setattr(
+        run.module, "draw", lambda x0: (TimestepSample(STEPS, weight, torch.zeros(len(STEPS))), eps)
+    )
     stub_trainer(run.module)
     return run.module, batch, eps, weight, run.module.training_step(batch, 0)
 

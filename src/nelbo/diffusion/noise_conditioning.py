@@ -6,6 +6,8 @@ from torch import Tensor
 
 from nelbo.diffusion.level import NoiseLevel
 
+__all__ = ["LogSNRConditioning", "LogSigmaConditioning", "NoiseConditioning", "TimestepConditioning"]
+
 
 class NoiseConditioning(ABC):
     """A function of the noise level for the network."""
