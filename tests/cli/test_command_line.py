@@ -31,7 +31,7 @@ def python(*arguments, spy=None, **environment):
 @pytest.mark.parametrize(
     ("arguments", "code", "shown"),
     [
-        (["--help"], 0, "schedule: cosine, linear, linear_logsnr, sigmoid"),
+        (["--help"], 0, "schedule: cosine, edm, learned_ends, learned_net, linear, linear_logsnr"),
         pytest.param(
             ["--cfg", "job"],
             0,
@@ -65,6 +65,7 @@ def test_commands_without_torch_do_not_import_it(arguments, code, shown, tmp_pat
 def test_help_shows_the_command_that_was_typed(program, subcommand, options, shown, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [program, *options, "--help"])
     monkeypatch.setenv(started.VARIABLE, "")
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # which is put back afterwards
     with pytest.raises(SystemExit, check=lambda ended: not ended.code):
         run(subcommand or "train", lambda config: None, subcommand)
     out = capsys.readouterr().out
