@@ -5,7 +5,7 @@ depend. Each node of the configuration is instantiated once, here.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,9 @@ def build_module(config: DictConfig, spec: DataSpec) -> DiffusionModule:
         denoiser=denoiser,
         bound=VariationalBound(chain, decoder, shape=spec.shape),
         loss=loss,
-        timesteps=build_supplied(config.timesteps, num_steps=chain.num_steps, chain=chain),
+        timesteps=build_supplied(
+            config.timesteps, {"num_steps": lambda: chain.num_steps, "chain": lambda: chain}
+        ),
         optimizer=instantiate(config.optimizer),
         lr_schedule=instantiate(config.lr_schedule),
         val_estimator=build_estimator(config, "val_estimator"),
@@ -94,10 +96,10 @@ def build_module(config: DictConfig, spec: DataSpec) -> DiffusionModule:
     )
 
 
-def build_supplied(node: DictConfig, **offered: Any) -> Any:
-    """A component, with those of the offered arguments that its constructor has."""
+def build_supplied(node: DictConfig, offered: Mapping[str, Callable[[], Any]]) -> Any:
+    """A component, with those of the offered arguments that its constructor has; no others are made."""
     wanted = inspect.signature(get_object(node._target_)).parameters
-    supplied = {name: value for name, value in offered.items() if name in wanted}
+    supplied = {name: make() for name, make in offered.items() if name in wanted}
     # not as arguments of instantiate, which would make configurations of them
     return instantiate(node, _partial_=True)(**supplied)
 
@@ -107,7 +109,7 @@ def build_conditioning(config: DictConfig, schedule: NoiseSchedule) -> NoiseCond
     scale = 1000.0 / (schedule.num_steps or 1)  # u in [0, 1] in continuous time
     if "c_noise" not in config:
         return TimestepConditioning(scale)
-    return build_supplied(config.c_noise, scale=scale)
+    return build_supplied(config.c_noise, {"scale": lambda: scale})
 
 
 def check_levels(chain: Chain, parameterization: Parameterization, variance: ReverseVariance) -> None:
@@ -206,14 +208,7 @@ def build_callbacks(config: DictConfig, spec: DataSpec, chain: Chain) -> list[Ca
         "features": lambda: instantiate(config.features),
         "spec": lambda: spec,
     }
-    callbacks: list[Callback] = []
-    for node in config.callbacks.values():
-        if node is None:
-            continue
-        wanted = inspect.signature(get_object(node._target_)).parameters
-        made = {name: make() for name, make in offered.items() if name in wanted}
-        callbacks.append(build_supplied(node, **made))
-    return callbacks
+    return [build_supplied(node, offered) for node in config.callbacks.values() if node is not None]
 
 
 def build_loggers(config: DictConfig, run_dir: Path) -> list[Logger]:

@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -104,12 +103,18 @@ class BoundEstimator(ABC):
             source = ExampleNoise(self.seed, f"positions in bins, round {self.rounds}", index, x0)
             offsets = source.positions(steps.shape[1])
         at_once = max(1, self.pairs_per_call // len(x0))
-        parts = zip(
-            steps.split(at_once, dim=1),
-            repeat(None) if offsets is None else offsets.split(at_once, dim=1),
-            strict=offsets is not None,
-        )
-        columns = [score(variants, denoise, x0, cond, noise, part, offset) for part, offset in parts]
+        columns = [
+            score(
+                variants,
+                denoise,
+                x0,
+                cond,
+                noise,
+                steps[:, part],
+                offsets if offsets is None else offsets[:, part],
+            )
+            for part in torch.arange(steps.shape[1], device=x0.device).split(at_once)
+        ]
         for i, (accumulator, variant) in enumerate(zip(accumulators, variants, strict=True)):
             nats = torch.cat([column.nats[i] for column in columns], dim=1)
             R = RECONSTRUCTION_DRAWS
