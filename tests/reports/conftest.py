@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import pickle
+import shutil
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -214,14 +216,27 @@ def write_evaluation(
     return folder
 
 
-@pytest.fixture(scope="session")
-def make_evaluation() -> Callable[..., Path]:
-    return write_evaluation
+def copies(write: Callable[..., Path], originals: Path) -> Callable[..., Path]:
+    """``write``, which is called once for each choice of its options and copied from then on."""
+    written: dict[bytes, Path] = {}
+
+    def make(folder: Path, **options: object) -> Path:
+        key = pickle.dumps(options)
+        if key not in written:
+            written[key] = write(originals / str(len(written)), **options)
+        return Path(shutil.copytree(written[key], folder, dirs_exist_ok=True, copy_function=shutil.copyfile))
+
+    return make
 
 
 @pytest.fixture(scope="session")
-def make_run() -> Callable[..., Path]:
-    return write_run
+def make_evaluation(tmp_path_factory) -> Callable[..., Path]:
+    return copies(write_evaluation, tmp_path_factory.mktemp("evaluations"))
+
+
+@pytest.fixture(scope="session")
+def make_run(tmp_path_factory) -> Callable[..., Path]:
+    return copies(write_run, tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -90,8 +91,9 @@ def render_waiting(watch: Watch) -> str:
     return _render_template("waiting.html", [_asset("watch.js")], watch=watch)
 
 
-def _render_template(name: str, scripts: Sequence[str], **values: Any) -> str:
-    environment = Environment(
+@cache
+def _templates() -> Environment:
+    return Environment(
         loader=PackageLoader("nelbo.reports.html", "assets"),
         undefined=StrictUndefined,
         autoescape=True,
@@ -99,11 +101,18 @@ def _render_template(name: str, scripts: Sequence[str], **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(name).render(
-        style=Markup(_asset("page.css")),
-        scripts=[Markup(script) for script in scripts],
-        script_sources=Markup(" ".join(map(_source, scripts))),
-        **values,
+
+
+def _render_template(name: str, scripts: Sequence[str], **values: Any) -> str:
+    return (
+        _templates()
+        .get_template(name)
+        .render(
+            style=Markup(_asset("page.css")),
+            scripts=[Markup(script) for script in scripts],
+            script_sources=Markup(" ".join(map(_source, scripts))),
+            **values,
+        )
     )
 
 
