@@ -14,7 +14,7 @@ from nelbo.diffusion.decoders import GaussianDecoder
 from nelbo.diffusion.denoiser import Denoiser
 from nelbo.diffusion.exact import GaussianMixtureDenoiser
 from nelbo.diffusion.level import InfinitesimalStep, NoiseLevel, data_level, scale
-from nelbo.diffusion.losses import EDMLoss, NoisyBatch
+from nelbo.diffusion.losses import EDMLoss, NoisyBatch, Uncertainty
 from nelbo.diffusion.losses.base import log_normal_density, logsnr_change
 from nelbo.diffusion.noise_conditioning import LogSigmaConditioning
 from nelbo.diffusion.parameterizations import EDM
@@ -79,8 +79,9 @@ def test_the_denoised_images_and_the_inputs_of_the_network_are_those_of_their_co
     close(prediction.x0_hat, arrays["D"])
 
 
-def test_the_loss_is_that_of_their_code(arrays, config, denoiser):
-    """Theirs is lambda |D - x_0|^2 at drawn sigma; ours is that times the density of the draw."""
+@pytest.fixture
+def loss_of(arrays, config, denoiser):
+    """(loss) -> the losses at the sigma of their code, divided by the density of the draw, and the levels."""
     mean, std = config["P_mean"], config["P_std"]
     sigma = (mean + std * arrays["loss.z"].flatten().double()).exp()
     level = level_at(sigma)
@@ -89,10 +90,41 @@ def test_the_loss_is_that_of_their_code(arrays, config, denoiser):
     x0 = arrays["x0"]
     noise = arrays["noise"]  # of unit scale
     xt = diffuse(x0, noise, level)
-    loss, chain = EDMLoss(mean, std, SIGMA_DATA), ContinuousChain(EDMSchedule(), 1)
-    terms = loss(NoisyBatch(x0, noise, step), denoiser(xt, level), VariationalBound(chain, GaussianDecoder()))
-    density = chain.num_steps * logsnr_change(step) * log_normal_density(level, mean, std)
-    close(terms.loss.double() / density, arrays["loss.per_element"].double().flatten(1).mean(1))
+    bound = VariationalBound(ContinuousChain(EDMSchedule(), 1), GaussianDecoder())
+    density = bound.chain.num_steps * logsnr_change(step) * log_normal_density(level, mean, std)
+
+    def divided(kind):
+        loss = kind(mean, std, SIGMA_DATA)
+        terms = loss(NoisyBatch(x0, noise, step), denoiser(xt, level), bound)
+        return terms.loss.double() / density
+
+    return divided
+
+
+def test_the_loss_is_that_of_their_code(arrays, loss_of):
+    """Theirs is lambda |D - x_0|^2 at drawn sigma; ours is that times the density of the draw."""
+    close(loss_of(EDMLoss), arrays["loss.per_element"].double().flatten(1).mean(1))
+
+
+def test_the_uncertainty_loss_weights_their_loss_by_fourier_features_of_their_noise_label(
+    arrays, config, loss_of
+):
+    """EDM2, equation 21, with u from the features of EDM2: sqrt(2) cos(frequency c_noise + phase)."""
+    made = []
+
+    def trained(*arguments):
+        loss = Uncertainty(*arguments)
+        loss.weights.data.normal_(generator=torch.Generator().manual_seed(1))
+        made.append(loss)
+        return loss
+
+    ours = loss_of(trained)
+    sigma = (config["P_mean"] + config["P_std"] * arrays["loss.z"].flatten()).exp()
+    c_noise = sigma.log() / 4
+    features = 2**0.5 * torch.cos(torch.outer(c_noise, made[0].frequencies) + made[0].phases)
+    u = features @ made[0].weights / 128**0.5
+    assert u.std() > 0.1
+    close(ours, arrays["loss.per_element"].double().flatten(1).mean(1) * (-u).exp() + u)
 
 
 @pytest.fixture(scope="module")

@@ -226,6 +226,16 @@ def test_each_format_names_the_other(saved, to_their_names):
     )
 
 
+@pytest.mark.parametrize(("weights", "seed"), [("ema", 0), ("raw", 1)])
+def test_the_parameters_of_a_loss_are_left_out(weights, seed, saved):
+    content = ours()
+    for state in ("state_dict", "current_model_state"):
+        content[state] = {**content[state], "loss.weights": torch.ones(1)}
+    read = NelboFormat().read(saved(content), weights)
+    assert same(read.network, small_network(seed))
+    assert not read.schedule
+
+
 # ------------------------------------------------------------------ too little, and too much
 
 
@@ -244,7 +254,7 @@ def test_a_checkpoint_of_ours_that_lacks_something(content, saved):
     assert "it lacks weights or configuration" in refusal(NelboFormat(), saved(content))
 
 
-@pytest.mark.parametrize("name", ["loss.scale", "denoiser.scale", "_orig_mod.denoiser.network.stem.weight"])
+@pytest.mark.parametrize("name", ["scale", "denoiser.scale", "_orig_mod.denoiser.network.stem.weight"])
 @pytest.mark.parametrize("weights", ["ema", "raw"])
 def test_weights_outside_of_the_network_raise(weights, name, saved):
     content = ours()

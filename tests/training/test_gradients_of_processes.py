@@ -30,8 +30,11 @@ def gradients(tiny_run, folder, *options):
     return [torch.load(folder / f"{step}.pt") for step in range(3)]
 
 
-def test_the_gradients_of_two_processes_are_those_of_one(tiny_run, tmp_path):
-    alone, shared = gradients(tiny_run, tmp_path / "one"), gradients(tiny_run, tmp_path / "two", *TWO)
+@pytest.mark.parametrize("loss", ["vlb", "uncertainty"])
+def test_the_gradients_of_two_processes_are_those_of_one(loss, tiny_run, tmp_path):
+    options = (f"loss={loss}", "variance=fixed_large") if loss == "uncertainty" else ()
+    alone = gradients(tiny_run, tmp_path / "one", *options)
+    shared = gradients(tiny_run, tmp_path / "two", *options, *TWO)
     for step, (one, two) in enumerate(zip(alone, shared, strict=True)):
         assert one.keys() == two.keys()
         for name in one:

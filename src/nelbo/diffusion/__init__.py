@@ -39,6 +39,7 @@ from nelbo.diffusion.losses import (
     MinSNR,
     NoisyBatch,
     Simple,
+    Uncertainty,
     WeightedMSE,
 )
 from nelbo.diffusion.noise_conditioning import (
@@ -153,6 +154,7 @@ __all__ = [
     "TimestepSample",
     "TimestepSampler",
     "Trailing",
+    "Uncertainty",
     "Uniform",
     "UniformLogSNR",
     "V",

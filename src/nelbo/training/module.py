@@ -93,8 +93,17 @@ class DiffusionModule(LightningModule):
         self.accumulator = BoundAccumulator(bound.chain.num_steps)  # of the current evaluation
 
     def configure_model(self) -> None:
-        """Shard the weights, if the strategy has a device mesh."""
+        """Shard the weights, if the strategy has a device mesh.
+
+        Raises:
+            ValueError: for parameters outside of the network, whose gradients no process would share.
+        """
         if self._device_mesh is not None:
+            if len(list(self.parameters())) > len(list(self.denoiser.network.parameters())):
+                raise ValueError(
+                    f"trainer=fsdp shards the network alone, and schedule={type(self.schedule).__name__} or "
+                    f"loss={type(self.loss).__name__} has parameters: use trainer=ddp"
+                )
             shard(self.denoiser.network, self._device_mesh["data_parallel"])
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:

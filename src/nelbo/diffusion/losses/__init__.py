@@ -7,6 +7,7 @@ from nelbo.diffusion.losses.hybrid import Hybrid
 from nelbo.diffusion.losses.min_snr import MinSNR
 from nelbo.diffusion.losses.p2 import P2
 from nelbo.diffusion.losses.simple import Simple
+from nelbo.diffusion.losses.uncertainty import Uncertainty
 from nelbo.diffusion.losses.vlb import VLB
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "MinSNR",
     "NoisyBatch",
     "Simple",
+    "Uncertainty",
     "WeightedMSE",
 ]

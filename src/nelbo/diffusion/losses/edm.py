@@ -35,7 +35,15 @@ class EDMLoss(LogSNRDensityMSE):
         self.std = std
         self.sigma_data = sigma_data
 
+    def density(self, level: NoiseLevel) -> Tensor:
+        """p(logsnr), (B,) float64."""
+        return log_normal_density(level, self.mean, self.std)
+
+    def eps_weight(self, level: NoiseLevel) -> Tensor:
+        """lambda as a weight of the eps error, (sigma^2 + sd^2) / sd^2, (B,) float64."""
+        sigma = (-0.5 * level.logsnr).exp()
+        return 1.0 + (sigma / self.sigma_data).square()
+
     def density_weight(self, level: NoiseLevel) -> Tensor:
         """p(logsnr) (sigma^2 + sd^2) / sd^2, (B,) float64."""
-        sigma = (-0.5 * level.logsnr).exp()
-        return log_normal_density(level, self.mean, self.std) * (1.0 + (sigma / self.sigma_data).square())
+        return self.density(level) * self.eps_weight(level)

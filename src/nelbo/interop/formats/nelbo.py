@@ -12,6 +12,7 @@ STATE = "state_dict"
 RAW_STATE = "current_model_state"
 NETWORK = "denoiser.network."
 SCHEDULE = "schedule."  # of a learned one
+LOSS = "loss."  # of a learned one; used in training alone
 
 
 class NelboFormat(CheckpointFormat):
@@ -30,7 +31,7 @@ class NelboFormat(CheckpointFormat):
             raise ValueError(
                 f"{path} is not a complete checkpoint of nelbo: it lacks weights or configuration"
             )
-        unexpected = [name for name in state if not name.startswith((NETWORK, SCHEDULE))]
+        unexpected = [name for name in state if not name.startswith((NETWORK, SCHEDULE, LOSS))]
         if unexpected:
             raise ValueError(f"{path} has weights that are not of the network: {format_list(unexpected)}")
         return Weights(
