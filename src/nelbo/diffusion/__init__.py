@@ -14,6 +14,7 @@
     bound                  L_0, L_t, L_T
     losses, timesteps      training losses, and the steps they are evaluated at
     samplers               from noise to data
+    likelihood             probability-flow ODE, importance-weighted bound
     exact                  denoisers in closed form
 
 Imports torch only. Timesteps are 1..T and t = 0 is data; s is the cleaner end of a step. All terms are in

@@ -142,13 +142,35 @@ class NoiseSchedule(nn.Module, ABC):
         return CurvePoint(NoiseLevel(u, logsnr.detach()), -slope)
 
     def at_logsnr(self, logsnr: Tensor) -> Tensor:
-        """u in [0, 1] of continuous time at each logsnr (B,) between the ends, float64, by bisection."""
+        """The time of each logsnr (B,) between the ends, (B,) float64.
+
+        In continuous time u in [0, 1], by bisection. With timesteps t in [1, T], linear in logsnr between
+        neighbouring timesteps.
+        """
+        if self.num_steps is not None:
+            table = self.table(logsnr.device)
+            index = torch.searchsorted(-table, -logsnr.contiguous()).clamp(1, max(1, self.num_steps - 1))
+            cleaner, noisier = table[index - 1], table[index.clamp(max=self.num_steps - 1)]
+            share = ((cleaner - logsnr) / (cleaner - noisier)).clamp(0.0, 1.0)
+            return index + share.nan_to_num(0.0)  # of a chain of one step
         low, high = torch.zeros_like(logsnr), torch.ones_like(logsnr)
         for _ in range(60):
             middle = 0.5 * (low + high)
             cleaner = self.level(middle).logsnr > logsnr
             low, high = torch.where(cleaner, middle, low), torch.where(cleaner, high, middle)
         return high
+
+    def finite_ends(self) -> tuple[float, float]:
+        """The cleanest and the noisiest finite logsnr.
+
+        They differ from the ends of the chain only for a schedule whose last timestep has no signal.
+        """
+        if self.num_steps is None:
+            logsnr = self.level(torch.tensor([0.0, 1.0], dtype=torch.float64)).logsnr
+        else:
+            logsnr = self.table()
+        finite = logsnr[logsnr.isfinite()]
+        return finite[0].item(), finite[-1].item()
 
     def table(self, device: torch.device | str = "cpu") -> Tensor:
         """logsnr of t = 1..T, (T,) float64; cached per device."""
