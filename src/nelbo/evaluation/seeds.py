@@ -16,6 +16,7 @@ class SeedEstimate:
         mean: over the runs.
         spread: standard deviation of the runs, with n - 1 degrees of freedom; NaN for one run.
         within: error within a run, the root mean square of the runs' standard errors; NaN if one is unknown.
+            The runs share the test examples, so the mean over the runs does not reduce it.
         count: number of runs.
     """
 
@@ -36,19 +37,24 @@ class SeedEstimate:
         )
 
     @property
-    def stderr(self) -> float:
-        """Standard error of the mean over the seeds, spread / sqrt(n)."""
+    def seed_stderr(self) -> float:
+        """The part of the standard error that more seeds would remove, spread / sqrt(n); NaN for one run."""
         return self.spread / math.sqrt(self.count)
+
+    @property
+    def stderr(self) -> float:
+        """Standard error of the mean over seeds and test examples; of one run the error within it."""
+        return self.within if self.count == 1 else math.hypot(self.seed_stderr, self.within)
 
     def minus(self, other: "SeedEstimate") -> "SeedEstimate":
         """The difference of two independent means: their squared errors add up.
 
-        Its spread is such that its standard error is that of the difference.
+        Its spread is such that its ``seed_stderr`` is that of the difference.
         """
         count = min(self.count, other.count)
         return SeedEstimate(
             mean=self.mean - other.mean,
-            spread=math.hypot(self.stderr, other.stderr) * math.sqrt(count),
+            spread=math.hypot(self.seed_stderr, other.seed_stderr) * math.sqrt(count),
             within=math.hypot(self.within, other.within),
             count=count,
         )

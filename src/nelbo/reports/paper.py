@@ -109,9 +109,9 @@ def _add_curve(axis: "Axes", curve: SeedCurve, name: str, colour: str) -> None:
 def write_table(runs: Sequence[Run], path: Path) -> None:
     """A row for each group of runs that differ in their seed alone, as CSV or LaTeX.
 
-    Columns: the runs, the number of seeds, and mean, standard error over the seeds, spread and error within a
-    run of the bound and its parts. LaTeX has one column for each of them; ``±`` is the standard error over
-    the seeds, and for a single run the error within it.
+    Columns: the runs, the number of seeds, and mean, standard error, its part over the seeds, spread and
+    error within a run of the bound and its parts. LaTeX has a column for each of them, where ``±`` is the
+    standard error.
 
     Args:
         runs: of the table.
@@ -130,7 +130,7 @@ def write_table(runs: Sequence[Run], path: Path) -> None:
 
 
 def _write_csv(groups: Sequence[SeedGroup], path: Path) -> None:
-    names = ("mean", "stderr_over_seeds", "spread", "error_within_run")
+    names = ("mean", "stderr", "stderr_over_seeds", "spread", "error_within_run")
     columns = [f"{part}_{name}" for part in ("total", *PARTS) for name in names]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -139,7 +139,7 @@ def _write_csv(groups: Sequence[SeedGroup], path: Path) -> None:
             cells = [
                 value if math.isfinite(value) else ""
                 for part in _parts(group)
-                for value in (part.mean, part.stderr, part.spread, part.within)
+                for value in (part.mean, part.stderr, part.seed_stderr, part.spread, part.within)
             ]
             seeds = " ".join(map(str, group.seeds))
             writer.writerow([group.name, seeds, group.first.unit.label, *cells])
@@ -154,7 +154,7 @@ def latex_table(groups: Sequence[SeedGroup]) -> str:
     lines = [" & ".join(row) + r" \\" for row in rows]
     return "\n".join(
         [
-            f"% {unit}: mean over seeds and its standard error; of one seed the error of the measurement",
+            f"% {unit}: mean over seeds and its standard error over seeds and test examples",
             r"\begin{tabular}{lrrrrr}",
             r"\hline",
             r"runs & seeds & total & $L_0$ & $L_t$ & $L_T$ \\",
@@ -172,9 +172,8 @@ def _parts(group: SeedGroup) -> list[SeedEstimate]:
 
 
 def _latex(estimate: SeedEstimate) -> str:
-    error = estimate.stderr if estimate.count > 1 else estimate.within
     tiny = abs(estimate.mean) < 1e-3  # L_T of a good chain
-    text = short(estimate.mean, 2) if tiny else plus_minus(estimate.mean, error)
+    text = short(estimate.mean, 2) if tiny else plus_minus(estimate.mean, estimate.stderr)
     mantissa, times, power = text.partition(" × 10")
     if times:
         exponent = power.translate(str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-"))

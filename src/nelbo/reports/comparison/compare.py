@@ -131,7 +131,7 @@ def check_measured(run: Run) -> None:
 
 def seed_values(estimate: SeedEstimate) -> dict[str, Any]:
     """Plain values for JSON; None where they are not finite."""
-    numbers = asdict(estimate) | {"stderr": estimate.stderr}
+    numbers = asdict(estimate) | {"stderr": estimate.stderr, "seed_stderr": estimate.seed_stderr}
     return {name: number if math.isfinite(number) else None for name, number in numbers.items()}
 
 

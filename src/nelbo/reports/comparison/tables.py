@@ -121,7 +121,7 @@ def seed_tables(groups: Sequence[SeedGroup]) -> Iterator[RenderableType]:
         table.add_column(name, justify="right", no_wrap=True)
     for group in groups:
         total, found = group.total, None if group is groups[0] else group.differences_from(groups[0])
-        cells = [plus_minus(total.mean, total.stderr if total.count > 1 else None)]
+        cells = [plus_minus(total.mean, total.stderr)]
         cells += [short(total.spread, 2), short(total.within, 2)]
         difference = Text("–", style="dim")
         if found is not None:
@@ -130,9 +130,9 @@ def seed_tables(groups: Sequence[SeedGroup]) -> Iterator[RenderableType]:
         table.add_row(Text(group.name), seeds, *cells, difference)
     yield table
     yield Text(
-        "Mean over the seeds with its standard error; spread is the standard deviation of the runs, within a "
-        "run the error of the measurement. The difference is from the first group, seed by seed where the "
-        "seeds are the same.",
+        "Mean over the seeds. spread: standard deviation of the runs. within a run: standard error of the "
+        "measurement, which the test examples have in common. The error of the mean has both parts. "
+        "difference: from the first group, seed by seed where the seeds are the same.",
         style="dim",
     )
     yield ""

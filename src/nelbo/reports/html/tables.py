@@ -60,10 +60,10 @@ class SeedRow:
         name: options in which the groups differ.
         seeds: of its runs.
         colour: in the charts.
-        total: mean and standard error over the seeds.
+        total: mean over the seeds and its standard error.
         spread: standard deviation of the runs.
         within: standard error within a run.
-        parts: L_0, L_t, L_T: mean and standard error over the seeds.
+        parts: L_0, L_t, L_T: mean over the seeds and its standard error.
         difference: of the total from the first group.
     """
 
@@ -159,8 +159,8 @@ def _seed_row(number: int, group: SeedGroup, first: SeedGroup) -> SeedRow:
 
 
 def over_seeds(estimate: SeedEstimate) -> str:
-    """The mean and its standard error over the seeds; of one seed without an error."""
-    return plus_minus(estimate.mean, estimate.stderr if estimate.count > 1 else None)
+    """The mean and its standard error over seeds and test examples."""
+    return plus_minus(estimate.mean, estimate.stderr)
 
 
 def variance_rows(entries: Sequence[Entry]) -> list[VarianceRow]:
