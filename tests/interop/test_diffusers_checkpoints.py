@@ -14,9 +14,9 @@ from omegaconf import OmegaConf
 from nelbo.__main__ import main
 from nelbo.cli.export import OF_THE_RUN
 from nelbo.compose.build import build_module
+from nelbo.compose.trained import load_model
 from nelbo.data import DataSpec
 from nelbo.diffusion.denoiser import Denoiser
-from nelbo.diffusion.noise_conditioning import TimestepConditioning
 from nelbo.diffusion.parameterizations import Eps
 from nelbo.diffusion.schedules import LinearSchedule
 from nelbo.diffusion.variances import FixedLarge
@@ -122,12 +122,24 @@ def test_the_bound_is_the_same_after_export_and_back(weights, checkpoint, evalua
 def test_the_folder_determines_the_kind_of_its_weights(exported, checkpoint):
     read = DiffusersFormat().read(exported, "ema")
     saved = torch.load(checkpoint, weights_only=True)
-    assert (read.kind, read.step, read.time_shift, read.parts) == ("ema", 7, 0.0, {})
+    assert (read.kind, read.step, read.parts) == ("ema", 7, {})
     of_the_model = {key: value for key, value in saved["nelbo"]["config"].items() if key not in OF_THE_RUN}
     assert read.config == of_the_model
     for name, tensor in read.network.items():
         assert torch.equal(tensor, saved["state_dict"][f"denoiser.network.{name}"]), name
     assert "has the other kind: use weights=ema" in refusal(exported, "raw")
+
+
+def test_a_model_with_0_based_timesteps_is_exported_with_them(save_checkpoint, tmp_path):
+    path = save_checkpoint(tmp_path / "last.ckpt", "c_noise.shift=-1")
+    assert main(["export", str(path), str(tmp_path / "model")]) == 0
+    loaded = load_model(tmp_path / "model", "format@checkpoint_format=diffusers").module
+    level, x = loaded.bound.chain.level(torch.tensor([1, 40])), torch.randn(2, 1, 8, 8)
+    with torch.no_grad():
+        expected = load_model(path).module.denoiser(x, level)
+        for denoiser in (loaded.denoiser, from_diffusers(tmp_path / "model").denoiser):
+            assert denoiser.c_noise(level).tolist() == [0.0, 39 * 25.0]
+            torch.testing.assert_close(denoiser(x, level).eps_hat, expected.eps_hat, rtol=0, atol=1e-5)
 
 
 def test_export_of_a_conditional_model_warns_about_labels(save_checkpoint, tmp_path, capfd):
@@ -166,13 +178,13 @@ def theirs(tmp_path):
 
 def test_network_and_chain_of_the_folder_replace_those_of_the_experiment(theirs, compose):
     read = DiffusersFormat().read(theirs.folder, "ema")
-    assert (read.kind, read.config, read.step, read.time_shift) == ("ema", None, None, -1.0)
+    assert (read.kind, read.config, read.step) == ("ema", None, None)
     config = compose("logger=none")
     for name, node in read.parts.items():
         config[name] = node
     module = build_module(OmegaConf.create(OmegaConf.to_container(config)), DIGITS)
     denoiser = module.denoiser
-    denoiser.c_noise = TimestepConditioning(read.time_scale, read.time_shift)
+    assert (denoiser.c_noise.scale, denoiser.c_noise.shift) == (1.0, -1.0)
     denoiser.network.load_state_dict(read.network)
     assert isinstance(denoiser.variance, FixedLarge)
     level = module.bound.chain.level(torch.tensor([1, 100, 300]))
@@ -270,6 +282,6 @@ def test_a_folder_without_a_configuration_has_its_chain(tmp_path, compose):
     schedule = LinearSchedule(1000, logsnr_max="paper")
     to_diffusers(tmp_path / "model", Denoiser(network, Eps(), FixedLarge("beta_tilde")), schedule, (8, 8))
     read = DiffusersFormat().read(tmp_path / "model", "raw")
-    assert (read.kind, read.config, read.time_shift) == ("raw", None, 0.0)
+    assert (read.kind, read.config, read.parts["c_noise"]["shift"]) == ("raw", None, 0.0)
     assert read.parts["variance"]["first_step"] == "beta_tilde"
     assert math.isclose(read.parts["schedule"]["beta_end"], 0.02, rel_tol=1e-12)

@@ -12,6 +12,7 @@ from nelbo.interop.formats import ImprovedDiffusionFormat, NelboFormat
 from nelbo.interop.improved_diffusion.flags import Flags
 from nelbo.interop.improved_diffusion.model import unet
 
+TIMESTEP = "nelbo.diffusion.noise_conditioning.TimestepConditioning"
 FORMATS = pytest.mark.parametrize("checkpoint_format", [NelboFormat(), ImprovedDiffusionFormat()])
 
 
@@ -72,7 +73,7 @@ def saved(tmp_path):
 def test_a_checkpoint_of_ours(weights, seed, saved):
     read = NelboFormat().read(saved(ours()), weights)
     assert same(read.network, small_network(seed))
-    assert (read.kind, read.config, read.step, read.time_shift) == (weights, {"seed": 3}, 7, 0.0)
+    assert (read.kind, read.config, read.step, read.parts) == (weights, {"seed": 3}, 7, {})
 
 
 def test_a_run_without_averaging_has_raw_weights_alone(saved):
@@ -108,7 +109,8 @@ def test_a_checkpoint_of_training_is_read(tiny_run):
 def test_a_network_of_improved_diffusion(name, weights, step, saved, to_their_names):
     read = ImprovedDiffusionFormat().read(saved(to_their_names(small_network()), name), weights)
     assert same(read.network, small_network())
-    assert (read.kind, read.config, read.step, read.time_shift) == (weights, None, step, -1.0)
+    assert (read.kind, read.config, read.step) == (weights, None, step)
+    assert read.parts == {"c_noise": {"_target_": TIMESTEP, "shift": -1.0}}  # scale 1000 / T
 
 
 @pytest.mark.parametrize(
@@ -313,5 +315,5 @@ def test_the_code_in_the_message_extracts_weights_from_a_checkpoint(
 
 def test_timesteps_that_are_not_rescaled(saved, to_their_names):
     path = saved(to_their_names(small_network()))
-    assert ImprovedDiffusionFormat().read(path, "raw").time_scale is None
-    assert ImprovedDiffusionFormat(rescale_timesteps=False).read(path, "raw").time_scale == 1.0
+    read = ImprovedDiffusionFormat(rescale_timesteps=False).read(path, "raw")
+    assert read.parts == {"c_noise": {"_target_": TIMESTEP, "shift": -1.0, "scale": 1.0}}

@@ -186,7 +186,6 @@ SUPPLIED: dict[str, set[str]] = {
     "sampler": {"data_range"},
     "decoder": {"levels"},
     "timesteps": {"num_steps", "chain"},  # to those that have them
-    "c_noise": {"scale"},  # to those that have it
     "variance": {"log_mse"},  # to those that have it, as below
     "spacing": {"costs"},
     "model": {"shape", "out_channels", "num_classes"},

@@ -18,7 +18,6 @@ from nelbo.compose.options import check_component
 from nelbo.compose.stored_config import MODEL, check_values, plain_config, validate_stored
 from nelbo.data import DataModule, DataRecord, DataSpec
 from nelbo.data.record import format_names
-from nelbo.diffusion.noise_conditioning import TimestepConditioning
 from nelbo.interop.formats import CheckpointFormat, Weights
 from nelbo.interop.formats.nelbo import NETWORK, SCHEDULE, below
 from nelbo.interop.state_dict import differences
@@ -113,10 +112,6 @@ def read_model(config: DictConfig, checkpoint_format: CheckpointFormat | None = 
     trained = plain_config(values, path)
     spec: DataSpec = instantiate(trained.data).spec if record is None else record.spec
     module = build_module(trained, spec)
-    c_noise = module.denoiser.c_noise
-    if isinstance(c_noise, TimestepConditioning):
-        scale = c_noise.scale if weights.time_scale is None else weights.time_scale
-        module.denoiser.c_noise = TimestepConditioning(scale, weights.time_shift)
     load_weights(module, weights, path)
     return TrainedModel(module.eval(), spec, trained, weights, path, record)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nelbo import torch_file
 from nelbo.diffusion.losses import VLB
+from nelbo.diffusion.noise_conditioning import TimestepConditioning
 
 KINDS = ("ema", "raw")
 
@@ -21,23 +22,19 @@ class Weights:
         network: state dict of the network, with our names.
         config: training configuration; None if the file has none, and the user has to name an experiment.
         kind: ``ema`` (averaged), ``ema_<sigma_rel>`` (an average of another length), or ``raw``.
-        time_shift: of the ``Denoiser``: first timestep of the network, less 1.
         step: optimizer steps of training; None if unknown.
         parts: nodes of the configuration that a file without ``config`` determines; they replace those of the
             experiment.
         data: record of the training data, see ``DataRecord``; None if the file has none.
-        time_scale: of the ``Denoiser``; None for 1000 / T.
         schedule: state dict of a learned schedule; empty for others.
     """
 
     network: dict[str, Tensor]
     config: dict[str, Any] | None
     kind: str
-    time_shift: float
     step: int | None
     parts: dict[str, Any] = field(default_factory=dict)
     data: object = None
-    time_scale: float | None = None
     schedule: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -89,9 +86,14 @@ def component(of: type, **arguments: Any) -> dict[str, Any]:
     return {"_target_": f"{of.__module__}.{of.__qualname__}", **arguments}
 
 
-def network_parts(model: dict[str, Any], conditional: bool) -> dict[str, Any]:
+def network_parts(model: dict[str, Any], conditional: bool, c_noise: dict[str, Any]) -> dict[str, Any]:
     """The configuration nodes of a network."""
-    return {"model": model, "conditional": conditional, "cond_dropout": 0.0}
+    return {"model": model, "conditional": conditional, "cond_dropout": 0.0, "c_noise": c_noise}
+
+
+def timestep_conditioning(scale: float | None, shift: float) -> dict[str, Any]:
+    """The configuration node of c_noise = (t + shift) * scale; None: 1000 / T."""
+    return component(TimestepConditioning, shift=shift, **({} if scale is None else {"scale": scale}))
 
 
 def process_parts(

@@ -18,6 +18,7 @@ from nelbo.interop.formats.base import (
     component,
     network_parts,
     process_parts,
+    timestep_conditioning,
 )
 
 INSIDE = "unet."  # prefix of our U-Net in a DiffusersUNet
@@ -52,10 +53,8 @@ class DiffusersFormat(CheckpointFormat):
             network=network,
             config=config,
             kind=kind,
-            time_shift=parsed.network.time_shift,
             step=content.ours.get("step"),
             parts={} if config is not None else parts(parsed),
-            time_scale=None if config is not None else parsed.network.time_scale,
             data=content.ours.get("data"),
         )
 
@@ -63,7 +62,11 @@ class DiffusersFormat(CheckpointFormat):
 def parts(parsed: ParsedFolder) -> dict[str, Any]:
     """The configuration nodes that the folder determines."""
     network, chain = parsed.network, parsed.chain
-    nodes = network_parts(component(network.kind, **network.options), network.num_classes is not None)
+    nodes = network_parts(
+        component(network.kind, **network.options),
+        network.num_classes is not None,
+        timestep_conditioning(network.time_scale, network.time_shift),
+    )
     if chain is None:
         return nodes
     return nodes | process_parts(

@@ -15,6 +15,7 @@ from nelbo.interop.formats.base import (
     component,
     network_parts,
     process_parts,
+    timestep_conditioning,
 )
 from nelbo.interop.formats.improved_diffusion import read_state_dict, step_by_name
 from nelbo.interop.improved_diffusion.flags import SCHEDULES, GuidedFlags, check_named, read_flags
@@ -52,17 +53,16 @@ class GuidedDiffusionFormat(CheckpointFormat):
             network=network,
             config=None,
             kind=weights,
-            time_shift=-1.0,
             step=step,
             parts=parts(flags),
-            time_scale=time_scale(flags),
         )
 
 
 def parts(flags: GuidedFlags) -> dict[str, Any]:
     """The configuration nodes that the flags determine."""
     schedule = SCHEDULES[flags.noise_schedule]
-    return network_parts(component(UNet, **unet_options(flags)), flags.class_cond) | process_parts(
+    c_noise = timestep_conditioning(time_scale(flags), shift=-1.0)
+    return network_parts(component(UNet, **unet_options(flags)), flags.class_cond, c_noise) | process_parts(
         component(schedule, num_steps=flags.diffusion_steps, logsnr_max="paper"),
         component(X0 if flags.predict_xstart else Eps),
         component(type(reverse_variance(flags)), first_step=FIRST_STEP),

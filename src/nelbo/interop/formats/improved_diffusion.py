@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from nelbo.interop.formats.base import CheckpointFormat, Weights
+from nelbo.interop.formats.base import CheckpointFormat, Weights, timestep_conditioning
 from nelbo.interop.improved_diffusion.names import unet_state_dict
 from nelbo.interop.state_dict import (
     format_list,
@@ -45,9 +45,8 @@ class ImprovedDiffusionFormat(CheckpointFormat):
             network=network,
             config=None,
             kind=weights,
-            time_shift=-1.0,
             step=step,
-            time_scale=None if self.rescale_timesteps else 1.0,
+            parts={"c_noise": timestep_conditioning(None if self.rescale_timesteps else 1.0, shift=-1.0)},
         )
 
 

@@ -39,7 +39,6 @@ class NelboFormat(CheckpointFormat):
             schedule=below(SCHEDULE, state),
             config=config,
             kind=weights,
-            time_shift=0.0,
             step=content.get("global_step"),
             data=content["nelbo"].get("data"),
         )
