@@ -19,8 +19,8 @@ from nelbo.diffusion.losses.base import log_normal_density, logsnr_change
 from nelbo.diffusion.noise_conditioning import LogSigmaConditioning
 from nelbo.diffusion.parameterizations import EDM
 from nelbo.diffusion.process import diffuse
-from nelbo.diffusion.samplers import EDMSampler
-from nelbo.diffusion.schedules import CosineSchedule, EDMSchedule
+from nelbo.diffusion.samplers import EDMSampler, Heun
+from nelbo.diffusion.schedules import CosineSchedule, EDMSchedule, LinearLogSNRSchedule
 from nelbo.diffusion.spacings import Even, Karras
 from nelbo.diffusion.variances import FixedSmall
 
@@ -142,9 +142,32 @@ def draw(arrays, mixture, steps, sampler, chain=None):
     return sampler.sample(mixture, chain, start, lambda i: noise[i])
 
 
+@pytest.mark.parametrize("sampler", [Heun(), EDMSampler()], ids=lambda sampler: type(sampler).__name__)
 @pytest.mark.parametrize("steps", [18, 5])
-def test_heun_gives_the_samples_of_their_code(arrays, mixture, steps):
-    close(draw(arrays, mixture, steps, EDMSampler()), arrays[f"sample.heun{steps}"])
+def test_heun_gives_the_samples_of_their_code(arrays, mixture, steps, sampler):
+    close(draw(arrays, mixture, steps, sampler), arrays[f"sample.heun{steps}"])
+
+
+@pytest.mark.parametrize("spacing", [Even(), Karras()], ids=lambda spacing: type(spacing).__name__)
+def test_heun_is_of_second_order_at_all_published_levels_but_the_last(spacing):
+    chain = spacing.chain(EDMSchedule(logsnr_max="paper"), 18)
+    assert (-0.5 * chain.noisiest.logsnr).exp().item() == pytest.approx(80.0)
+    assert Heun().evaluations(chain) == EDMSampler().evaluations(chain) == 35
+
+
+@pytest.mark.parametrize("churn_max", [50.0, 75.0])
+def test_the_evaluations_of_churned_steps_are_counted(mixture, churn_max):
+    """With churn_max=75, churn moves a level of this schedule above sigma_max."""
+    chain = Even().chain(LinearLogSNRSchedule(None, logsnr_min=-10.0), 40)
+    sampler, calls = EDMSampler(churn=40.0, churn_max=churn_max), []
+
+    def denoise(x, level, cond=None):
+        calls.append(level)
+        return mixture(x, level, cond)
+
+    x = torch.randn(1, *mixture.means.shape[1:], dtype=torch.float64)
+    sampler.sample(denoise, chain, x, lambda i: x)
+    assert len(calls) == sampler.evaluations(chain)
 
 
 def test_churn_gives_the_samples_of_their_code(arrays, config, mixture):

@@ -1,8 +1,10 @@
 """EDM's stochastic sampler (Karras et al. 2022, algorithm 2): Heun's method with churn.
 
 Before a step from sigma, noise takes x_t to the level sigma_hat = sigma (1 + gamma), where
-gamma = min(S_churn / K, sqrt(2) - 1), and Heun's step starts there. The published levels are those of
-``schedule=edm`` or ``spacing=karras``. Without churn it is Heun's method.
+gamma = min(S_churn / K, sqrt(2) - 1), and Heun's step starts there. Without churn it is Heun's method.
+
+The published levels are the evenly spaced ones of ``schedule=edm`` in continuous time, and those of
+``spacing=karras`` on any schedule in continuous time that runs from sigma = 0.002 to 80.
 """
 
 import math
@@ -42,7 +44,7 @@ class EDMSampler(Heun):
         churn_min: float = 0.05,
         churn_max: float = 50.0,
         noise_scale: float = 1.003,
-        sigma_max: float | None = 100.0,
+        sigma_max: float | None = 80.0,
         steps: int | None = None,
         clip: Clip = "auto",
         dynamic_clip: float | None = None,

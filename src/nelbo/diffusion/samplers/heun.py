@@ -9,9 +9,6 @@ The mean is accurate if eps_hat is nearly linear over the step, that is for step
 EDM starts at sigma = 80, where this holds. The cosine schedule ends at sigma = 20000, and the next level of a
 chain of 50 steps is at 32: over such a step the mean is far off. Steps from levels above ``sigma_max`` are
 therefore Euler's, which are nearly exact there: eps_hat equals x_t up to (scale of the data / sigma)^2.
-
-EDM's churn is not implemented: it evaluates the network at levels between those of the schedule, for which a
-network with discrete timesteps is not trained.
 """
 
 import math
@@ -64,15 +61,21 @@ class Heun(Sampler):
     ) -> Tensor:
         """x_s from x_t, (B, ...)."""
         euler = diffuse(prediction.x0_hat, prediction.eps_hat, step.s)
-        if state.index == 1 or (sigma(step.t) > self.sigma_max).all():
+        if state.index == 1 or not self._is_second_order(step).any():
             return euler
         change = state.predict(euler, step.s).eps_hat - prediction.eps_hat
         return euler + scale(0.5 * step.s.signal_scale * (sigma(step.s) - sigma(step.t)), change)
 
     def evaluations(self, chain: Chain) -> int:
         """Number of network evaluations per sample."""
-        twice = sigma(chain.level(torch.arange(2, chain.num_steps + 1))) <= self.sigma_max
-        return chain.num_steps + int(twice.sum())
+        index = torch.arange(2, chain.num_steps + 1)
+        none = torch.zeros(len(index))
+        _, steps = self.perturb(none, chain.step(index), none, chain)
+        return chain.num_steps + int(self._is_second_order(steps).sum())
+
+    def _is_second_order(self, step: Step) -> Tensor:
+        # (B,) bool; a level at sigma_max may be above it by rounding
+        return sigma(step.t) <= self.sigma_max * (1.0 + 1e-9)
 
 
 def sigma(level: NoiseLevel) -> Tensor:
