@@ -11,6 +11,7 @@ A comment before a block says how, and why it is not simply run:
 Bash and Python without a comment are run as they are.
 """
 
+import ast
 import importlib
 import os
 import re
@@ -279,21 +280,29 @@ def test_the_chinese_readme_has_the_same_commands_and_choices():
     assert first_cells.findall(chinese.read_text()) == first_cells.findall(README.read_text())
 
 
-def test_files_of_the_how_tos_pass_the_linters(tmp_path):
-    shutil.copy(ROOT / "src/nelbo/project_template/pyproject.toml", tmp_path)  # all are of a project
-    files = [block for page in PAGES for block in blocks(page) if block.file and block.file.endswith(".py")]
-    assert files
-    for block in files:
-        (tmp_path / block.file).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / block.file).write_text(block.text)
-        for command in (["check"], ["format", "--check"]):
-            ended = subprocess.run(
-                [sys.executable, "-m", "ruff", *command, block.file],
-                cwd=tmp_path,
-                capture_output=True,
-                text=True,
-            )
-            assert ended.returncode == 0, f"{block.page.name}:{block.line}: {ended.stdout}"
+PYTHON = [block for page in PAGES for block in blocks(page) if block.language == "python"]
+
+
+def test_python_of_the_pages_passes_the_linters(tmp_path):
+    shutil.copy(ROOT / "src/nelbo/project_template/pyproject.toml", tmp_path)  # the files are of a project
+    for block in PYTHON:
+        file = tmp_path / (block.file or f"{block.page.stem}_line_{block.line}.py")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(block.text)
+    for command in (["check", "--output-format=concise"], ["format", "--check"]):
+        ended = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "."], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert ended.returncode == 0, ended.stdout
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=lambda block: f"{block.page.stem}:{block.line}")
+def test_names_that_python_of_the_pages_imports_from_nelbo_exist(block):
+    for node in ast.walk(ast.parse(block.text)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "nelbo":
+            module = importlib.import_module(node.module or "")
+            for name in node.names:
+                assert hasattr(module, name.name), f"{node.module} has no {name.name}"
 
 
 def test_the_schedule_of_the_how_to_is_that_of_a_new_project():
