@@ -97,7 +97,7 @@ def build_module(config: DictConfig, spec: DataSpec) -> DiffusionModule:
 
 
 def build_supplied(node: DictConfig, offered: Mapping[str, Callable[[], Any]]) -> Any:
-    """A component, with those of the offered arguments that its constructor has and its node does not give."""
+    """A component, with those of the offered arguments that it has and its node does not give."""
     wanted = inspect.signature(get_object(node._target_)).parameters
     supplied = {name: make() for name, make in offered.items() if name in wanted and name not in node}
     # not as arguments of instantiate, which would make configurations of them
