@@ -794,7 +794,8 @@ def learned(loss, draws=4):
     for _ in range(draws):
         index = torch.arange(1, T_trained + 1)
         x0 = train[torch.randint(len(train), (T_trained,))]
-        sampler.update(index, loss_at(loss, x0, torch.randn_like(x0), index))
+        losses = loss_at(loss, x0, torch.randn_like(x0), index)
+        sampler.update(index, losses, losses)
     return sampler
 
 

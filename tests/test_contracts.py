@@ -180,8 +180,8 @@ def test_every_choice_works_with_some_data_and_is_refused_in_one_line_by_the_res
     companions = [()] if group in ("data", "experiment") else [(f"data={name}",) for name in DATA]
     if group == "loss":  # most losses need a fixed variance
         companions += [(*data, "variance=fixed_large") for data in companions]
-    if group == "schedule":  # continuous time needs one
-        companions = [(*data, "variance=fixed_large") for data in companions]
+    if group == "schedule":  # continuous time needs them
+        companions = [(*data, "variance=fixed_large", "c_noise=logsnr") for data in companions]
     refusals = []
     for options in companions:
         config = compose(*options, f"{group}={option}", run_dir=tmp_path)

@@ -31,7 +31,7 @@ def python(*arguments, spy=None, **environment):
 @pytest.mark.parametrize(
     ("arguments", "code", "shown"),
     [
-        (["--help"], 0, "schedule: cosine, edm, learned_ends, learned_net, linear, linear_logsnr"),
+        (["--help"], 0, "schedule: adaptive, cosine, edm, learned_ends, learned_net, linear"),
         pytest.param(
             ["--cfg", "job"],
             0,

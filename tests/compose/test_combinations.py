@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
 from nelbo.compose import build
 from nelbo.data.batch import Batch
 from nelbo.data.digits import Digits
 from nelbo.diffusion.losses import VLB, Hybrid
-from nelbo.diffusion.schedules import LearnedSchedule
+from nelbo.diffusion.noise_conditioning import TimestepConditioning
+from nelbo.diffusion.schedules import AdaptiveSchedule, LearnedSchedule
 from nelbo.diffusion.variances import LearnedVariance
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -51,6 +52,11 @@ def cannot_work(module_config) -> bool:
     if isinstance(variance, partial):  # completed by what is measured on a trained network
         return True
     schedule = instantiate(module_config.schedule)
+    if (
+        isinstance(schedule, AdaptiveSchedule)
+        and get_class(module_config.c_noise._target_) is TimestepConditioning
+    ):
+        return True
     if isinstance(schedule, LearnedSchedule) and not isinstance(loss, VLB):
         return True
     if isinstance(variance, LearnedVariance):
@@ -81,7 +87,7 @@ def take_a_step(module, stub_trainer) -> dict[str, torch.Tensor]:
 def check(config, stub_trainer):
     spec = digits().spec
     if cannot_work(config):
-        with pytest.raises(ValueError, match=r"(add|use) (variance|loss)="):
+        with pytest.raises(ValueError, match=r"(add|use) (variance|loss|c_noise)="):
             build.build_module(config, spec)
         return
     module = build.build_module(config, spec)

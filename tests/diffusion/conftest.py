@@ -12,7 +12,7 @@ import torch
 from omegaconf import OmegaConf
 
 from nelbo.diffusion.chain import Chain
-from nelbo.diffusion.schedules import CosineSchedule, LearnedSchedule
+from nelbo.diffusion.schedules import AdaptiveSchedule, CosineSchedule, LearnedSchedule
 from nelbo.diffusion.step_cost_table import StepCostTable
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -42,7 +42,11 @@ def is_learned(parameter) -> bool:
     return issubclass(parameter.values[0].func, LearnedSchedule)
 
 
-@pytest.fixture(scope="session", params=[p for p in components("schedule") if not is_learned(p)])
+def has_timesteps(parameter) -> bool:
+    return not issubclass(parameter.values[0].func, LearnedSchedule | AdaptiveSchedule)
+
+
+@pytest.fixture(scope="session", params=[p for p in components("schedule") if has_timesteps(p)])
 def make_schedule(request):
     """Makes a schedule that can have timesteps."""
     return request.param

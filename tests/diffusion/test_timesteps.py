@@ -5,8 +5,11 @@ import pytest
 import torch
 from hypothesis import given
 
+from nelbo.diffusion.exact import posterior_variance
+from nelbo.diffusion.schedules import LinearLogSNRSchedule
 from nelbo.diffusion.timesteps import (
     AdaptiveTimestepSampler,
+    EntropyRate,
     Importance,
     Stratified,
     Uniform,
@@ -28,7 +31,7 @@ def trained(num_steps=20, history=3, floor=0.01, seed=0):
     sampler = Importance(num_steps, history, floor)
     losses = torch.randn(history, num_steps, generator=generator(seed), dtype=torch.float64).mul(2).exp()
     for row in losses:
-        sampler.update(torch.arange(1, num_steps + 1), row)
+        sampler.update(torch.arange(1, num_steps + 1), row, -row)
     return sampler, losses.square().mean(0).sqrt()
 
 
@@ -76,7 +79,7 @@ def test_the_state_survives_a_checkpoint(make_timesteps):
         g = generator()
         for _ in range(30):
             index = torch.randint(1, 5, (8,), generator=g)
-            first.update(index, index.double() ** 2)
+            first.update(index, index.double() ** 2, index.double())
         second.load_state_dict({key: value.clone() for key, value in first.state_dict().items()})
     for seed in range(3):
         a, b = first.sample(64, generator(seed)), second.sample(64, generator(seed))
@@ -150,7 +153,7 @@ def test_weighted_means_are_unbiased():
 @pytest.mark.parametrize("floor", [0.01, 0.2])
 def test_weights_are_bounded_by_the_floor(floor):
     sampler, history = Importance(5, 1, floor), torch.tensor([1e12, 1.0, 1.0, 0.0, 1.0])
-    sampler.update(torch.arange(1, 6), history)
+    sampler.update(torch.arange(1, 6), history, history)
     sample = sampler.sample(10_000, generator())
     assert set(sample.index.tolist()) == {1, 2, 3, 4, 5}
     assert sample.weight.max() <= 1 / floor * (1 + 1e-9)
@@ -161,17 +164,17 @@ def test_draws_are_uniform_until_every_step_has_its_history():
     sampler = Importance(3, history=2)
     uniform = torch.full((3,), 1 / 3, dtype=torch.float64)
     for index in (1, 1, 1, 2, 3, 3):
-        sampler.update(torch.tensor([index]), torch.tensor([float(index)]))
+        sampler.update(torch.tensor([index]), torch.tensor([float(index)]), torch.zeros(1))
         assert torch.equal(sampler.probabilities, uniform)
         assert sampler.sample(9, generator()).weight.tolist() == pytest.approx([1.0] * 9)
-    sampler.update(torch.tensor([2]), torch.tensor([2.0]))
+    sampler.update(torch.tensor([2]), torch.tensor([2.0]), torch.zeros(1))
     expected = 0.99 * torch.tensor([1.0, 2.0, 3.0]).double() / 6 + 0.01 / 3
     torch.testing.assert_close(sampler.probabilities, expected)
 
 
 def test_losses_of_zero_leave_the_draws_uniform():
     sampler = Importance(3, history=1)
-    sampler.update(torch.tensor([1, 2, 3]), torch.zeros(3))
+    sampler.update(torch.tensor([1, 2, 3]), torch.zeros(3), torch.ones(3))
     assert sampler.probabilities.tolist() == pytest.approx([1 / 3] * 3)
 
 
@@ -184,7 +187,8 @@ def test_the_history_holds_the_last_losses_of_every_step(batches, history):
     sampler, queues = Importance(4, history), defaultdict(lambda: deque(maxlen=history))
     for batch in batches:
         index, loss = [pair[0] for pair in batch], [pair[1] for pair in batch]
-        sampler.update(torch.tensor(index, dtype=torch.int64), torch.tensor(loss, dtype=torch.float64))
+        losses = torch.tensor(loss, dtype=torch.float64)
+        sampler.update(torch.tensor(index, dtype=torch.int64), losses, torch.zeros_like(losses))
         for step, value in batch:
             queues[step].append(value)
         size = torch.full((4,), 1.0, dtype=torch.float64)
@@ -198,11 +202,11 @@ def test_the_history_holds_the_last_losses_of_every_step(batches, history):
 def test_load_state_dict_continues_the_run():
     """Also in the middle of the ring."""
     first, _ = trained(num_steps=4)
-    first.update(torch.tensor([2, 2]), torch.tensor([5.0, 6.0]))
+    first.update(torch.tensor([2, 2]), torch.tensor([5.0, 6.0]), torch.zeros(2))
     second = Importance(4, 3)
     second.load_state_dict(first.state_dict())
     for sampler in (first, second):
-        sampler.update(torch.tensor([2, 4]), torch.tensor([7.0, 9.0]))
+        sampler.update(torch.tensor([2, 4]), torch.tensor([7.0, 9.0]), torch.zeros(2))
     assert torch.equal(first.probabilities, second.probabilities)
 
 
@@ -210,7 +214,7 @@ def test_state_dict_is_a_copy():
     sampler, _ = trained(num_steps=4)
     state = sampler.state_dict()
     before = {key: value.clone() for key, value in state.items()}
-    sampler.update(torch.tensor([1]), torch.tensor([100.0]))
+    sampler.update(torch.tensor([1]), torch.tensor([100.0]), torch.zeros(1))
     assert all(torch.equal(state[key], before[key]) for key in state)
 
 
@@ -223,3 +227,27 @@ def test_a_history_of_another_shape_raises():
 def test_arguments_out_of_range_are_named(arguments, named):
     with pytest.raises(ValueError, match=rf"timesteps\.{named}"):
         Importance(5, **arguments)
+
+
+# ------------------------------------------------------------------ entropy rate
+
+
+def test_entropy_rate_draws_in_proportion_to_the_mean_terms_of_the_bound():
+    sampler = EntropyRate(3, history=2)
+    for bound in ([1.0, -5.0, 3.0], [3.0, -3.0, 5.0]):
+        sampler.update(torch.arange(1, 4), torch.tensor([7.0, 1.0, 1.0]), torch.tensor(bound))
+    expected = 0.99 * torch.tensor([2.0, 4.0, 4.0]).double() / 10 + 0.01 / 3
+    torch.testing.assert_close(sampler.probabilities, expected)
+
+
+def test_entropy_rate_of_gaussian_data_is_uniform_in_the_conditional_entropy():
+    """H(x_0 | x_t) = log(2 pi e Var(x_0 | x_t)) / 2 for every dimension."""
+    schedule, std = LinearLogSNRSchedule(None, logsnr_max=6.0, logsnr_min=-5.0), 0.7
+    u = torch.linspace(0.0, 1.0, 41, dtype=torch.float64)
+    entropy = 0.5 * posterior_variance(schedule.level(u), std).log()
+    middle = schedule.point(0.5 * (u[:-1] + u[1:]))
+    terms = 0.5 * middle.rate * middle.level.snr * posterior_variance(middle.level, std) / 40
+    sampler = EntropyRate(40, history=1, floor=1e-9)
+    sampler.update(torch.arange(1, 41), torch.ones(40), terms)
+    share = entropy.diff() / (entropy[-1] - entropy[0])
+    torch.testing.assert_close(sampler.probabilities, share, rtol=5e-3, atol=0)

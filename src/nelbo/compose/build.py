@@ -28,7 +28,7 @@ from nelbo.diffusion.losses import Loss
 from nelbo.diffusion.noise_conditioning import NoiseConditioning, TimestepConditioning
 from nelbo.diffusion.parameterizations import Eps, Parameterization
 from nelbo.diffusion.samplers import Sampler
-from nelbo.diffusion.schedules import NoiseSchedule
+from nelbo.diffusion.schedules import AdaptiveSchedule, NoiseSchedule
 from nelbo.diffusion.spacings import Spacing
 from nelbo.diffusion.variances import LearnedVariance, ReverseVariance
 from nelbo.evaluation.estimators import BoundEstimator, MultiRoundEstimator
@@ -70,11 +70,13 @@ def build_module(config: DictConfig, spec: DataSpec) -> DiffusionModule:
     )
     if config.compile:
         network.compile()
+    c_noise = build_conditioning(config, schedule)
+    check_conditioning(c_noise, schedule)
     denoiser = Denoiser(
         network=network,
         parameterization=parameterization,
         variance=variance,
-        c_noise=build_conditioning(config, schedule),
+        c_noise=c_noise,
     )
     return DiffusionModule(
         denoiser=denoiser,
@@ -110,6 +112,19 @@ def build_conditioning(config: DictConfig, schedule: NoiseSchedule) -> NoiseCond
     if "c_noise" not in config:
         return TimestepConditioning(scale)
     return build_supplied(config.c_noise, {"scale": lambda: scale})
+
+
+def check_conditioning(c_noise: NoiseConditioning, schedule: NoiseSchedule) -> None:
+    """Check that what the network receives keeps its meaning during training.
+
+    Raises:
+        ValueError: for time on an adaptive schedule.
+    """
+    if isinstance(schedule, AdaptiveSchedule) and isinstance(c_noise, TimestepConditioning):
+        raise ValueError(
+            "c_noise=timestep: schedule=adaptive changes the noise level of a time during training: use "
+            "c_noise=logsnr, or c_noise=log_sigma"
+        )
 
 
 def check_levels(chain: Chain, parameterization: Parameterization, variance: ReverseVariance) -> None:

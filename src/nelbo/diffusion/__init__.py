@@ -53,6 +53,7 @@ from nelbo.diffusion.parameterizations import EDM, X0, Eps, Flow, Parameterizati
 from nelbo.diffusion.process import diffuse, marginal, posterior
 from nelbo.diffusion.samplers import DDIM, Ancestral, DPMSolverPP, EDMSampler, Heun, Sampler, SamplerState
 from nelbo.diffusion.schedules import (
+    AdaptiveSchedule,
     CosineSchedule,
     EDMSchedule,
     LearnedEnds,
@@ -66,6 +67,7 @@ from nelbo.diffusion.schedules import (
 from nelbo.diffusion.spacings import Even, Karras, Optimal, Quadratic, Spacing, Trailing, UniformLogSNR
 from nelbo.diffusion.step_cost_table import StepCostTable
 from nelbo.diffusion.timesteps import (
+    EntropyRate,
     Importance,
     LogitNormal,
     LogNormal,
@@ -89,6 +91,7 @@ __all__ = [
     "P2",
     "VLB",
     "X0",
+    "AdaptiveSchedule",
     "Analytic",
     "Ancestral",
     "BoundTerms",
@@ -104,6 +107,7 @@ __all__ = [
     "EDMLoss",
     "EDMSampler",
     "EDMSchedule",
+    "EntropyRate",
     "Eps",
     "Even",
     "FixedLarge",

@@ -17,6 +17,7 @@ from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.denoiser import Denoiser
 from nelbo.diffusion.losses import Loss, NoisyBatch
 from nelbo.diffusion.process import diffuse
+from nelbo.diffusion.schedules import AdaptiveSchedule
 from nelbo.diffusion.timesteps import AdaptiveTimestepSampler, TimestepSample, TimestepSampler
 from nelbo.evaluation.accumulator import BoundAccumulator
 from nelbo.evaluation.bound_variant import BoundVariant
@@ -73,7 +74,7 @@ class DiffusionModule(LightningModule):
         super().__init__()
         self.denoiser = denoiser
         self.bound = bound
-        self.schedule = bound.chain.schedule  # the parameters of a learned one
+        self.schedule = bound.chain.schedule  # the parameters of a learned one, the curve of an adaptive one
         self.loss = loss
         self.timesteps = timesteps
         self.make_optimizer = optimizer
@@ -89,7 +90,7 @@ class DiffusionModule(LightningModule):
         self.validated_at = -1  # optimizer steps at the last validation
         self.reported: dict[str, float] = {}  # metrics in the checkpoint that was resumed
         self._lr: float | None = None  # of the optimizer step of this batch, if there is one
-        self._seen = (torch.empty(0, dtype=torch.long), torch.empty(0))  # steps and losses of the last batch
+        self._seen: tuple[Tensor, ...] = ()  # steps, losses, bound terms and times of the last batch
         self.accumulator = BoundAccumulator(bound.chain.num_steps)  # of the current evaluation
 
     def configure_model(self) -> None:
@@ -118,7 +119,7 @@ class DiffusionModule(LightningModule):
         step = self.bound.chain.step(sample.index, sample.offset)
         prediction = self.denoiser(diffuse(batch.x0, eps, step.t), step.t, self.training_cond(batch))
         terms = self.loss(NoisyBatch(batch.x0, eps, step), prediction, self.bound)
-        self._seen = (sample.index, terms.loss.detach())
+        self._seen = (sample.index, terms.loss.detach(), terms.bound, step.t.t)
         return {
             "loss": (sample.weight.to(terms.loss.dtype) * terms.loss).mean(),
             "index": sample.index,
@@ -157,18 +158,28 @@ class DiffusionModule(LightningModule):
         parts = (sample.index, sample.weight, sample.offset)
         return TimestepSample(*(part[mine].to(x0.device, non_blocking=True) for part in parts)), noise[mine]
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Reshape an adaptive schedule after a validation."""
+        if isinstance(self.schedule, AdaptiveSchedule) and self.validated_at == self.trainer.global_step:
+            self.schedule.reshape()
+
     def on_after_backward(self) -> None:
-        """Update an adaptive timestep sampler with the losses of the global batch.
+        """Update an adaptive timestep sampler and an adaptive schedule with the losses of the global batch.
 
         This synchronises host and device, so it is done after the backward pass is queued.
         """
-        if not isinstance(self.timesteps, AdaptiveTimestepSampler):
+        timesteps, schedule = self.timesteps, self.schedule
+        if not isinstance(timesteps, AdaptiveTimestepSampler) and not isinstance(schedule, AdaptiveSchedule):
             return
-        index, loss = self._seen
-        pair = torch.stack([index.to(torch.float64), loss.to(torch.float64)])
+        seen = torch.stack([column.to(torch.float64) for column in self._seen])
         if self.trainer.world_size > 1:
-            pair = torch.cat(list(self.all_gather(pair)), dim=1)
-        self.timesteps.update(pair[0].long(), pair[1])
+            seen = torch.cat(list(self.all_gather(seen)), dim=1)
+        index, loss, bound, u = seen
+        if isinstance(timesteps, AdaptiveTimestepSampler):
+            timesteps.update(index.long(), loss, bound)
+        if isinstance(schedule, AdaptiveSchedule):
+            in_bins = index > 1  # the first step is L_0
+            schedule.update(u[in_bins], (self.bound.chain.num_steps - 1) * bound[in_bins])
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Record the learning rate: the schedule changes it before ``on_train_batch_end``."""

@@ -1,5 +1,6 @@
 """Noise schedules: one curve per file."""
 
+from nelbo.diffusion.schedules.adaptive import AdaptiveSchedule
 from nelbo.diffusion.schedules.base import CurvePoint, NoiseSchedule, half_bin_logsnr
 from nelbo.diffusion.schedules.cosine import CosineSchedule
 from nelbo.diffusion.schedules.edm import EDMSchedule
@@ -11,6 +12,7 @@ from nelbo.diffusion.schedules.rectified_flow import RectifiedFlowSchedule
 from nelbo.diffusion.schedules.sigmoid import SigmoidSchedule
 
 __all__ = [
+    "AdaptiveSchedule",
     "CosineSchedule",
     "CurvePoint",
     "EDMSchedule",

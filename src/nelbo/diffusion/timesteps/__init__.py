@@ -7,6 +7,7 @@ from nelbo.diffusion.timesteps.base import (
     draw_steps,
     stratified_uniforms,
 )
+from nelbo.diffusion.timesteps.entropy_rate import EntropyRate
 from nelbo.diffusion.timesteps.importance import Importance
 from nelbo.diffusion.timesteps.log_normal import LogNormal
 from nelbo.diffusion.timesteps.logit_normal import LogitNormal
@@ -15,6 +16,7 @@ from nelbo.diffusion.timesteps.uniform import Uniform
 
 __all__ = [
     "AdaptiveTimestepSampler",
+    "EntropyRate",
     "Importance",
     "LogNormal",
     "LogitNormal",

@@ -52,12 +52,13 @@ class AdaptiveTimestepSampler(TimestepSampler):
     """A sampler whose probabilities depend on the losses so far."""
 
     @abstractmethod
-    def update(self, index: Tensor, loss: Tensor) -> None:
+    def update(self, index: Tensor, loss: Tensor, bound: Tensor) -> None:
         """Record the losses of a global batch.
 
         Args:
             index: (B,) steps, of all ranks.
             loss: (B,) the per-example loss at these steps, before weighting.
+            bound: (B,) L_0 or L_t in nats.
         """
 
     @abstractmethod

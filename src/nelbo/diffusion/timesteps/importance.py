@@ -41,16 +41,20 @@ class Importance(AdaptiveTimestepSampler):
         uniform = torch.full((self.num_steps,), 1.0 / self.num_steps, dtype=torch.float64)
         if not (self._counts >= self.history).all():
             return uniform
-        size = self._losses.square().mean(1).sqrt()
+        size = self.size()
         if size.sum() == 0.0:
             return uniform
         return (1.0 - self.floor) * size / size.sum() + self.floor * uniform
+
+    def size(self) -> Tensor:
+        """sqrt(E[loss^2]) of each step, (K,)."""
+        return self._losses.square().mean(1).sqrt()
 
     def sample(self, batch_size: int, generator: torch.Generator) -> TimestepSample:
         """Draw steps and weights for a global batch, each (B,)."""
         return draw_steps(self.probabilities, batch_size, generator)
 
-    def update(self, index: Tensor, loss: Tensor) -> None:
+    def update(self, index: Tensor, loss: Tensor, bound: Tensor) -> None:
         """Record the losses (B,) of steps (B,), replacing the oldest."""
         index, loss = index.cpu() - 1, loss.detach().to("cpu", torch.float64)
         # a step that occurs n times in the batch fills n consecutive places of its ring buffer
@@ -76,7 +80,7 @@ class Importance(AdaptiveTimestepSampler):
         """
         if state["losses"].shape != self._losses.shape:
             raise ValueError(
-                f"the checkpoint's importance history has shape {tuple(state['losses'].shape)} "
+                f"the checkpoint's history of losses has shape {tuple(state['losses'].shape)} "
                 f"(steps, losses kept), this run's is {tuple(self._losses.shape)}"
             )
         self._losses.copy_(state["losses"])

@@ -26,7 +26,7 @@ class EMA(WeightAveraging):
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"callbacks.ema.decay={decay} must be inside [0, 1)")
         self.decay = decay
-        # buffers are tables and counters: do not average them
+        # buffers are tables and counters: copy them, do not average them
         super().__init__(use_buffers=False)
 
     @torch.no_grad()
@@ -40,10 +40,12 @@ class EMA(WeightAveraging):
         self.update(pl_module, self.decay_at(trainer.global_step))
 
     def update(self, pl_module: LightningModule, decay: float) -> None:
-        """average = decay * average + (1 - decay) * weights, in place."""
+        """average = decay * average + (1 - decay) * weights, in place; buffers are copied."""
         assert self._average_model is not None
         average = list(self._average_model.module.parameters())
         torch._foreach_lerp_(average, list(pl_module.parameters()), 1.0 - decay)  # pyright: ignore
+        for copy, current in zip(self._average_model.module.buffers(), pl_module.buffers(), strict=True):
+            copy.copy_(current)
         self._average_model.n_averaged += 1
 
     def decay_at(self, step: int) -> float:
