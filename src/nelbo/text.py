@@ -1,8 +1,10 @@
 """Text from outside (names of folders, data and classes, values of options, messages) made safe to show."""
 
+import difflib
 import html
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 # C0 and C1 controls, line and paragraph separators, marks and overrides of the writing direction, surrogates
@@ -41,3 +43,9 @@ def json_to_validate(value: Any) -> bytes:
     them is replaced by a question mark.
     """
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """The hint `` (did you mean cosine?)`` for a misspelt name; empty if none of the choices is close."""
+    close = difflib.get_close_matches(name, list(choices), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -217,7 +217,7 @@ MISTAKES = {
     "sampler.steps=1001": "steps=1001: the schedule has only 1000 timesteps",
     "n=0": "n=0: expected an integer >= 1",
     "batch_size=0": "batch_size=0: expected an integer >= 1",
-    "format=jpg": "format=jpg: expected one of auto, png, npz, none",
+    "format=jpg": "error: format=jpg: expected one of auto, png, npz, none",
     "trajectory=film": "trajectory=film: expected one of none, gif, strip",
     "trajectory=gif grid=0": "trajectory=gif shows the samples of the grid, and grid=0: use grid=64",
     "cond=3": "cond=3, but the model was trained without conditions",
@@ -225,7 +225,7 @@ MISTAKES = {
     "sampler.clip=[1,-1]": "expected [low, high] with low < high",
     "checkpoint=/nonexistent.ckpt": "there is no checkpoint file /nonexistent.ckpt",
     "format=none devices=2": "format=none needs devices=1",
-    "sampler=dimm": "Available options in 'sampler'",
+    "sampler=dimm": "there is no sampler=dimm (did you mean ddim?); there are: ancestral, ",
 }
 
 

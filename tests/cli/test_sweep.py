@@ -113,7 +113,7 @@ def test_the_folder_of_another_sweep_is_refused(sweep):
 def test_invalid_options_are_refused_before_any_job(sweep):
     ended = sweep("loss=simple,vbl")
     assert ended.code == 1
-    assert "Available options in 'loss': edm flow hybrid min_snr p2 simple vlb" in ended.err
+    assert "there is no loss=vbl (did you mean vlb?)" in ended.err
     assert not ended.folder.exists()
 
 

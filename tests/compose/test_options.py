@@ -19,7 +19,7 @@ REFUSED = {
     "trainer.limit_test_batches=0": "not supported; for a quick trial use",
     "trainer.limit_test_batches=1": "max_examples.train, max_examples.val and max_examples.test",
     "trainer.max_epochs=0": "expected an integer >= 1, -1 or null",
-    "trainer.devices=1.5": "expected an integer >= 1, -1, auto or a list",
+    "trainer.devices=1.5": "expected an integer >= 1, -1, auto or a non-empty list",
     "trainer.strategy=ddp_spawn": "expected auto, ddp or as trainer=fsdp sets it",
     "trainer.max_steps=true": "expected an integer >= 1 or -1",
     "trainer.gradient_clip_val=-1": "expected a number >= 0 or null",

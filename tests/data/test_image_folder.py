@@ -114,9 +114,9 @@ def test_a_truncated_image_is_named(tmp_path):
         decode(tmp_path / "a.jpg", 8, 3)
 
 
-def test_a_missing_folder_says_what_to_set(tmp_path):
+def test_a_missing_folder_is_named(tmp_path):
     data = ImageFolder(root=tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match=r"no images in .*nowhere: set data\.root"):
+    with pytest.raises(FileNotFoundError, match=r"data\.root=.*nowhere: there is no such folder"):
         data.setup("fit")
 
 

@@ -16,7 +16,7 @@ from nelbo.cli.claim_folder import ClaimError, check_unused_folder, claimed_fold
 from nelbo.cli.error_message import TRACEBACK, describe_error, no_such_choice
 from nelbo.cli.launch import end_with_agent, is_launched, report_error, write_result
 from nelbo.cli.logging import quieten_libraries, replace_unprintable
-from nelbo.cli.overrides import WITHOUT_HYDRA_FILES, resumed_folder
+from nelbo.cli.overrides import SHORT_NAMES, WITHOUT_HYDRA_FILES, resumed_folder
 from nelbo.cli.project import make_importable, read_project
 from nelbo.cli.rendezvous import options_of_shared_run, share_run_dir
 from nelbo.cli.resume import add_resumed_run
@@ -27,14 +27,6 @@ from nelbo.compose.config import to_plain
 from nelbo.compose.environment import rank
 from nelbo.runs.files import check_contained
 from nelbo.runs.run_options import write_hydra_files
-
-# Names on the command line, and in the configuration: in evaluate.yaml an experiment is a plain option, in
-# sample.yaml a format is that of the images. Hydra would use both as choices of the groups of these names.
-SHORT_NAMES = {
-    "train": {"sweep": "hydra/sweeper"},
-    "evaluate": {"experiment": "trained_as", "format": "format@checkpoint_format"},
-    "sample": {"experiment": "trained_as", "format": "image_format"},
-}
 
 
 def run(config_name: str, job: Callable[[DictConfig], float | None], subcommand: str | None = None) -> None:

@@ -1,6 +1,5 @@
 """The message of a failure: one line with the cause and its remedy."""
 
-import difflib
 import re
 import sys
 
@@ -10,10 +9,11 @@ from hydra.errors import HydraException, InstantiationException, OverrideParseEx
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from nelbo.cli.overrides import as_typed
+from nelbo.cli.overrides import SHORT_NAMES, as_typed
 from nelbo.cli.project import search_path_option, searched_folders
 from nelbo.compose.config import CONFIG_DIR, nested_composition
 from nelbo.compose.environment import process_count
+from nelbo.text import did_you_mean
 
 TRACEBACK = "HYDRA_FULL_ERROR"
 SHOWS_WHERE = f" ({TRACEBACK}=1 shows where)"
@@ -50,6 +50,8 @@ def _full_description(error: BaseException, config_name: str) -> str:
         component = key[1] if key else component
         error = error.__cause__
     message = " ".join(str(error).split())
+    for short, name in SHORT_NAMES[config_name].items():  # the names that were typed
+        message = re.sub(rf"(?<![\w.]){name}=", f"{short}=", message)
     if component and not message.startswith(component.partition(".")[0]):
         message = f"{component}: {message}"
     if isinstance(error, RuntimeError) and process_count() > 1:
@@ -62,12 +64,13 @@ def _full_description(error: BaseException, config_name: str) -> str:
         return _unreadable_option(error.override)
     if isinstance(error, HydraException | OmegaConfBaseException):
         message = re.sub(r"^In '.*?': | Config search path: .*$", "", message)
-        choice = re.match(r"Could not load '([\w/]+)/([^/']+)'", message)
+        choice = re.match(r"Could not (?:load|find) '([\w/]+)/([^/']+)'", message)
         if choice is not None:
             files = [path for folder in searched_folders() for path in (folder / choice[1]).glob("*.yaml")]
             if files:
-                there = ", ".join(sorted({path.stem for path in files}))
-                return f"there is no {choice[1]}={choice[2]}; there are: {there}"
+                there = sorted({path.stem for path in files})
+                hint = did_you_mean(choice[2], there)
+                return f"there is no {choice[1]}={choice[2]}{hint}; there are: {', '.join(there)}"
         group = re.match(r"Could not override '([\w/]+)'. No match in the defaults list", message)
         if group is not None and config_name != "train":
             return no_such_choice(group[1], config_name)
@@ -100,7 +103,7 @@ def _misspelt_option(message: str, config_name: str) -> str | None:
         return None
     *parents, name = found[1].replace("/", ".").split(".")
     try:
-        node = compose_choices_only(config_name)
+        whole = node = compose_choices_only(config_name)
     except HydraException:  # the message is about the choices of groups
         return None
     for parent in parents:
@@ -110,10 +113,16 @@ def _misspelt_option(message: str, config_name: str) -> str | None:
         if isinstance(node, DictConfig)
         else []
     )
-    close = difflib.get_close_matches(name, choices, n=1)
     where = f" in {'.'.join(parents)}" if parents else ""
-    hint = f" (did you mean {close[0]}?)" if close else ""
+    hint = did_you_mean(name, choices) or ("" if parents else _inside_a_choice(name, whole))
     return f"there is no option {name}{where}{hint}; there are: {', '.join(choices) or 'none'}"
+
+
+def _inside_a_choice(name: str, config: DictConfig) -> str:
+    """The hint for the name of an option of one of the choices, such as ``target_stderr``."""
+    nodes = {str(key): node for key, node in config.items_ex(resolve=False) if isinstance(node, DictConfig)}
+    found = [f"{key}.{name}" for key, node in nodes.items() if name in node]
+    return f" (did you mean {' or '.join(found)}?)" if found else ""
 
 
 def no_such_choice(name: str, config_name: str) -> str:

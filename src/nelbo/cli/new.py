@@ -1,5 +1,6 @@
 """Create a project that depends on nelbo: a schedule, a network, a data set, an experiment and a test."""
 
+import shlex
 import sys
 from argparse import ArgumentParser, Namespace
 from importlib.resources import files
@@ -39,4 +40,5 @@ def run(arguments: Namespace) -> None:
         path = folder / str(source.relative_to(TEMPLATE)).replace(TEMPLATE_NAME, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(source.read_text("utf-8").replace(TEMPLATE_NAME, name), encoding="utf-8")
-    print(f"wrote {folder}; train with: cd {folder} && nelbo train --config-dir conf experiment=stripes")
+    train = f"cd {shlex.quote(str(folder))} && nelbo train --config-dir conf experiment=stripes"
+    print(f"wrote {folder}; train with: {train}")

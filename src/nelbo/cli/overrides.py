@@ -14,6 +14,13 @@ from omegaconf.errors import OmegaConfBaseException
 PLAIN = re.compile(r"[A-Za-z0-9_./:+-]+")  # needs no quotes in Hydra and in a shell
 # In a command line of Hydra: the files in .hydra belong to another process, or to an earlier command
 WITHOUT_HYDRA_FILES = "hydra.output_subdir=null"
+# Names on the command line, and in the configuration: in evaluate.yaml an experiment is a plain option, in
+# sample.yaml a format is that of the images. Hydra would use both as choices of the groups of these names.
+SHORT_NAMES = {
+    "train": {"sweep": "hydra/sweeper"},
+    "evaluate": {"experiment": "trained_as", "format": "format@checkpoint_format"},
+    "sample": {"experiment": "trained_as", "format": "image_format"},
+}
 AUTO = "auto"  # resume=auto resumes the run in hydra.run.dir, or starts one there
 
 

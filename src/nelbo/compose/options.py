@@ -8,7 +8,6 @@ pydantic compares in its strict JSON mode: true is no integer, ``"3"`` is no num
 tuple, and NaN and infinity are refused.
 """
 
-import difflib
 import inspect
 import json
 import pkgutil
@@ -36,7 +35,7 @@ from nelbo.compose.declared_options import (
     Component,
     MaxExamples,
 )
-from nelbo.text import json_to_validate
+from nelbo.text import did_you_mean, json_to_validate
 
 Problems = Iterator[tuple[str, str]]  # the path of an option, and a message
 MISSING = "???"
@@ -276,8 +275,9 @@ def _described(schema: Mapping[str, Any]) -> str:
     if schema.get("type") == "array":
         low, high = schema.get("minItems"), schema.get("maxItems")
         count = f" of {low}" if low == high and low is not None else ""
+        kind = "a non-empty list" if low and not count else "a list"
         items = schema.get("items") or next(iter(schema.get("prefixItems", ())), {})
-        return f"a list{count}" + (f" (each {_described(items)})" if items else "")
+        return f"{kind}{count}" + (f" (each {_described(items)})" if items else "")
     limits = [text.format(shown(schema[name])) for name, text in RANGES.items() if name in schema]
     return " ".join([WORDS.get(schema.get("type", ""), "a value"), " and ".join(limits)]).strip()
 
@@ -290,7 +290,6 @@ def shown(value: Any) -> str:
 
 
 def _unknown(name: str, path: str, choices: list[str]) -> str:
-    close = difflib.get_close_matches(name, choices, n=1)
     where = f" in {path}" if path else ""
-    hint = f" (did you mean {close[0]}?)" if close else ""
+    hint = did_you_mean(name, choices)
     return f"there is no option {name}{where}{hint}; there are: {', '.join(sorted(choices)) or 'none'}"

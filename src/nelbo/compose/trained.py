@@ -94,9 +94,8 @@ def read_model(config: DictConfig, checkpoint_format: CheckpointFormat | None = 
     if OmegaConf.is_missing(config, "checkpoint"):
         raise ValueError("which model? checkpoint=outputs/.../checkpoints/last.ckpt")
     path = Path(config.checkpoint)
-    inside = path / LAST
-    if inside.is_file():
-        raise ValueError(f"{path} is the folder of a run: checkpoint={inside}")
+    if (path / LAST).is_file():  # the folder of a run
+        path = path / LAST
     checkpoint_format = checkpoint_format or instantiate(config.checkpoint_format)
     assert checkpoint_format is not None
     weights = read_weights(config, checkpoint_format, path)

@@ -182,6 +182,8 @@ class ImageFolder(DataModule):
         if train is not None:
             self._check_ignored(folders)
         if not others and not held_out:
+            if not self.root.is_dir():
+                raise FileNotFoundError(f"data.root={show_path(self.root)}: there is no such folder")
             raise FileNotFoundError(
                 f"no images in {show_path(train or self.root)}: set data.root to a folder with some "
                 f"({', '.join(sorted(readable_suffixes()))})"

@@ -58,7 +58,8 @@ class ShuffledOrder(Order):
         super().__init__(n, batch_size, rank, world_size)
         if n < batch_size:
             raise ValueError(
-                f"batch_size={batch_size} is larger than the training set of {n} examples: choose at most {n}"
+                f"data.batch_size={batch_size} is larger than the training set of {n} examples: "
+                f"choose at most {n}"
             )
         self.seed = seed
 

@@ -155,7 +155,7 @@ class ImportanceEstimator(MultiRoundEstimator):
         if isinstance(self.phase, Pilot) or self.phase.number >= (self.phase.planned or 1):
             return None
         return f"target_stderr={self.target_stderr:g} was not reached: " + (
-            "all terms of all examples would cost no more"
+            "another round would cost more than every term of every example (estimator=full)"
             if self.max_evaluations is None
             else f"max_evaluations={self.max_evaluations:,}"
         )

@@ -1,6 +1,5 @@
 """Flags of the scripts of improved-diffusion and guided-diffusion: names, defaults and validation."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar
@@ -10,6 +9,7 @@ from torch import Tensor
 from nelbo.diffusion.schedules import CosineSchedule, LinearSchedule
 from nelbo.interop.improved_diffusion.numbers import numbers, plain_number, whole_numbers
 from nelbo.interop.improved_diffusion.respacing import respaced_timesteps
+from nelbo.text import did_you_mean
 
 SCHEDULES = {"linear": LinearSchedule, "cosine": CosineSchedule}
 NUM_CLASSES = 1000  # of the released class-conditional networks
@@ -230,9 +230,9 @@ def read_flags(given: Mapping[str, Any], kind: type[FlagsT]) -> FlagsT:
                 "format=guided_diffusion"
             )
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
-            raise ValueError(f"unknown flag {name}{hint}: expected one of {', '.join(known)}")
+            raise ValueError(
+                f"unknown flag {name}{did_you_mean(name, known)}: expected one of {', '.join(known)}"
+            )
     return kind(**given)
 
 

@@ -117,7 +117,7 @@ def seed_tables(groups: Sequence[SeedGroup]) -> Iterator[RenderableType]:
     table = make_table(f"over seeds, {unit}", framed=False)
     table.add_column("runs", overflow="fold")
     table.add_column("seeds")
-    for name in ("mean", "spread", "within a run", "difference"):
+    for name in ("mean", "spread", "within", "difference"):
         table.add_column(name, justify="right", no_wrap=True)
     for group in groups:
         total, found = group.total, None if group is groups[0] else group.differences_from(groups[0])
@@ -130,8 +130,8 @@ def seed_tables(groups: Sequence[SeedGroup]) -> Iterator[RenderableType]:
         table.add_row(Text(group.name), seeds, *cells, difference)
     yield table
     yield Text(
-        "Mean over the seeds. spread: standard deviation of the runs. within a run: standard error of the "
-        "measurement, which the test examples have in common. The error of the mean has both parts. "
+        "Mean over the seeds. spread: standard deviation of the runs. within: standard error within a run, "
+        "of the measurement, which the test examples have in common. The error of the mean has both parts. "
         "difference: from the first group, seed by seed where the seeds are the same.",
         style="dim",
     )
