@@ -4,7 +4,7 @@ PYTHON := $(VENV)/bin/python
 SYSTEM_PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev train test contract test-all lint format docs bench notebooks figures browser measure clean
+.PHONY: help install dev train test contract test-all lint format docs bench gpu notebooks figures browser measure clean
 
 help:            ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -54,6 +54,10 @@ bench: install   ## run the benchmarks
 	$(PYTHON) -m benchmarks.live_bound
 	$(PYTHON) -m benchmarks.lightning_overhead
 	@echo "with a checkpoint: python -m benchmarks.bound --checkpoint ...; python -m benchmarks.sampling --checkpoint ..."
+
+gpu: dev         ## measure the speed on a GPU, into outputs/gpu, and run the tests that need one
+	$(PYTHON) -m benchmarks.gpu --out outputs/gpu
+	$(PYTHON) -m pytest -n 0 -m gpu
 
 notebooks: dev   ## run every notebook, a minute or two each; the files are not changed
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e .[notebooks]

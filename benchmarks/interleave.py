@@ -4,15 +4,39 @@ Every round runs each function once, in random order, and gives one ratio per pa
 over the rounds, with quartiles. A drift of the speed of the machine changes both sides of a ratio.
 """
 
+import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
 Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Arithmetic of a step on a GPU; the CPU has no TF32.
+
+    Attributes:
+        tf32: TF32 instead of float32 in matrix products and convolutions.
+        bf16: bfloat16 autocast.
+    """
+
+    tf32: bool = True
+    bf16: bool = False
+
+    @contextmanager
+    def __call__(self, device: torch.device) -> Iterator[None]:
+        """Use it on ``device``; the setting of TF32 remains afterwards."""
+        if device.type == "cuda":
+            torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
+            torch.backends.cudnn.allow_tf32 = self.tf32
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+            yield
 
 
 def set_up_clock(device: torch.device, threads: int) -> Clock:
@@ -55,13 +79,23 @@ def ratio(numerators: list[float], denominators: list[float]) -> Ratio:
 
 
 def interleave(
-    steps: Mapping[str, Callable[[], None]], clock: Clock, rounds: int, warmup: int = 2
+    steps: Mapping[str, Callable[[], None]],
+    clock: Clock,
+    rounds: int,
+    warmup: int = 2,
+    seconds_limit: float = math.inf,
 ) -> dict[str, list[float]]:
-    """Seconds of each step in each round, after ``warmup`` rounds."""
+    """Seconds of each step in each round, after ``warmup`` rounds.
+
+    After ``seconds_limit`` no further round starts, but at least two are made.
+    """
+    deadline = time.monotonic() + seconds_limit
     order = list(steps)
     shuffle = random.Random(0).shuffle
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(-warmup, rounds):
+        if number >= 2 and time.monotonic() > deadline:
+            break
         shuffle(order)
         for name in order:
             start = clock()

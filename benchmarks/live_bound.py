@@ -11,15 +11,18 @@ more precise.
 """
 
 import argparse
+from collections.abc import Callable
 from itertools import repeat
 from statistics import median
 
 import torch
 from hydra.utils import instantiate
+from omegaconf import DictConfig
 from torch import Tensor
 
 from benchmarks.interleave import interleave, ratio, set_up_clock
-from benchmarks.training_step import TrainingStep, configure, endless_batches
+from benchmarks.training_step import TrainingStep, Variant, configure, endless_batches
+from nelbo.data.batch import Batch
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.denoiser import Prediction
 from nelbo.diffusion.level import Step
@@ -60,6 +63,16 @@ class BoundAlone:
         self.step.live_bound.on_train_batch_end(self.step.trainer, module, self.outputs, self.batch, 0)
 
 
+def make_steps(
+    config: DictConfig, batch: Batch, device: torch.device, variant: Variant
+) -> dict[str, Callable[[], None]]:
+    """Training steps ``with`` and ``without`` the bound, and the computation of the bound ``alone``."""
+    measured, unmeasured = (TrainingStep(config, repeat(batch), device, variant) for _ in range(2))
+    unmeasured.module.bound = NoBound(measured.module.bound.chain, measured.module.bound.decoder)
+    unmeasured.callbacks.remove(unmeasured.live_bound)
+    return {"with": measured, "without": unmeasured, "alone": BoundAlone(measured)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -73,13 +86,8 @@ def main() -> None:
     clock = set_up_clock(device, arguments.threads)
 
     config = configure("objective=simple", *arguments.overrides)
-    batches = repeat(next(endless_batches(instantiate(config.data), device)))
-    measured, unmeasured = (TrainingStep(config, batches, device) for _ in range(2))
-    unmeasured.module.bound = NoBound(measured.module.bound.chain, measured.module.bound.decoder)
-    unmeasured.callbacks.remove(unmeasured.live_bound)
-
-    steps = {"with": measured, "without": unmeasured, "alone": BoundAlone(measured)}
-    seconds = interleave(steps, clock, arguments.rounds)
+    batch = next(endless_batches(instantiate(config.data), device))
+    seconds = interleave(make_steps(config, batch, device, Variant()), clock, arguments.rounds)
     for name, times in seconds.items():
         print(f"{name:8s} {1e3 * median(times):9.2f} ms")
     print(f"with / without   {ratio(seconds['with'], seconds['without'])}")

@@ -13,7 +13,6 @@ faster), and the ratio nelbo fp32 / nelbo, the gain from the precision. Ratios a
 """
 
 import argparse
-from dataclasses import dataclass
 from itertools import repeat
 from statistics import median
 
@@ -21,10 +20,11 @@ import diffusers
 import torch
 import torch.nn.functional as F
 from hydra.utils import instantiate
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from benchmarks.interleave import interleave, ratio, set_up_clock
-from benchmarks.training_step import TrainingStep, configure, endless_batches
+from benchmarks.training_step import TrainingStep, Variant, configure, endless_batches
 
 OURS = [
     "objective=simple",
@@ -36,55 +36,46 @@ OURS = [
 ]
 
 
-@dataclass(frozen=True)
-class Variant:
-    """Settings of both steps."""
-
-    bf16: bool = False
-    channels_last: bool = False
-    compile: bool = False
-
-
 ON_ANY_DEVICE = {"fp32": Variant(), "bf16": Variant(bf16=True)}
 ON_GPU = {
     "bf16 channels_last": Variant(bf16=True, channels_last=True),
-    "bf16 channels_last compiled": Variant(bf16=True, channels_last=True, compile=True),
+    "bf16 channels_last compiled": Variant(bf16=True, channels_last=True, compile="default"),
 }
 
 
-def make_theirs() -> nn.Module:
+def make_theirs(model: DictConfig, size: int) -> nn.Module:
+    """The network of a configuration of ``UNet``, with one head, for RGB images (3, size, size)."""
+    widths = [model.channels * factor for factor in model.channel_mult]
+    attends = [size // 2**level in model.attention_resolutions for level in range(len(widths))]
     return diffusers.UNet2DModel(
-        sample_size=32,
-        block_out_channels=(64, 128, 128),
-        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-        layers_per_block=2,
-        attention_head_dim=128,  # one head
-        dropout=0.0,
+        sample_size=size,
+        block_out_channels=tuple(widths),
+        down_block_types=tuple("AttnDownBlock2D" if here else "DownBlock2D" for here in attends),
+        up_block_types=tuple("AttnUpBlock2D" if here else "UpBlock2D" for here in reversed(attends)),
+        layers_per_block=model.num_res_blocks,
+        attention_head_dim=widths[-1],
+        dropout=model.dropout,
     )
 
 
 class DiffusersStep:
     """The training step of the example of diffusers."""
 
-    def __init__(self, x0: Tensor, variant: Variant) -> None:
+    def __init__(self, model: DictConfig, x0: Tensor, variant: Variant) -> None:
         self.x0 = x0
-        self.model = make_theirs().to(x0.device)
-        if variant.channels_last:
-            self.model.to(memory_format=torch.channels_last)
-        if variant.compile:
-            self.model.compile()
+        self.model = make_theirs(model, x0.shape[-1]).to(x0.device)
+        variant.prepare(self.model)
         self.scheduler = diffusers.DDPMScheduler(num_train_timesteps=1000)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=True)
         self.lr_schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda _: 1.0)
         self.ema = diffusers.EMAModel(self.model.parameters(), use_ema_warmup=True, foreach=True)
-        self.precision = torch.autocast(x0.device.type, torch.bfloat16, enabled=variant.bf16)
+        self.precision = variant.precision
 
     def __call__(self) -> None:
         """Make one step."""
         noise = torch.randn_like(self.x0)
         t = torch.randint(0, 1000, (len(self.x0),), device=self.x0.device)
-        with self.precision:
+        with self.precision(self.x0.device):
             output = self.model(self.scheduler.add_noise(self.x0, noise, t), t).sample
         F.mse_loss(output.float(), noise).backward()
         self.optimizer.step()
@@ -112,13 +103,12 @@ def main() -> None:
     clock = set_up_clock(device, arguments.threads)
 
     variants = ON_ANY_DEVICE | (ON_GPU if device.type == "cuda" else {})
-    data = instantiate(configure(*OURS, f"data.batch_size={arguments.batch_size}").data)
-    batch = next(endless_batches(data, device))
+    config = configure(*OURS, f"data.batch_size={arguments.batch_size}")
+    batch = next(endless_batches(instantiate(config.data), device))
     steps = {}
     for name, variant in variants.items():
-        config = configure(*OURS, f"compile={variant.compile}")
-        ours = TrainingStep(config, repeat(batch), device, variant.bf16, variant.channels_last)
-        theirs = DiffusersStep(batch.x0, variant)
+        ours = TrainingStep(config, repeat(batch), device, variant)
+        theirs = DiffusersStep(config.model, batch.x0, variant)
         steps |= {f"nelbo {name}": ours, f"diffusers {name}": theirs}
     size = assert_same_size(ours.module.denoiser.network, theirs.model)
     print(f"{size:,} parameters each, batch {arguments.batch_size}, {device}, {arguments.threads} thread(s)")

@@ -4,19 +4,50 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from lightning import Trainer
 from omegaconf import DictConfig
+from torch import nn
 
+from benchmarks.interleave import Precision
 from nelbo.compose.build import build_module
 from nelbo.compose.config import CONFIG_DIR
 from nelbo.data import DataModule
 from nelbo.data.batch import Batch
 from nelbo.training.callbacks import LiveBound
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Settings of a training step.
+
+    Attributes:
+        tf32: TF32 in products of float32 numbers.
+        bf16: bfloat16 autocast.
+        channels_last: this memory format for the weights, and therefore for the feature maps.
+        compile: mode of ``torch.compile`` for the network; None: not compiled.
+    """
+
+    tf32: bool = True
+    bf16: bool = False
+    channels_last: bool = False
+    compile: str | None = None
+
+    @property
+    def precision(self) -> Precision:
+        """Its arithmetic."""
+        return Precision(self.tf32, self.bf16)
+
+    def prepare(self, network: nn.Module) -> None:
+        """Set memory format and compilation of the network."""
+        if self.channels_last:
+            network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        if self.compile is not None:
+            network.compile(mode=self.compile)
 
 
 def configure(*overrides: str) -> DictConfig:
@@ -54,8 +85,7 @@ class TrainingStep:
         config: configuration of train.py.
         batches: training batches.
         device: device of the step.
-        bf16: use bfloat16 autocast.
-        channels_last: use this memory format for the weights, and therefore for the feature maps.
+        variant: precision, memory format and compilation.
     """
 
     def __init__(
@@ -63,16 +93,15 @@ class TrainingStep:
         config: DictConfig,
         batches: Iterator[Batch],
         device: torch.device,
-        bf16: bool = False,
-        channels_last: bool = False,
+        variant: Variant = Variant(),
     ) -> None:
         self.batches = batches
         self.module = build_module(config, instantiate(config.data).spec).to(device)
-        if channels_last:
-            self.module.to(memory_format=torch.channels_last)
+        variant.prepare(self.module.denoiser.network)
         self.trainer = LooplessTrainer(accelerator=device.type, devices=1)
         self.module.trainer = self.trainer
-        self.precision = torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
+        self.device = device
+        self.precision = variant.precision
         self.optimizer = self.module.make_optimizer(self.module.parameters())
         self.lr_schedule = self.module.make_lr_schedule(self.optimizer)
         self.ema = instantiate(config.callbacks.ema)
@@ -84,7 +113,7 @@ class TrainingStep:
     def __call__(self) -> None:
         """Make one step."""
         batch = next(self.batches)
-        with self.precision:
+        with self.precision(self.device):
             outputs = self.module.training_step(batch, 0)
         outputs["loss"].backward()
         self.optimizer.step()
