@@ -74,11 +74,12 @@ def train(recipe: str, seed: int, folder: Path, threads: int, common: list[str])
         *common,
         f"hydra.run.dir={run}",
     ]
+    path = [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
     log = run.parent / f"{seed}.txt"
     with log.open("w") as output:
         code = subprocess.run(
             [sys.executable, str(ROOT / "train.py"), *options],
-            env=os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": str(threads)},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": str(threads)},
             stdout=output,
             stderr=subprocess.STDOUT,
             check=False,

@@ -89,7 +89,8 @@ def test_the_bound_of_a_run_in_bf16_and_compiled_is_the_same_on_both_devices(
             "max_examples=64",
         )
         assert result.code == 0, result.err
-        found.append(json.loads((result.folder / "evaluation.json").read_text())["bound"])
+        values = json.loads((result.folder / "evaluation.json").read_text())
+        found.append([values[f"test/{name}"] for name in ("L_0", "L_t", "L_T", "bpd")])
     assert found[0] == pytest.approx(found[1], rel=1e-4)
 
 

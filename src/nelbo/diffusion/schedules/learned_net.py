@@ -80,7 +80,7 @@ class LearnedNet(LearnedEnds):
 
     def interior(self, u: Tensor) -> Tensor:
         """(g(u) - g(0)) / (g(1) - g(0)), same shape as ``u``."""
-        clean, noisy = self._g(torch.tensor([0.0, 1.0], dtype=torch.float64, device=u.device))
+        clean, noisy = self._g(torch.arange(2, dtype=torch.float64, device=u.device))
         return (self._g(u) - clean) / (noisy - clean)
 
     def _g(self, u: Tensor) -> Tensor:
