@@ -945,7 +945,7 @@ assert curves[2.0][:-1].max() > 1.2
 
 # %%
 log_mse = measure_log_mse(bound, denoiser, data.take("val", size), evaluations=6000)
-step = bound.chain.step(torch.arange(2, T_trained + 1))
+step = Chain(bound.chain.schedule).step(torch.arange(2, T_trained + 1))
 _, w = posterior_coefficients(step)
 best = fraction(best_log_var(log_mse[1:].exp()))
 learned_terms = read_run(folder).last_step_table("test")

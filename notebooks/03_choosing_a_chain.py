@@ -231,7 +231,7 @@ def distance(sampler, chain):
 rows = []
 for name, spacing in spacings.items():
     chain = spacing.chain(schedule, 8)
-    value = costs.total(chain.timesteps()) * unit.per_nat
+    value = costs.total(chain.t()) * unit.per_nat
     rows.append((name, value, distance(DDIM(clip=RANGE), chain), distance(Ancestral(clip=RANGE), chain)))
 
 print(f"{'8 steps':18}{'bound':>10}{'fd, ddim':>16}{'fd, ancestral':>18}")

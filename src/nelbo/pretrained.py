@@ -40,7 +40,7 @@ from nelbo.reports.numbers import plus_minus
 from nelbo.runs.paths import LAST
 
 if TYPE_CHECKING:
-    from nelbo.diffusion.chain import Chain
+    from nelbo.diffusion.chain import Chain, StepSequence
     from nelbo.diffusion.samplers import Sampler
     from nelbo.diffusion.spacings import Spacing
     from nelbo.evaluation.estimators import BoundEstimator
@@ -186,8 +186,8 @@ class Model:
         return self.trained.module.denoiser
 
     @property
-    def chain(self) -> "Chain":
-        """The noise levels of all timesteps."""
+    def chain(self) -> "StepSequence":
+        """All timesteps, or continuous time."""
         return self.trained.module.bound.chain
 
     def bound(

@@ -1,13 +1,22 @@
 """``python sample.py``: what it draws does not depend on how, goes on where it was, and is refused."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hydra.utils import instantiate
 from PIL import Image
+from torch import Tensor
 
+from nelbo.cli.sample import describe
+from nelbo.compose.build import build_module
+from nelbo.compose.trained import TrainedModel
+from nelbo.diffusion.samplers import DDIM
+from nelbo.diffusion.spacings import Even, Karras, Spacing
 from nelbo.evaluation.generation import SampleGenerator
+from nelbo.interop.formats import Weights
 
 FAST = ("sampler.steps=3", "n=5")
 
@@ -179,6 +188,40 @@ def test_sample_folder_describes_its_samples(draw):
     assert about["sampler"]["_target_"].endswith("Heun")
     assert (about["sampler"]["clip"], about["levels"], about["format"]) == ([-1.0, 1.0], 17, "png")
     assert about["timesteps"] == [333, 667, 1000]
+
+
+def test_sample_folder_describes_levels_and_learned_weights(compose):
+    config = compose(
+        "schedule=learned_ends",
+        "objective=vlb",
+        "variance=fixed_large",
+        "model=mlp",
+        "model.width=4",
+        "model.depth=1",
+    )
+    spec = instantiate(config.data).spec
+    module = build_module(config, spec)
+
+    def described(spacing: Spacing, ends: dict[str, Tensor]) -> dict[str, object]:
+        weights = Weights(
+            network=module.denoiser.network.state_dict(),
+            schedule=ends,
+            config={},
+            kind="raw",
+            time_shift=0.0,
+            step=0,
+        )
+        model = TrainedModel(module, spec, config, weights, Path("last.ckpt"))
+        chain = spacing.chain(module.bound.chain.schedule, 16)
+        generator = SampleGenerator(spec.shape, DDIM(), module.denoiser, chain, None, 0, torch.device("cpu"))
+        return describe(compose(command="sample"), model, generator, "png")
+
+    ends = module.bound.chain.schedule.state_dict()
+    even = described(Even(), ends)
+    assert even["timesteps"] == Even().positions(module.bound.chain.schedule, 16).tolist()
+    assert described(Karras(), ends) != even
+    assert described(Even(), {name: value + 1.0 for name, value in ends.items()}) != even
+    assert described(Even(), dict(ends)) == even
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ def not_needed() -> StepCostTable:
 
 def test_a_partial_spacing_is_completed_with_costs():
     chain = spaced_chain(partial(Optimal), SCHEDULE, 3, lambda: costs_for([2, 3, 5]))
-    assert chain.timesteps().tolist() == [2, 3, 5]
+    assert chain.t().tolist() == [2, 3, 5]
 
 
 @pytest.mark.parametrize("steps", [None, T])
@@ -41,7 +41,7 @@ def test_the_full_chain_needs_no_costs(steps):
 
 
 def test_another_spacing_needs_no_costs():
-    assert spaced_chain(Even(), SCHEDULE, 2, not_needed).timesteps().tolist() == [1, T]
+    assert spaced_chain(Even(), SCHEDULE, 2, not_needed).t().tolist() == [1, T]
 
 
 def test_more_steps_than_timesteps_are_refused_before_costs_are_measured():

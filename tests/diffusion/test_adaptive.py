@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nelbo.diffusion.bound import VariationalBound
-from nelbo.diffusion.chain import ContinuousChain
+from nelbo.diffusion.chain import ContinuousTime
 from nelbo.diffusion.decoders import GaussianDecoder
 from nelbo.diffusion.exact import gaussian_denoiser, posterior_variance
 from nelbo.diffusion.process import diffuse
@@ -49,7 +49,7 @@ def schedule():
 def one_draw_estimates(schedule, u):
     """(B,) the denoising part of the bound from one draw per example, in nats."""
     x0, eps = STD * normal(len(u), *SHAPE, seed=1), normal(len(u), *SHAPE, seed=2)
-    chain = ContinuousChain(schedule, bins=1)
+    chain = ContinuousTime(schedule, bins=1)
     step = chain.step(torch.full((len(u),), 2), u)
     denoise = gaussian_denoiser(SHAPE, STD, FixedSmall())
     return VariationalBound(chain, GaussianDecoder()).term(

@@ -11,7 +11,7 @@ def test_the_full_chain_has_every_timestep():
     chain = Chain(SCHEDULE)
     index = torch.arange(1, 21)
     assert chain.num_steps == 20
-    assert torch.equal(chain.timesteps(), index)
+    assert torch.equal(chain.t(), index)
     assert torch.equal(chain.level(index).logsnr, SCHEDULE.table())
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nelbo.diffusion.bound import VariationalBound
-from nelbo.diffusion.chain import ContinuousChain, LevelChain, full_chain
+from nelbo.diffusion.chain import Chain, ContinuousTime, LevelChain, full_chain
 from nelbo.diffusion.decoders import GaussianDecoder
 from nelbo.diffusion.denoiser import Denoiser
 from nelbo.diffusion.exact import gaussian_denoiser, posterior_variance
@@ -23,7 +23,9 @@ from nelbo.diffusion.schedules import (
     LinearLogSNRSchedule,
     NoiseSchedule,
 )
+from nelbo.diffusion.spacings import Even
 from nelbo.diffusion.variances import FixedSmall
+from nelbo.evaluation.measure_step_costs import measure_step_costs
 
 STD, SHAPE = 0.7, (3,)
 LINE = LinearLogSNRSchedule(None, logsnr_max=6.0, logsnr_min=-5.0)
@@ -49,7 +51,7 @@ def exact_integrand(level, std=STD, dims=3):
 
 def integral(schedule, order=40, bins=100):
     """The denoising part of the bound, by Gauss-Legendre quadrature in every bin of the chain's own steps."""
-    chain, nodes = ContinuousChain(schedule, bins), torch.tensor(legendre(order)).T
+    chain, nodes = ContinuousTime(schedule, bins), torch.tensor(legendre(order)).T
     total = torch.tensor(0.0, dtype=torch.float64)
     for position, weight in nodes.T.tolist():
         step = chain.step(torch.arange(2, bins + 2), torch.full((bins,), position, dtype=torch.float64))
@@ -106,7 +108,7 @@ def test_finite_chains_approach_the_integral_from_above():
 @pytest.mark.parametrize("bins", [1, 7, 100])
 def test_a_step_of_continuous_time_is_an_unbiased_sample_of_its_bin(bins):
     """Means over positions and noise of the bound's own terms, against quadrature of the exact integrand."""
-    chain = ContinuousChain(LINE, bins)
+    chain = ContinuousTime(LINE, bins)
     n, i = 20000, 2 + bins // 2
     index = torch.full((n,), i)
     step = chain.step(index, torch.rand(n, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
@@ -125,7 +127,7 @@ def test_the_bound_of_a_long_chain_is_that_of_continuous_time():
     continuous, finite = (
         bound_of(chain).terms(denoise, x0, lambda i: normal(64, *SHAPE, seed=i))
         for chain in (
-            ContinuousChain(LINE, 400),
+            ContinuousTime(LINE, 400),
             LevelChain(LINE, torch.linspace(0.0, 1.0, 401, dtype=torch.float64)),
         )
     )
@@ -180,9 +182,32 @@ def test_every_spacing_has_levels_of_continuous_time(make_spacing, random_costs)
     chain = spacing.chain(LINE, 8)
     assert isinstance(chain, LevelChain)
     assert chain.num_steps == 8
-    assert chain.u()[-1] == 1.0
+    assert chain.t()[-1] == 1.0
     with pytest.raises(ValueError, match=r"sampler\.steps=null"):
         spacing.chain(LINE, None)
+
+
+def test_steps_of_continuous_time_are_not_those_of_a_sampler(make_sampler):
+    """They all end in data: a sampler would go there from the first one on."""
+    denoise, xT = gaussian_denoiser(SHAPE, STD, FixedSmall()), normal(4, *SHAPE)
+    with pytest.raises(ValueError, match="a chain of finitely many steps is needed, not ContinuousTime"):
+        make_sampler().sample(denoise, full_chain(LINE), xT, lambda i: xT)  # pyright: ignore
+
+
+def test_the_two_kinds_of_time_have_chains_of_their_own():
+    with pytest.raises(ValueError, match="is in continuous time and has no timesteps"):
+        Chain(LINE)
+    for make in (ContinuousTime, lambda schedule: LevelChain(schedule, torch.tensor([1.0]))):
+        with pytest.raises(ValueError, match="CosineSchedule has 10 timesteps"):
+            make(CosineSchedule(10))
+    assert not isinstance(full_chain(LINE), Chain)
+
+
+def test_costs_of_steps_are_those_of_timesteps():
+    x0 = normal(2, *SHAPE)
+    chain = Even().chain(LINE, 4)
+    with pytest.raises(ValueError, match="is in continuous time and has no timesteps"):
+        measure_step_costs(bound_of(chain), gaussian_denoiser(SHAPE, STD, FixedSmall()), x0)
 
 
 # ------------------------------------------------------------------ learned schedules

@@ -80,7 +80,7 @@ def test_schedule(golden):
 
 
 def test_timesteps(golden):
-    assert torch.equal(golden.chain.timesteps(), golden.arrays["timesteps_used"] + 1)
+    assert torch.equal(golden.chain.t(), golden.arrays["timesteps_used"] + 1)
 
 
 def test_noised_images(golden):

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from nelbo.diffusion.bound import VariationalBound
-from nelbo.diffusion.chain import ContinuousChain, LevelChain
+from nelbo.diffusion.chain import ContinuousTime, LevelChain
 from nelbo.diffusion.decoders import GaussianDecoder
 from nelbo.diffusion.denoiser import Denoiser
 from nelbo.diffusion.exact import GaussianMixtureDenoiser
-from nelbo.diffusion.level import InfinitesimalStep, NoiseLevel, data_level, scale
+from nelbo.diffusion.level import InfinitesimalStep, NoiseLevel, scale
 from nelbo.diffusion.losses import EDMLoss, NoisyBatch, Uncertainty
 from nelbo.diffusion.losses.base import log_normal_density, logsnr_change
 from nelbo.diffusion.noise_conditioning import LogSigmaConditioning
@@ -86,11 +86,11 @@ def loss_of(arrays, config, denoiser):
     sigma = (mean + std * arrays["loss.z"].flatten().double()).exp()
     level = level_at(sigma)
     point = torch.ones_like(sigma)
-    step = InfinitesimalStep(data_level(level), level, level, torch.zeros_like(point).bool(), point, 1.0)
+    step = InfinitesimalStep(level, torch.zeros_like(point).bool(), point, 1.0)
     x0 = arrays["x0"]
     noise = arrays["noise"]  # of unit scale
     xt = diffuse(x0, noise, level)
-    bound = VariationalBound(ContinuousChain(EDMSchedule(), 1), GaussianDecoder())
+    bound = VariationalBound(ContinuousTime(EDMSchedule(), 1), GaussianDecoder())
     density = bound.chain.num_steps * logsnr_change(step) * log_normal_density(level, mean, std)
 
     def divided(kind):

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from nelbo.diffusion.bound import VariationalBound
-from nelbo.diffusion.chain import ContinuousChain, LevelChain
+from nelbo.diffusion.chain import ContinuousTime, LevelChain
 from nelbo.diffusion.decoders import Softmax
 from nelbo.diffusion.denoiser import Denoiser, Prediction
 from nelbo.diffusion.level import NoiseLevel, scale
@@ -79,7 +79,7 @@ class Golden:
 
     def step(self):
         if self.T == 0:
-            chain = ContinuousChain(self.schedule, 1)
+            chain = ContinuousTime(self.schedule, 1)
             return chain, chain.step(torch.full((len(self.t),), 2), self.t)
         chain = LevelChain(self.schedule, torch.linspace(0.0, 1.0, self.T + 1, dtype=torch.float64))
         return chain, chain.step((self.t * self.T).round().long() + 1)

@@ -149,7 +149,7 @@ def test_evaluations_predicts_the_number_of_network_calls(make_sampler, steps):
 
         sampler.sample(denoise, chain, noise, lambda i, noise=noise: noise)
         assert len(calls) == sampler.evaluations(chain)
-        assert all(t in chain.timesteps() for ts in calls for t in ts)
+        assert all(t in chain.t() for ts in calls for t in ts)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 12])

@@ -18,7 +18,7 @@ def timesteps(make_spacing, random_costs):
 
     def choose(schedule, steps):
         spacing = make_spacing(random_costs(schedule.num_steps, seed=7))
-        return spacing.chain(schedule, steps).timesteps().tolist()
+        return spacing.chain(schedule, steps).t().tolist()
 
     return choose
 

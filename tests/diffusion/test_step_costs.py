@@ -75,7 +75,7 @@ def lowest(costs, K):
 )
 def test_the_total_of_a_chain_is_its_bound(name, timesteps):
     chain = Chain(CosineSchedule(20), torch.tensor(timesteps))
-    total = exact_costs(CosineSchedule, 20, name).total(chain.timesteps())
+    total = exact_costs(CosineSchedule, 20, name).total(chain.t())
     assert total == pytest.approx(expected_terms(chain, VARIANCES[name]).total.item(), rel=1e-12)
 
 
@@ -130,5 +130,5 @@ def test_optimal_is_never_worse_than_another_spacing(make, name, make_spacing):
     costs = exact_costs(make, 30, name)
     other, optimal = make_spacing(costs), Optimal(costs)
     for K in (1, 2, 3, 8, 20, 29, 30):
-        ours, theirs = (costs.total(s.chain(schedule, K).timesteps()) for s in (optimal, other))
+        ours, theirs = (costs.total(s.chain(schedule, K).t()) for s in (optimal, other))
         assert ours <= theirs + 1e-12

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nelbo.diffusion.bound import VariationalBound
-from nelbo.diffusion.chain import Chain, ContinuousChain
+from nelbo.diffusion.chain import Chain, ContinuousTime
 from nelbo.diffusion.decoders import GaussianDecoder
 from nelbo.diffusion.denoiser import Denoiser
 from nelbo.diffusion.losses import EDMLoss, NoisyBatch, Uncertainty
@@ -14,7 +14,7 @@ from nelbo.diffusion.process import diffuse
 from nelbo.diffusion.schedules import CosineSchedule
 from nelbo.diffusion.variances import FixedSmall
 
-CHAINS = {"timesteps": Chain(CosineSchedule(6)), "continuous": ContinuousChain(CosineSchedule(None), 5)}
+CHAINS = {"timesteps": Chain(CosineSchedule(6)), "continuous": ContinuousTime(CosineSchedule(None), 5)}
 PER_LEVEL = 50
 
 

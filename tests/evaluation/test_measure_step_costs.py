@@ -139,7 +139,7 @@ def test_a_total_is_the_bound_of_the_chain_measured_directly(name, make, clip):
     for timesteps in CHAINS.values():
         chain = Chain(schedule, torch.tensor(timesteps))
         expected = direct(chain, bound, denoise, x0, seed=3)
-        assert costs.total(chain.timesteps()) == pytest.approx(expected, rel=3e-6), timesteps
+        assert costs.total(chain.t()) == pytest.approx(expected, rel=3e-6), timesteps
 
 
 def test_every_second_level_is_interpolated_well():
@@ -148,7 +148,7 @@ def test_every_second_level_is_interpolated_well():
     costs = measure_step_costs(bound, denoise, x0)
     for first, second in [(1, 2), (1, 3), (2, 40), (10, 89), (50, 60), (70, 90)]:
         chain = Chain(schedule, torch.tensor([first, second]))
-        assert costs.total(chain.timesteps()) == pytest.approx(direct(chain, bound, denoise, x0, 0), rel=3e-6)
+        assert costs.total(chain.t()) == pytest.approx(direct(chain, bound, denoise, x0, 0), rel=3e-6)
 
 
 @pytest.mark.slow
@@ -169,7 +169,7 @@ def test_a_condition_stays_with_its_example():
     costs = measure_step_costs(bound, denoise, x0, cond, pairs_per_call=12)
     chain = Chain(CosineSchedule(T), torch.tensor([2, 30, 90]))
     expected = direct(chain, bound, denoise, x0, 0, cond)
-    assert costs.total(chain.timesteps()) == pytest.approx(expected, rel=3e-6)
+    assert costs.total(chain.t()) == pytest.approx(expected, rel=3e-6)
     assert direct(chain, bound, denoise, x0, 0, cond.flip(0)) != pytest.approx(expected, rel=1e-3)
 
 

@@ -208,7 +208,7 @@ def ours(num_steps: int) -> tuple[Denoiser, Chain]:
 
 def bound_of(denoiser: Denoiser, chain: Chain) -> torch.Tensor:
     """Of two examples, in nats, every tenth term for a long chain."""
-    kept = chain.timesteps()[:: max(1, chain.num_steps // 20)]
+    kept = chain.t()[:: max(1, chain.num_steps // 20)]
     bound = VariationalBound(Chain(chain.schedule, kept), DiscretizedGaussian(17))
     x0 = torch.randint(17, (2, 1, 8, 8), generator=torch.Generator().manual_seed(0)) / 8.0 - 1.0
 

@@ -44,7 +44,7 @@ def test_parts_with_default_flags(small):
     assert type(model.denoiser.variance) is FixedLarge
     assert model.denoiser.variance.first_step == "beta_tilde"
     assert (model.denoiser.c_noise.shift, model.denoiser.c_noise.scale) == (-1.0, 1.0)
-    assert torch.equal(model.chain.timesteps(), torch.arange(1, 1001))
+    assert torch.equal(model.chain.t(), torch.arange(1, 1001))
     assert torch.equal(model.chain.schedule.table(), LinearSchedule(1000, logsnr_max="paper").table())
     assert model.num_classes is None
 

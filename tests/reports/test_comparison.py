@@ -9,6 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from nelbo.diffusion.schedules import LinearLogSNRSchedule
+from nelbo.diffusion.spacings import Even, Karras
+from nelbo.evaluation.ledger import describe_levels
 from nelbo.reports.comparison.choices import differing, differing_choices
 from nelbo.reports.comparison.compare import compare
 from nelbo.reports.comparison.difference import is_significant
@@ -216,6 +219,32 @@ def test_a_shorter_chain_is_named_by_its_ends(make_evaluation, tmp_path):
         read_run(make_evaluation(tmp_path / "short", timesteps=SHORT)),
     ]
     assert [choices["steps"] for choices in differing(runs)] == ["all 200", "5 of 200 (1 8 … 120 200)"]
+
+
+def test_chains_of_continuous_time_with_other_levels_differ(pair):
+    schedule = LinearLogSNRSchedule(None)
+    even, karras = (describe_levels(spacing.chain(schedule, 16)) for spacing in (Even(), Karras()))
+    for folder, timesteps in zip(pair, (even, karras), strict=True):
+        with_ledger(folder, K=16, T=None, timesteps=timesteps)
+        for name in ("bound.parquet", "examples.parquet"):  # of another chain
+            (folder / name).unlink()
+    comparison = compared(*pair)
+    assert [run.choices["steps"] for run in comparison.runs] == [
+        "16 of continuous time (0 0.0666667 … 0.933333 1)",
+        f"16 of continuous time (0 {karras.split()[1]} … {karras.split()[-2]} 1)",
+    ]
+    assert any("The chains differ (different timesteps)" in remark for remark in comparison.remarks)
+
+
+def test_noise_and_levels_are_common_if_the_levels_are(pair):
+    levels = "0 0.5 1"
+    for folder, end in zip(pair, ("1", "0.9"), strict=True):
+        with_ledger(folder, K=3, T=None, timesteps=f"0 0.5 {end}")
+        (folder / "bound.parquet").unlink()
+    assert "(different timesteps)" in compared(*pair).remarks[0]
+    with_ledger(pair[1], timesteps=levels)
+    (remark,) = compared(*pair).remarks
+    assert remark.startswith("Paired by example, noise and timestep")
 
 
 def test_paired_errors_are_those_of_repeated_measurements(make_evaluation, tmp_path):

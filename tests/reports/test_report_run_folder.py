@@ -91,6 +91,16 @@ def test_a_shorter_chain_has_its_own_steps_drawn_or_not(tmp_path):
         read_run(tmp_path)
 
 
+def test_steps_between_levels_of_continuous_time_are_numbered(tmp_path):
+    path = tmp_path / "bound.parquet"
+    table.append(path, 0, "test", step_table([1, 3], (2.0, 3.0, 5.0, 0.1), (1.0, 1.0, 1.0, 0.1)))
+    summary = {"test/bpd": 1.0, "ledger": {"K": 3, "T": None, "timesteps": "0 0.5 1"}}
+    (tmp_path / "evaluation.json").write_text(json.dumps(summary))
+    terms = read_run(tmp_path).last_step_table("test")
+    assert terms.t.tolist() == [1, 2, 3]
+    assert terms.count.tolist() == [2, 0, 1]
+
+
 def test_a_full_chain_is_as_long_as_the_ledger_says(tmp_path):
     """Importance sampling may never draw the noisiest timesteps."""
     path = tmp_path / "bound.parquet"

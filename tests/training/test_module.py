@@ -163,7 +163,7 @@ def test_validation_adds_up_what_the_estimator_measures_on_the_whole_split(tiny_
     run.trainer.validate(run.module, datamodule=run.data, verbose=False)
     module, chain = run.module, run.module.bound.chain
     whole = run.data.take("val", 180)
-    expected = BoundAccumulator(chain.num_steps, "cpu", 180, t_bins(chain.timesteps()))
+    expected = BoundAccumulator(chain.num_steps, "cpu", 180, t_bins(chain.t()))
     with torch.no_grad():
         module.val_estimator.measure(
             [expected], [BoundVariant(module.bound)], module.denoiser, whole.x0, whole.index, None, 180

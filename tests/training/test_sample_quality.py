@@ -66,6 +66,23 @@ def test_the_ledger_of_the_comparison_is_written(tiny_run):
     ledger = written["ledger"]
     assert (ledger["reference"]["split"], ledger["reference"]["examples"]) == ("test", "180 of 180")
     assert (ledger["num_samples"], ledger["steps"], ledger["weights"]) == (50, 2, "raw")
+    assert ledger["timesteps"] == "500 1000"
+
+
+def test_the_ledger_has_the_levels_of_a_chain_in_continuous_time(tiny_run):
+    run = tiny_run(
+        *ON, "objective=vlb", "schedule.num_steps=null", "variance=fixed_large", "trainer.max_steps=1",
+        "sampler.steps=105", "callbacks.sample_quality.num_samples=4", "callbacks.sample_quality.pairwise=0",
+    )  # fmt: skip
+    run.fit()
+    if run.module.validated_at != 1:
+        run.trainer.validate(run.module, datamodule=run.data, verbose=False)
+    ledger = json.loads((run.folder / "sample_quality.json").read_text())["ledger"]
+    assert ledger["steps"] == 105
+    u = [float(word) for word in ledger["timesteps"].split()]
+    assert u == pytest.approx(
+        training_chain(DDIM(steps=105), Trailing(), run.module.bound.chain).t().tolist(), rel=1e-5
+    )
 
 
 @pytest.mark.slow

@@ -137,14 +137,12 @@ def describe(
     config: DictConfig, model: "TrainedModel", generator: "SampleGenerator", image_format: str
 ) -> dict[str, object]:
     """Everything that the samples depend on. A folder accepts only samples of the same description."""
-    from nelbo.evaluation.fingerprint import fingerprint
-
     clip = generator.sampler.clip
     return {
-        "weights": fingerprint(model.weights.network),
+        "weights": model.fingerprint,
         "sampler": {**config.sampler, "clip": clip and list(clip)},
         "variance": type(model.module.denoiser.variance).__name__,
-        "timesteps": generator.chain.timesteps().tolist(),
+        "timesteps": generator.chain.t().tolist(),
         "cond": describe_cond(config, model),
         "guidance": config.guidance,
         "seed": config.seed,

@@ -22,7 +22,7 @@ from nelbo.compose.environment import cluster_plugins
 from nelbo.cond import Null
 from nelbo.data import DataSpec
 from nelbo.diffusion.bound import VariationalBound
-from nelbo.diffusion.chain import Chain, ContinuousChain, full_chain
+from nelbo.diffusion.chain import ContinuousTime, StepSequence, full_chain
 from nelbo.diffusion.denoiser import Denoiser
 from nelbo.diffusion.losses import Loss
 from nelbo.diffusion.noise_conditioning import NoiseConditioning, TimestepConditioning
@@ -127,7 +127,7 @@ def check_conditioning(c_noise: NoiseConditioning, schedule: NoiseSchedule) -> N
         )
 
 
-def check_levels(chain: Chain, parameterization: Parameterization, variance: ReverseVariance) -> None:
+def check_levels(chain: StepSequence, parameterization: Parameterization, variance: ReverseVariance) -> None:
     """Check that the parameterization and the variance are defined at all levels of the chain.
 
     Raises:
@@ -138,7 +138,7 @@ def check_levels(chain: Chain, parameterization: Parameterization, variance: Rev
             "parameterization=eps: the schedule has no signal at its noisy end (zero terminal SNR), where "
             "eps does not determine the data: use parameterization=v, x0, edm or flow"
         )
-    if isinstance(chain, ContinuousChain) and isinstance(variance, LearnedVariance):
+    if isinstance(chain, ContinuousTime) and isinstance(variance, LearnedVariance):
         raise ValueError(
             f"schedule.num_steps=null: steps in continuous time are infinitesimal, so there is nothing for "
             f"the variance {type(variance).__name__} to learn: add variance=fixed_large"
@@ -200,7 +200,7 @@ def build_sampler(config: DictConfig, spec: DataSpec) -> Sampler:
     return instantiate(config.sampler, data_range=spec.range)
 
 
-def build_callbacks(config: DictConfig, spec: DataSpec, chain: Chain) -> list[Callback]:
+def build_callbacks(config: DictConfig, spec: DataSpec, chain: StepSequence) -> list[Callback]:
     """The callbacks, in the order of the configuration; an entry set to null is left out.
 
     Arguments ``sampler``, ``spacing``, ``features`` and ``spec`` of a callback are supplied.

@@ -10,7 +10,6 @@ from nelbo.data import DataModule
 from nelbo.data.base import SplitName
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.chain import full_chain
-from nelbo.evaluation.fingerprint import fingerprint
 from nelbo.evaluation.processes import Processes
 from nelbo.runs.measurement_cache import cached
 
@@ -51,7 +50,7 @@ def about_model(
     full = full_chain(schedule)
     ends = full.level(torch.tensor([1, full.num_steps])).logsnr.tolist()
     return {
-        "weights": fingerprint(model.weights.network),
+        "weights": model.fingerprint,
         "schedule": f"{type(schedule).__name__}, {schedule.num_steps} steps, logsnr {ends}",
         "clip": str(bound.clip),
         "data": f"{type(data).__name__}, {split}, {data.fingerprint(split)}",

@@ -18,6 +18,7 @@ from nelbo.compose.options import check_component
 from nelbo.compose.stored_config import MODEL, check_values, plain_config, validate_stored
 from nelbo.data import DataModule, DataRecord, DataSpec
 from nelbo.data.record import format_names
+from nelbo.evaluation.fingerprint import fingerprint
 from nelbo.interop.formats import CheckpointFormat, Weights
 from nelbo.interop.formats.nelbo import NETWORK, SCHEDULE, below
 from nelbo.interop.state_dict import differences
@@ -45,6 +46,12 @@ class TrainedModel:
     weights: Weights
     path: Path
     data: DataRecord | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the weights of the network and, where it is learned, of the schedule."""
+        schedule = {f"schedule.{name}": value for name, value in self.weights.schedule.items()}
+        return fingerprint({**self.weights.network, **schedule})
 
 
 def load_model(checkpoint: Path | str, *options: str) -> TrainedModel:

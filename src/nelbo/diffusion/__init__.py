@@ -22,7 +22,7 @@ nats. Noise is always an argument.
 """
 
 from nelbo.diffusion.bound import BoundTerms, Denoise, VariationalBound
-from nelbo.diffusion.chain import Chain, ContinuousChain, LevelChain, full_chain
+from nelbo.diffusion.chain import Chain, ContinuousTime, LevelChain, StepSequence, full_chain
 from nelbo.diffusion.decoders import Decoder, DiscretizedGaussian, GaussianDecoder, Softmax
 from nelbo.diffusion.denoiser import Denoiser, Prediction
 from nelbo.diffusion.exact import GaussianMixtureDenoiser, gaussian_denoiser
@@ -96,7 +96,7 @@ __all__ = [
     "Ancestral",
     "BoundTerms",
     "Chain",
-    "ContinuousChain",
+    "ContinuousTime",
     "CosineSchedule",
     "DPMSolverPP",
     "Decoder",
@@ -154,6 +154,7 @@ __all__ = [
     "Spacing",
     "Step",
     "StepCostTable",
+    "StepSequence",
     "Stratified",
     "TimestepConditioning",
     "TimestepSample",

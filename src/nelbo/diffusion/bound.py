@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from nelbo.cond import Cond
-from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.chain import StepSequence
 from nelbo.diffusion.decoders import Decoder
 from nelbo.diffusion.denoiser import Prediction
 from nelbo.diffusion.gaussian import DiagonalGaussian, kl
@@ -58,10 +58,10 @@ class BoundTerms:
 
 
 class VariationalBound:
-    """The bound of a chain.
+    """The bound of a chain, or of continuous time.
 
     Args:
-        chain: the noise levels.
+        chain: the steps whose terms it adds up.
         decoder: likelihood at the clean end.
         clip: (low, high), the range that x0_hat is clamped to; None for no clamping. A clipped bound and an
             unclipped one are different quantities: report which one it is.
@@ -70,7 +70,7 @@ class VariationalBound:
 
     def __init__(
         self,
-        chain: Chain,
+        chain: StepSequence,
         decoder: Decoder,
         clip: tuple[float, float] | None = None,
         shape: tuple[int, ...] | None = None,
@@ -90,7 +90,7 @@ class VariationalBound:
         """The predicted data, (B, ...), clamped to ``clip``."""
         return prediction.x0_hat if self.clip is None else prediction.x0_hat.clamp(*self.clip)
 
-    def term(self, step: Step, x0: Tensor, prediction: Prediction) -> Tensor:
+    def term(self, step: Step | InfinitesimalStep, x0: Tensor, prediction: Prediction) -> Tensor:
         """L_0 or L_i of each example at its step, (B,) nats.
 
         One draw of x_t gives an unbiased sample of the term. The sum over the K steps of the chain, or K
@@ -102,14 +102,15 @@ class VariationalBound:
             prediction: of the denoiser at x_t.
         """
         x0_hat = self.x0_hat(prediction)
-        mean, log_var = self.decoder.distribution(prediction, x0_hat, step)
+        to_data = step.to_data if isinstance(step, InfinitesimalStep) else step
+        mean, log_var = self.decoder.distribution(prediction, x0_hat, to_data)
         is_first = per_example(step.is_first, x0)
         # Each branch gets finite numbers in the rows of the other one: a masked infinity would still make
         # gradients NaN.
         nats = torch.where(
             is_first,
             self._reconstruction(x0, torch.where(is_first, mean, x0), log_var.masked_fill(~is_first, 0.0)),
-            self._denoising(step, x0 - x0_hat, prediction.log_var(step), is_first),
+            self._denoising(step, x0 - x0_hat, prediction, is_first),
         )
         return sum_per_example(nats)
 
@@ -120,7 +121,7 @@ class VariationalBound:
 
     def denoising(self, step: Step, x0: Tensor, prediction: Prediction) -> Tensor:
         """L_i of each example, (B,) nats: :meth:`term` where no step is a first step."""
-        return sum_per_example(self._denoising(step, x0 - self.x0_hat(prediction), prediction.log_var(step)))
+        return sum_per_example(self._denoising(step, x0 - self.x0_hat(prediction), prediction))
 
     def terms(
         self,
@@ -166,11 +167,18 @@ class VariationalBound:
     def _reconstruction(self, x0: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
         return -self.decoder.log_prob(x0, mean, log_var)
 
-    def _denoising(self, step: Step, gap: Tensor, log_var: Tensor, masked: Tensor | None = None) -> Tensor:
+    def _denoising(
+        self,
+        step: Step | InfinitesimalStep,
+        gap: Tensor,
+        prediction: Prediction,
+        masked: Tensor | None = None,
+    ) -> Tensor:
         if isinstance(step, InfinitesimalStep):
             # |eps - eps_hat|^2 is SNR |x_0 - x0_hat|^2
             weight = 0.5 * step.width * step.rate * step.t.snr
             return scale(weight.masked_fill(step.is_first, 0.0), gap.square())
+        log_var = prediction.log_var(step)
         _, from_x0 = posterior_coefficients(step)
         log_beta_tilde = per_example(step.log_beta_tilde, gap).to(log_var.dtype)
         if masked is not None:

@@ -109,29 +109,31 @@ class Step:
 
 
 @dataclass(frozen=True)
-class InfinitesimalStep(Step):
+class InfinitesimalStep:
     """A point of continuous time, T = infinity, which stands for a bin of u; or the step from u = 0 to data.
 
     The term of the bound of a bin is width / 2 (-dlogsnr/du) |eps - eps_hat|^2 (VDM, Kingma et al. 2021,
-    equation 15). s is data, which only the step to data depends on, and next is t.
+    equation 15). It depends on the level t alone: there is no reverse step that could be drawn.
 
     Attributes:
-        to_data: (B,) bool: whether it is the step from u = 0 to data.
+        t: the level.
+        is_first: (B,) bool: whether it is the step from u = 0 to data, so that its term is L_0.
         rate: (B,) float64, -dlogsnr/du at t.
         width: of the bin, in u.
         interior_scale: (B,) float64, factors of the gradient that reaches the interior of a learned schedule;
             ones, to be overwritten before the backward pass. None for a schedule without a learned interior.
     """
 
-    to_data: Tensor
+    t: NoiseLevel
+    is_first: Tensor
     rate: Tensor
     width: float
     interior_scale: Tensor | None = None
 
     @property
-    def is_first(self) -> Tensor:
-        """(B,) bool: whether the step's term is L_0."""
-        return self.to_data
+    def to_data(self) -> Step:
+        """The step from t to data, which rows with ``is_first`` are."""
+        return Step(s=data_level(self.t), t=self.t, next=self.t)
 
 
 def step_noise_fraction(s: NoiseLevel, t: NoiseLevel) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.denoiser import Prediction
-from nelbo.diffusion.level import Step
+from nelbo.diffusion.level import InfinitesimalStep, Step
 from nelbo.diffusion.variances import ReverseVariance
 
 
@@ -24,7 +24,7 @@ class BoundVariant:
     bound: VariationalBound
     variance: ReverseVariance | None = None
 
-    def term(self, step: Step, x0: Tensor, prediction: Prediction) -> Tensor:
+    def term(self, step: Step | InfinitesimalStep, x0: Tensor, prediction: Prediction) -> Tensor:
         """L_0 or L_t of each example, (B,) nats; see :meth:`VariationalBound.term`."""
         if self.variance is not None:
             prediction = replace(prediction, variance=self.variance)

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.chain import StepSequence
 from nelbo.evaluation.ledger import Ledger
 from nelbo.evaluation.measure import Measurement
 from nelbo.evaluation.units import Unit
@@ -32,7 +32,7 @@ class Evaluation:
 
     split: str
     unit: Unit
-    chain: Chain
+    chain: StepSequence
     measurements: list[Measurement]
     ledgers: list[Ledger]
     checkpoint: Path

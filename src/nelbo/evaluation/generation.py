@@ -7,7 +7,7 @@ from torch import Tensor
 
 from nelbo.cond import Cond, rows_of, to_device
 from nelbo.diffusion.bound import Denoise
-from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.chain import Chain, StepSequence
 from nelbo.diffusion.samplers import Sampler
 from nelbo.diffusion.samplers.base import Watch
 from nelbo.diffusion.spacings import Spacing
@@ -86,16 +86,15 @@ class SampleGenerator:
         return x0
 
 
-def training_chain(sampler: Sampler, spacing: Spacing, full: Chain) -> Chain:
-    """The chain of a sampler during training; the full chain if that is not longer.
+def training_chain(sampler: Sampler, spacing: Spacing, full: StepSequence) -> Chain:
+    """The chain of a sampler during training; all timesteps if it has no fewer steps.
 
     Args:
         sampler: its ``steps`` is the length of the chain; None for all.
         spacing: of the chain.
-        full: the chain of all timesteps.
+        full: all timesteps, or continuous time.
     """
     sampler.check_schedule(full.schedule)
-    T = full.schedule.num_steps
-    if T is not None and (sampler.steps is None or sampler.steps >= T):
+    if isinstance(full, Chain) and (sampler.steps is None or sampler.steps >= full.num_steps):
         return full
     return spacing.chain(full.schedule, sampler.steps)

@@ -9,7 +9,7 @@ import torch
 from nelbo.data import DataModule
 from nelbo.data.base import SplitName
 from nelbo.diffusion.bound import VariationalBound
-from nelbo.diffusion.chain import Chain, ContinuousChain
+from nelbo.diffusion.chain import ContinuousTime, StepSequence
 from nelbo.diffusion.variances import ReverseVariance
 from nelbo.evaluation.accumulator import BoundEstimate
 from nelbo.evaluation.estimators import BoundEstimator
@@ -38,7 +38,8 @@ class Ledger:
         schedule: noise schedule.
         T: timesteps of the schedule; None for continuous time, T = infinity.
         K: steps of the chain; None for the limit T -> infinity.
-        timesteps: t of each step of the chain; in continuous time its bins or steps are numbered from 1.
+        timesteps: t of each step of the chain, ``1..T`` for all; in continuous time the levels u of a chain,
+            and ``1..K`` for the limit, whose bins are numbered.
         logsnr_max: cleanest level of the chain.
         logsnr_min: noisiest level of the chain.
         variance: of the reverse steps.
@@ -107,8 +108,8 @@ def make_ledger(
         decoder=str(bound.decoder),
         schedule=type(chain.schedule).__name__,
         T=chain.schedule.num_steps,
-        K=None if isinstance(chain, ContinuousChain) else chain.num_steps,
-        timesteps=_visited(chain),
+        K=None if isinstance(chain, ContinuousTime) else chain.num_steps,
+        timesteps=describe_levels(chain),
         logsnr_max=cleanest,
         logsnr_min=noisiest,
         variance=type(variance).__name__,
@@ -143,8 +144,8 @@ def disagreements(ledgers: Sequence[Mapping[str, Any]]) -> list[str]:
     return differing
 
 
-def _visited(chain: Chain) -> str:
-    T = chain.schedule.num_steps
-    if T is None:
+def describe_levels(chain: StepSequence) -> str:
+    """The t of each step: ``1 68 933 1000``, or ``1..1000`` for all; in continuous time u, ``0 0.25 1``."""
+    if isinstance(chain, ContinuousTime) or chain.num_steps == chain.schedule.num_steps:
         return f"1..{chain.num_steps}"
-    return f"1..{T}" if chain.num_steps == T else " ".join(map(str, chain.timesteps().tolist()))
+    return " ".join(f"{t:.6g}" for t in chain.t().tolist())

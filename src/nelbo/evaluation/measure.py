@@ -86,7 +86,7 @@ def measure(
         One measurement per variant.
     """
     chain = variants[0].bound.chain
-    groups = t_bins(chain.timesteps())
+    groups = t_bins(chain.step_numbers)
     totals = [BoundAccumulator(chain.num_steps, device, num_examples, groups) for _ in variants]
     while True:
         fresh = [total.empty() for total in totals]
@@ -106,4 +106,4 @@ def measure(
                 total.reset(keep_evaluations=True)
         if not needs_another:
             break
-    return [Measurement.of(total, chain.timesteps(), estimator.rounds) for total in totals]
+    return [Measurement.of(total, chain.step_numbers, estimator.rounds) for total in totals]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nelbo.cond import Cond, repeat, rows_of
 from nelbo.diffusion.bound import Denoise, VariationalBound
-from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.chain import Chain, StepSequence
 from nelbo.diffusion.denoiser import Prediction
 from nelbo.diffusion.level import NoiseLevel, Step, data_level, step_noise_fraction
 from nelbo.diffusion.process import diffuse
@@ -54,8 +54,12 @@ def measure_step_costs(
         seed: of the noise, which is a function of it and of an example's position in ``x0``.
         pairs_per_call: pairs of example and timestep in one call of the network.
         progress: called after each network call with the number of completed evaluations and of all.
+
+    Raises:
+        ValueError: in continuous time, which has no timesteps.
     """
     chain, T = bound.chain, bound.chain.num_steps
+    prior = _priors(bound, x0)
     first = torch.zeros(T, T + 1, dtype=torch.float64, device=x0.device)
     step = first[:, :T].clone()
     noise = ExampleNoise(seed, "step costs", torch.arange(len(x0)), x0).draw()
@@ -70,15 +74,15 @@ def measure_step_costs(
             progress(done, len(x0) * T)
     impossible = torch.ones_like(first, dtype=torch.bool).tril()
     return StepCostTable(
-        timesteps=chain.timesteps(),
+        timesteps=chain.t(),
         first=(first / len(x0)).masked_fill(impossible, torch.inf).cpu(),
         step=(step / len(x0)).masked_fill(impossible[:, :T], torch.inf).cpu(),
-        prior=_priors(bound, x0).cpu(),
+        prior=prior.cpu(),
     )
 
 
 def _predict(
-    chain: Chain, denoise: Denoise, x0: Tensor, noise: Tensor, cond: Cond | None, index: Tensor
+    chain: StepSequence, denoise: Denoise, x0: Tensor, noise: Tensor, cond: Cond | None, index: Tensor
 ) -> Iterator[tuple[int, Prediction]]:
     """One network call for all examples at all levels ``index`` (R,); yields the predictions per level."""
     R, B = len(index), len(x0)
@@ -118,7 +122,7 @@ def _first_costs(bound: VariationalBound, x0: Tensor, prediction: Prediction, i:
     return torch.cat([interpolation_matrix(points, log_share) @ at_points, alone])
 
 
-def _looks_ahead(chain: Chain, prediction: Prediction, i: int) -> bool:
+def _looks_ahead(chain: StepSequence, prediction: Prediction, i: int) -> bool:
     """Whether the variance of the first step from level i depends on the second level."""
     index = torch.full((len(prediction.x0_hat),), i, device=prediction.x0_hat.device)
     t, second = chain.level(index), chain.level((index + 1).clamp(max=chain.num_steps))
@@ -128,7 +132,7 @@ def _looks_ahead(chain: Chain, prediction: Prediction, i: int) -> bool:
 
 def _priors(bound: VariationalBound, x0: Tensor) -> Tensor:
     """Mean L_T of the chains that end at each level, (T,)."""
-    schedule, timesteps = bound.chain.schedule, bound.chain.timesteps()
+    schedule, timesteps = bound.chain.schedule, bound.chain.t()
     ends = (VariationalBound(Chain(schedule, t), bound.decoder) for t in timesteps.split(1))
     return torch.stack([end.prior(x0).double().mean() for end in ends])
 
@@ -155,6 +159,6 @@ def _rows(prediction: Prediction, rows: Tensor | slice) -> Prediction:
     )
 
 
-def _everywhere(chain: Chain, i: int, like: NoiseLevel) -> NoiseLevel:
+def _everywhere(chain: StepSequence, i: int, like: NoiseLevel) -> NoiseLevel:
     """Level i of the chain, shaped like ``like``."""
     return chain.level(torch.full_like(like.t, i))

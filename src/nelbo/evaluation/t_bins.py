@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.chain import StepSequence
 from nelbo.diffusion.schedules import half_bin_logsnr
 
 VISIBLE_SHARE = 0.05  # of the bound: it changes the third digit of bits/dim
@@ -62,7 +62,7 @@ def shares_by_t_bin(timesteps: Tensor, contribution: Tensor, prior: float) -> di
     return dict(zip(groups.columns, (parts / parts.sum()).tolist(), strict=True))
 
 
-def share_below_half_bin(chain: Chain, contribution: Tensor, total: float) -> float:
+def share_below_half_bin(chain: StepSequence, contribution: Tensor, total: float) -> float:
     """Share of the bound in steps whose noise level is cleaner than half a bin; 0 for continuous data.
 
     Args:

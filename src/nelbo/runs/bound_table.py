@@ -145,7 +145,7 @@ def read(path: Path, ledger: Mapping[str, Any]) -> dict[str, dict[int, StepTable
 
 
 def chain_timesteps(ledger: Mapping[str, Any], at_least: int = 1) -> np.ndarray:
-    """(K,) t of each step: as the ledger lists them, else 1..T.
+    """(K,) t of each step: as the ledger lists them, else 1..T; in continuous time 1..K.
 
     Args:
         ledger: where it does not know T, T is ``at_least``.
@@ -155,10 +155,12 @@ def chain_timesteps(ledger: Mapping[str, Any], at_least: int = 1) -> np.ndarray:
         ValueError: for a chain that is too long.
     """
     timesteps = str(ledger.get("timesteps", ".."))
-    if ".." not in timesteps:
+    if ".." in timesteps:  # in continuous time there is no T, and its bins are numbered
+        num_steps = max(int(timesteps.rpartition("..")[2] or ledger.get("T", 1)), at_least)
+    elif ledger.get("T", 1) is None:  # levels u, whose steps are numbered
+        num_steps = len(timesteps.split())
+    else:
         return np.array(timesteps.split(), dtype=int)
-    # in continuous time there is no T, and the bins or steps are numbered
-    num_steps = max(int(timesteps.rpartition("..")[2] or ledger.get("T", 1)), at_least)
     if num_steps > MAX_STEPS:
         raise ValueError(f"a chain of {num_steps} steps, and at most {MAX_STEPS} are supported")
     return np.arange(1, num_steps + 1)

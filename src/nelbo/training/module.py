@@ -225,7 +225,7 @@ class DiffusionModule(LightningModule):
     def _empty_accumulator(self, split: SplitName) -> BoundAccumulator:
         chain = self.bound.chain
         return BoundAccumulator(
-            chain.num_steps, self.device, self._num_examples(split), t_bins(chain.timesteps())
+            chain.num_steps, self.device, self._num_examples(split), t_bins(chain.step_numbers)
         )
 
     def _num_examples(self, split: SplitName) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nelbo.cond import Cond
 from nelbo.diffusion.bound import Denoise, VariationalBound
+from nelbo.diffusion.chain import finite_chain
 from nelbo.diffusion.denoiser import Prediction
 from nelbo.diffusion.gaussian import DiagonalGaussian
 from nelbo.diffusion.level import NoiseLevel, Step, scale, sum_per_example
@@ -32,13 +33,16 @@ def log_weight(
     The trajectory is drawn from the noisiest level on: x_K ~ q(x_K | x_0), x_{i-1} ~ q(x_{i-1} | x_i, x_0).
 
     Args:
-        bound: chain, decoder and clipping; the chain has finitely many steps.
+        bound: chain, decoder and clipping.
         denoise: maps (x_t, level, cond) to a prediction.
         x0: (B, ...) data.
         noise: returns standard normal noise (B, ...), K times.
         cond: of conditional denoisers: (B,) class labels, or a mapping of tensors (B, ...).
+
+    Raises:
+        ValueError: for continuous time, see :func:`finite_chain`.
     """
-    chain, clean = bound.chain, x0.double()
+    chain, clean = finite_chain(bound.chain), x0.double()
     noisiest = chain.level(torch.full((1,), chain.num_steps, device=x0.device))
     xt = diffuse(clean, noise().double(), noisiest)
     log_w = _prior_log_ratio(clean, xt, noisiest)

@@ -30,7 +30,7 @@ class NoisyBatch:
 
     x0: Tensor
     eps: Tensor
-    step: Step
+    step: Step | InfinitesimalStep
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class LogSNRDensityMSE(Loss):
         return LossTerms(loss=weight.to(error.dtype) * error, bound=bound_term(noisy, prediction, bound))
 
 
-def logsnr_change(step: Step) -> Tensor:
+def logsnr_change(step: Step | InfinitesimalStep) -> Tensor:
     """The change of logsnr over a step, or over the bin of a point of continuous time, (B,) float64.
 
     For the step to data it is that of the next step.

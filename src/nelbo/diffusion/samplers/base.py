@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nelbo.cond import Cond
 from nelbo.diffusion.bound import Denoise
-from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.chain import Chain, finite_chain
 from nelbo.diffusion.denoiser import Prediction
 from nelbo.diffusion.level import NoiseLevel, Step
 from nelbo.diffusion.samplers.clipping import Clip, checked_quantile, checked_range, dynamic_threshold
@@ -111,7 +111,11 @@ class Sampler(ABC):
             noise: returns the standard normal noise (B, ...) of step i in 1..K.
             cond: of conditional denoisers: (B,) class labels, or a mapping of tensors (B, ...).
             watch: called before every step with the step, x_t and the prediction.
+
+        Raises:
+            ValueError: for continuous time, see :func:`finite_chain`.
         """
+        finite_chain(chain)
 
         def predict(x: Tensor, level: NoiseLevel) -> Prediction:
             return self._in_range(denoise(x, level, cond), x, level)

@@ -99,8 +99,16 @@ class NoiseSchedule(nn.Module, ABC):
 
     @property
     def T(self) -> int:  # noqa: N802
-        """The number of timesteps of a schedule that has them."""
-        assert self.num_steps is not None, "a schedule in continuous time has no timesteps"
+        """The number of timesteps.
+
+        Raises:
+            ValueError: in continuous time.
+        """
+        if self.num_steps is None:
+            raise ValueError(
+                f"{type(self).__name__} with num_steps=None is in continuous time and has no timesteps: "
+                "LevelChain and spacings choose levels u"
+            )
         return self.num_steps
 
     @abstractmethod

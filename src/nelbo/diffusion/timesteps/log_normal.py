@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.chain import StepSequence
 from nelbo.diffusion.timesteps.base import TimestepSample, TimestepSampler, draw_steps
 
 
@@ -28,7 +28,7 @@ class LogNormal(TimestepSampler):
     """
 
     def __init__(
-        self, num_steps: int, chain: Chain, mean: float = -1.2, std: float = 1.2, floor: float = 0.01
+        self, num_steps: int, chain: StepSequence, mean: float = -1.2, std: float = 1.2, floor: float = 0.01
     ) -> None:
         if not std > 0.0:
             raise ValueError(f"timesteps.std={std} must be above 0")

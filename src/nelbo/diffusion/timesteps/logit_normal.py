@@ -3,7 +3,7 @@
 Flow time w = noise / (signal + noise) has ln(w / (1 - w)) = ln sigma, so ln sigma is normal.
 """
 
-from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.chain import StepSequence
 from nelbo.diffusion.timesteps.log_normal import LogNormal
 
 
@@ -22,6 +22,6 @@ class LogitNormal(LogNormal):
     """
 
     def __init__(
-        self, num_steps: int, chain: Chain, mean: float = 0.0, std: float = 1.0, floor: float = 0.01
+        self, num_steps: int, chain: StepSequence, mean: float = 0.0, std: float = 1.0, floor: float = 0.01
     ) -> None:
         super().__init__(num_steps, chain, mean, std, floor)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nelbo.cond import Cond, repeat_interleave
 from nelbo.diffusion.bound import Denoise
-from nelbo.diffusion.chain import Chain, ContinuousChain
+from nelbo.diffusion.chain import ContinuousTime, StepSequence
 from nelbo.diffusion.level import mean_per_example
 from nelbo.diffusion.process import diffuse
 from nelbo.evaluation.accumulator import BoundAccumulator, BoundEstimate, Draws
@@ -57,7 +57,7 @@ class BoundEstimator(ABC):
         """Name in the ledger."""
 
     @abstractmethod
-    def assign(self, index: Tensor, num_examples: int, chain: Chain) -> Assignment:
+    def assign(self, index: Tensor, num_examples: int, chain: StepSequence) -> Assignment:
         """The steps at which L_t is evaluated, R for each of B examples.
 
         Args:
@@ -99,7 +99,7 @@ class BoundEstimator(ABC):
         weights = torch.cat([first.double() / RECONSTRUCTION_DRAWS, assignment.weights], dim=1).to(x0.device)
         noise = ExampleNoise(self.seed, f"bound, round {self.rounds}", index, x0)
         offsets = None
-        if isinstance(chain, ContinuousChain):
+        if isinstance(chain, ContinuousTime):
             source = ExampleNoise(self.seed, f"positions in bins, round {self.rounds}", index, x0)
             offsets = source.positions(steps.shape[1])
         at_once = max(1, self.pairs_per_call // len(x0))

@@ -6,7 +6,7 @@ The evaluation of Improved DDPM's code (Nichol & Dhariwal 2021), with an estimat
 import torch
 from torch import Tensor
 
-from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.chain import StepSequence
 from nelbo.evaluation.estimators.base import Assignment, BoundEstimator
 from nelbo.evaluation.estimators.stratified import spread
 
@@ -29,7 +29,7 @@ class FullEstimator(BoundEstimator):
         """Name in the ledger."""
         return "full chain"
 
-    def assign(self, index: Tensor, num_examples: int, chain: Chain) -> Assignment:
+    def assign(self, index: Tensor, num_examples: int, chain: StepSequence) -> Assignment:
         """Steps 2..K for every example, followed by the repeated ones; (B, R)."""
         terms = chain.num_steps - 1
         every = torch.arange(2, chain.num_steps + 1).expand(len(index), -1)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.chain import StepSequence
 from nelbo.evaluation.accumulator import BoundAccumulator, BoundEstimate
 from nelbo.evaluation.estimators.base import RECONSTRUCTION_DRAWS, Assignment, MultiRoundEstimator
 from nelbo.evaluation.estimators.stratified import paired_spread, variance_over_ranges
@@ -112,7 +112,7 @@ class ImportanceEstimator(MultiRoundEstimator):
         """Number of rounds, including the current one; 0 during the pilot."""
         return 0 if isinstance(self.phase, Pilot) else self.phase.number
 
-    def assign(self, index: Tensor, num_examples: int, chain: Chain) -> Assignment:
+    def assign(self, index: Tensor, num_examples: int, chain: StepSequence) -> Assignment:
         """Draws in 2..K with the probabilities of this round, (B, R)."""
         if chain.num_steps == 1:  # there is no L_t
             return Assignment(torch.empty(len(index), 0).long(), torch.empty(len(index), 0).double())
@@ -171,7 +171,7 @@ class ImportanceEstimator(MultiRoundEstimator):
         return max(1, math.ceil((total.mc_stderr / target) ** 2 - 1e-9))
 
 
-def steps_by_logsnr(chain: Chain) -> Tensor:
+def steps_by_logsnr(chain: StepSequence) -> Tensor:
     """Probabilities of steps 1..K for the pilot: half uniform, half by size in logsnr, (K,) float64.
 
     Where the error of eps_hat does not depend on t, L_t is proportional to the step in logsnr.

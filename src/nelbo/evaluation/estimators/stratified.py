@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.chain import StepSequence
 from nelbo.evaluation.estimators.base import Assignment, BoundEstimator, variance_of_sum
 from nelbo.option_types import NonNegativeInt, PositiveInt
 from nelbo.randomness import generator
@@ -46,7 +46,7 @@ class StratifiedEstimator(BoundEstimator):
         """Name in the ledger."""
         return f"stratified, {self.evaluations_per_example} evaluations per example"
 
-    def assign(self, index: Tensor, num_examples: int, chain: Chain) -> Assignment:
+    def assign(self, index: Tensor, num_examples: int, chain: StepSequence) -> Assignment:
         """Draws in 2..K for every example, (B, R)."""
         K = chain.num_steps
         draws = self.evaluations_per_example - 2 if K > 1 else 0  # a chain of one step has no L_t

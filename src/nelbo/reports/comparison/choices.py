@@ -103,16 +103,14 @@ def _is_variance(name: str) -> bool:
 
 
 def describe_steps(ledger: Mapping[str, Any]) -> str:
-    """The timesteps of a ledger's chain: ``16 of 1000 (1 68 … 933 1000)``."""
+    """The steps of a ledger's chain: ``16 of 1000 (1 68 … 933 1000)``, ``16 of continuous time (0 … 1)``."""
     t = printable(ledger["timesteps"]).split()
     K, T = ledger["K"], ledger["T"]
-    if T is None:
-        return "continuous time" if K is None else f"{K} of continuous time"
     if K == T:
-        return f"all {T}"
+        return "continuous time" if T is None else f"all {T}"
     if len(t) > 2 * ENDS_SHOWN:
         t[ENDS_SHOWN:-ENDS_SHOWN] = "…"
-    return f"{K} of {T} ({' '.join(t)})"
+    return f"{K} of {'continuous time' if T is None else T} ({' '.join(t)})"
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:

@@ -127,7 +127,7 @@ class LiveBound(Callback):
         if self._steps is None:
             return
         self._steps.all_reduce(partial(all_reduce_sum, trainer))
-        steps = self._steps.step_table(pl_module.bound.chain.timesteps())
+        steps = self._steps.step_table(pl_module.bound.chain.step_numbers)
         if trainer.is_global_zero and steps.drawn.any():
             table.append(self.path, trainer.global_step, "train", steps)
         self._steps.reset()

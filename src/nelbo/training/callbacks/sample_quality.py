@@ -11,9 +11,11 @@ from nelbo.atomic_file import write_json
 from nelbo.cond import rows_of
 from nelbo.data.base import DataModule, SplitName
 from nelbo.data.spec import DataSpec
+from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.samplers import Sampler
 from nelbo.diffusion.spacings import Spacing
 from nelbo.evaluation.generation import generate, training_chain
+from nelbo.evaluation.ledger import describe_levels
 from nelbo.evaluation.sample_metrics import (
     FeatureAccumulator,
     Features,
@@ -109,13 +111,14 @@ class SampleQuality(Callback):
             return
         if self._reference is None:
             self._reference = self._make_reference(trainer, pl_module)
-        metrics = self._measure(trainer, pl_module, self._reference)
+        chain = training_chain(self.sampler, self.spacing, pl_module.bound.chain)
+        metrics = self._measure(trainer, pl_module, chain, self._reference)
         for name, value in metrics.items():
             shown = name == self.features.names.frechet
             # equal on all ranks; sync_dist only silences a warning of Lightning
             pl_module.log(f"val/{name}", value, prog_bar=shown, sync_dist=True)
         if trainer.is_global_zero:
-            self._write(trainer, pl_module, metrics, self._reference)
+            self._write(trainer, chain, metrics, self._reference)
 
     def state_dict(self) -> dict[str, Any]:
         """The number of validations so far."""
@@ -142,12 +145,11 @@ class SampleQuality(Callback):
             )
 
     def _measure(
-        self, trainer: Trainer, pl_module: DiffusionModule, reference: Reference
+        self, trainer: Trainer, pl_module: DiffusionModule, chain: Chain, reference: Reference
     ) -> dict[str, float]:
         accumulator = FeatureAccumulator(self.dims, self.num_samples, self.pairwise, pl_module.device)
         data: DataModule = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         cond = data.training_conds(self.num_samples) if pl_module.conditional else None
-        chain = training_chain(self.sampler, self.spacing, pl_module.bound.chain)
         mine = torch.arange(trainer.global_rank, self.num_samples, trainer.world_size)
         for index in mine.split(self.batch_size):
             x0 = generate(
@@ -169,16 +171,16 @@ class SampleQuality(Callback):
     def _write(
         self,
         trainer: Trainer,
-        pl_module: DiffusionModule,
+        chain: Chain,
         metrics: dict[str, float],
         reference: Reference,
     ) -> None:
-        T = pl_module.bound.chain.num_steps
         ledger = quality_ledger(
             reference,
             self.num_samples,
             sampler=type(self.sampler).__name__,
-            steps=min(self.sampler.steps or T, T),
+            steps=chain.num_steps,
+            timesteps=describe_levels(chain),
             spacing=type(self.spacing).__name__,
             seed=self.seed,
             weights=measured_weights(trainer),

@@ -43,7 +43,7 @@ class ValidationBound(Callback):
         metrics = pl_module.unit.metrics(split, estimate)
         shares: dict[str, float] = {}
         if pl_module.unit.is_discrete:  # the parts of a density's bound may be negative
-            shares = shares_by_t_bin(chain.timesteps(), contributions, estimate.prior.mean)
+            shares = shares_by_t_bin(chain.step_numbers, contributions, estimate.prior.mean)
             metrics |= {f"{split}/share/{name}": share for name, share in shares.items()}
         bar = f"{split}/{pl_module.unit.metric}"
         below = share_below_half_bin(chain, contributions, estimate.total.mean)
@@ -52,7 +52,7 @@ class ValidationBound(Callback):
         pl_module.log(bar, metrics.pop(bar), prog_bar=split == "val", sync_dist=True)
         pl_module.log_dict(metrics, sync_dist=True)
         if trainer.is_global_zero:
-            steps = accumulator.step_table(chain.timesteps())
+            steps = accumulator.step_table(chain.step_numbers)
             table.append(self.path, trainer.global_step, split, steps)
             self._log_media(trainer, pl_module, split, steps, shares)
         self._warn_about_clean_levels(below)
