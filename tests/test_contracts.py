@@ -47,6 +47,8 @@ OFFERED = {
     "spacing": {"costs"},
     "timesteps": {"num_steps", "chain"},
     "c_noise": {"scale"},
+    "dequantization": {"levels"},
+    "likelihood": {"solver", "divergence", "dequantization"},
 }
 # where the components of a group live, and what they have in common
 HOMES = {
@@ -60,6 +62,8 @@ HOMES = {
     "sampler": ("nelbo.diffusion.samplers", "Sampler"),
     "spacing": ("nelbo.diffusion.spacings", "Spacing"),
     "estimator": ("nelbo.evaluation.estimators", "BoundEstimator"),
+    "solver": ("nelbo.evaluation.likelihoods.solvers", "Solver"),
+    "divergence": ("nelbo.diffusion.likelihood.divergence", "Divergence"),
     "features": ("nelbo.evaluation.sample_metrics.features", "Features"),
     "format": ("nelbo.interop.formats", "CheckpointFormat"),
     "data": ("nelbo.data", "DataModule"),

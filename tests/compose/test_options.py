@@ -52,6 +52,9 @@ REFUSED = {
 REFUSED_BY = {
     "evaluate": {
         "max_examples=0": "expected an integer >= 1 or null",
+        "importance_samples=0": "expected an integer >= 1",
+        "likelihood=ode likelihood.ode.dequantization_samples=0": "expected an integer >= 1",
+        "likelihood=ode likelihood.ode.solver=rk4": "not an option; other options determine it",
         "steps=true": "expected an integer >= 1 or null",
         "by_class=null": "expected true or false",
         "split=dev": "expected one of train, val, test",

@@ -102,7 +102,9 @@ def test_error_of_a_solver_falls_with_its_order(solver, order):
 def test_coarser_solver_has_half_the_steps():
     coarser = RK4(7).coarser()
     assert isinstance(coarser, RK4)
-    assert (coarser.steps, HeunSolver(1).coarser().steps) == (3, 1)
+    assert coarser.steps == 3
+    with pytest.raises(ValueError, match=r"solver\.steps=1: use at least 2"):
+        HeunSolver(1).coarser()
 
 
 def test_evaluations_are_counted():
@@ -375,9 +377,12 @@ def test_effective_sample_size_counts_equal_weights():
     torch.testing.assert_close(effective_sample_size(log_weights), torch.tensor([2.0, 1.0, 2.0]).double())
 
 
-def test_variance_of_the_log_of_a_mean_predicts_its_scatter():
-    log_weights = 0.3 * randn(50, 4000)
+@pytest.mark.parametrize(("spread", "number", "tolerance"), [(0.3, 50, 0.05), (5.0, 8, 0.4)])
+def test_variance_of_the_log_of_a_mean_predicts_its_scatter(spread, number, tolerance):
+    """Also for an effective sample size of about 1."""
+    log_weights = spread * randn(number, 4000)
     found = variance_of_log_mean(log_weights)
     assert found is not None
-    assert found.mean().sqrt().item() == pytest.approx(log_mean_weight(log_weights).std().item(), rel=0.05)
+    scatter = log_mean_weight(log_weights).std().item()
+    assert found.mean().sqrt().item() == pytest.approx(scatter, rel=tolerance)
     assert variance_of_log_mean(log_weights[:1]) is None

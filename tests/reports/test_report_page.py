@@ -13,6 +13,7 @@ import torch
 from nelbo.__main__ import main
 from nelbo.reports.html import ReportError, report_finished_run, style, write_report
 from nelbo.reports.html.page import render
+from nelbo.runs.files import RunFolderError
 from nelbo.runs.run_folder import read_run
 
 PARTS = ("bpd", "L_0", "L_t", "L_T")
@@ -82,6 +83,35 @@ def test_one_file_is_enough(make_run, tmp_path, kept):
         if path.name != kept:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     assert "Variational bound" in text(render([read_run(folder)]))
+
+
+def test_likelihoods_of_an_evaluation_are_one_table(make_evaluation, tmp_path):
+    folder = make_evaluation(tmp_path / "run")
+    content = json.loads((folder / "evaluation.json").read_text())
+    assert "Likelihoods on the same examples" not in text(render([read_run(folder)]))
+    row = {"label": "the <b>ODE</b>", "nats": 64 * math.log(2) * 1.5, "nats_stderr": None}
+    row |= {"difference": -0.25, "difference_stderr": 0.01}
+    row["ledger"] = {**content["ledger"], "solver": "RK4, 32 steps"}
+    content["likelihoods"] = {"ode": row}
+    (folder / "evaluation.json").write_text(json.dumps(content))
+    page = render([read_run(folder)])
+    shown = text(page)
+    assert "Likelihoods on the same examples" in shown
+    assert "variational bound" in shown
+    assert "1.5 ± ?" in shown
+    assert "-0.250 ± 0.010" in shown
+    assert "solver: RK4, 32 steps" in shown
+    assert "the <b>ODE</b>" not in page
+
+
+@pytest.mark.parametrize("wrong", [{"label": 3}, {"nats": "1"}, {"ledger": None}])
+def test_damaged_likelihoods_are_refused(wrong, make_evaluation, tmp_path):
+    folder = make_evaluation(tmp_path / "run")
+    content = json.loads((folder / "evaluation.json").read_text())
+    content["likelihoods"] = {"ode": {"label": "ODE", "nats": 1.0, "ledger": {}} | wrong}
+    (folder / "evaluation.json").write_text(json.dumps(content))
+    with pytest.raises(RunFolderError, match=r"evaluation\.json"):
+        read_run(folder)
 
 
 def test_continuous_data_is_shown_in_nats(make_run, tmp_path):

@@ -24,12 +24,14 @@ def evaluate(config: DictConfig) -> None:
     from hydra.utils import instantiate
 
     from nelbo.cli.processes import run_on_ranks, start_processes
+    from nelbo.compose.likelihoods import build_likelihoods
     from nelbo.compose.measurements import split_to_measure
     from nelbo.compose.reverse_variance import choose_variance
     from nelbo.compose.shorter_chain import shorter_chain
     from nelbo.compose.trained import read_model
     from nelbo.evaluation.evaluation import Evaluation
-    from nelbo.evaluation.measure_split import measure_split
+    from nelbo.evaluation.measure_split import measure_likelihoods, measure_split
+    from nelbo.progress import counted
     from nelbo.reports.evaluation_progress import evaluation_progress
 
     if run_on_ranks(config):
@@ -38,6 +40,7 @@ def evaluate(config: DictConfig) -> None:
     data = choose_data(config, model)
     bound = choose_bound(config, model, data)
     estimator = instantiate(config.estimator)
+    likelihoods = build_likelihoods(config, data.spec)
     check_even_batches(data, config.devices)
     read_examples(config, data)
     processes = start_processes(config.device, config.devices)
@@ -47,6 +50,8 @@ def evaluate(config: DictConfig) -> None:
     learn_from = split_to_measure(config.split)
     others = choose_variance(config, model, bound, lambda: data, learn_from, processes)
     bound = shorter_chain(config, model, bound, data, processes)
+    for likelihood in likelihoods.values():
+        likelihood.check(bound, data.spec.levels)
 
     with evaluation_progress(estimator, module.unit, shown=processes.rank == 0) as show:
         measurements, ledgers = measure_split(
@@ -67,6 +72,18 @@ def evaluate(config: DictConfig) -> None:
         raise ValueError(
             f"the bound of {model.path} on the {config.split} split is {mean}: the model has diverged"
         )
+    measured_likelihoods = measure_likelihoods(
+        likelihoods,
+        data,
+        config.split,
+        denoiser=module.denoiser,
+        bound=bound,
+        bound_ledger=ledgers[0],
+        unit=module.unit,
+        conditional=module.conditional,
+        processes=processes,
+        progress=lambda label: counted(label, shown=processes.rank == 0),
+    )
     if processes.rank == 0:
         evaluation = Evaluation(
             split=config.split,
@@ -80,6 +97,7 @@ def evaluate(config: DictConfig) -> None:
             label=data.split(config.split).label,
             class_names=data.class_names,
             shortfall=estimator.shortfall(measurements[0].estimate, module.unit),
+            likelihoods=measured_likelihoods,
         )
         write(evaluation, Path(config.run_dir), config.by_class)
     processes.close()

@@ -89,6 +89,11 @@ class EvaluateOptions(ModelOptions):
     data: NotRequired[Component | None]
     spacing: NotRequired[Component | None]
     estimator: Component
+    likelihood: NotRequired[NamedComponents | None]
+    solver: Component
+    divergence: NotRequired[Component | None]
+    dequantization: NotRequired[Component | None]
+    importance_samples: PositiveInt
     split: Split
     max_examples: PositiveInt | None
     steps: PositiveInt | None
@@ -192,5 +197,7 @@ SUPPLIED: dict[str, set[str]] = {
     "optimizer": {"params"},
     "lr_schedule": {"optimizer"},
     "trainer": {"callbacks", "logger", "plugins", "enable_checkpointing"},
+    "dequantization": {"levels"},  # to those that have it
+    "likelihood.ode": {"solver", "divergence", "dequantization"},
     "callbacks": {"sampler", "spacing", "features", "spec"},  # to those that have them
 }

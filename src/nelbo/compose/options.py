@@ -92,7 +92,7 @@ def _problems(values: Mapping[str, Any], command: str) -> Problems:
         if values["callbacks"].get("validation_bound") is None:
             path = "callbacks.validation_bound"
             yield path, f"{path}=null: the bound is what a run reports; keep this callback"
-    for name in {"callbacks", "logger"} & values.keys():
+    for name in {"callbacks", "likelihood", "logger"} & values.keys():
         for key, node in (values[name] or {}).items():
             yield from _problems_of_value(f"{name}.{key}", node, Component | None)
             if isinstance(node, dict) and "_target_" not in node:

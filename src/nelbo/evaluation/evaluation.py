@@ -1,6 +1,7 @@
 """The result of an evaluation."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from nelbo.diffusion.chain import StepSequence
 from nelbo.evaluation.ledger import Ledger
+from nelbo.evaluation.likelihoods import MeasuredLikelihood
 from nelbo.evaluation.measure import Measurement
 from nelbo.evaluation.units import Unit
 
@@ -28,6 +30,7 @@ class Evaluation:
         label: (N,) class of each example, None for data without classes.
         class_names: name of each class, None for classes without names.
         shortfall: sentence about a target that the measurement missed; None if it missed none.
+        likelihoods: measured besides the bound, by name.
     """
 
     split: str
@@ -41,6 +44,7 @@ class Evaluation:
     label: Tensor | None = None
     class_names: tuple[str, ...] | None = None
     shortfall: str | None = None
+    likelihoods: Mapping[str, MeasuredLikelihood] = field(default_factory=dict)
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Measurement of the bound of a split of a data set, with its ledgers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 
 from nelbo.data import DataModule
 from nelbo.data.base import Batches, SplitName
@@ -10,6 +11,7 @@ from nelbo.diffusion.variances import ReverseVariance
 from nelbo.evaluation.bound_variant import BoundVariant
 from nelbo.evaluation.estimators import BoundEstimator
 from nelbo.evaluation.ledger import Ledger, arithmetic, make_ledger
+from nelbo.evaluation.likelihoods import Likelihood, MeasuredLikelihood, measure_likelihood
 from nelbo.evaluation.measure import Measurement, Progress, measure
 from nelbo.evaluation.processes import Processes
 from nelbo.evaluation.units import Unit
@@ -74,3 +76,58 @@ def measure_split(
         for variance, measured in zip((denoiser.variance, *others), measurements, strict=True)
     ]
     return measurements, ledgers
+
+
+def measure_likelihoods(
+    likelihoods: Mapping[str, Likelihood],
+    data: DataModule,
+    split: SplitName,
+    *,
+    denoiser: Denoiser,
+    bound: VariationalBound,
+    bound_ledger: Ledger,
+    unit: Unit,
+    conditional: bool,
+    processes: Processes,
+    progress: Callable[[str], AbstractContextManager[Callable[[int, int], None]]],
+) -> dict[str, MeasuredLikelihood]:
+    """Measure other likelihoods of a split.
+
+    Args:
+        likelihoods: to measure, by name.
+        data: the data set.
+        split: its name.
+        denoiser: on the device of this process.
+        bound: chain, decoder and clipping.
+        bound_ledger: of this bound.
+        unit: of the reported values.
+        conditional: whether the denoiser receives the conditions.
+        processes: this one among others.
+        progress: makes the progress of a likelihood from its label.
+
+    Raises:
+        ValueError: if a computation fails, or is not as accurate as demanded.
+    """
+    found: dict[str, MeasuredLikelihood] = {}
+    for name, likelihood in likelihoods.items():
+        with progress(likelihood.label) as show:
+            estimate = measure_likelihood(
+                likelihood,
+                bound,
+                denoiser,
+                Batches(data, split, processes.device, (processes.rank, processes.count)),
+                len(data.split(split)),
+                processes.device,
+                conditional,
+                show,
+                processes.all_reduce_sum,
+            )
+        likelihood.check_accuracy(estimate, unit)
+        ledger = {
+            **likelihood.ledger(bound_ledger.to_dict(), bound),
+            "num_evaluations": estimate.num_evaluations,
+            "stderr": estimate.total.stderr,
+        }
+        details = likelihood.details(estimate, unit)
+        found[name] = MeasuredLikelihood(likelihood.label, estimate, ledger, details)
+    return found

@@ -10,7 +10,7 @@ from nelbo.evaluation.units import Unit
 from nelbo.reports import terminal
 from nelbo.reports.comparison.choices import describe_steps
 from nelbo.reports.numbers import plus_minus, short
-from nelbo.runs.evaluation_file import bounds_by_variance, class_rows
+from nelbo.runs.evaluation_file import bounds_by_variance, class_rows, likelihood_rows
 from nelbo.runs.paths import REPORT
 from nelbo.text import printable
 
@@ -37,6 +37,11 @@ def print_evaluation(evaluation: Evaluation, run_dir: Path, by_class: bool = Fal
         terminal.print_note(console, label, text)
     console.print()
     terminal.print_whole(console, _variance_table(evaluation))
+    if evaluation.likelihoods:
+        terminal.print_whole(console, _likelihood_table(evaluation))
+        for name, found in evaluation.likelihoods.items():
+            details = [f"{key.replace('_', ' ')} {short(value)}" for key, value in found.details.items()]
+            terminal.print_note(console, name, ", ".join(details))
     if by_class:
         terminal.print_whole(console, _class_table(evaluation))
     files = [("run", run_dir), ("report", run_dir / REPORT)]
@@ -73,6 +78,30 @@ def _variance_table(evaluation: Evaluation) -> Table:
         if "difference" in metrics:
             difference = plus_minus(metrics["difference"], metrics["difference_stderr"], sign=True)
         drawn.add_row(name, metrics["first_step"], *cells, difference)
+    return drawn
+
+
+def _likelihood_table(evaluation: Evaluation) -> Table:
+    """The bound and the other likelihoods on the same examples, as upper bounds or estimates of -log p."""
+    unit = evaluation.unit
+    drawn = terminal.make_table(f"-log p, {unit.label}, on the same examples")
+    drawn.add_column("likelihood")
+    for column in ("value", "MC error", "difference from the bound", "evaluations"):
+        drawn.add_column(column, justify="right", no_wrap=True)
+    bound = evaluation.measurements[0].estimate
+    rows = likelihood_rows(evaluation)
+    measured = [("variational bound", bound.total, "–", bound.num_evaluations)]
+    for name, found in evaluation.likelihoods.items():
+        difference = plus_minus(rows[name]["difference"], rows[name]["difference_stderr"], sign=True)
+        measured.append((found.label, found.estimate.total, difference, found.estimate.num_evaluations))
+    for label, total, difference, evaluations in measured:
+        drawn.add_row(
+            label,
+            plus_minus(total.mean * unit.per_nat, total.stderr * unit.per_nat),
+            "–" if total.mc_stderr is None else short(total.mc_stderr * unit.per_nat),
+            difference,
+            f"{evaluations:,}",
+        )
     return drawn
 
 

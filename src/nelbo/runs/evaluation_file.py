@@ -1,5 +1,6 @@
 """``evaluation.json``: the bound of a trained model, its terms, and the same bound with other variances."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ def write_evaluation(evaluation: Evaluation, run_dir: Path) -> None:
         "network_evaluations": estimate.num_evaluations,
         "ledger": ledger.to_dict(),
         "variances": bounds_by_variance(evaluation),
+        **({"likelihoods": likelihood_rows(evaluation)} if evaluation.likelihoods else {}),
         **({} if evaluation.label is None else {"classes": list(class_rows(evaluation))}),
         "checkpoint": str(evaluation.checkpoint),
         **({} if evaluation.step is None else {"step": evaluation.step}),
@@ -83,6 +85,33 @@ def class_rows(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
         for name, part in zip((unit.metric, "L_0", "L_t", "L_T"), bound.parts, strict=True):
             row |= {name: part.mean * unit.per_nat, f"{name}_stderr": part.stderr * unit.per_nat}
         yield row
+
+
+def likelihood_rows(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
+    """The likelihoods besides the bound, by name: -log p in nats and bits/dim, errors, and their ledgers.
+
+    ``difference`` is that of the paired examples from the bound, in the unit of the bound.
+    """
+    unit, bound = evaluation.unit, evaluation.measurements[0].examples.sum(1)
+    found: dict[str, dict[str, Any]] = {}
+    for name, measured in evaluation.likelihoods.items():
+        total = measured.estimate.total
+        in_bits = 1.0 / (measured.ledger["dims"] * math.log(2))
+        difference = paired_difference(measured.estimate.examples, bound)
+        row: dict[str, Any] = {"label": measured.label}
+        for key, factor in (("nats", 1.0), ("bits_per_dim", in_bits)):
+            row |= {key: total.mean * factor, f"{key}_stderr": total.stderr * factor}
+            if total.mc_stderr is not None and total.data_stderr is not None:
+                row[f"{key}_stderr_monte_carlo"] = total.mc_stderr * factor
+                row[f"{key}_stderr_data_set"] = total.data_stderr * factor
+        found[name] = {
+            **row,
+            "difference": difference.mean * unit.per_nat,
+            "difference_stderr": difference.stderr * unit.per_nat,
+            **measured.details,
+            "ledger": dict(measured.ledger),
+        }
+    return found
 
 
 def bounds_by_variance(evaluation: Evaluation) -> dict[str, dict[str, Any]]:

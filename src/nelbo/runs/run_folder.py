@@ -32,6 +32,16 @@ PNG = b"\x89PNG\r\n\x1a\n"  # the first bytes of such a file
 _TYPES: dict[str, Any] = {name: (kind | None, None) for name, kind in get_type_hints(Ledger).items()}
 _TYPES["weights"] = (Annotated[str | None, Field(pattern=r"^(raw|ema|ema_0\.\d+)$")], None)
 _LEDGER = create_model("Ledger", __config__=ConfigDict(strict=True), **_TYPES)
+_LIKELIHOOD = create_model(
+    "Likelihood",
+    __config__=ConfigDict(strict=True),
+    label=(str, ...),
+    **dict.fromkeys(
+        ("nats", "nats_stderr", "nats_stderr_monte_carlo", "difference", "difference_stderr"),
+        (float | None, None),
+    ),
+    ledger=(dict[str, Any], ...),
+)
 SPLITS = ("test", "val", "train")  # the best to judge a run by first
 
 
@@ -252,9 +262,11 @@ def _yaml(path: Path) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     content = _without_unknown(read_json(path))
-    for part in ("ledger", "config", "variances"):
+    for part in ("ledger", "config", "variances", "likelihoods"):
         _mapping(content.get(part, {}))
     _LEDGER.model_validate_json(json_to_validate(content.get("ledger", {})))
+    for likelihood in content.get("likelihoods", {}).values():
+        _LIKELIHOOD.model_validate_json(json_to_validate(likelihood))
     if "variances" in content:
         content["variances"] = {name: _without_unknown(f) for name, f in content["variances"].items()}
     numbers = [name for name in content if "/" in name or name in ("step", "train_seconds")]

@@ -92,15 +92,17 @@ def effective_sample_size(log_weights: Tensor) -> Tensor:
 
 
 def variance_of_log_mean(log_weights: Tensor) -> Tensor | None:
-    """Variance of the log of the mean weight, (B,), of M independent log weights (M, B), by the delta method.
+    """Variance of the log of the mean weight, (B,), of M independent log weights (M, B), by the jackknife.
 
-    None for one weight, whose variance is not known.
+    It also holds where one weight is most of the sum. None for M = 1, whose variance is not known.
     """
     M = len(log_weights)
     if M < 2:
         return None
-    relative = (log_weights - log_mean_weight(log_weights)).exp()
-    return relative.var(0) / M
+    others = torch.stack(
+        [log_mean_weight(torch.cat([log_weights[:m], log_weights[m + 1 :]])) for m in range(M)]
+    )
+    return (M - 1) / M * (others - others.mean(0)).square().sum(0)
 
 
 def _prior_log_ratio(x0: Tensor, xt: Tensor, noisiest: NoiseLevel) -> Tensor:

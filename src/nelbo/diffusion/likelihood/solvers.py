@@ -44,7 +44,11 @@ class Solver(ABC):
 
     @abstractmethod
     def coarser(self) -> "Solver":
-        """A less accurate solver of the same kind; the difference of both results estimates the error."""
+        """A less accurate solver of the same kind; the difference of both results estimates the error.
+
+        Raises:
+            ValueError: if there is none.
+        """
 
 
 class FixedStepSolver(Solver):
@@ -80,8 +84,14 @@ class FixedStepSolver(Solver):
         return Solution(y, evaluations)
 
     def coarser(self) -> "FixedStepSolver":
-        """The same method with half the steps."""
-        return type(self)(max(1, self.steps // 2))
+        """The same method with half the steps.
+
+        Raises:
+            ValueError: for a single step.
+        """
+        if self.steps == 1:
+            raise ValueError("solver.steps=1: use at least 2, so that half the steps show the error")
+        return type(self)(self.steps // 2)
 
 
 class HeunSolver(FixedStepSolver):

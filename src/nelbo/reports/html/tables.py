@@ -13,7 +13,7 @@ from nelbo.reports.comparison.difference import Differences, is_significant
 from nelbo.reports.comparison.seeds import SeedGroup
 from nelbo.reports.html.entry import Entry
 from nelbo.reports.html.style import PART_COLOURS, RUN_COLOURS
-from nelbo.reports.numbers import duration, plus_minus, short
+from nelbo.reports.numbers import cell, duration, plus_minus, short
 from nelbo.runs.run_folder import Run
 
 MOST_CHOICES = 8  # in the table of runs
@@ -98,6 +98,27 @@ class VarianceRow:
     bar: tuple[tuple[float, str], ...]
 
 
+@dataclass(frozen=True)
+class LikelihoodRow:
+    """A likelihood of an evaluation, on the same examples as its bound.
+
+    Attributes:
+        entry: the evaluation.
+        name: of the likelihood.
+        value: -log p.
+        mc_stderr: Monte Carlo part of its error.
+        difference: from the bound.
+        details: entries of its ledger that the bound does not have.
+    """
+
+    entry: Entry
+    name: str
+    value: str
+    mc_stderr: str
+    difference: DifferenceCell
+    details: str
+
+
 def run_rows(entries: Sequence[Entry], differences: Sequence[Differences | None]) -> list[RunRow]:
     """A row for each run, the lowest bound first.
 
@@ -161,6 +182,53 @@ def _seed_row(number: int, group: SeedGroup, first: SeedGroup) -> SeedRow:
 def over_seeds(estimate: SeedEstimate) -> str:
     """The mean and its standard error over seeds and test examples."""
     return plus_minus(estimate.mean, estimate.stderr)
+
+
+def likelihood_rows(entries: Sequence[Entry]) -> list[LikelihoodRow]:
+    """The bound and the other likelihoods of each evaluation that measured some."""
+    rows: list[LikelihoodRow] = []
+    for entry in entries:
+        found: dict[str, dict[str, Any]] = entry.run.summary.get("likelihoods", {})
+        if found:
+            run = entry.run
+            total = run.part(run.unit.metric)
+            rows.append(
+                LikelihoodRow(
+                    entry,
+                    "variational bound",
+                    plus_minus(total.mean, total.stderr),
+                    _in_unit(run.final(f"{run.held_out}/{run.unit.metric}_stderr_monte_carlo"), 1.0),
+                    DifferenceCell("–", ""),
+                    "",
+                )
+            )
+        rows += [_likelihood_row(entry, likelihood) for likelihood in found.values()]
+    return rows
+
+
+def _likelihood_row(entry: Entry, likelihood: Mapping[str, Any]) -> LikelihoodRow:
+    run = entry.run
+    value, error = (likelihood.get(name) for name in ("nats", "nats_stderr"))
+    difference = None
+    if likelihood.get("difference") is not None:
+        spread = likelihood.get("difference_stderr")
+        difference = Estimate(likelihood["difference"], math.nan if spread is None else spread)
+    own = {name: x for name, x in likelihood["ledger"].items() if name not in run.ledger}
+    per_nat = run.unit.per_nat
+    return LikelihoodRow(
+        entry=entry,
+        name=likelihood["label"],
+        value=plus_minus(
+            None if value is None else value * per_nat, math.nan if error is None else error * per_nat
+        ),
+        mc_stderr=_in_unit(likelihood.get("nats_stderr_monte_carlo"), per_nat),
+        difference=_difference(difference),
+        details=", ".join(f"{name}: {cell(x)}" for name, x in own.items()),
+    )
+
+
+def _in_unit(nats: float | None, per_nat: float) -> str:
+    return "–" if nats is None else short(nats * per_nat)
 
 
 def variance_rows(entries: Sequence[Entry]) -> list[VarianceRow]:

@@ -1,0 +1,174 @@
+"""Likelihoods of a data set: values, errors and the parts of the errors."""
+
+import math
+
+import pytest
+import torch
+from torch.distributions import Normal
+
+from nelbo.data.batch import Batch
+from nelbo.diffusion.bound import VariationalBound
+from nelbo.diffusion.chain import Chain, full_chain
+from nelbo.diffusion.decoders import DiscretizedGaussian, GaussianDecoder
+from nelbo.diffusion.exact import GaussianMixtureDenoiser, gaussian_denoiser
+from nelbo.diffusion.likelihood import (
+    RK4,
+    DecoderDequantization,
+    ExactDivergence,
+    HutchinsonDivergence,
+    UniformDequantization,
+)
+from nelbo.diffusion.schedules import CosineSchedule, LinearLogSNRSchedule
+from nelbo.diffusion.variances import FixedLarge, FixedSmall
+from nelbo.evaluation.likelihoods import ImportanceWeightedLikelihood, ODELikelihood, measure_likelihood
+from nelbo.evaluation.units import unit_of
+
+SCHEDULE = LinearLogSNRSchedule(100, logsnr_max=18.4, logsnr_min=-20.0)
+BOUND = VariationalBound(full_chain(SCHEDULE), GaussianDecoder())
+MEANS = torch.tensor([[-1.0, 0.5], [0.3, 0.3], [1.2, -0.7]], dtype=torch.float64)
+MIXTURE = GaussianMixtureDenoiser(MEANS, torch.full((3,), 1 / 3, dtype=torch.float64), 0.4, FixedLarge())
+
+
+def batches(x0, size):
+    index = torch.arange(len(x0)).flip(0)
+    return [Batch(x0[part], None, part) for part in index.split(size)]
+
+
+def measured(likelihood, denoise, x0, bound=BOUND, size=8):
+    return measure_likelihood(likelihood, bound, denoise, batches(x0, size), len(x0))
+
+
+def randn(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def test_ode_of_continuous_data_is_its_density():
+    x0 = 0.5 * randn(20, 1)
+    found = measured(
+        ODELikelihood(RK4(60), ExactDivergence()), gaussian_denoiser((1,), 0.5, FixedLarge()), x0
+    )
+    exact = -Normal(0.0, 0.5).log_prob(x0)[:, 0]
+    torch.testing.assert_close(found.examples, exact, rtol=0, atol=1e-4)
+    assert found.total.mean == pytest.approx(found.examples.mean().item())
+    assert found.total.stderr == pytest.approx(found.examples.std().item() / math.sqrt(20))
+    assert found.total.mc_stderr == 0.0
+    assert found.num_evaluations == 20 * 4 * (60 + 30)
+
+
+@pytest.mark.parametrize(
+    "likelihood",
+    [
+        ODELikelihood(RK4(4), HutchinsonDivergence(2), DecoderDequantization(), dequantization_samples=2),
+        ImportanceWeightedLikelihood(importance_samples=3),
+    ],
+    ids=["ode", "iwae"],
+)
+def test_value_of_an_example_does_not_depend_on_the_batches(likelihood):
+    x0, bound = randn(10, 2), VariationalBound(Chain(CosineSchedule(5)), GaussianDecoder())
+    one, two = (measured(likelihood, MIXTURE, x0, bound, size).examples for size in (10, 3))
+    torch.testing.assert_close(one, two)
+
+
+@pytest.mark.slow
+def test_divergence_error_predicts_the_scatter_over_seeds():
+    x0 = randn(12, 2)
+    found = [
+        measured(ODELikelihood(RK4(6), HutchinsonDivergence(4), seed=seed), MIXTURE, x0) for seed in range(12)
+    ]
+    scatter = torch.tensor([estimate.total.mean for estimate in found]).std().item()
+    predicted = sum(estimate.total.mc_stderr**2 for estimate in found) / 12
+    assert scatter == pytest.approx(math.sqrt(predicted), rel=0.6)
+    details = ODELikelihood(RK4(6), HutchinsonDivergence(4)).details(found[0], unit_of(2, None))
+    assert details["stderr_divergence"] == pytest.approx(found[0].total.mc_stderr)
+
+
+def test_divergence_error_of_one_probe_is_unknown():
+    found = measured(ODELikelihood(RK4(4), HutchinsonDivergence(1)), MIXTURE, randn(4, 2))
+    assert found.total.mc_stderr is None
+
+
+def test_solver_difference_is_that_of_half_the_steps():
+    x0, denoise = 0.5 * randn(6, 1), gaussian_denoiser((1,), 0.5, FixedLarge())
+    fine, coarse = (measured(ODELikelihood(RK4(n), ExactDivergence()), denoise, x0) for n in (8, 4))
+    difference = fine.details["solver_difference"]
+    assert difference.mean == pytest.approx(fine.total.mean - coarse.total.mean)
+    likelihood = ODELikelihood(RK4(8), ExactDivergence(), max_solver_error=1e-9)
+    with pytest.raises(ValueError, match="RK4, 8 steps and RK4, 4 steps differ by"):
+        likelihood.check_accuracy(fine, unit_of(1, None))
+    ODELikelihood(RK4(8), ExactDivergence(), max_solver_error=10.0).check_accuracy(fine, unit_of(1, None))
+
+
+@pytest.mark.slow
+def test_more_dequantization_samples_lower_the_estimate():
+    levels, schedule = 5, LinearLogSNRSchedule(100, logsnr_max=3.0, logsnr_min=-20.0)
+    bound = VariationalBound(full_chain(schedule), DiscretizedGaussian(levels))
+    x0 = torch.linspace(-1.0, 1.0, levels, dtype=torch.float64)[:, None].repeat(80, 2)
+    for dequantization in (UniformDequantization(levels), DecoderDequantization()):
+        one, many = (
+            measured(ODELikelihood(RK4(8), ExactDivergence(), dequantization, n), MIXTURE, x0, bound, 400)
+            for n in (1, 16)
+        )
+        assert one.total.mc_stderr is None
+        assert many.total.mc_stderr > 0
+        difference = many.examples - one.examples
+        assert difference.mean() < -3 * difference.std() / math.sqrt(len(difference))
+
+
+def test_model_that_has_diverged_is_refused():
+    likelihood = ImportanceWeightedLikelihood(importance_samples=2)
+    bound = VariationalBound(Chain(CosineSchedule(3)), GaussianDecoder())
+    found = measured(likelihood, gaussian_denoiser((1,), math.nan, FixedSmall()), randn(3, 1), bound)
+    with pytest.raises(ValueError, match="the model has diverged"):
+        likelihood.check_accuracy(found, unit_of(1, None))
+
+
+def test_continuous_time_needs_steps_for_trajectories():
+    continuous = VariationalBound(full_chain(LinearLogSNRSchedule(None)), GaussianDecoder())
+    with pytest.raises(ValueError, match="steps=100"):
+        ImportanceWeightedLikelihood().check(continuous, None)
+
+
+# ------------------------------------------------------------------ adaptive solver
+
+
+@pytest.fixture
+def adaptive():
+    pytest.importorskip("torchode")
+    from nelbo.evaluation.likelihoods.solvers import AdaptiveSolver
+
+    return AdaptiveSolver
+
+
+@pytest.mark.slow
+def test_adaptive_solver_reaches_the_density_of_a_mixture(adaptive):
+    x0 = randn(6, 2)
+    tight, loose = adaptive(1e-6, 1e-6), adaptive(1e-3, 1e-3)
+    exact = measured(ODELikelihood(RK4(120), ExactDivergence()), MIXTURE, x0)
+    found, rough = (measured(ODELikelihood(s, ExactDivergence()), MIXTURE, x0) for s in (tight, loose))
+    torch.testing.assert_close(found.examples, exact.examples, rtol=0, atol=1e-4)
+    assert rough.num_evaluations < found.num_evaluations
+    assert abs(found.details["solver_difference"].mean) < abs(rough.details["solver_difference"].mean)
+
+
+@pytest.mark.slow
+def test_adaptive_solution_of_an_example_does_not_depend_on_the_others(adaptive):
+    x0 = torch.cat([randn(3, 2), torch.tensor([[4.0, 4.0]])])
+    likelihood = ODELikelihood(adaptive(1e-3, 1e-3), ExactDivergence())
+    together, alone = (measured(likelihood, MIXTURE, x0, size=size).examples for size in (4, 1))
+    torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-9)
+
+
+def test_adaptive_solver_that_does_not_arrive_is_refused(adaptive):
+    likelihood = ODELikelihood(adaptive(1e-9, 1e-9, max_steps=5), ExactDivergence())
+    with pytest.raises(ValueError, match="4 of 4 examples did not reach the noisy end"):
+        measured(likelihood, MIXTURE, randn(4, 2))
+
+
+def test_adaptive_solver_names_the_missing_library(monkeypatch):
+    import sys
+
+    from nelbo.evaluation.likelihoods.solvers import AdaptiveSolver
+
+    monkeypatch.setitem(sys.modules, "torchode", None)
+    with pytest.raises(ValueError, match=r"pip install 'nelbo\[ode\]'"):
+        AdaptiveSolver()
