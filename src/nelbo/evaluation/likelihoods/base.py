@@ -23,7 +23,7 @@ class LikelihoodDraws:
     Attributes:
         nats: (B,) float64, -log p.
         variance: (B,) float64, Monte Carlo variance of ``nats``; None where it is not known.
-        details: (B,) float64 each, further values, by name.
+        details: (B,) float64 each, the values of ``Likelihood.detail_names``, by name.
         evaluations: (B,) network evaluations.
     """
 
@@ -71,9 +71,14 @@ class Likelihood(ABC):
     """Estimates -log p of each example of a batch.
 
     Random numbers are functions of the seed and of the example's position in its data set.
+
+    Attributes:
+        seed: of the random numbers.
+        detail_names: values that are measured of each example besides -log p.
     """
 
     seed: int
+    detail_names: tuple[str, ...]
 
     @property
     @abstractmethod
@@ -160,7 +165,8 @@ def measure_likelihood(
     Raises:
         ValueError: if the computation fails.
     """
-    columns: dict[str, Tensor] = {}
+    names = ("nats", "variance", "evaluations", *likelihood.detail_names)
+    columns = {name: torch.zeros(num_examples, dtype=torch.float64, device=device) for name in names}
     done = 0
     for batch in batches:
         draws = likelihood.measure(bound, denoise, batch.x0, batch.index, batch.cond if conditional else None)
@@ -171,9 +177,8 @@ def measure_likelihood(
             "evaluations": draws.evaluations.double(),
             **draws.details,
         }
-        for name, values in found.items():
-            column = columns.setdefault(name, torch.zeros(num_examples, dtype=torch.float64, device=device))
-            column[batch.index] = values
+        for name, column in columns.items():
+            column[batch.index] = found[name]
         done += len(batch.index)
         progress(done, num_examples)
     for column in columns.values():

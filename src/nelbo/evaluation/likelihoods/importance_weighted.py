@@ -29,6 +29,8 @@ class ImportanceWeightedLikelihood(Likelihood):
         seed: of the noise.
     """
 
+    detail_names = ("effective_sample_size",)
+
     def __init__(self, importance_samples: PositiveInt = 8, seed: NonNegativeInt = 0) -> None:
         self.importance_samples = importance_samples
         self.seed = seed

@@ -27,7 +27,7 @@ from nelbo.option_types import NonNegativeInt, PositiveFloat, PositiveInt
 
 # entries of the ledger of a bound that an ODE does not depend on
 NOT_USED = ("K", "timesteps", "variance", "first_step", "decoder", "clip")
-SOLVER_DIFFERENCE = "solver_difference"
+SOLVER_DIFFERENCE, DIVERGENCE_VARIANCE = "solver_difference", "divergence_variance"
 
 
 class ODELikelihood(Likelihood):
@@ -48,6 +48,8 @@ class ODELikelihood(Likelihood):
     Raises:
         ValueError: for several draws without a dequantisation, or a solver that has no coarser one.
     """
+
+    detail_names = (SOLVER_DIFFERENCE, DIVERGENCE_VARIANCE)
 
     def __init__(
         self,
@@ -83,7 +85,7 @@ class ODELikelihood(Likelihood):
         """Check that quantised data is dequantised.
 
         Raises:
-            ValueError: otherwise.
+            ValueError: for quantised data without a dequantisation.
         """
         if levels is not None and self.dequantization is None:
             raise ValueError(
@@ -123,7 +125,7 @@ class ODELikelihood(Likelihood):
         weights = torch.stack(log_weights)
         # the parts of the divergence's variance that the mean of the weights keeps
         divergence_variance = (weights.softmax(0).square() * torch.stack(variances)).sum(0)
-        details["divergence_variance"] = divergence_variance
+        details[DIVERGENCE_VARIANCE] = divergence_variance
         variance = variance_of_log_mean(weights)
         if variance is None and self.dequantization is None:
             variance = divergence_variance
@@ -148,7 +150,7 @@ class ODELikelihood(Likelihood):
     def details(self, estimate: LikelihoodEstimate, unit: Unit) -> dict[str, float]:
         """The difference of the two solvers, and the standard error that the divergence causes."""
         difference = estimate.details[SOLVER_DIFFERENCE]
-        variance = estimate.details["divergence_variance"].mean / len(estimate.examples)
+        variance = estimate.details[DIVERGENCE_VARIANCE].mean / len(estimate.examples)
         return {
             SOLVER_DIFFERENCE: difference.mean * unit.per_nat,
             f"{SOLVER_DIFFERENCE}_stderr": difference.stderr * unit.per_nat,
