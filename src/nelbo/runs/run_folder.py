@@ -35,7 +35,7 @@ _LEDGER = create_model("Ledger", __config__=ConfigDict(strict=True), **_TYPES)
 # what is shown of a likelihood besides the bound
 _NUMBERS = ("nats", "nats_stderr", "nats_stderr_monte_carlo", "difference", "difference_stderr")
 _LIKELIHOOD_TYPES: dict[str, Any] = {"label": (str, ...), "ledger": (dict[str, Any], ...)}
-_LIKELIHOOD_TYPES |= {name: (float | None, None) for name in _NUMBERS}
+_LIKELIHOOD_TYPES |= dict.fromkeys(_NUMBERS, (float | None, None))
 _LIKELIHOOD = create_model("Likelihood", __config__=ConfigDict(strict=True), **_LIKELIHOOD_TYPES)
 SPLITS = ("test", "val", "train")  # the best to judge a run by first
 
