@@ -306,3 +306,13 @@ def test_a_loss_that_does_not_train_a_learned_schedule_is_refused(make_learned):
 def test_a_learned_schedule_with_timesteps_is_refused(make_learned):
     with pytest.raises(ValueError, match=r"schedule\.num_steps=1000: a learned schedule"):
         make_learned(num_steps=1000)
+
+
+@pytest.mark.parametrize("kind", [LearnedEnds, LearnedNet])
+@pytest.mark.parametrize(
+    ("half_bin", "expected"), [(None, 13.3), (1 / 16, 2 * math.log(16)), (1e-6, 13.3)], ids=str
+)
+def test_learned_ends_start_at_half_a_bin_if_it_is_noisier_than_the_published_start(kind, half_bin, expected):
+    schedule = kind(half_bin=half_bin)
+    ends = schedule.logsnr(torch.tensor([0.0, 1.0], dtype=torch.float64))
+    assert ends.tolist() == pytest.approx([expected, -5.0], abs=1e-6)

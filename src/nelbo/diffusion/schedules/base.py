@@ -87,8 +87,8 @@ class NoiseSchedule(nn.Module, ABC):
         check_num_steps(num_steps)
         self.num_steps = num_steps
         self.half_bin = half_bin
-        logsnr_max = _end("logsnr_max", logsnr_max, ("auto", "paper"))
-        logsnr_min = _end("logsnr_min", logsnr_min, ("paper",))
+        logsnr_max = checked_end("logsnr_max", logsnr_max, ("auto", "paper"))
+        logsnr_min = checked_end("logsnr_min", logsnr_min, ("paper",))
         if num_steps is None:
             self._ends = self._continuous_ends(logsnr_max, logsnr_min)
             return
@@ -268,7 +268,7 @@ def half_bin_logsnr(half_bin: float) -> float:
     return -2.0 * math.log(half_bin)
 
 
-def _end(name: str, value: float | str, words: tuple[str, ...]) -> float | str:
+def checked_end(name: str, value: float | str, words: tuple[str, ...]) -> float | str:
     """Check that an end is a number or one of ``words``.
 
     Raises:

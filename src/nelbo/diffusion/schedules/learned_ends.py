@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from nelbo.diffusion.level import NoiseLevel
-from nelbo.diffusion.schedules.base import CurvePoint, NoiseSchedule
+from nelbo.diffusion.schedules.base import CurvePoint, NoiseSchedule, checked_end, half_bin_logsnr
+from nelbo.diffusion.schedules.linear_logsnr import PUBLISHED_MAX
 
 
 class LearnedSchedule(NoiseSchedule):
@@ -22,9 +23,11 @@ class LearnedEnds(LearnedSchedule):
 
     Args:
         num_steps: None: continuous time. A table of T levels would not follow the parameters.
-        initial_max: logsnr at u = 0 at the start of training.
+        initial_max: logsnr at u = 0 at the start of training. ``"auto"``: 13.3 as published, or at half a bin
+            of the data, whichever is noisier: at cleaner levels a network without Fourier features cannot
+            learn the values of the data, and training moves an end slowly.
         initial_min: logsnr at u = 1 at the start of training.
-        half_bin: of the data, for the share of the bound below half a bin.
+        half_bin: half the width of a quantisation bin of the data; None for continuous data.
 
     Raises:
         ValueError: for a number of timesteps, or ends that are not in this order.
@@ -33,7 +36,7 @@ class LearnedEnds(LearnedSchedule):
     def __init__(
         self,
         num_steps: int | None = None,
-        initial_max: float = 13.3,
+        initial_max: float | str = "auto",
         initial_min: float = -5.0,
         half_bin: float | None = None,
     ) -> None:
@@ -42,6 +45,9 @@ class LearnedEnds(LearnedSchedule):
                 f"schedule.num_steps={num_steps}: a learned schedule is in continuous time, "
                 "schedule.num_steps=null"
             )
+        initial_max = checked_end("initial_max", initial_max, ("auto",))
+        if isinstance(initial_max, str):
+            initial_max = PUBLISHED_MAX if half_bin is None else min(PUBLISHED_MAX, half_bin_logsnr(half_bin))
         if not initial_max > initial_min:
             raise ValueError(
                 f"schedule: initial_max={initial_max} must be cleaner than initial_min={initial_min}"

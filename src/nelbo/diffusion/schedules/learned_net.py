@@ -43,7 +43,7 @@ class LearnedNet(LearnedEnds):
 
     Args:
         num_steps: None: continuous time.
-        initial_max: logsnr at u = 0 at the start of training.
+        initial_max: logsnr at u = 0 at the start of training; see :class:`LearnedEnds` for ``"auto"``.
         initial_min: logsnr at u = 1 at the start of training.
         features: number of hidden units.
         half_bin: of the data, for the share of the bound below half a bin.
@@ -55,13 +55,13 @@ class LearnedNet(LearnedEnds):
     def __init__(
         self,
         num_steps: int | None = None,
-        initial_max: float = 13.3,
+        initial_max: float | str = "auto",
         initial_min: float = -5.0,
         features: int = 1024,
         half_bin: float | None = None,
     ) -> None:
         super().__init__(num_steps, initial_max, initial_min, half_bin)
-        self.w1 = nn.Parameter(torch.tensor(initial_max - initial_min))
+        self.w1 = nn.Parameter((self.max - self.min).detach())
         self.w2 = nn.Parameter(torch.randn(features))
         self.b2 = nn.Parameter(torch.zeros(features))
         self.w3 = nn.Parameter(torch.randn(features))
