@@ -1,5 +1,7 @@
 """data=array: every dtype and layout is read exactly, in disjoint splits; what cannot be read is refused."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -79,6 +81,16 @@ def test_the_axis_of_the_channels_can_be_the_last_or_missing(axis, shape, tmp_pa
     found = data.split("val").fetch(torch.tensor([0]), 0).x0[0]
     row = x[rows_of(data)["val"][0]]
     np.testing.assert_array_equal(found, np.moveaxis(row, -1, 0) if axis == -1 else row[None])
+
+
+def test_channels_in_the_last_axis_are_read_as_the_first_with_a_warning(tmp_path):
+    np.save(tmp_path / "images.npy", np.zeros((N, 12, 20, 3), np.uint8))
+    with pytest.warns(UserWarning, match=r"20x3 with 12 channels; .* add data.channel_axis=-1"):
+        assert Array(str(tmp_path)).spec.shape == (12, 20, 3)
+    np.save(tmp_path / "images.npy", np.zeros((N, 3, 4, 4), np.uint8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Array(str(tmp_path)).spec.shape == (3, 4, 4)
 
 
 X = np.zeros((N, 1, 4, 4), np.uint8)

@@ -147,6 +147,12 @@ def test_an_evaluation_shows_what_it_has(make_evaluation, tmp_path):
     assert "Not shown" not in shown
 
 
+def test_data_set_error_below_the_monte_carlo_error_is_not_resolved(make_evaluation, tmp_path):
+    run = read_run(make_evaluation(tmp_path / "run", timesteps=SHORT))
+    run.summary["test/bpd_stderr_monte_carlo"] = 2 * run.summary["test/bpd_stderr"]
+    assert "Monte Carlo error 0.016, data set error not resolved" in text(render([run]))
+
+
 def test_classes_are_shown_where_they_were_measured(make_evaluation, tmp_path):
     folders = [make_evaluation(tmp_path / name, timesteps=SHORT) for name in ("one", "two", "none")]
     rows = [

@@ -1,5 +1,7 @@
 """Conversion of NumPy arrays from files to level indices, float32 values and labels."""
 
+import warnings
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -43,6 +45,23 @@ def with_channels(shape: tuple[int, ...], channel_axis: int | None) -> tuple[int
     if channel_axis is None:
         return (1, *shape)
     return shape if channel_axis == 1 else (shape[-1], *shape[:-1])
+
+
+def warn_of_channels_last(shape: tuple[int, ...], channel_axis: int | None, option: str) -> None:
+    """Warn about images (H, W, 1), (H, W, 3) or (H, W, 4) that are read as (C, H, W).
+
+    Args:
+        shape: of one stored example.
+        channel_axis: see :func:`to_examples`.
+        option: that selects the values, for the message.
+    """
+    counts = (1, 3, 4)
+    if channel_axis == 1 and len(shape) == 3 and shape[-1] in counts and shape[0] not in counts:
+        warnings.warn(
+            f"{option} has examples of the shape {shape}, read as images of {shape[1]}x{shape[2]} with "
+            f"{shape[0]} channels; if the channels are the last axis, add data.channel_axis=-1",
+            stacklevel=2,
+        )
 
 
 def to_examples(values: np.ndarray, channel_axis: int | None, spec: DataSpec, where: str) -> Tensor:

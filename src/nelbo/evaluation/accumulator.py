@@ -39,7 +39,11 @@ class Estimate:
 
     @property
     def data_stderr(self) -> float | None:
-        """The part of ``stderr`` that only more examples would remove; None if not known."""
+        """The part of ``stderr`` that only more examples would remove; None if not known.
+
+        0 where it is not resolved: both errors are estimates, and with few examples ``mc_stderr`` may be the
+        larger one.
+        """
         if self.mc_stderr is None:
             return None
         return math.sqrt(max(self.stderr**2 - self.mc_stderr**2, 0.0))

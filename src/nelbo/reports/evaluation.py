@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from nelbo.evaluation.accumulator import Estimate
+from nelbo.evaluation.accumulator import BoundEstimate
 from nelbo.evaluation.evaluation import Evaluation
 from nelbo.evaluation.units import Unit
 from nelbo.reports import terminal
@@ -24,7 +24,7 @@ def print_evaluation(evaluation: Evaluation, run_dir: Path, by_class: bool = Fal
     in_full = estimate.num_examples * evaluation.chain.num_steps
     # the ledger does not say how the timesteps were chosen; a full chain needs no search
     search = "" if ledger.K == ledger.T else "; the search of spacing=optimal is not included"
-    lines = _error_lines(estimate.total, unit) | {
+    lines = _error_lines(estimate, unit) | {
         "measured": f"{estimate.num_examples:,} examples of {ledger.data} {ledger.split}, "
         f"t = {describe_steps(ledger.to_dict())}, {ledger.variance}, {ledger.weights} weights, "
         + ("x0_hat clipped" if ledger.clip else "x0_hat not clipped"),
@@ -49,10 +49,18 @@ def print_evaluation(evaluation: Evaluation, run_dir: Path, by_class: bool = Fal
         terminal.print_fact(console, label, path)
 
 
-def _error_lines(total: Estimate, unit: Unit) -> dict[str, str]:
+def _error_lines(estimate: BoundEstimate, unit: Unit) -> dict[str, str]:
     """The parts of the standard error of the total, by label."""
+    total = estimate.total
     if total.mc_stderr is None or total.data_stderr is None:
         return {"error": "Monte Carlo error and data set error; this estimator does not separate them"}
+    if total.mc_stderr >= total.stderr > 0.0:
+        return {
+            "MC error": f"{short(total.stderr * unit.per_nat)}, all of the error; reduced by more network "
+            "evaluations",
+            "data error": f"not resolved with {estimate.num_examples:,} examples: the estimate of the MC "
+            f"error, {short(total.mc_stderr * unit.per_nat)}, is not below the error of the total",
+        }
     return {
         "MC error": f"{short(total.mc_stderr * unit.per_nat)}, reduced by more network evaluations",
         "data error": f"{short(total.data_stderr * unit.per_nat)}, reduced by more examples only",

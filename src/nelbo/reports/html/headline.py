@@ -125,5 +125,7 @@ def _error(run: Run, split: str) -> str:
     error, monte_carlo = run.final(name), run.final(f"{name}_monte_carlo")
     if error is None or monte_carlo is None or not math.isfinite(error + monte_carlo):
         return ""
+    if monte_carlo >= error > 0.0:
+        return f"Monte Carlo error {short(error, 2)}, data set error not resolved"
     data_set = math.sqrt(max(error**2 - monte_carlo**2, 0.0))
     return f"Monte Carlo error {short(monte_carlo, 2)}, data set error {short(data_set, 2)}"
