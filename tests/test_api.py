@@ -201,12 +201,21 @@ def test_classes_are_given_by_name_number_or_index(conditional, digits):
     assert bound(4) != expected
     in_turn = conditional.sample(12, steps=2)
     assert torch.equal(in_turn, conditional.sample(12, steps=2, cond=torch.arange(12) % 10))
+    alternating = conditional.sample(12, steps=2, cond=torch.arange(12) % 2)
+    assert torch.equal(alternating, conditional.sample(12, steps=2, cond=[0, 1]))
     without = conditional.denoise(torch.zeros(1, 1, 8, 8), 5)
     index = conditional.trained.module.null
     level = conditional.chain.level(torch.tensor([5]))
     assert torch.equal(
         without.x0_hat, conditional.denoiser(torch.zeros(1, 1, 8, 8), level, torch.tensor([index])).x0_hat
     )
+
+
+def test_the_repr_of_a_model_is_one_line(model, checkpoint):
+    shown = repr(model)
+    assert "\n" not in shown
+    assert shown.startswith(f"Model('{checkpoint}', MLP with ")
+    assert shown.endswith("parameters, data (1, 8, 8), ema weights, cpu)")
 
 
 @pytest.mark.parametrize(
@@ -318,7 +327,7 @@ def test_a_foreign_class_is_refused_unless_it_is_trusted(checkpoint, tmp_path):
 
 
 def test_what_cannot_be_loaded_is_named(checkpoint, tmp_path):
-    with pytest.raises(ValueError, match=r"there is no checkpoint file .*missing\.ckpt"):
+    with pytest.raises(FileNotFoundError, match=r"there is no checkpoint file .*missing\.ckpt"):
         nelbo.load(tmp_path / "missing.ckpt")
     with pytest.raises(ValueError, match="weights=best: expected one of ema, raw"):
         nelbo.load(checkpoint, weights="best")

@@ -105,7 +105,7 @@ def test_a_pipe_a_device_and_a_folder_are_refused_and_not_waited_for(tmp_path):
     for name in ("pipe", "zero", "."):
         with pytest.raises(DamagedFileError, match="is not a regular file"):
             torch_file.load(tmp_path / name)
-    with pytest.raises(DamagedFileError, match="there is no checkpoint file"):
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint file"):
         torch_file.load(tmp_path / "none")
 
 

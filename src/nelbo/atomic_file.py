@@ -28,6 +28,10 @@ class DamagedFileError(ValueError):
     """A file that is missing, damaged or of another kind; the message names it."""
 
 
+class MissingFileError(DamagedFileError, FileNotFoundError):
+    """A checkpoint that is missing."""
+
+
 @contextmanager
 def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path next to ``path``; rename it to ``path`` if the block raises no error.

@@ -16,7 +16,7 @@ from nelbo.compose.component import build_component
 from nelbo.compose.cond import choose_denoise, class_number, given_mapping
 from nelbo.compose.shorter_chain import spaced_chain, step_costs
 from nelbo.compose.trained import TrainedModel, composing, read_data, read_model
-from nelbo.cond import Cond, drop, to_device
+from nelbo.cond import Cond, drop, rows_of, to_device
 from nelbo.data.base import DataModule, Loading, SplitName
 from nelbo.data.examples import Examples, TensorExamples
 from nelbo.data.spec import DataSpec
@@ -78,7 +78,8 @@ def load(
         device: of the network; None for a GPU if there is one.
 
     Raises:
-        ValueError: for a checkpoint that is missing, damaged, or refused, with the remedy.
+        ValueError: for a checkpoint that is missing (also a FileNotFoundError), damaged, or refused, with the
+            remedy.
     """
     path = Path(checkpoint)
     if (path / LAST).is_file():
@@ -174,6 +175,14 @@ class Model:
 
     trained: TrainedModel
     device: torch.device
+
+    def __repr__(self) -> str:
+        network = self.denoiser.network
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        return (
+            f"Model({str(self.trained.path)!r}, {type(network).__name__} with {parameters:,} parameters, "
+            f"data {self.spec.shape}, {self.trained.weights.kind} weights, {self.device})"
+        )
 
     @property
     def spec(self) -> DataSpec:
@@ -346,8 +355,8 @@ class Model:
             steps: of the sampler; None for its own number.
             spacing: choice of ``conf/spacing``, or an object: the timesteps of the steps.
             seed: of the noise.
-            cond: the classes, as in :meth:`bound`; None for all classes in turn, or the conditions of
-                training examples.
+            cond: a class, or classes that are repeated, or a mapping as in :meth:`bound`; None for all
+                classes in turn, or the conditions of training examples.
             guidance: scale of classifier-free guidance, for models with ``cond_dropout``.
             batch_size: samples at a time.
             progress: show a progress bar.
@@ -367,6 +376,8 @@ class Model:
                 if self.spec.cond is None
                 else read_data(self.trained).training_conds(n)
             )
+        elif isinstance(cond, Sequence | Tensor | np.ndarray) and not isinstance(cond, str) and len(cond):
+            own_cond = rows_of(self._cond(cond, len(cond)), torch.arange(n) % len(cond))
         else:
             own_cond = self._cond(cond, n)
         steps = sampler.steps if steps is None else steps

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from nelbo.atomic_file import DamagedFileError, open_regular
+from nelbo.atomic_file import DamagedFileError, MissingFileError, open_regular
 
 PREFIX = b"nelbo sha256 "
 COMMENT_SIZE = len(PREFIX) + 64
@@ -64,7 +64,8 @@ def load(path: Path, mmap: bool = False) -> Any:
         mmap: map the file into memory; the tensors are then read when they are used.
 
     Raises:
-        DamagedFileError: naming the file, when it is missing, not a regular file, damaged, not written by
+        MissingFileError: naming the file, when it is missing.
+        DamagedFileError: naming the file, when it is not a regular file, damaged, not written by
             ``torch.save``, contains code or a tensor that is not plain, or unpacks to more than its own size.
         PermissionError: when the file may not be read.
     """
@@ -81,7 +82,7 @@ def load(path: Path, mmap: bool = False) -> Any:
     except (DamagedFileError, PermissionError):
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise DamagedFileError(f"there is no checkpoint file {path}") from error
+        raise MissingFileError(f"there is no checkpoint file {path}") from error
     except pickle.UnpicklingError as error:
         raise DamagedFileError(
             f"{path} is not a checkpoint, or one with code in it, and is not loaded"

@@ -135,6 +135,7 @@ def test_a_checkpoint_is_refused_without_the_configuration_of_the_project(projec
     refused = project.run("nelbo", "evaluate", checkpoint)
     assert refused.code == 1
     assert "mine.data.Stripes is not a component of conf/, and is refused" in refused.err
+    assert "add the --config-dir of its project, or trust=mine.data.Stripes" in refused.err
     accepted = project.run(
         "nelbo", "evaluate", checkpoint, "trust=mine", "estimator=full", "max_examples=2", "steps=10"
     )

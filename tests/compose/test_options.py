@@ -47,6 +47,7 @@ REFUSED = {
     "seed=true": "expected an integer >= 0",
     "conditional=2": "expected true or false",
     "max_examples.test=0": "expected an integer >= 1 or null",
+    "max_examples=100": "expected options: max_examples.train, max_examples.val, max_examples.test",
     "val_estimator=full": "expected options; what is chosen has its group before it",
 }
 REFUSED_BY = {

@@ -103,7 +103,7 @@ def _package(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("_package")
 def test_trust_names_a_component_or_its_package(stored):
     stored["model"] = {"_target_": "mine.nets.Net", "width": 3}
-    with pytest.raises(ValueError, match=r"model\._target_=mine\.nets\.Net .* add trust=mine\.nets\.Net"):
+    with pytest.raises(ValueError, match=r"model\._target_=mine\.nets\.Net .* or trust=mine\.nets\.Net"):
         validate_stored(stored, "last.ckpt", None)
     for trust in ("mine.nets.Net", "mine", ["other", "mine.nets"]):
         validate_stored(stored, "last.ckpt", trust)

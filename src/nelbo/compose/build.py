@@ -140,8 +140,8 @@ def check_levels(chain: StepSequence, parameterization: Parameterization, varian
         )
     if isinstance(chain, ContinuousTime) and isinstance(variance, LearnedVariance):
         raise ValueError(
-            f"schedule.num_steps=null: steps in continuous time are infinitesimal, so there is nothing for "
-            f"the variance {type(variance).__name__} to learn: add variance=fixed_large"
+            f"the schedule {type(chain.schedule).__name__} is in continuous time (schedule.num_steps=null), "
+            f"where the variance {type(variance).__name__} has nothing to learn: add variance=fixed_large"
         )
 
 
@@ -255,8 +255,8 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[L
         and config.optimizer.get("fused")
     ):
         raise ValueError(
-            "trainer.precision=16-mixed scales gradients, which a fused optimizer undoes after they were "
-            "clipped: use optimizer.fused=false, or bf16-mixed"
+            f"trainer.precision={config.trainer.precision} cannot clip gradients with a fused optimizer: add "
+            "optimizer.fused=false, or use trainer.precision=bf16-mixed"
         )
     if config.trainer.accelerator == "cuda" and not torch.cuda.is_available():
         raise ValueError("trainer.accelerator=cuda, but there is no GPU: use trainer=cpu")

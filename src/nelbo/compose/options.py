@@ -223,7 +223,9 @@ def _problems_of_value(path: str, value: Any, annotation: Any) -> Problems:
         adapter.validate_json(json_to_validate(value))
     except ValidationError:
         hint = ""
-        if annotation == Component and isinstance(value, str):
+        if path == "max_examples":
+            hint = f": {', '.join(f'{path}.{name}' for name in _hints(MaxExamples))}"
+        elif annotation == Component and isinstance(value, str):
             hint = f"; what is chosen has its group before it, as in estimator@{path}={value}"
         yield path, f"{path}={shown(value)}: expected {expected(annotation)}{hint}"
 

@@ -223,7 +223,7 @@ def _advice(name: object) -> str:
     is_plain = isinstance(name, str) and re.fullmatch(r"[\w./-]+", name)
     if not is_plain or str(name).partition(".")[0] in sys.stdlib_module_names:
         return ""
-    return f"; if you trust this code, add trust={name}"
+    return f"; if you trust this code, add the --config-dir of its project, or trust={name}"
 
 
 def walk(config: Mapping[Any, Any], source: Path | str) -> Iterator[tuple[Place, Any]]:

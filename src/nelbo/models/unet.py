@@ -179,7 +179,8 @@ def _attended_levels(sides: Sequence[int], attention_resolutions: Sequence[int] 
         return [1]
     if attention_resolutions and not set(attention_resolutions) & set(sides):
         raise ValueError(
-            f"attention_resolutions={list(attention_resolutions)} matches none of the feature maps, whose "
-            f"sides are {list(sides)}: use some of them, or null for those of the second level"
+            f"model.attention_resolutions={list(attention_resolutions)} of this network matches none of "
+            f"its feature maps, whose sides are {list(sides)}: add model.attention_resolutions=null, the "
+            "second level, or a list of some of them"
         )
     return [level for level, side in enumerate(sides) if side in attention_resolutions]

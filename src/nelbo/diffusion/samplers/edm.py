@@ -94,6 +94,7 @@ class EDMSampler(Heun):
         end = sigma(schedule.level(torch.ones((), dtype=torch.float64))).item()
         if math.sqrt(2.0) * min(self.churn_max, end) > end:
             raise ValueError(
-                f"sampler.churn_max={self.churn_max:g}: churn may add noise up to sqrt(2) of it, and the "
-                f"schedule ends at noise / signal {end:.4g}: use at most sampler.churn_max={0.7 * end:.3g}"
+                f"sampler.churn={self.churn:g} raises noise / signal up to sqrt(2) times, beyond the "
+                f"{end:.4g} of the schedule's noisy end: add sampler.churn_max={0.7 * end:.3g} or lower (now "
+                f"{self.churn_max:g})"
             )
