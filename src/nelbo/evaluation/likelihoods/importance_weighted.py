@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nelbo.cond import Cond
 from nelbo.diffusion.bound import Denoise, VariationalBound
-from nelbo.diffusion.chain import ContinuousChain
+from nelbo.diffusion.chain import ContinuousTime
 from nelbo.diffusion.likelihood import (
     effective_sample_size,
     log_mean_weight,
@@ -46,7 +46,7 @@ class ImportanceWeightedLikelihood(Likelihood):
         Raises:
             ValueError: for the limit T -> infinity.
         """
-        if isinstance(bound.chain, ContinuousChain):
+        if isinstance(bound.chain, ContinuousTime):
             raise ValueError(
                 "likelihood=iwae needs a chain of finitely many steps, and this model is in continuous time: "
                 "use a number of steps, such as steps=100"
