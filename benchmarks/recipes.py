@@ -136,10 +136,10 @@ def table(found: Mapping[str, Sequence[Result]]) -> str:
         fd_difference = over_seeds([run.fd_pixels - other.fd_pixels for run, other in pairs])
         cells = [
             recipe,
-            f"{bpd.mean:.3f} ± {bpd.stderr:.3f}",
-            f"{images.mean:+.3f} ± {bpd_difference.stderr:.3f} ± {images.stderr:.3f}",
-            f"{fd.mean:.2f} ± {fd.stderr:.2f}",
-            f"{fd_difference.mean:+.2f} ± {fd_difference.stderr:.2f}",
+            f"{bpd.mean:.3f} ± {bpd.seed_stderr:.3f}",
+            f"{images.mean:+.3f} ± {bpd_difference.seed_stderr:.3f} ± {images.stderr:.3f}",
+            f"{fd.mean:.2f} ± {fd.seed_stderr:.2f}",
+            f"{fd_difference.mean:+.2f} ± {fd_difference.seed_stderr:.2f}",
             f"{fmean(run.seconds for run in runs):.0f}",
         ]
         if recipe == first:
