@@ -26,7 +26,7 @@ from nelbo.cli.sweep.resume_sweep import add_resumed_sweep
 from nelbo.compose import build, stored_config
 from nelbo.compose.config import to_plain
 from nelbo.compose.options import check_component
-from nelbo.compose.stored_config import MODEL, Components, validate_stored
+from nelbo.compose.stored_config import MODEL, validate_stored
 from nelbo.compose.trained import load_model, training_config
 from nelbo.interop.diffusers.folder import Folder
 from nelbo.interop.formats import DiffusersFormat, NelboFormat
@@ -166,15 +166,8 @@ def composed(compose) -> dict[str, Any]:
     return to_plain(compose("data=image_folder", "model=unet_tiny", "trainer=ddp"))
 
 
-@pytest.fixture(scope="module")
-def known() -> Components:
-    return Components.known()
-
-
 @pytest.fixture(autouse=True)
-def _once(known, monkeypatch):
-    """The yaml files of conf/ are read once, and the secret is in the environment."""
-    monkeypatch.setattr(Components, "known", lambda: known)
+def _secret(monkeypatch):
     monkeypatch.setenv("SECRET", SECRET)
 
 

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,8 @@ class Components:
             ]
         nodes: dict[tuple[Place, str], list[dict[str, Any]]] = {}
         for folder in dict.fromkeys(folders):
-            for path in sorted(folder.rglob("*.yaml")):
-                for place, node in _nodes_of_file(path, folder):
-                    nodes.setdefault((place, str(node["_target_"])), []).append(node)
+            for place, node in _nodes_of_folder(folder):
+                nodes.setdefault((place, str(node["_target_"])), []).append(node)
         return cls(nodes)
 
     def at(self, path: Place, target: Any) -> list[dict[str, Any]]:
@@ -242,6 +242,12 @@ def walk(config: Mapping[Any, Any], source: Path | str) -> Iterator[tuple[Place,
             waiting += [((*path, str(key)), entry) for key, entry in value.items()]
         elif isinstance(value, list):
             waiting += [((*path, str(index)), entry) for index, entry in enumerate(value)]
+
+
+@cache
+def _nodes_of_folder(folder: Path) -> list[tuple[Place, dict[str, Any]]]:
+    """The nodes with a target in its yaml files, which do not change while a process runs."""
+    return [found for path in sorted(folder.rglob("*.yaml")) for found in _nodes_of_file(path, folder)]
 
 
 def _nodes_of_file(path: Path, folder: Path) -> Iterator[tuple[Place, dict[str, Any]]]:
