@@ -1,6 +1,7 @@
 """What the tests of several rooms need: composed configurations, tiny runs, and commands run in process."""
 
 import contextlib
+import copy
 import importlib
 import inspect
 import io
@@ -9,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Unpack, get_args, get_origin
@@ -18,7 +20,9 @@ import pytest
 import torch
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
@@ -63,11 +67,30 @@ def _no_account():
     os.environ.update(before)
 
 
+@lru_cache(maxsize=64)
+def _composed(command: str, overrides: tuple[str, ...]) -> DictConfig:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return hydra_compose(command, overrides=[*overrides])
+
+
 def compose_train(*overrides: str, run_dir: Path | str = "unused", command: str = "train") -> DictConfig:
     """What ``python train.py <overrides>``, or another command, composes."""
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return hydra_compose(command, overrides=[*overrides, f"run_dir={run_dir}"])
+    config = copy.deepcopy(_composed(command, overrides))
+    config.run_dir = str(run_dir)
+    return config
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _composed_once():
+    """A command composes its configuration once. Hydra does so twice, first to read ``hydra.mode``."""
+
+    def mode(self, config_name, overrides):
+        return RunMode.MULTIRUN if "hydra.mode=MULTIRUN" in overrides else None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Hydra, "get_mode", mode)
+        yield
 
 
 @pytest.fixture(scope="session")

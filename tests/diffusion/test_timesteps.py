@@ -53,22 +53,27 @@ def test_a_sample_has_a_step_of_the_chain_and_a_weight_per_example(
     assert torch.equal(again.index, sample.index)
 
 
-def test_weights_are_inverse_to_the_frequency_of_a_step(make_timesteps):
+@pytest.fixture(scope="module")
+def draws(make_timesteps):
+    """Index and weight (4000,) of independent draws from 20 steps."""
+    sampler, g = make_timesteps(num_steps=20), generator()
+    drawn = [sampler.sample(1, g) for _ in range(4000)]
+    return torch.cat([d.index for d in drawn]), torch.cat([d.weight for d in drawn]).double()
+
+
+def test_weights_are_inverse_to_the_frequency_of_a_step(draws):
     """E[weight; step i] = 1 / K: so a weighted mean over draws is the mean over steps."""
-    sampler, g, n = make_timesteps(num_steps=20), generator(), 4000
-    drawn = [sampler.sample(1, g) for _ in range(n)]
-    index, weight = torch.cat([d.index for d in drawn]), torch.cat([d.weight for d in drawn]).double()
+    index, weight = draws
+    n = len(index)
     first, second = (torch.zeros(20).double().index_add(0, index - 1, weight**k) / n for k in (1, 2))
     assert ((first - 1 / 20).abs() < 4.5 * ((second - first**2) / n).sqrt() + 1e-3).all()
 
 
-def test_steps_of_weight_1_are_equally_likely(make_timesteps):
+def test_steps_of_weight_1_are_equally_likely(draws):
     """Chi-square over independent draws; 52.6 is its 99.99% quantile for 19 degrees of freedom."""
-    sampler, g = make_timesteps(num_steps=20), generator()
-    drawn = [sampler.sample(1, g) for _ in range(4000)]
-    if not all((d.weight == 1).all() for d in drawn):
+    index, weight = draws
+    if not (weight == 1).all():
         pytest.skip("it draws some steps more often, with weights that make up for it")
-    index = torch.cat([d.index for d in drawn])
     statistic = chi_square(index.bincount(minlength=21)[1:].double(), torch.full((20,), 0.05).double())
     assert 3 < statistic < 52.6
 
