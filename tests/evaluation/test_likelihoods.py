@@ -55,6 +55,19 @@ def test_ode_of_continuous_data_is_its_density():
     assert found.num_evaluations == 20 * 4 * (60 + 30)
 
 
+def test_ode_in_continuous_time():
+    """Also with the decoder, whose step goes from u = 0 to data."""
+    schedule = LinearLogSNRSchedule(None, logsnr_max=6.0, logsnr_min=-20.0)
+    bound = VariationalBound(full_chain(schedule), GaussianDecoder())
+    x0, denoise = 0.5 * randn(6, 1), gaussian_denoiser((1,), 0.5, FixedLarge())
+    plain = measured(ODELikelihood(RK4(20), ExactDivergence()), denoise, x0, bound)
+    exact = -Normal(0.0, math.hypot(0.5, math.exp(-3.0))).log_prob(x0)[:, 0]
+    torch.testing.assert_close(plain.examples, exact, rtol=0, atol=1e-3)
+    likelihood = ODELikelihood(RK4(20), ExactDivergence(), DecoderDequantization(), 16)
+    decoded = measured(likelihood, denoise, x0, bound)
+    assert abs(decoded.total.mean - plain.total.mean) < 0.3
+
+
 @pytest.mark.parametrize(
     "likelihood",
     [

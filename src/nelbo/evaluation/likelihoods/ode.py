@@ -10,6 +10,7 @@ from torch import Tensor
 from nelbo.cond import Cond
 from nelbo.diffusion.bound import Denoise, VariationalBound
 from nelbo.diffusion.chain import full_chain
+from nelbo.diffusion.level import InfinitesimalStep
 from nelbo.diffusion.likelihood import (
     DecoderDequantization,
     Dequantization,
@@ -104,7 +105,8 @@ class ODELikelihood(Likelihood):
         schedule = bound.chain.schedule
         flow = ProbabilityFlow(denoise, schedule)
         dequantization = NoDequantization() if self.dequantization is None else self.dequantization
-        step = full_chain(schedule).step(torch.ones_like(index))
+        first = full_chain(schedule).step(torch.ones_like(index))
+        step = first.to_data if isinstance(first, InfinitesimalStep) else first
         details: dict[str, Tensor] = {}
         evaluations = torch.zeros_like(index)
         log_weights, variances = [], []
