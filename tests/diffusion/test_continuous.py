@@ -176,14 +176,14 @@ def test_the_position_of_a_level_is_the_inverse_of_the_curve_in_continuous_time(
 def test_every_spacing_has_levels_of_continuous_time(make_spacing, random_costs):
     spacing = make_spacing(random_costs(12))
     if "Optimal" in type(spacing).__name__:
-        with pytest.raises(ValueError, match="spacing=optimal chooses from timesteps"):
+        with pytest.raises(ValueError, match=r"spacing=optimal chooses from timesteps.*or karras"):
             spacing.chain(LINE, 8)
         return
     chain = spacing.chain(LINE, 8)
     assert isinstance(chain, LevelChain)
     assert chain.num_steps == 8
     assert chain.t()[-1] == 1.0
-    with pytest.raises(ValueError, match=r"sampler\.steps=null"):
+    with pytest.raises(ValueError, match=r"sampler\.steps=null.*has no number of timesteps"):
         spacing.chain(LINE, None)
 
 

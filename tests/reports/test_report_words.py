@@ -74,6 +74,38 @@ def test_what_looks_wrong_is_said_with_what_to_change(run, summary, found, chang
     assert change in advice.change
 
 
+LEARNED = {"_target_": "nelbo.diffusion.schedules.LearnedEnds", "initial_max": 13.3, "initial_min": -5.0}
+
+
+@pytest.mark.parametrize(
+    ("summary", "change"),
+    [
+        ({"test/share_below_half_bin": 0.2}, "a lower schedule.initial_max"),
+        ({"test/L_T": 0.05}, "a lower schedule.initial_min"),
+        ({"test/share/L_0": 0.8}, "Start cleaner: a higher schedule.initial_max."),
+    ],
+)
+def test_advice_on_a_learned_schedule_names_its_options(run, summary, change):
+    ledger = run.ledger | {"T": None, "K": None, "timesteps": "1..101", "variance": "FixedLarge"}
+    learned = dataclasses.replace(run, config=run.config | {"schedule": LEARNED})
+    (advice,) = advise(changed(learned, **summary, ledger=ledger))
+    assert change in advice.change
+    assert "logsnr_" not in advice.change
+
+
+@pytest.mark.parametrize(
+    ("K", "timesteps", "change"),
+    [
+        (None, "1..101", "Start cleaner: a higher schedule.logsnr_max."),
+        (4, "0.25 0.5 0.75 1", "This chain begins at u = 0.25: more steps, or spacing=even, begin cleaner."),
+    ],
+)
+def test_advice_in_continuous_time_names_no_timesteps_and_no_learned_variance(run, K, timesteps, change):
+    ledger = run.ledger | {"T": None, "K": K, "timesteps": timesteps, "variance": "FixedLarge"}
+    (advice,) = advise(changed(run, **{"test/share/L_0": 0.8}, ledger=ledger))
+    assert advice.change == change
+
+
 @pytest.mark.parametrize(
     ("fraction", "found", "change"),
     [

@@ -40,6 +40,14 @@ def test_there_is_one_warning_about_a_large_share(tiny_run):
     assert sum("logsnr_max=auto" in str(warning.message) for warning in warned) == 1
 
 
+def test_the_warning_names_an_option_of_a_learned_schedule(tiny_run):
+    run = tiny_run(
+        "objective=vlb", "variance=fixed_large", "schedule=learned_ends", "schedule.initial_max=13.3"
+    )
+    with pytest.warns(UserWarning, match=r"start the chain later with a lower schedule\.initial_max"):
+        run.trainer.validate(run.module, datamodule=run.data, verbose=False)
+
+
 def test_there_is_no_warning_about_a_small_share(tiny_run, recwarn):
     tiny_run("schedule=linear_logsnr").fit()
     assert not [warning for warning in recwarn if "logsnr_max" in str(warning.message)]

@@ -26,7 +26,7 @@ def evaluate(config: DictConfig) -> None:
     from nelbo.cli.processes import run_on_ranks, start_processes
     from nelbo.compose.likelihoods import build_likelihoods
     from nelbo.compose.measurements import split_to_measure
-    from nelbo.compose.reverse_variance import choose_variance
+    from nelbo.compose.reverse_variance import choose_variance, other_variances
     from nelbo.compose.shorter_chain import shorter_chain
     from nelbo.compose.trained import read_model
     from nelbo.evaluation.evaluation import Evaluation
@@ -48,8 +48,10 @@ def evaluate(config: DictConfig) -> None:
 
     # both may need measurements on other examples first
     learn_from = split_to_measure(config.split)
-    others = choose_variance(config, model, bound, lambda: data, learn_from, processes)
+    own = module.denoiser.variance
+    choose_variance(config, model, bound, lambda: data, learn_from, processes)
     bound = shorter_chain(config, model, bound, data, processes)
+    others = other_variances(module.denoiser.variance, own, bound.chain)
     for likelihood in likelihoods.values():
         likelihood.check(bound, data.spec.levels)
 

@@ -12,6 +12,7 @@ from nelbo.compose.trained import TrainedModel
 from nelbo.data import DataModule
 from nelbo.data.base import SplitName
 from nelbo.diffusion.bound import VariationalBound
+from nelbo.diffusion.chain import ContinuousTime, StepSequence
 from nelbo.diffusion.variances import FixedLarge, FixedSmall, LearnedVariance, ReverseVariance
 from nelbo.evaluation.moments import EXAMPLES, measure_log_mse
 from nelbo.evaluation.processes import Processes
@@ -25,8 +26,8 @@ def choose_variance(
     data: Callable[[], DataModule],
     split: SplitName,
     processes: Processes,
-) -> list[ReverseVariance]:
-    """Set the variance of the denoiser, and return others that are evaluated in addition.
+) -> None:
+    """Set the variance of the denoiser.
 
     Args:
         config: of the command.
@@ -57,7 +58,21 @@ def choose_variance(
                 "use variance=analytic, fixed_small or fixed_large"
             )
         denoiser.variance = chosen
-    kinds = {type(denoiser.variance): denoiser.variance}
+
+
+def other_variances(
+    chosen: ReverseVariance, own: ReverseVariance, chain: StepSequence
+) -> list[ReverseVariance]:
+    """The variances that are evaluated in addition; none in continuous time, where they change no term.
+
+    Args:
+        chosen: that is evaluated.
+        own: that the network was trained with.
+        chain: of the bound.
+    """
+    if isinstance(chain, ContinuousTime):
+        return []
+    kinds = {type(chosen): chosen}
     for candidate in (own, FixedSmall(), FixedLarge()):
         kinds.setdefault(type(candidate), candidate)
     return list(kinds.values())[1:]

@@ -46,8 +46,8 @@ class Spacing(ABC):
         if schedule.num_steps is None:
             if steps is None:
                 raise ValueError(
-                    "sampler.steps=null: a model in continuous time has no last timestep; use a number of "
-                    "steps, such as sampler.steps=100"
+                    "sampler.steps=null: a model in continuous time has no number of timesteps: give one, "
+                    "sampler.steps=100 (steps=100 from Python)"
                 )
             check_steps(schedule, steps)
             return LevelChain(schedule, self.positions(schedule, steps))

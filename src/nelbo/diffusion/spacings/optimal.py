@@ -21,7 +21,7 @@ from nelbo.diffusion.step_cost_table import StepCostTable
 
 NO_TIMESTEPS = (
     "spacing=optimal chooses from timesteps, and a schedule in continuous time has none: use spacing=even, "
-    "trailing, quadratic or uniform_logsnr"
+    "trailing, quadratic, uniform_logsnr or karras"
 )
 
 

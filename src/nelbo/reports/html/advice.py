@@ -65,7 +65,8 @@ def starts_too_clean(run: Run) -> Advice | None:
         return None
     return Advice(
         f"{share:.0%} of the bound lies in noise levels cleaner than half a bin of the data.",
-        "There is nothing to learn there: start the chain later with schedule.logsnr_max=auto.",
+        "There is nothing to learn there: start the chain later with "
+        + ("a lower schedule.initial_max." if _is_learned(run) else "schedule.logsnr_max=auto."),
     )
 
 
@@ -79,8 +80,11 @@ def prior_is_visible(run: Run) -> Advice | None:
     if bits_per_dim <= VISIBLE_PRIOR:
         return None
     return Advice(
-        f"L_T is {prior:.3f} {run.unit.label}: x_T is not yet noise, and training cannot change that.",
-        "End the chain at a noisier level: schedule=cosine, or a lower schedule.logsnr_min such as -12.",
+        f"L_T is {prior:.3f} {run.unit.label}: x_T is not yet noise"
+        + ("." if _is_learned(run) else ", and training cannot change that."),
+        "Train the end of the schedule longer, or from a lower schedule.initial_min such as -12."
+        if _is_learned(run)
+        else "End the chain at a noisier level: schedule=cosine, or a lower schedule.logsnr_min such as -12.",
     )
 
 
@@ -90,7 +94,9 @@ def reconstruction_dominates(run: Run) -> Advice | None:
     if share <= DOMINANT_SHARE or not run.is_discrete:
         return None
     begin = _end(run, 0)
-    if begin > 1:
+    if run.ledger.get("T", 1) is None:
+        change = _start_cleaner_in_continuous_time(run)
+    elif begin > 1:
         change = f"This chain begins at t = {begin}: more steps, or spacing=even, begin cleaner."
     elif run.ledger.get("variance") == "LearnedRange":
         change = "Start the chain cleaner: a higher schedule.logsnr_max, or more timesteps."
@@ -104,6 +110,14 @@ def reconstruction_dominates(run: Run) -> Advice | None:
         "decoder, and hardly on the network.",
         change,
     )
+
+
+def _start_cleaner_in_continuous_time(run: Run) -> str:
+    """Timesteps and reverse variances have no part in it."""
+    u = str(run.ledger.get("timesteps", "")).partition(" ")[0]
+    if ".." not in u and float(u or 0.0) > 0.0:
+        return f"This chain begins at u = {u}: more steps, or spacing=even, begin cleaner."
+    return f"Start cleaner: a higher schedule.{'initial_max' if _is_learned(run) else 'logsnr_max'}."
 
 
 def variance_at_a_limit(run: Run) -> Advice | None:
@@ -149,6 +163,11 @@ def error_is_large(run: Run) -> Advice | None:
             "the choice of timesteps; estimator@test_estimator=full removes that part."
         )
     return Advice(f"The standard error is {error / abs(total):.0%} of the total.", change)
+
+
+def _is_learned(run: Run) -> bool:
+    """Whether the ends of the schedule are parameters."""
+    return "initial_max" in (run.config.get("schedule") or {})
 
 
 def _end(run: Run, which: int) -> int:

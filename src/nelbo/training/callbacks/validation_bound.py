@@ -6,6 +6,7 @@ from pathlib import Path
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
+from nelbo.diffusion.schedules import LearnedSchedule, NoiseSchedule
 from nelbo.evaluation.step_table import StepTable
 from nelbo.evaluation.t_bins import VISIBLE_SHARE, share_below_half_bin, shares_by_t_bin
 from nelbo.runs import bound_table as table
@@ -55,7 +56,7 @@ class ValidationBound(Callback):
             steps = accumulator.step_table(chain.step_numbers)
             table.append(self.path, trainer.global_step, split, steps)
             self._log_media(trainer, pl_module, split, steps, shares)
-        self._warn_about_clean_levels(below)
+        self._warn_about_clean_levels(below, chain.schedule)
 
     def _log_media(
         self,
@@ -80,10 +81,12 @@ class ValidationBound(Callback):
             if shares:
                 logger.log_shares(split, shares, trainer.global_step)
 
-    def _warn_about_clean_levels(self, share: float) -> None:
+    def _warn_about_clean_levels(self, share: float, schedule: NoiseSchedule) -> None:
         if share > VISIBLE_SHARE and not self._warned:
             self._warned = True
+            learned = isinstance(schedule, LearnedSchedule)
+            change = "a lower schedule.initial_max" if learned else "schedule.logsnr_max=auto"
             rank_zero_warn(
                 f"{share:.0%} of the bound lies at noise levels below half a bin of the data, where "
-                "nothing can be learned: start the chain later with schedule.logsnr_max=auto"
+                f"nothing can be learned: start the chain later with {change}"
             )
