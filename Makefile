@@ -25,7 +25,7 @@ $(VENV)/installed-dev: $(VENV)/installed
 train: install   ## train the default model on the bundled digits, under 4 minutes on 2 CPU cores, including the installation
 	$(PYTHON) train.py schedule=cosine loss=vlb
 
-test: dev    ## run the fast tests, under 5 minutes on 2 CPU cores
+test: dev    ## run the fast tests, in two processes
 	$(PYTHON) -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
 contract: dev  ## run the tests of one component: NAME=shifted_cosine
