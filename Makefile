@@ -57,7 +57,7 @@ bench: install   ## run the benchmarks
 
 gpu: dev         ## measure the speed on a GPU, into outputs/gpu, and run the tests that need one
 	$(PYTHON) -m benchmarks.gpu --out outputs/gpu
-	$(PYTHON) -m pytest -n 0 -m gpu
+	$(PYTHON) -m pytest -n 0 -m gpu --show-capture=no
 
 notebooks: dev   ## run every notebook, a minute or two each; the files are not changed
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e .[notebooks]

@@ -75,9 +75,11 @@ def last_checkpoint(folder):
     return torch.load(folder / "checkpoints/last.ckpt", weights_only=True, map_location="cpu")
 
 
+@pytest.mark.parametrize("network", ["mlp", "unet"])
 def test_the_bound_of_a_run_in_bf16_and_compiled_is_the_same_on_both_devices(
-    options, command, evaluate, float32_products
+    network, options, tiny, command, evaluate, float32_products
 ):
+    options = options if network == "unet" else [*tiny, "logger=csv", *TRAINER]
     trained = command(*options, "compile=true")
     assert trained.code == 0, trained.err
     found = []
