@@ -179,7 +179,8 @@ DATA = ("digits", "patches", "gaussian")  # grey, colour, and no images at all
 def test_every_choice_works_with_some_data_and_is_refused_in_one_line_by_the_rest(
     group, option, compose, arguments_of, tmp_path
 ):
-    Image.new("RGB", (32, 32)).save(tmp_path / "image.png")
+    (tmp_path / "a class").mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "a class/image.png")
     np.save(tmp_path / "images.npy", np.zeros((1, 1, 8, 8), np.uint8))
     companions = [()] if group in ("data", "experiment") else [(f"data={name}",) for name in DATA]
     if group == "loss":  # most losses need a fixed variance
