@@ -68,6 +68,11 @@ def make_parameterization(request):
     return request.param
 
 
+@pytest.fixture(scope="session", params=components("c_noise"))
+def make_conditioning(request):
+    return request.param
+
+
 @pytest.fixture(scope="session", params=components("variance"))
 def make_variance(request):
     """Makes the variance; one that is measured gets moments for up to 5000 timesteps."""

@@ -5,10 +5,11 @@ import torch
 
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.contracts import check_parameterization
 from nelbo.diffusion.decoders import GaussianDecoder
 from nelbo.diffusion.denoiser import Denoiser
 from nelbo.diffusion.level import NoiseLevel, scale
-from nelbo.diffusion.parameterizations import X0, Eps, V
+from nelbo.diffusion.parameterizations import X0, Eps, Flow, V
 from nelbo.diffusion.process import diffuse
 from nelbo.diffusion.schedules import CosineSchedule
 from nelbo.diffusion.variances import FixedLarge
@@ -34,22 +35,25 @@ def close(actual, expected, amplification):
     assert (error <= 1e-14 * amplification).all()
 
 
-def test_the_target_reproduces_data_and_noise(make_parameterization):
-    parameterization = make_parameterization()
-    x0, eps = data_and_noise()
-    denoiser = Denoiser(answering(parameterization.target(x0, eps, LEVEL)), parameterization, FixedLarge())
-    prediction = denoiser(diffuse(x0, eps, LEVEL), LEVEL)
-    close(prediction.x0_hat, x0, 1 + (-0.5 * LOGSNR).exp())
-    close(prediction.eps_hat, eps, 1 + (0.5 * LOGSNR).exp())
+def test_the_target_reproduces_data_and_noise_and_both_predictions_agree(make_parameterization):
+    check_parameterization(make_parameterization())
 
 
-def test_x0_hat_and_eps_hat_of_the_parameterization_are_consistent_with_x_t(make_parameterization):
-    """x_t = signal x0_hat + noise eps_hat for any output: the two pairs of coefficients agree."""
-    parameterization = make_parameterization()
-    xt, output = data_and_noise()
-    prediction = Denoiser(answering(output), parameterization, FixedLarge())(xt, LEVEL)
-    explained = diffuse(prediction.x0_hat, prediction.eps_hat, LEVEL)
-    close(explained, xt, 1 + (0.5 * LOGSNR.abs()).exp())
+class WrongSign(Flow):
+    def eps_coefficients(self, level):
+        skip, out = super().eps_coefficients(level)
+        return skip, -out
+
+
+class WrongTarget(Flow):
+    def target(self, x0, eps, level):
+        return x0 - eps
+
+
+@pytest.mark.parametrize("wrong", [WrongSign, WrongTarget])
+def test_a_wrong_parameterization_fails_its_check(wrong):
+    with pytest.raises(AssertionError, match="times the rounding to be expected"):
+        check_parameterization(wrong())
 
 
 def test_coefficients_are_consistent(make_parameterization):

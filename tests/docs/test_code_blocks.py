@@ -36,7 +36,10 @@ from nelbo.cli.overrides import SHORT_NAMES
 ROOT = Path(__file__).parents[2]
 HOW_TOS = [ROOT / "docs/quickstart.md", *sorted((ROOT / "docs/how-to").glob("*.md"))]
 # run in the folder of a project that nelbo new has written
-OF_A_PROJECT = [ROOT / f"docs/how-to/{name}.md" for name in ("data", "features", "loss", "model", "schedule")]
+OF_A_PROJECT = [
+    ROOT / f"docs/how-to/{name}.md"
+    for name in ("data", "features", "loss", "model", "parameterization", "schedule")
+]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "docs/from_python.md", *HOW_TOS]
 

@@ -22,7 +22,7 @@ class ShiftedCosine(NoiseSchedule):
     """Cosine schedule with the reference size of 64 pixels.
 
     Args:
-        num_steps: T.
+        num_steps: T; None for continuous time.
         size: height of the images, in pixels.
         logsnr_max: see :class:`NoiseSchedule`.
         logsnr_min: see :class:`NoiseSchedule`.
@@ -34,7 +34,7 @@ class ShiftedCosine(NoiseSchedule):
 
     def __init__(
         self,
-        num_steps: int = 1000,
+        num_steps: int | None = 1000,
         size: int = 64,
         logsnr_max: float | str = "auto",
         logsnr_min: float | str = "paper",

@@ -4,7 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
+from nelbo.diffusion.contracts import check_schedule
 
 from my_project.data import Stripes
 from my_project.network import SmallDiT
@@ -18,6 +20,11 @@ def test_a_larger_image_gets_more_noise():
     small, large = ShiftedCosine(size=32).logsnr(u), ShiftedCosine(size=64).logsnr(u)
     assert (small.diff() < 0).all()
     assert (small > large).all()
+
+
+@pytest.mark.parametrize("num_steps", [100, None])
+def test_the_noise_levels_of_the_schedule_are_a_chain(num_steps):
+    check_schedule(ShiftedCosine(num_steps, size=8))
 
 
 def test_the_network_is_zero_before_training_and_keeps_the_shape():
