@@ -79,7 +79,7 @@ class AdaptiveSchedule(LinearLogSNRSchedule):
     def interior(self, u: Tensor) -> Tensor:
         """Share of the way from the clean to the noisy end at u in [0, 1], same shape as ``u``."""
         positions = self.positions.to(u.device)
-        index = self._bin(u)
+        index = self.bin(u)
         low, high = positions[index], positions[index + 1]
         return (index + (u - low) / (high - low)) / len(self.cost)
 
@@ -92,7 +92,7 @@ class AdaptiveSchedule(LinearLogSNRSchedule):
         """
         u, nats = u.detach().to("cpu", torch.float64), nats.detach().to("cpu", torch.float64)
         # on the CPU, where sums are the same on all ranks
-        index, width = self._bin(u), self.positions.diff().cpu()
+        index, width = self.bin(u), self.positions.diff().cpu()
         cost, count = torch.zeros_like(width), torch.zeros_like(width)
         cost.index_add_(0, index, nats * width[index])
         count.index_add_(0, index, torch.ones_like(nats))
@@ -110,7 +110,8 @@ class AdaptiveSchedule(LinearLogSNRSchedule):
         width = (1.0 - self.floor) * cost / cost.sum() + self.floor / len(cost)
         self.positions[1:-1] = width.cumsum(0)[:-1].to(self.positions.device)
 
-    def _bin(self, u: Tensor) -> Tensor:
+    def bin(self, u: Tensor) -> Tensor:
+        """Bin of logsnr at u in [0, 1], int64 from 0, same shape as ``u``."""
         positions = self.positions.to(u.device)
         return torch.searchsorted(positions, u.detach(), right=True).sub(1).clamp(0, len(self.cost) - 1)
 

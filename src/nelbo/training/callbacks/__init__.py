@@ -3,6 +3,7 @@
 from nelbo.training.callbacks.best_checkpoint import BestCheckpoint
 from nelbo.training.callbacks.corrupt_images import CorruptImages
 from nelbo.training.callbacks.ema import EMA
+from nelbo.training.callbacks.gradient_noise import GradientNoise
 from nelbo.training.callbacks.last_checkpoint import LastCheckpoint
 from nelbo.training.callbacks.live_bound import LiveBound
 from nelbo.training.callbacks.power_function_ema import PowerFunctionEMA
@@ -18,6 +19,7 @@ __all__ = [
     "EMA",
     "BestCheckpoint",
     "CorruptImages",
+    "GradientNoise",
     "LastCheckpoint",
     "LiveBound",
     "PowerFunctionEMA",
