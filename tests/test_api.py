@@ -44,7 +44,11 @@ def model(checkpoint) -> nelbo.Model:
 @pytest.fixture(scope="module")
 def conditional(compose, tiny) -> nelbo.Model:
     """An untrained conditional model."""
-    config = compose(*tiny, "conditional=true", "cond_dropout=0.1")
+    return untrained(compose(*tiny, "conditional=true", "cond_dropout=0.1"))
+
+
+def untrained(config) -> nelbo.Model:
+    """A model of the digits with random weights."""
     spec = Digits().spec
     module = build_module(config, spec).eval()
     for parameter in module.parameters():
@@ -175,6 +179,26 @@ def test_predictions_have_gradients_of_the_input_alone(model, digits):
     prediction.x0_hat.sum().backward()
     assert xt.grad is not None
     assert not model.denoise(xt.detach(), 300).x0_hat.requires_grad
+
+
+def test_terms_and_predictions_of_continuous_time_are_at_u(compose, tiny, digits):
+    options = ("schedule=linear_logsnr", "schedule.num_steps=null", "variance=fixed_large")
+    continuous = untrained(compose(*tiny, *options))
+    x0 = continuous.spec.from_levels(digits)
+    u = (torch.arange(64) + 0.5) / 64
+    terms = continuous.terms(digits, u)
+    assert terms.shape == (12, 64)
+    assert torch.equal(continuous.terms(digits, u[3].item()), terms[:, 3])
+    result = continuous.bound(digits, estimator="stratified")
+    L_t = terms.double().mean().item()
+    assert L_t == pytest.approx(result.L_t.contribution.sum(), rel=0.1)
+    L_0 = continuous.terms(digits, 0.0).double()
+    assert L_0.mean().item() == pytest.approx(result.L_0.mean, abs=4 * L_0.std().item() / 12**0.5)
+    level = continuous.chain.schedule.level(torch.full((12,), 0.25, dtype=torch.float64))
+    expected = continuous.denoiser(x0, level).x0_hat
+    torch.testing.assert_close(continuous.denoise(x0, 0.25).x0_hat, expected)
+    with pytest.raises(ValueError, match="t=7: the model is in continuous time, expected u from 0 to 1"):
+        continuous.terms(digits, 7)
 
 
 def test_continuous_data_has_a_bound_in_nats(compose, tiny):

@@ -22,6 +22,7 @@ from nelbo.data.examples import Examples, TensorExamples
 from nelbo.data.spec import DataSpec
 from nelbo.data.to_stored import check_shape, to_stored
 from nelbo.diffusion.bound import VariationalBound
+from nelbo.diffusion.chain import ContinuousTime
 from nelbo.diffusion.denoiser import Denoiser, Prediction
 from nelbo.diffusion.process import diffuse
 from nelbo.evaluation.accumulator import Estimate
@@ -273,7 +274,7 @@ class Model:
     def terms(
         self,
         x0: Tensor | np.ndarray,
-        t: int | Sequence[int] | Tensor,
+        t: float | Sequence[float] | Tensor,
         *,
         cond: GivenCond | None = None,
         seed: int = 0,
@@ -282,7 +283,9 @@ class Model:
 
         Args:
             x0: (N, *shape) images, as in :meth:`bound`; all of them are evaluated at once.
-            t: a timestep in 1..T, or R of them. The term of t = 1 is L_0.
+            t: a timestep in 1..T, or R of them. The term of t = 1 is L_0. In continuous time u in [0, 1]: the
+                term of u = 0 is L_0, and others are per unit of u, so that their mean over uniform u is the
+                sum of L_t.
             cond: the classes, as in :meth:`bound`.
             seed: of the noise, which depends on the seed, t and the position of the image alone.
 
@@ -290,21 +293,22 @@ class Model:
             (N,) for one timestep, (N, R) for several, in bits/dim (nats for continuous data).
 
         Raises:
-            ValueError: for images of another kind, or timesteps outside 1..T.
+            ValueError: for images of another kind, timesteps outside 1..T, or u outside [0, 1].
         """
         module = self.trained.module
         batch = GivenImages(x0, self._cond(cond, len(x0)), self.spec).take("test", len(x0)).to(self.device)
         timesteps = self._timesteps(t)
         columns = []
         for number in timesteps.flatten().tolist():
-            step = self.chain.step(torch.full((len(x0),), number, device=self.device))
+            at = torch.full((len(x0),), number, dtype=timesteps.dtype, device=self.device)
+            step = self.chain.at(at) if isinstance(self.chain, ContinuousTime) else self.chain.step(at)
             noise = ExampleNoise(seed, f"terms, t={number}", batch.index, batch.x0).draw()
             prediction = module.denoiser(diffuse(batch.x0, noise, step.t), step.t, batch.cond)
             columns.append(module.bound.term(step, batch.x0, prediction) * module.unit.per_nat)
         return columns[0] if timesteps.ndim == 0 else torch.stack(columns, dim=1)
 
     def denoise(
-        self, xt: Tensor, t: int | Sequence[int] | Tensor, *, cond: GivenCond | None = None
+        self, xt: Tensor, t: float | Sequence[float] | Tensor, *, cond: GivenCond | None = None
     ) -> Prediction:
         """The prediction at x_t: ``x0_hat`` and ``eps_hat``, (N, *shape).
 
@@ -312,12 +316,13 @@ class Model:
 
         Args:
             xt: (N, *shape) floats, signal x_0 + noise eps, as of ``nelbo.diffusion.diffuse``.
-            t: a timestep in 1..T, or one for each example.
+            t: a timestep in 1..T, or u in [0, 1] in continuous time; or one for each example.
             cond: the classes, as in :meth:`bound`. A model with ``cond_dropout`` predicts without a condition
                 if it is None.
 
         Raises:
-            ValueError: for another shape, timesteps outside 1..T, or classes that cannot work.
+            ValueError: for another shape, timesteps outside 1..T, u outside [0, 1], or classes that cannot
+                work.
         """
         check_shape(xt, self.spec)
         timesteps = self._timesteps(t)
@@ -329,7 +334,7 @@ class Model:
             own_cond = drop(self.spec.example_cond(len(xt)), everywhere, null)
         else:
             own_cond = self._cond(cond, len(xt))
-        level = self.chain.level(timesteps.expand(len(xt)).to(self.device))
+        level = self.chain.schedule.level(timesteps.expand(len(xt)).to(self.device))
         return self.denoiser(xt.to(self.device), level, to_device(own_cond, self.device))
 
     def sample(
@@ -405,14 +410,18 @@ class Model:
             lambda: step_costs(self.trained, bound, read_data(self.trained), "val", self._processes),
         )
 
-    def _timesteps(self, t: int | Sequence[int] | Tensor) -> Tensor:
-        """Timesteps () or (R,) int64.
+    def _timesteps(self, t: float | Sequence[float] | Tensor) -> Tensor:
+        """Timesteps () or (R,) int64; in continuous time u, float64.
 
         Raises:
-            ValueError: for others than integers in 1..T.
+            ValueError: for others than integers in 1..T, or numbers in [0, 1].
         """
-        timesteps, T = torch.as_tensor(t).cpu(), self.chain.num_steps
+        timesteps, T = torch.as_tensor(t).cpu(), self.chain.schedule.num_steps
         is_list = timesteps.ndim <= 1 and timesteps.numel() > 0
+        if T is None:
+            if not is_list or timesteps.is_complex() or not bool(((timesteps >= 0) & (timesteps <= 1)).all()):
+                raise ValueError(f"t={t}: the model is in continuous time, expected u from 0 to 1")
+            return timesteps.double()
         if not is_list or not _are_integers(timesteps, 1, T):
             raise ValueError(f"t={t}: expected integers from 1 to {T}")
         return timesteps.long()

@@ -91,3 +91,14 @@ def test_the_bound_does_not_depend_on_the_parameterization():
     ]
     torch.testing.assert_close(terms[0], terms[1], rtol=1e-9, atol=0)
     torch.testing.assert_close(terms[2], terms[1], rtol=1e-9, atol=0)
+
+
+def test_only_the_prediction_of_the_noise_needs_signal_at_the_noisiest_level(make_parameterization):
+    parameterization = make_parameterization()
+    without_signal = NoiseLevel(torch.tensor(50), torch.tensor(-torch.inf, dtype=torch.float64))
+    parameterization.check_noisiest(NoiseLevel(torch.tensor(50), torch.tensor(-40.0, dtype=torch.float64)))
+    if isinstance(parameterization, Eps):
+        with pytest.raises(ValueError, match="use parameterization=v, x0, edm or flow"):
+            parameterization.check_noisiest(without_signal)
+    else:
+        parameterization.check_noisiest(without_signal)

@@ -307,7 +307,10 @@ CHAINS = [
     ),
     ({"prediction_type": "flow"}, "prediction_type=flow is not supported"),
     ({"beta_start": "small"}, "its configuration is invalid"),
-    ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr=true leaves no signal at T"),
+    (
+        {"rescale_betas_zero_snr": True},
+        "the parameterization Eps does not determine the data at the noisiest level",
+    ),
     ({"_class_name": "ScoreSdeVeScheduler", "beta_schedule": ...}, "ScoreSdeVeScheduler has no betas"),
 ]
 

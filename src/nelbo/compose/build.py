@@ -26,7 +26,7 @@ from nelbo.diffusion.chain import ContinuousTime, StepSequence, full_chain
 from nelbo.diffusion.denoiser import Denoiser
 from nelbo.diffusion.losses import Loss
 from nelbo.diffusion.noise_conditioning import NoiseConditioning, TimestepConditioning
-from nelbo.diffusion.parameterizations import Eps, Parameterization
+from nelbo.diffusion.parameterizations import Parameterization
 from nelbo.diffusion.samplers import Sampler
 from nelbo.diffusion.schedules import AdaptiveSchedule, NoiseSchedule
 from nelbo.diffusion.spacings import Spacing
@@ -133,11 +133,7 @@ def check_levels(chain: StepSequence, parameterization: Parameterization, varian
     Raises:
         ValueError: naming the option to change.
     """
-    if chain.noisiest.logsnr.isneginf() and isinstance(parameterization, Eps):
-        raise ValueError(
-            "parameterization=eps: the schedule has no signal at its noisy end (zero terminal SNR), where "
-            "eps does not determine the data: use parameterization=v, x0, edm or flow"
-        )
+    parameterization.check_noisiest(chain.noisiest)
     if isinstance(chain, ContinuousTime) and isinstance(variance, LearnedVariance):
         raise ValueError(
             f"the schedule {type(chain.schedule).__name__} is in continuous time (schedule.num_steps=null), "

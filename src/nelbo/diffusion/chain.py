@@ -149,13 +149,22 @@ class ContinuousTime(StepSequence):
         """
         offset = torch.full_like(index, 0.5, dtype=torch.float64) if offset is None else offset
         is_first = index == 1
-        u = ((index - 2 + offset) / self.bins).masked_fill(is_first, 0.0)
-        point = self.schedule.point(u)
+        return self._point((index - 2 + offset) / self.bins, is_first, 1.0 / self.bins)
+
+    def at(self, u: Tensor) -> InfinitesimalStep:
+        """Points u (B,) float64 in [0, 1] of continuous time, of width 1; u = 0 is the step to data.
+
+        The mean of the term of a uniform u is the sum of the terms of all bins.
+        """
+        return self._point(u, u == 0.0, 1.0)
+
+    def _point(self, u: Tensor, is_first: Tensor, width: float) -> InfinitesimalStep:
+        point = self.schedule.point(u.masked_fill(is_first, 0.0))
         return InfinitesimalStep(
             t=point.level,
             is_first=is_first,
             rate=point.rate,
-            width=1.0 / self.bins,
+            width=width,
             interior_scale=point.interior_scale,
         )
 

@@ -23,6 +23,19 @@ class Parameterization(ABC):
         """Factor of x_t at the input of the network, (B,) float64; None for 1."""
         return None
 
+    def check_noisiest(self, level: NoiseLevel) -> None:
+        """Check that the coefficients of x0_hat are finite at the noisiest level ().
+
+        Raises:
+            ValueError: if they are not.
+        """
+        if not all(coefficient.isfinite() for coefficient in self.coefficients(level)):
+            raise ValueError(
+                f"the parameterization {type(self).__name__} does not determine the data at the "
+                "noisiest level, which has no signal (zero terminal SNR): use "
+                "parameterization=v, x0, edm or flow"
+            )
+
     @abstractmethod
     def coefficients(self, level: NoiseLevel) -> tuple[Tensor, Tensor]:
         """(c_skip, c_out) of x0_hat = c_skip x_t + c_out net(c_in x_t), each (B,) float64."""

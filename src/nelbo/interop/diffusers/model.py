@@ -259,11 +259,7 @@ def parse_chain(folder: Folder, network: ParsedNetwork) -> ParsedChain:
             f"the network has {out_channels} outputs, and variance_type={variance} needs {needed}"
         )
     schedule = {name: scheduler.get(name, default) for name, default in SCHEDULE.items()}
-    if DiffusersSchedule(**schedule).zero_terminal_snr and prediction == "epsilon":
-        raise ValueError(
-            "scheduler_config.json: rescale_betas_zero_snr=true leaves no signal at T, where prediction_type="
-            "epsilon does not determine x_0: the bound is not finite (it is for sample and v_prediction)"
-        )
+    PARAMETERIZATIONS[prediction]().check_noisiest(Chain(DiffusersSchedule(**schedule)).noisiest)
     return ParsedChain(
         schedule=schedule,
         parameterization=PARAMETERIZATIONS[prediction],
