@@ -272,7 +272,7 @@ def checked_end(name: str, value: float | str, words: tuple[str, ...]) -> float 
     """Check that an end is a number or one of ``words``.
 
     Raises:
-        ValueError: otherwise.
+        ValueError: for another word.
     """
     if isinstance(value, str) and value not in words:
         raise ValueError(f"schedule.{name}={value}: expected a number or {' or '.join(words)}")
