@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -224,7 +225,7 @@ class Net(torch.nn.Module):
         return self.scale * xt * torch.cos(c.double() / 300.0)[:, None]
 
 
-def loss_of(schedule, x0, eps, u, loss):
+def loss_of(schedule, x0, eps, u, loss, weight=1.0):
     """The losses (B,) at u, through the public parts."""
     chain = full_chain(schedule)
     bins = chain.num_steps - 1
@@ -232,7 +233,7 @@ def loss_of(schedule, x0, eps, u, loss):
     step = chain.step(index + 2, u * bins - index)
     denoiser = Denoiser(Net(), Eps(), FixedSmall(), LogSNRConditioning())
     prediction = denoiser(diffuse(x0, eps, step.t), step.t)
-    return loss(NoisyBatch(x0, eps, step), prediction, bound_of(chain)).loss
+    return loss(NoisyBatch(x0, eps, step, weight), prediction, bound_of(chain)).loss
 
 
 @pytest.mark.parametrize("make", [LearnedEnds, LearnedNet])
@@ -258,20 +259,19 @@ class UnscaledVLB(VLB):
     """The bound without the factors of the interior's gradient."""
 
     def __call__(self, noisy, prediction, bound):
-        terms = super().__call__(noisy, prediction, bound)
-        noisy.step.interior_scale.fill_(1.0)
-        return terms
+        return super().__call__(replace(noisy, step=replace(noisy.step, interior=())), prediction, bound)
 
 
-def test_the_interior_has_the_gradient_of_the_squared_loss():
+@pytest.mark.parametrize("weight", [torch.ones(64).double(), torch.linspace(0.1, 3.0, 64).double()])
+def test_the_interior_has_the_gradient_of_the_squared_weighted_loss(weight):
     torch.manual_seed(0)
     schedule = LearnedNet(features=16)
     x0, eps = STD * normal(64, *SHAPE), normal(64, *SHAPE, seed=1)
     u = torch.linspace(0.0, 0.99, 64, dtype=torch.float64)
     gradients = []
     for objective in (
-        loss_of(schedule, x0, eps, u, VLB()).mean(),
-        loss_of(schedule, x0, eps, u, UnscaledVLB()).square().mean(),
+        (weight * loss_of(schedule, x0, eps, u, VLB(), weight)).mean(),
+        (weight * loss_of(schedule, x0, eps, u, UnscaledVLB())).square().mean(),
     ):
         schedule.zero_grad()
         objective.backward()

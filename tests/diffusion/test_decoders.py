@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from torch.distributions import Normal
 
-from nelbo.diffusion.decoders import DiscretizedGaussian, GaussianDecoder
+from nelbo.diffusion.decoders import DiscretizedGaussian, GaussianDecoder, Softmax
 
 LEVELS = pytest.mark.parametrize("levels", [2, 17, 256])
 
@@ -160,3 +160,28 @@ def test_the_density_of_continuous_data():
 def test_a_density_of_discrete_data_raises():
     with pytest.raises(ValueError, match="256 discrete levels: use decoder=discretized_gaussian"):
         GaussianDecoder(256)
+
+
+def test_softmax_is_the_softmax_over_all_levels_with_its_gradient():
+    z = torch.linspace(-1.3, 1.3, 64, dtype=torch.float64).reshape(4, 16).requires_grad_()
+    log_var = torch.tensor([[-8.0], [-3.0], [0.0], [2.0]], dtype=torch.float64, requires_grad=True)
+    decoder, k = Softmax(21), torch.arange(64).reshape(4, 16) % 21
+    values = torch.linspace(-1.0, 1.0, 21, dtype=torch.float64)
+    logits = -0.5 * (z[..., None] - values).square() / log_var.exp()[..., None]
+    expected = logits.log_softmax(-1).gather(-1, k[..., None])[..., 0]
+    ours = decoder.log_prob(values[k], z, log_var)
+    torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-10)
+    for ours_grad, theirs in zip(
+        torch.autograd.grad(ours.sum(), (z, log_var)),
+        torch.autograd.grad(expected.sum(), (z, log_var)),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours_grad, theirs, rtol=1e-8, atol=1e-8)
+
+
+def test_softmax_keeps_few_tensors_for_the_backward_pass():
+    kept: list[torch.Tensor] = []
+    z = torch.zeros(2, 3, 4, 4, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        Softmax(256).log_prob(torch.zeros_like(z.detach()), z, torch.zeros(2, 1, 1, 1))
+    assert sum(x.numel() for x in kept) < 50 * z.numel()  # of 256 levels

@@ -206,3 +206,11 @@ def test_a_checkpoint_cannot_shrink_the_state_of_a_fused_optimizer(tiny_run, nam
     state["state"][0][name] = value
     with pytest.raises(ValueError, match=f"optimizer state {name} has shape"):
         optimizer.load_state_dict(state)
+
+
+def test_the_loss_receives_the_importance_weights_of_its_steps(tiny_run, stub_trainer, monkeypatch):
+    module, batch, _, weight, _ = trained_step(tiny_run, stub_trainer, monkeypatch, *FIXED)
+    seen, loss = [], module.loss
+    module.loss = lambda noisy, *others: seen.append(noisy.weight) or loss(noisy, *others)
+    module.training_step(batch, 0)
+    assert torch.equal(seen[0], weight)

@@ -165,7 +165,7 @@ class ContinuousTime(StepSequence):
             is_first=is_first,
             rate=point.rate,
             width=width,
-            interior_scale=point.interior_scale,
+            interior=point.interior,
         )
 
 

@@ -120,15 +120,14 @@ class InfinitesimalStep:
         is_first: (B,) bool: whether it is the step from u = 0 to data, so that its term is L_0.
         rate: (B,) float64, -dlogsnr/du at t.
         width: of the bin, in u.
-        interior_scale: (B,) float64, factors of the gradient that reaches the interior of a learned schedule;
-            ones, to be overwritten before the backward pass. None for a schedule without a learned interior.
+        interior: see :class:`CurvePoint`.
     """
 
     t: NoiseLevel
     is_first: Tensor
     rate: Tensor
     width: float
-    interior_scale: Tensor | None = None
+    interior: tuple[Tensor, ...] = ()
 
     @property
     def to_data(self) -> Step:

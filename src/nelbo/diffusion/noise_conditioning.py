@@ -62,8 +62,8 @@ class LogSigmaConditioning(NoiseConditioning):
     """factor * log(sigma) / 4 with sigma = noise / signal (EDM, Karras et al. 2022, table 1).
 
     Args:
-        factor: 1 as published, for networks that embed it by Fourier features of their own; 250 gives the
-            range -1500..1000 to networks with the sinusoidal embedding of a timestep.
+        factor: 1 as published, for networks that embed it by Fourier features of their own; 250 gives
+            -388..274 for sigma = 0.002..80, for networks with the sinusoidal embedding of a timestep.
     """
 
     def __init__(self, factor: float = 250.0) -> None:

@@ -118,7 +118,7 @@ class DiffusionModule(LightningModule):
         sample, eps = self.draw(batch.x0)
         step = self.bound.chain.step(sample.index, sample.offset)
         prediction = self.denoiser(diffuse(batch.x0, eps, step.t), step.t, self.training_cond(batch))
-        terms = self.loss(NoisyBatch(batch.x0, eps, step), prediction, self.bound)
+        terms = self.loss(NoisyBatch(batch.x0, eps, step, sample.weight), prediction, self.bound)
         self._seen = (sample.index, terms.loss.detach(), terms.bound, step.t.t)
         return {
             "loss": (sample.weight.to(terms.loss.dtype) * terms.loss).mean(),

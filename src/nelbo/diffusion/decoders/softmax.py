@@ -1,12 +1,17 @@
-"""VDM's decoder: the level nearest to the noisy data itself (Kingma et al. 2021, equation 7 and section 3.3).
+"""VDM's decoder: the probability of each level given the noisy data (Kingma et al. 2021, equation 7).
 
     p(x_0 = v_k | z) = softmax_k(-|z / signal - v_k|^2 / (2 sigma^2)),   sigma = noise / signal
 
-The network is not used, so L_0 depends on the cleanest noise level only.
+This is Bayes' rule with equal prior probabilities of the levels: p(x_0 | z) is proportional to q(z | x_0)
+(section 3.3). The network is not used, so L_0 depends on the cleanest noise level only.
 """
+
+import math
+from typing import cast
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from nelbo.diffusion.decoders.base import Decoder, check_range
 from nelbo.diffusion.denoiser import Prediction
@@ -53,10 +58,22 @@ class Softmax(Decoder):
     def log_prob(self, x0: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
         """Log probability in nats, elementwise, (B, ...), computed in float64.
 
-        One pass for each level, so that no (B, ..., levels) tensor is needed.
+        One pass for each level, and checkpoints of the sum between blocks of levels for the backward pass, so
+        that memory grows with the square root of the number of levels.
         """
         z, half_precision = mean.double(), 0.5 * (-log_var.double()).exp()
         log_sum = torch.full_like(z, -torch.inf)
-        for value in self.values:
-            log_sum = torch.logaddexp(log_sum, -half_precision * (z - value).square())
+        block = math.isqrt(self.levels)
+        for start in range(0, self.levels, block):
+            values = self.values[start : start + block]
+            added = checkpoint(
+                _add_levels, log_sum, z, half_precision, values, use_reentrant=False, preserve_rng_state=False
+            )
+            log_sum = cast(Tensor, added)
         return (-half_precision * (z - x0.double()).square() - log_sum).to(mean.dtype)
+
+
+def _add_levels(log_sum: Tensor, z: Tensor, half_precision: Tensor, values: list[float]) -> Tensor:
+    for value in values:
+        log_sum = torch.logaddexp(log_sum, -half_precision * (z - value).square())
+    return log_sum

@@ -26,11 +26,14 @@ class NoisyBatch:
         x0: (B, ...) data.
         eps: (B, ...) standard normal noise in x_t.
         step: the transitions, levels of shape (B,).
+        weight: (B,) importance weights of the steps, by which the losses are multiplied afterwards; 1 for
+            uniform steps.
     """
 
     x0: Tensor
     eps: Tensor
     step: Step | InfinitesimalStep
+    weight: Tensor | float = 1.0
 
 
 @dataclass(frozen=True)

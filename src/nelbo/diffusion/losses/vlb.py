@@ -12,7 +12,7 @@ class VLB(Loss):
     """K L_t / dims at a random step. Its expectation is the bound minus the prior, in nats per dimension.
 
     A learned schedule is trained as in VDM (Kingma et al. 2021, section 5 and appendix I.2): its ends on the
-    whole bound, prior included, and its interior on the variance of this estimate.
+    whole bound, prior included, and its interior on the variance of this estimate with importance weights.
     """
 
     def __call__(self, noisy: NoisyBatch, prediction: Prediction, bound: VariationalBound) -> LossTerms:
@@ -22,9 +22,10 @@ class VLB(Loss):
         loss = bound.chain.num_steps / dims * term
         if isinstance(bound.chain.schedule, LearnedSchedule):
             loss = loss + bound.prior(noisy.x0) / dims
-        step = noisy.step
-        if isinstance(step, InfinitesimalStep) and step.interior_scale is not None:
-            step.interior_scale.copy_(2.0 * loss.detach())  # the gradient of loss^2
+        if isinstance(noisy.step, InfinitesimalStep):
+            factor = 2.0 * noisy.weight * loss.detach()  # of the gradient of (weight loss)^2
+            for interior in noisy.step.interior:
+                interior.register_hook(lambda gradient: factor * gradient)
         return LossTerms(loss=loss, bound=term.detach())
 
     def check_schedule(self, schedule: NoiseSchedule) -> None:

@@ -4,11 +4,10 @@
 
 where the l are linear layers with positive weights, so g increases. The ends are parameters, and normalising
 g keeps the curve on them however g is trained. The bound does not depend on the interior in continuous time:
-its expected gradient there is 0. The interior is trained to minimise the variance of the training estimate
-instead, E[loss^2], of which the gradient is 2 loss times that of the loss (appendix I.2).
+its expected gradient there is 0. ``loss=vlb`` trains the interior to minimise the variance of the training
+estimate w loss instead, where w is the importance weight of the timestep. The gradient of E[(w loss)^2] is
+2 w loss times that of w loss (appendix I.2, where w = 1).
 """
-
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,26 +15,6 @@ from torch import Tensor, nn
 from nelbo.diffusion.level import NoiseLevel
 from nelbo.diffusion.schedules.base import CurvePoint
 from nelbo.diffusion.schedules.learned_ends import LearnedEnds
-
-
-class ScaledGradient(torch.autograd.Function):
-    """The identity, whose gradient is multiplied by factors that may be filled in after the forward pass."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, factors: Tensor) -> Tensor:
-        """``x`` (B,), unchanged."""
-        ctx.factors = factors
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
-        """The gradient (B,) times the factors (B,)."""
-        return grad_outputs[0] * ctx.factors, None
-
-
-def scaled_gradient(x: Tensor, factors: Tensor) -> Tensor:
-    """``x`` (B,), whose gradient is multiplied by ``factors`` (B,) at the time of the backward pass."""
-    return cast(Tensor, ScaledGradient.apply(x, factors))  # pyright: ignore
 
 
 class LearnedNet(LearnedEnds):
@@ -72,11 +51,9 @@ class LearnedNet(LearnedEnds):
             at = u.detach().clone().requires_grad_()
             interior = self.interior(at)
             (slope,) = torch.autograd.grad(interior.sum(), at, create_graph=True)
-        scale = torch.ones_like(interior)
-        interior, slope = scaled_gradient(interior, scale), scaled_gradient(slope, scale)
         clean, noisy = self.max.to(u), self.min.to(u)
         level = NoiseLevel(u, clean + interior * (noisy - clean))
-        return CurvePoint(level, slope * (clean - noisy), scale)
+        return CurvePoint(level, slope * (clean - noisy), (interior, slope))
 
     def interior(self, u: Tensor) -> Tensor:
         """(g(u) - g(0)) / (g(1) - g(0)), same shape as ``u``."""
