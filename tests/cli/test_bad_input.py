@@ -70,6 +70,13 @@ def test_invalid_options_are_reported_in_one_line(arguments, command, tiny):
     is_refused(command("logger=none", *small, *arguments.split()), MISTAKES[arguments])
 
 
+@pytest.mark.parametrize("mistake", ["schedule.num_steps=true", "shedule=linear"])
+def test_an_invalid_option_leaves_no_folder(mistake, command):
+    ended = command("logger=none", mistake)
+    is_refused(ended, mistake.split("=")[0])
+    assert not ended.folder.exists()
+
+
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_a_broken_image_is_named_before_training(in_memory, split, command, tmp_path):

@@ -475,6 +475,13 @@ def test_exported_model_has_the_same_bound(evaluate, tmp_path, run_in_process, t
     assert after["test/bpd"] == pytest.approx(before["test/bpd"], rel=1e-4)
 
 
+@pytest.mark.parametrize("data", [(), ("data=gaussian",)])
+def test_a_folder_for_data_without_files_is_refused(evaluate, checkpoint, data):
+    name = "Gaussian" if data else "Digits"
+    refused = evaluate(f"checkpoint={checkpoint}", *data, "root=datasets")
+    assert refused.err == f"error: root=datasets: {name} reads no files from a folder: leave out root\n"
+
+
 def test_load_model_needs_no_command(checkpoint):
     from hydra.core.global_hydra import GlobalHydra
 

@@ -98,6 +98,27 @@ def _checked(config: DictConfig, config_name: str, job: Callable[[DictConfig], f
     """
     from nelbo.compose.options import check_options
 
+    if is_sweep_job():  # a sweep that is resumed reads the files of jobs that were refused, too
+        _write_hydra_files(config)
+    if config_name != "train":
+        _check_no_training_choices(config, config_name)
+    check_options(config, config_name)
+    share_run_dir()
+    if not config.get("resume"):
+        check_unused_folder(Path(config.run_dir), config_name)
+    if not is_sweep_job():
+        _write_hydra_files(config)
+    import torch  # an option that cannot work is answered without it
+
+    quieten_libraries()
+    torch.set_float32_matmul_precision("high")  # TF32 in the network; the bound has no matrix products
+    value = job(config)
+    write_result(value)
+    return value
+
+
+def _write_hydra_files(config: DictConfig) -> None:
+    """Write ``.hydra/``, unless another process of the job does."""
     hydra_config = HydraConfig.get()
     if WITHOUT_HYDRA_FILES not in hydra_config.overrides.hydra:
         write_hydra_files(
@@ -106,19 +127,6 @@ def _checked(config: DictConfig, config_name: str, job: Callable[[DictConfig], f
             to_plain(hydra_config, resolve=False),
             hydra_config.overrides.task,
         )
-    if config_name != "train":
-        _check_no_training_choices(config, config_name)
-    check_options(config, config_name)
-    share_run_dir()
-    if not config.get("resume"):
-        check_unused_folder(Path(config.run_dir), config_name)
-    import torch  # an option that cannot work is answered without it
-
-    quieten_libraries()
-    torch.set_float32_matmul_precision("high")  # TF32 in the network; the bound has no matrix products
-    value = job(config)
-    write_result(value)
-    return value
 
 
 @contextmanager

@@ -126,7 +126,7 @@ def choose_data(config: DictConfig, model: "TrainedModel") -> "DataModule":
     """
     from hydra.utils import instantiate
 
-    from nelbo.compose.trained import match_classes
+    from nelbo.compose.trained import match_classes, set_root
 
     if config.get("data") is None:
         if config.get("model") is not None:
@@ -135,7 +135,7 @@ def choose_data(config: DictConfig, model: "TrainedModel") -> "DataModule":
         match_classes(data, model)
         return data
     if config.root is not None:
-        config.data.root = config.root
+        set_root(config.data, config.root)
     data: DataModule = instantiate(config.data)
     match_classes(data, model)
     if (data.spec.shape, data.spec.levels) != (model.spec.shape, model.spec.levels):

@@ -85,6 +85,16 @@ def check_component(path: str, node: Mapping[str, Any]) -> None:
         raise ValueError(problem)
 
 
+def has_argument(target: str, name: str) -> bool:
+    """Whether a component accepts an argument. Its module is imported: it must be trusted.
+
+    Raises:
+        ImportError: when there is no such component.
+    """
+    arguments, takes_any = _arguments(target)
+    return takes_any or name in arguments
+
+
 def _problems(values: Mapping[str, Any], command: str) -> Problems:
     yield from _problems_of_entries("", values, COMMANDS[command])
     if command == "train":

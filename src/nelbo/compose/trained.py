@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nelbo.compose.build import build_module
 from nelbo.compose.config import nested_composition, search_path_overrides, to_plain
-from nelbo.compose.options import check_component
+from nelbo.compose.options import check_component, has_argument
 from nelbo.compose.stored_config import MODEL, check_values, plain_config, validate_stored
 from nelbo.data import DataModule, DataRecord, DataSpec
 from nelbo.data.record import format_names
@@ -108,8 +108,10 @@ def read_model(config: DictConfig, checkpoint_format: CheckpointFormat | None = 
     weights = read_weights(config, checkpoint_format, path)
     values = training_config(config, weights, path)
     record = read_record(weights, path)
-    if config.root is not None:
-        values["data"]["root"] = config.root
+    if config.root is not None and (
+        config.get("data") is None or has_argument(values["data"]["_target_"], "root")
+    ):  # otherwise it is the root of the data that the command chooses
+        set_root(values["data"], config.root)
     else:
         if record is not None and record.root is not None:  # a relative one depends on the current folder
             values["data"]["root"] = record.root
@@ -120,6 +122,18 @@ def read_model(config: DictConfig, checkpoint_format: CheckpointFormat | None = 
     module = build_module(trained, spec)
     load_weights(module, weights, path)
     return TrainedModel(module.eval(), spec, trained, weights, path, record)
+
+
+def set_root(data: dict[str, Any] | DictConfig, root: str) -> None:
+    """Set the folder of the data in its node.
+
+    Raises:
+        ValueError: for data that reads no files.
+    """
+    if not has_argument(data["_target_"], "root"):
+        name = data["_target_"].rpartition(".")[2]
+        raise ValueError(f"root={root}: {name} reads no files from a folder: leave out root")
+    data["root"] = root
 
 
 def read_weights(config: DictConfig, checkpoint_format: CheckpointFormat, path: Path) -> Weights:
