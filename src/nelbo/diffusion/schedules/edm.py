@@ -3,8 +3,8 @@
     sigma(u) = (sigma_min^(1/rho) + u (sigma_max^(1/rho) - sigma_min^(1/rho)))^rho,   logsnr = -2 log sigma
 
 Here sigma is noise / signal of the variance-preserving process, which EDM's variance-exploding one is scaled
-by 1 / sqrt(1 + sigma^2). In continuous time, evenly spaced levels of it are EDM's sampling steps; T timesteps are
-at u = i / T and begin above sigma_min.
+by 1 / sqrt(1 + sigma^2). In continuous time, evenly spaced levels of it are EDM's sampling steps; T timesteps
+are at u = i / T and begin above sigma_min.
 """
 
 import torch

@@ -46,5 +46,5 @@ class ShiftedCosine(NoiseSchedule):
         super().__init__(num_steps, logsnr_max, logsnr_min, half_bin)
 
     def logsnr(self, u: Tensor) -> Tensor:
-        """logsnr at u in (0, 1]."""
+        """logsnr at u in [0, 1]."""
         return -2.0 * torch.log(torch.tan(CLEANEST + u * (NOISIEST - CLEANEST))) + self.shift

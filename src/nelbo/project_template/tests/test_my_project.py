@@ -27,6 +27,12 @@ def test_the_noise_levels_of_the_schedule_are_a_chain(num_steps):
     check_schedule(ShiftedCosine(num_steps, size=8))
 
 
+def test_the_ends_of_continuous_time_are_those_of_the_paper():
+    u = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    logsnr = ShiftedCosine(num_steps=None, logsnr_max="paper").level(u).logsnr
+    torch.testing.assert_close(logsnr, torch.tensor([15.0, -15.0], dtype=torch.float64))
+
+
 def test_the_network_is_zero_before_training_and_keeps_the_shape():
     network = SmallDiT((1, 8, 8), out_channels=2, num_classes=2, patch=2, width=16, depth=1, heads=2)
     output = network(torch.randn(3, 1, 8, 8), torch.rand(3), torch.tensor([0, 1, 0]))
