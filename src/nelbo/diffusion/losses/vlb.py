@@ -1,5 +1,7 @@
 """The variational bound itself as the loss (DDPM, Ho et al. 2020, equation 5)."""
 
+from torch import Tensor
+
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.denoiser import Prediction
 from nelbo.diffusion.level import InfinitesimalStep
@@ -24,8 +26,12 @@ class VLB(Loss):
             loss = loss + bound.prior(noisy.x0) / dims
         if isinstance(noisy.step, InfinitesimalStep):
             factor = 2.0 * noisy.weight * loss.detach()  # of the gradient of (weight loss)^2
+
+            def scaled(gradient: Tensor) -> Tensor:
+                return factor * gradient
+
             for interior in noisy.step.interior:
-                interior.register_hook(lambda gradient: factor * gradient)
+                interior.register_hook(scaled)  # pyright: ignore[reportUnknownMemberType]
         return LossTerms(loss=loss, bound=term.detach())
 
     def check_schedule(self, schedule: NoiseSchedule) -> None:
