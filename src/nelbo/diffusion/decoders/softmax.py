@@ -7,11 +7,11 @@ This is Bayes' rule with equal prior probabilities of the levels: p(x_0 | z) is 
 """
 
 import math
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
-from torch.utils import checkpoint
+from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
 
 from nelbo.diffusion.decoders.base import Decoder, check_range
 from nelbo.diffusion.denoiser import Prediction
@@ -66,7 +66,7 @@ class Softmax(Decoder):
         block = math.isqrt(self.levels)
         for start in range(0, self.levels, block):
             values = self.values[start : start + block]
-            added: Any = checkpoint.checkpoint(  # pyright: ignore[reportUnknownMemberType]
+            added = checkpoint(  # pyright: ignore[reportUnknownVariableType]
                 _add_levels, log_sum, z, half_precision, values, use_reentrant=False, preserve_rng_state=False
             )
             log_sum = cast(Tensor, added)
