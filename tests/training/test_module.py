@@ -95,7 +95,8 @@ def test_an_adaptive_sampler_receives_steps_and_losses_of_the_batch(tiny_run, st
     received = []
     monkeypatch.setattr(module.timesteps, "update", lambda *args: received.append(args))
     module.on_after_backward()
-    ((index, loss),) = received
+    ((index, loss, bound),) = received
+    assert torch.equal(bound, output["bound"].double())
     assert torch.equal(index, STEPS)
     torch.testing.assert_close(loss.float(), 1000 / 64 * output["bound"], rtol=1e-6, atol=0.0)
 
