@@ -1,7 +1,6 @@
 """Draw samples of a trained model: python sample.py checkpoint=outputs/.../checkpoints/last.ckpt n=64."""
 
-from nelbo.cli.command import run
-from nelbo.cli.sample import sample
+from nelbo.cli.entry import start
 
 if __name__ == "__main__":
-    run("sample", sample)
+    start("sample")

@@ -24,11 +24,10 @@ def main(arguments: list[str] | None = None) -> int:
     if not arguments:
         arguments = ["--help"]
     if arguments and arguments[0] in HYDRA_COMMANDS:
-        from nelbo.cli.command import run
+        from nelbo.cli.entry import start
 
-        name = arguments[0]
         sys.argv[1:] = arguments[1:]
-        run(name, getattr(import_module(f"nelbo.cli.{name}"), name), subcommand=name)
+        start(arguments[0], subcommand=arguments[0])
         return 0
     from nelbo.cli.logging import replace_unprintable
 
@@ -39,6 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

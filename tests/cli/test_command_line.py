@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nelbo.cli import started
+from nelbo.cli import entry, started
 from nelbo.cli.command import run
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +52,16 @@ def test_commands_without_torch_do_not_import_it(arguments, code, shown, tmp_pat
     assert ended.returncode == code, ended.stderr
     assert shown in ended.stdout + ended.stderr
     assert ended.stdout.splitlines()[-1] == "imported []"
+
+
+def test_ctrl_c_during_the_imports_is_one_line(capsys, monkeypatch):
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(entry, "import_module", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        entry.start("train")
+    assert (ended.value.code, capsys.readouterr().err) == (130, "interrupted\n")
 
 
 @pytest.mark.parametrize(

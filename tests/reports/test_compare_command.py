@@ -77,6 +77,14 @@ def test_reasons_come_first_and_incomparable_runs_have_no_differences(
     assert "difference" not in shown
 
 
+def test_runs_that_cannot_be_compared_are_not_ranked(folders, capsys, make_evaluation, tmp_path):
+    other = make_evaluation(tmp_path / "patches", data="Patches", better=0.5)
+    bounds = printed(capsys, folders[0], str(other)).partition("variational bound")[2]
+    assert [line.split()[0] for line in row(bounds, ("A ", "B "))] == ["A", "B"]
+    bounds = printed(capsys, *folders[:2]).partition("variational bound")[2].partition("difference from")[0]
+    assert [line.split()[0] for line in row(bounds, ("A ", "B "))] == ["B", "A"]
+
+
 def test_everything_is_written_as_json(folders, capsys, tmp_path):
     path = tmp_path / "comparison.json"
     shown = printed(capsys, *folders, "--json", str(path))

@@ -10,7 +10,7 @@ import torch
 from nelbo.evaluation.step_table import StepTable
 from nelbo.runs import bound_table as table
 from nelbo.runs.files import RunFolderError
-from nelbo.runs.run_folder import read_run
+from nelbo.runs.run_folder import read_run, run_folders
 
 
 def step_table(t, *rows):
@@ -29,6 +29,14 @@ def test_a_finished_run(finished_run):
     assert run.final("test/bpd") == run.summary["test/bpd"]
     assert run.final("val/bpd") == run.metrics["val/bpd"].values[-1]
     assert run.final("test/fid") is None
+
+
+def test_the_runs_in_a_folder_without_results_are_found(make_run, tmp_path):
+    first, second = make_run(tmp_path / "2026-01-01/12-00-00"), make_run(tmp_path / "own")
+    assert run_folders([tmp_path]) == [second, first]
+    assert run_folders([first, tmp_path / "2026-01-01"]) == [first]
+    (tmp_path / "summary.json").write_text("{}")
+    assert run_folders([tmp_path]) == [tmp_path]
 
 
 def test_without_a_ledger_the_unit_is_read_off_the_two_files(make_run, tmp_path):

@@ -13,8 +13,13 @@ from nelbo.reports.comparison.compare import compare
 from nelbo.reports.comparison.named_run import NamedRun, run_names
 from nelbo.reports.comparison.seed_curves import SeedCurve, step_curve, validation_curve
 from nelbo.reports.comparison.seeds import group_by_seed
+from nelbo.reports.comparison.tables import seed_tables
+from nelbo.reports.html.entry import make_entries
 from nelbo.reports.html.page import render
+from nelbo.reports.html.style import RUN_COLOURS
+from nelbo.reports.html.tables import seed_rows
 from nelbo.reports.paper import LATEX, write_figure, write_table
+from nelbo.reports.terminal import make_console
 from nelbo.runs.run_folder import read_run
 
 COSINE = {"_target_": "nelbo.diffusion.schedules.cosine.CosineSchedule", "num_steps": 200}
@@ -127,6 +132,28 @@ def test_the_page_has_a_table_and_bands_of_the_groups(sweep):
     assert "seed=2 schedule=linear" in page
     one_seed = render([named.run for named in sweep if named.name.endswith("0")])
     assert "Over seeds" not in one_seed
+
+
+def test_runs_have_shades_of_the_colour_of_their_group(sweep):
+    entries = make_entries([named.run for named in sweep])
+    assert len({entry.colour for entry in entries}) == 6
+    groups = group_by_seed(entries)
+    middle = [entry.colour for group in groups for entry in group.runs if entry.run.config["seed"] == 1]
+    assert middle == [row.colour for row in seed_rows(groups)] == list(RUN_COLOURS[:2])
+    alone = make_entries([sweep[0].run, sweep[1].run])
+    assert [entry.colour for entry in alone] == list(RUN_COLOURS[:2])
+
+
+def test_names_of_groups_are_whole_in_80_columns(sweep):
+    console = make_console(80)
+    with console.capture() as shown:
+        for part in seed_tables(group_by_seed(sweep)):
+            console.print(part)
+    lines = shown.get().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[0] for line in lines if "schedule" in line] == [
+        "schedule=CosineSchedule", "schedule=LinearSchedule"
+    ]  # fmt: skip
 
 
 def test_runs_that_can_be_compared_keep_their_differences_beside_one_that_cannot(sweep, make_run, tmp_path):

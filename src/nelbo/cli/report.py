@@ -7,7 +7,11 @@ from pathlib import Path
 def add_arguments(parser: ArgumentParser) -> None:
     """Define the arguments of ``python -m nelbo report``."""
     parser.add_argument(
-        "runs", metavar="RUN", nargs="+", type=Path, help="folder of a run, an evaluation or a sweep"
+        "runs",
+        metavar="RUN",
+        nargs="+",
+        type=Path,
+        help="folder of a run, an evaluation, a sweep, or of several runs",
     )
     parser.add_argument(
         "--output",

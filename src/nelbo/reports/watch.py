@@ -12,12 +12,10 @@ from pathlib import Path
 
 from nelbo.reports.html.page import Watch, render, render_waiting
 from nelbo.runs.files import RunFolderError
-from nelbo.runs.paths import CONFIG
 from nelbo.runs.run_folder import FILES, SAMPLES, Run, read_run, run_folders
 from nelbo.text import printable
 
 HOST = "127.0.0.1"
-BELOW = (f"*/{CONFIG}", f"*/*/{CONFIG}", f"*/*/*/{CONFIG}")  # runs in a folder that is no run
 DUTY = 10  # a new page is drawn at most every DUTY times as long as drawing takes
 HEADERS = {
     "Cache-Control": "no-store",
@@ -82,10 +80,7 @@ class WatchedRuns:
         """The folders of the runs: those of before, and new ones."""
         found = dict.fromkeys(self._runs)
         for folder in self.folders:
-            inside = run_folders([folder]) if folder.is_dir() else []
-            if inside == [folder] and not _is_run(folder):
-                inside = sorted(config.parents[1] for pattern in BELOW for config in folder.glob(pattern))
-            found |= dict.fromkeys(inside or [folder])
+            found |= dict.fromkeys(run_folders([folder]))
         return [path for path in found if not path.is_symlink()]
 
     def _read(self, path: Path) -> str | None:
@@ -171,10 +166,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing is printed for a request."""
-
-
-def _is_run(folder: Path) -> bool:
-    return (folder / CONFIG).is_file() or _has_results(folder)
 
 
 def _has_results(folder: Path) -> bool:

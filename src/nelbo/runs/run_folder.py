@@ -26,6 +26,7 @@ from nelbo.text import json_to_validate
 
 METRICS, TERMS = METRICS_FILE, bound_table.FILE_NAME
 # files and folders that are read here
+BELOW = (f"*/{CONFIG}", f"*/*/{CONFIG}", f"*/*/*/{CONFIG}")  # runs in a folder that is no run
 FILES = (".hydra", SAMPLES, SUMMARY, EVALUATION, METRICS, TERMS, example_table.FILE_NAME)
 PNG = b"\x89PNG\r\n\x1a\n"  # the first bytes of such a file
 # the types of what a ledger has; a number that is not finite is null
@@ -163,16 +164,22 @@ def share_names(names: Iterable[str]) -> list[str]:
 
 
 def run_folders(paths: Iterable[Path]) -> list[Path]:
-    """Folders of runs, each once: those given, and in place of a sweep's the folders of its jobs.
+    """Folders of runs, each once: those given, and in place of a folder of runs the runs in it.
 
-    Files are ignored, so that ``multirun/<date>/<time>/*`` may be given.
+    A folder of runs is that of a sweep, or one without results and runs up to three levels below it. Files
+    are ignored, so that ``multirun/<date>/<time>/*`` may be given.
     """
     found: dict[Path, None] = {}
     for path in (path.resolve() for path in paths if not path.is_file()):
-        jobs = sorted(path.glob(f"*/{CONFIG}"), key=lambda config: (len(str(config)), config))
-        is_sweep = (path / SWEEP).is_file() and jobs
-        found |= dict.fromkeys([config.parents[1] for config in jobs] if is_sweep else [path])
+        patterns = BELOW[:1] if (path / SWEEP).is_file() else () if is_run_folder(path) else BELOW
+        below = [config.parents[1] for pattern in patterns for config in path.glob(pattern)]
+        found |= dict.fromkeys(sorted(below, key=lambda folder: (len(str(folder)), folder)) or [path])
     return list(found)
+
+
+def is_run_folder(path: Path) -> bool:
+    """Whether a folder has the configuration or the results of a run."""
+    return any((path / name).is_file() for name in (CONFIG, *FILES))
 
 
 def read_run(path: Path) -> Run:

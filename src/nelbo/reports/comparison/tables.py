@@ -22,6 +22,7 @@ from nelbo.runs.example_table import t_bins
 BETTER, WORSE = "▼", "▲"
 TERM_WIDTH, HALF_BAR = 14, 8
 CHOICES_SHOWN = 6
+LONGEST_WORD = 24  # of the name of a group that is not broken
 HASH = re.compile(r"\b[0-9a-f]{16,}\b")
 
 
@@ -97,7 +98,7 @@ def _bounds(comparison: Comparison, with_difference: bool) -> Table:
     if with_difference:
         table.add_column(f"from {runs[0].name}", justify="right", no_wrap=True)
     ranked = sorted(runs, key=lambda compared: compared.run.part(compared.run.unit.metric).mean)
-    for compared in ranked if in_one_unit else runs:
+    for compared in runs if comparison.incomparable else ranked:
         run = compared.run
         total = run.part(run.unit.metric)
         cells: list[str | Text] = [
@@ -115,7 +116,8 @@ def seed_tables(groups: Sequence[SeedGroup]) -> Iterator[RenderableType]:
     """The groups of runs that differ in their seed alone, their differences from the first, and a note."""
     unit = shared_label([group.runs[0] for group in groups])
     table = make_table(f"over seeds, {unit}", framed=False)
-    table.add_column("runs", overflow="fold")
+    longest = max(len(word) for group in groups for word in group.name.split())
+    table.add_column("runs", overflow="fold", min_width=min(longest, LONGEST_WORD))
     table.add_column("seeds")
     for name in ("mean", "spread", "within", "difference"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 
 from nelbo.evaluation.step_table import StepTable
 from nelbo.reports.comparison.named_run import NamedRun, run_names
-from nelbo.reports.html.style import RUN_COLOURS, SPLIT_COLOURS, SPLIT_NAMES
+from nelbo.reports.comparison.seeds import group_by_seed
+from nelbo.reports.html.style import RUN_COLOURS, SPLIT_COLOURS, SPLIT_NAMES, shaded
 from nelbo.runs.run_folder import SPLITS, Run
 from nelbo.text import plotly_text
 
@@ -23,11 +25,18 @@ class Entry(NamedRun):
 
 
 def make_entries(runs: Sequence[Run]) -> list[Entry]:
-    """Name the runs and assign colours."""
-    return [
-        Entry(run, name, RUN_COLOURS[i % len(RUN_COLOURS)])
-        for i, (run, name) in enumerate(zip(runs, run_names(runs), strict=True))
-    ]
+    """Name the runs and assign colours: shades of the group's colour in several groups of seeds."""
+    named = [NamedRun(run, name) for run, name in zip(runs, run_names(runs), strict=True)]
+    groups = group_by_seed(named)
+    if len(groups) < 2:
+        groups = []
+    shades = {
+        id(member.run): shaded(RUN_COLOURS[number % len(RUN_COLOURS)], place, len(group.runs))
+        for number, group in enumerate(groups)
+        for place, member in enumerate(group.runs)
+    }
+    others = islice(cycle(RUN_COLOURS), len(groups), None)
+    return [Entry(one.run, one.name, shades.get(id(one.run)) or next(others)) for one in named]
 
 
 def was_trained(entries: Sequence[Entry]) -> bool:

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
+from nelbo.evaluation.ledger import MUST_AGREE
 from nelbo.reports.comparison.compare import differences_from_first
 from nelbo.reports.comparison.named_run import incomparable, ledger_rows, shared_label
 from nelbo.reports.comparison.seeds import group_by_seed
@@ -83,6 +84,7 @@ def render(runs: Sequence[Run], watch: Watch | None = None) -> str:
         trained=was_trained(entries),
         absent=_absent(cards, has_samples=any(e.run.samples for e in entries) or not was_trained(entries)),
         ledger=ledger_rows(entries),
+        must_agree=MUST_AGREE,
         figures=htmlsafe_json_dumps(_figures(cards), separators=(",", ":")),
     )
 

@@ -25,7 +25,14 @@ def figure(x_title: str, y_title: str) -> go.Figure:
             "template": go.layout.Template(),
             "xaxis": {"title": {"text": x_title, "standoff": 10}, **axis},
             "yaxis": {"title": {"text": y_title, "standoff": 8}, **axis},
-            "legend": {"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom"},
+            "legend": {
+                "orientation": "h",
+                "x": 0,
+                "y": 1.02,
+                "xanchor": "left",
+                "yanchor": "bottom",
+                "tracegroupgap": 0,
+            },
             "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
             "hovermode": "closest",
             "hoverlabel": {"namelength": -1},
@@ -166,6 +173,15 @@ def _add_band(
         hoverinfo="skip",
         showlegend=False,
         legendgroup=group,
+    )
+
+
+def shaded(colour: str, number: int, count: int) -> str:
+    """One of ``count`` shades of a colour, from dark to light; the middle one is the colour itself."""
+    shade = (2 * number + 1) / count - 1  # in (-1, 1)
+    end = 255 if shade > 0 else 0
+    return "#" + "".join(
+        f"{round(value + 0.5 * abs(shade) * (end - value)):02x}" for value in bytes.fromhex(colour[1:])
     )
 
 

@@ -52,9 +52,16 @@ function set(object, path, value) {
   node[last] = value;
 }
 
+// A legend has one entry a row on a phone: the plot grows with it, and keeps the height of its axes.
+function height(data) {
+  const entries = data.filter((trace) => trace.name && trace.showlegend !== false).length;
+  return window.innerWidth < 600 && entries > 2 ? 270 + 20 * entries + "px" : "";
+}
+
 function draw(plot) {
   const { data, layout } = figures[plot.dataset.card][plot.dataset.view];
   for (const [path, value] of Object.entries(theme(layout))) set(layout, path, value);
+  plot.style.height = height(data);
   return Plotly.react(plot, data, layout, { ...config, modeBarButtons: saveButtons(plot) });
 }
 

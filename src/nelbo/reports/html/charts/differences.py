@@ -20,7 +20,7 @@ def differences(entries: Sequence[Entry], from_first: Sequence[Differences | Non
         from_first: the difference of each run.
     """
     first = entries[0]
-    drawn = figure(f"{shared_label(entries)} more than {first.label}", "")
+    drawn = figure(f"difference, {shared_label(entries)}", "")
     found = [
         (entry, difference)
         for entry, difference in zip(entries, from_first, strict=True)
