@@ -42,6 +42,15 @@ def test_metrics_add_up_and_carry_their_errors(levels, total):
     assert metrics[f"val/{total}_stderr"] == pytest.approx(estimate.total.stderr * unit.per_nat)
 
 
+def test_bins_of_continuous_time_are_equally_wide_in_u():
+    groups = t_bins(torch.arange(101, dtype=torch.float64) / 100)
+    assert groups.columns == (
+        "L_0", "u_0.0_0.2", "u_0.2_0.4", "u_0.4_0.6", "u_0.6_0.8", "u_0.8_1.0", "L_T"
+    )  # fmt: skip
+    assert groups.of_step.bincount().tolist() == [1, 20, 20, 20, 20, 20]
+    assert t_bins(torch.tensor([0.5, 0.55, 1.0], dtype=torch.float64)).of_step.tolist() == [0, 3, 5]
+
+
 @pytest.mark.parametrize("K", [1, 2, 10, 11, 100, 1000, 1234])
 def test_shares_by_t_bin_add_up_to_one(K):
     accumulator = measured(K)

@@ -15,6 +15,7 @@ from nelbo.evaluation.ledger import describe_levels
 from nelbo.reports.comparison.choices import differing, differing_choices
 from nelbo.reports.comparison.compare import compare
 from nelbo.reports.comparison.difference import is_significant
+from nelbo.runs.example_table import common_bins
 from nelbo.runs.files import RunFolderError
 from nelbo.runs.run_folder import read_run, run_folders
 
@@ -245,6 +246,12 @@ def test_noise_and_levels_are_common_if_the_levels_are(pair):
     with_ledger(pair[1], timesteps=levels)
     (remark,) = compared(*pair).remarks
     assert remark.startswith("Paired by example, noise and timestep")
+
+
+def test_bins_of_t_and_of_u_are_not_subtracted():
+    bins = ["t_2_10", "t_11_100"], ["u_0.8_1.0", "u_0.0_0.2"]
+    assert common_bins(*bins) == []
+    assert common_bins(bins[1], bins[1]) == ["u_0.0_0.2", "u_0.8_1.0"]
 
 
 def test_paired_errors_are_those_of_repeated_measurements(make_evaluation, tmp_path):

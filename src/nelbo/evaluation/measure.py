@@ -86,7 +86,7 @@ def measure(
         One measurement per variant.
     """
     chain = variants[0].bound.chain
-    groups = t_bins(chain.step_numbers)
+    groups = t_bins(chain.t())
     totals = [BoundAccumulator(chain.num_steps, device, num_examples, groups) for _ in variants]
     while True:
         fresh = [total.empty() for total in totals]

@@ -25,7 +25,7 @@ def write_evaluation(evaluation: Evaluation, run_dir: Path) -> None:
     metrics, estimate = evaluation.metrics, measured.estimate
     contribution, chain, split = measured.contributions, evaluation.chain, evaluation.split
     if evaluation.unit.is_discrete:
-        shares = shares_by_t_bin(chain.step_numbers, contribution, estimate.prior.mean)
+        shares = shares_by_t_bin(chain.t(), contribution, estimate.prior.mean)
         metrics |= {f"{split}/share/{name}": share for name, share in shares.items()}
     below = share_below_half_bin(chain, contribution, estimate.total.mean)
     metrics[f"{split}/share_below_half_bin"] = below

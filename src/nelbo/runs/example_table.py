@@ -1,10 +1,10 @@
 """examples.parquet: the bound of every example, so that two models are compared example by example.
 
 One row per example of the split, in the order of the data set, nats: ``L_0``, the sums of L_t by decade of t
-(``t_2_10``, ``t_11_100``, ...), ``L_T``. A row adds up to the example's bound.
+(``t_2_10``, ``t_11_100``, ...) or, in continuous time, fifths of u (``u_0.0_0.2``, ...), ``L_T``. A row
+adds up to the example's bound.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,11 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from nelbo.evaluation.t_bins import T_BIN
 from nelbo.runs import parquet_file
 
 FILE_NAME = "examples.parquet"
 ENDS = ("L_0", "L_T")
-T_BIN = re.compile("t_[0-9]{1,9}_[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,15 @@ class Examples:
 
 
 def t_bins(names: Iterable[str]) -> list[str]:
-    """The names of bins of t among the names of columns, from clean to noisy."""
+    """The names of bins of t or u among the names of columns, from clean to noisy."""
     found = {name for name in names if T_BIN.fullmatch(name)}
-    return sorted(found, key=lambda name: int(name.split("_")[1]))
+    return sorted(found, key=lambda name: (name[0], float(name.split("_")[1])))
+
+
+def common_bins(first: Iterable[str], other: Iterable[str]) -> list[str]:
+    """The bins of two tables; none where one has bins of t and the other bins of u."""
+    found = t_bins({*first, *other})
+    return found if len({name[0] for name in found}) == 1 else []
 
 
 def write(path: Path, columns: Sequence[str], values: Tensor) -> None:

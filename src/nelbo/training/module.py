@@ -224,9 +224,7 @@ class DiffusionModule(LightningModule):
 
     def _empty_accumulator(self, split: SplitName) -> BoundAccumulator:
         chain = self.bound.chain
-        return BoundAccumulator(
-            chain.num_steps, self.device, self._num_examples(split), t_bins(chain.step_numbers)
-        )
+        return BoundAccumulator(chain.num_steps, self.device, self._num_examples(split), t_bins(chain.t()))
 
     def _num_examples(self, split: SplitName) -> int:
         data: DataModule = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]

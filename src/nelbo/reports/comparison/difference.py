@@ -9,7 +9,7 @@ from nelbo.evaluation.ledger import disagreements
 from nelbo.evaluation.paired import paired_difference
 from nelbo.evaluation.units import Unit
 from nelbo.reports.numbers import VISIBLE
-from nelbo.runs.example_table import Examples, t_bins
+from nelbo.runs.example_table import Examples, common_bins, t_bins
 from nelbo.runs.run_folder import Run
 
 STANDARD_ERRORS = 2.0  # a larger difference is marked
@@ -63,7 +63,7 @@ def finite(estimate: Estimate) -> dict[str, Any]:
 
 def _paired(first: Examples, other: Examples, unit: Unit) -> Differences:
     """Other minus first on the same examples."""
-    names = ("L_0", "L_t", *t_bins({*first.columns, *other.columns}), "L_T", "total")
+    names = ("L_0", "L_t", *common_bins(first.columns, other.columns), "L_T", "total")
     found = {name: paired_difference(other.part(name), first.part(name)) for name in names}
     return Differences(
         is_paired=True,
@@ -85,7 +85,7 @@ def _unpaired(first: Run, other: Run) -> Differences:
         x, y = first.part(name), other.part(name)
         return Estimate(y.mean - x.mean, math.hypot(x.stderr, y.stderr))
 
-    bins = t_bins({*a, *b}) if t_bins(a) and t_bins(b) else []
+    bins = common_bins(a, b) if t_bins(a) and t_bins(b) else []
     parts = {name: difference(name) for name in ("L_0", "L_t")}
     parts |= {name: Estimate(b.get(name, 0.0) - a.get(name, 0.0), math.nan) for name in bins}
     parts |= {"L_T": difference("L_T"), "total": difference(first.unit.metric)}

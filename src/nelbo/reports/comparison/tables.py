@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nelbo.evaluation.accumulator import Estimate
+from nelbo.evaluation.t_bins import bin_range
 from nelbo.evaluation.units import PARTS
 from nelbo.reports.comparison.compare import ComparedRun, Comparison
 from nelbo.reports.comparison.difference import is_significant
@@ -176,9 +177,9 @@ def _shorten_hashes(text: str) -> str:
 
 
 def _term(name: str) -> Text:
-    if name.startswith("t_"):
-        _, low, high = name.split("_")
-        return Text(f"  t {low}–{high}")
+    if (found := bin_range(name)) is not None:
+        t, low, high = found
+        return Text(f"  {t} {low}–{high}")
     return Text(name, style="bold" if name == "total" else "")
 
 

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from nelbo.evaluation.t_bins import bin_range
+
 # middle tones, visible on white and on black
 PART_COLOURS = {"L_0": "#e2953b", "L_t": "#4b87d9", "L_T": "#9b7cd1"}
 GREY = "#8b95a5"
@@ -149,9 +151,9 @@ def add_first_step(
 
 def part_label(name: str) -> str:
     """``L<sub>t</sub>`` for a part of the bound, ``t = 2–10`` for a bin of t; ``total`` is unchanged."""
-    if name.startswith("t_"):
-        _, low, high = name.split("_")
-        return f"t = {low}–{high}"
+    if (found := bin_range(name)) is not None:
+        t, low, high = found
+        return f"{t} = {low}–{high}"
     return f"L<sub>{name[2:]}</sub>" if name.startswith("L_") else name
 
 

@@ -44,7 +44,7 @@ class ValidationBound(Callback):
         metrics = pl_module.unit.metrics(split, estimate)
         shares: dict[str, float] = {}
         if pl_module.unit.is_discrete:  # the parts of a density's bound may be negative
-            shares = shares_by_t_bin(chain.step_numbers, contributions, estimate.prior.mean)
+            shares = shares_by_t_bin(chain.t(), contributions, estimate.prior.mean)
             metrics |= {f"{split}/share/{name}": share for name, share in shares.items()}
         bar = f"{split}/{pl_module.unit.metric}"
         below = share_below_half_bin(chain, contributions, estimate.total.mean)

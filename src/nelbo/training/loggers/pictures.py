@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from nelbo.evaluation.t_bins import bin_range
+
 SCALE = 2  # pixels per unit of the layout
 WIDTH, HEIGHT = 640, 400
 LEFT, RIGHT, TOP, BOTTOM = 72, 24, 54, 52
@@ -175,7 +177,5 @@ def _between(first: tuple[int, int, int], last: tuple[int, int, int], weight: fl
 
 def _part(name: str) -> str:
     """``t = 2 to 10`` for ``t_2_10``; other names are unchanged."""
-    if not name.startswith("t_"):
-        return name
-    _, low, high = name.split("_")
-    return f"t = {low} to {high}"
+    found = bin_range(name)
+    return name if found is None else f"{found[0]} = {found[1]} to {found[2]}"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 from markupsafe import Markup
 
+from nelbo.evaluation.t_bins import U_BINS
 from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry
 from nelbo.reports.html.style import (
@@ -91,4 +92,6 @@ def _colour(key: str) -> str:
     """A bin has the same colour in every run, whichever other bins the run has."""
     if key in PART_COLOURS:
         return PART_COLOURS[key]
-    return T_BIN_COLOURS[(len(key.split("_")[2]) - 2) % len(T_BIN_COLOURS)]
+    t, low, high = key.split("_")
+    number = round(float(low) * U_BINS) if t == "u" else len(high) - 2
+    return T_BIN_COLOURS[number % len(T_BIN_COLOURS)]
