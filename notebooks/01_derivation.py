@@ -52,7 +52,7 @@ from nelbo.diffusion.chain import Chain
 from nelbo.diffusion.decoders import DiscretizedGaussian, GaussianDecoder
 from nelbo.diffusion.exact import GaussianMixtureDenoiser, gaussian_denoiser, posterior_variance
 from nelbo.diffusion.gaussian import DiagonalGaussian, kl
-from nelbo.diffusion.level import sum_per_example
+from nelbo.diffusion.level import NoiseLevel, sum_per_example
 from nelbo.diffusion.losses import P2, VLB, MinSNR, NoisyBatch, Simple
 from nelbo.diffusion.parameterizations import X0, Eps, V
 from nelbo.diffusion.process import diffuse, forward, marginal, posterior, posterior_coefficients
@@ -611,6 +611,53 @@ plt.show()
 # The bound gives most weight to clean levels, where a small noise error changes the last bits. $L_\text{simple}$ gives more
 # weight to noisier levels, which determine the global structure; min-SNR and P2 even more. On the cosine schedule the weight
 # of the bound increases again at the end, where one step removes nearly all of the remaining signal.
+#
+# ## 9. The limit of many steps
+#
+# With more timesteps between the same two ends, the sum over $t$ becomes an integral over $\lambda$ (VDM, Kingma et al. 2021,
+# equation 15):
+#
+# $$\sum_{t=2}^{T} \tfrac12\,(\mathrm{SNR}_{t-1} - \mathrm{SNR}_t)\ \mathbb E\|x_0-\hat x_0\|^2
+# \quad\longrightarrow\quad \tfrac12\int_{\lambda_T}^{\lambda_1} \mathbb E\|\epsilon-\hat\epsilon\|^2\, d\lambda .$$
+#
+# The error grows with the noise, and a step evaluates it at its noisy end. The sum is therefore an upper sum: a finite chain
+# has the larger bound, by an amount proportional to $1/T$. For data $\mathcal N(0, s^2)$ and the exact denoiser, the integral is
+# $\tfrac12\log\frac{1 + s^2\,\mathrm{SNR}_1}{1 + s^2\,\mathrm{SNR}_T}$. `schedule.num_steps=null` trains on the integral and
+# measures it.
+
+# %%
+s = 0.5
+line = LinearLogSNRSchedule(num_steps=None)  # continuous time
+
+
+def denoising_sum(levels):
+    """The sum over the steps between levels (K,), nats per dimension."""
+    t = NoiseLevel(levels.t[1:], levels.logsnr[1:])
+    return (0.5 * (levels.snr[:-1] - t.snr) * posterior_variance(t, s)).sum().item()
+
+
+ends = line.level(torch.tensor([0.0, 1.0], dtype=double)).snr
+limit = 0.5 * ((1 + s**2 * ends[0]) / (1 + s**2 * ends[1])).log().item()
+counts = [4**k for k in range(1, 8)]
+sums = [denoising_sum(line.level(torch.linspace(0, 1, count + 1, dtype=double))) for count in counts]
+print(f"{'T':>6}{'sum of L_t':>14}{'less the integral':>20}{'ratio':>8}")
+for count, value, previous in zip(counts, sums, [math.nan, *sums], strict=False):
+    gap = value - limit
+    print(f"{count:6}{value:14.5f}{gap:20.5f}{(previous - limit) / gap:8.2f}")
+assert sums == sorted(sums, reverse=True)
+assert sums[-1] > limit
+assert abs((sums[-2] - limit) / (sums[-1] - limit) - 4) < 0.02
+
+axis = panels(width=6.0, height=2.4)
+axis.plot(counts, sums, "o-", ms=4, color=COLOURS[0], label="T steps")
+axis.axhline(limit, color=INK, ls="--", lw=1, label=r"the integral, $T = \infty$")
+axis.set(xscale="log", yscale="log", xlabel="T", ylabel=r"$\sum L_t$, nats per dimension")
+axis.legend(loc="upper right")
+plt.show()
+
+# %% [markdown]
+# The sum approaches the integral from above, and four times as many steps leave a quarter of the difference. Between the same
+# ends, the integral is also the same for every schedule, whereas the sum of few steps is not (notebook 03).
 #
 # # Four remarks, measured
 #
