@@ -208,7 +208,6 @@ def test_sample_folder_describes_levels_and_learned_weights(compose):
             schedule=ends,
             config={},
             kind="raw",
-            time_shift=0.0,
             step=0,
         )
         model = TrainedModel(module, spec, config, weights, Path("last.ckpt"))

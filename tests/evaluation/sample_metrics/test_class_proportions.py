@@ -68,7 +68,8 @@ def test_fd_pixels_of_a_perfect_conditional_model_is_near_0(share, tmp_path):
         conditional=True,
     )
     reference = quality._make_reference(trainer, module)  # pyright: ignore[reportArgumentType]
-    metrics = quality._measure(trainer, module, reference)  # pyright: ignore[reportArgumentType]
+    chain = Trailing().chain(CosineSchedule(1000), 18)
+    metrics = quality._measure(trainer, module, chain, reference)  # pyright: ignore[reportArgumentType]
     assert metrics["fd_pixels"] < 0.03
 
 
