@@ -13,7 +13,7 @@ from nelbo.diffusion.variances import Analytic
 from nelbo.evaluation.ledger import disagreements
 from nelbo.reports.comparison.choices import differing_choices
 from nelbo.reports.comparison.compare import differences_from_first
-from nelbo.reports.comparison.named_run import incomparable
+from nelbo.reports.comparison.named_run import chain_label, incomparable
 from nelbo.reports.html.advice import advise
 from nelbo.reports.html.entry import make_entries
 from nelbo.reports.html.tables import run_rows
@@ -226,3 +226,19 @@ def test_the_table_of_runs(make_run, tmp_path):
 def test_images_are_spread_over_training():
     assert evenly_spaced([1, 2, 3], 5) == [1, 2, 3]
     assert evenly_spaced(list(range(0, 101)), 5) == [0, 25, 50, 75, 100]
+
+
+@pytest.mark.parametrize(
+    ("ledger", "label"),
+    [
+        ({"T": 200, "K": 200}, "t"),
+        ({"T": 200, "K": 16}, "t"),
+        ({"T": None, "K": None}, "bin of u"),
+        ({"T": None, "K": 16}, "step of the chain"),
+        ({}, "t"),
+    ],
+)
+def test_axes_of_continuous_time_are_not_called_t(run, ledger, label):
+    changed_run = dataclasses.replace(run, summary=run.summary | {"ledger": ledger})
+    assert chain_label([changed_run]) == label
+    assert chain_label([changed_run, run]) == ("t" if label == "t" else f"{label} or t")

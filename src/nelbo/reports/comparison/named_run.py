@@ -46,6 +46,17 @@ def shared_label(runs: Sequence[NamedRun]) -> str:
     return " or ".join(sorted({named.run.unit.label for named in runs}))
 
 
+def chain_label(runs: Sequence[Run]) -> str:
+    """What numbers the rows of step tables: t, and in continuous time bins of u or steps of a chain."""
+    return " or ".join(sorted({_chain_label(run.ledger) for run in runs}))
+
+
+def _chain_label(ledger: Mapping[str, Any]) -> str:
+    if ledger.get("T", MISSING) is not None:
+        return "t"
+    return "bin of u" if ledger.get("K") is None else "step of the chain"
+
+
 def incomparable(runs: Sequence[NamedRun]) -> list[str]:
     """One line for each reason why the bounds cannot be compared; empty if they can."""
     found = [

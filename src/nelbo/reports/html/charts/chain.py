@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 from markupsafe import Markup
 
-from nelbo.reports.comparison.named_run import shared_label
+from nelbo.reports.comparison.named_run import chain_label, shared_label
 from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry, lines
 from nelbo.reports.html.style import add_first_step, add_line, figure, log_t, log_y
 from nelbo.runs.bins import SINGLE_STEPS, Binned, binned, from_data, from_noise, log_bins
 
+BINS_OF_U = " In continuous time, bin 1 is L<sub>0</sub>, and the others divide u from 0 to 1 evenly."
 OTHER_CHAINS = (
     " These chains have other steps, and a longer step has a larger L<sub>t</sub>: compare the curves that "
     "are added up."
@@ -20,7 +21,7 @@ OTHER_CHAINS = (
 def chain(entries: Sequence[Entry]) -> Card:
     """Where on the chain the bound is spent, at the end of training."""
     unit = shared_label(entries)
-    x = "t, from data to noise"
+    x = f"{chain_label([entry.run for entry in entries])}, from data to noise"
     each = figure(x, f"{unit}, per step")
     noise, data = figure(x, f"{unit}, from noise to t"), figure(x, f"{unit}, from data to t")
     longest, chains = 1, set()
@@ -46,7 +47,9 @@ def chain(entries: Sequence[Entry]) -> Card:
             "or the mean of L<sub>t</sub> over a bin of neighbouring steps. Added up from noise: "
             "L<sub>T</sub> plus all steps down to t, the cost of x<sub>t</sub>; it ends at the "
             "bound on the left. Added up from data: L<sub>0</sub> plus all steps up to t. Bands are one "
-            "standard error, draws taken as independent." + (OTHER_CHAINS if len(chains) > 1 else "")
+            "standard error, draws taken as independent."
+            + (BINS_OF_U if "bin of u" in x else "")
+            + (OTHER_CHAINS if len(chains) > 1 else "")
         ),
         views={label: log_t(view, longest) for label, view in views.items()},
         needs="bound.parquet",

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import plotly.graph_objects as go
 
 from nelbo.evaluation.step_table import StepTable
-from nelbo.reports.comparison.named_run import shared_label
+from nelbo.reports.comparison.named_run import chain_label, shared_label
 from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry, was_trained
 from nelbo.reports.html.style import GREY, SPLIT_COLOURS, SPLIT_NAMES, error_texts, figure, log_t
@@ -15,8 +15,9 @@ from nelbo.runs import bins
 def gap(entries: Sequence[Entry]) -> Card:
     """Where on the chain held-out data costs more than training data."""
     unit = shared_label(entries)
-    added = figure("t", f"{unit}, per bin")
-    relative = figure("t", "of the training value")
+    x = chain_label([entry.run for entry in entries])
+    added = figure(x, f"{unit}, per bin")
+    relative = figure(x, "of the training value")
     relative.update_yaxes(tickformat="+.0%")
     longest = 1
     for entry, held_out, train, name, colour in _pairs(entries):

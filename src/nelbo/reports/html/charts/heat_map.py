@@ -7,6 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 from markupsafe import Markup
 
+from nelbo.reports.comparison.named_run import chain_label
 from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry, was_trained
 from nelbo.reports.html.style import figure, has_traces, integer_steps
@@ -34,7 +35,7 @@ def heat_map(entries: Sequence[Entry]) -> Card:
 
 
 def _map(run: Run, split: str) -> go.Figure:
-    drawn = figure("step", "t")
+    drawn = figure("step", chain_label([run]))
     measured = run.step_tables.get(split, {})
     if len(measured) < 2:
         return drawn

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import plotly.graph_objects as go
 from markupsafe import Markup
 
+from nelbo.reports.comparison.named_run import chain_label
 from nelbo.reports.comparison.seed_curves import SeedCurve, step_curve, validation_curve
 from nelbo.reports.comparison.seeds import SeedGroup
 from nelbo.reports.html.card import Card
@@ -25,7 +26,8 @@ def seeds(groups: Sequence[SeedGroup]) -> Card:
     unit = " or ".join(sorted({group.first.unit.label for group in groups}))
     training = figure("step", f"validation bound, {unit}")
     _add(training, groups, validation_curve)
-    chain = figure("t, from data to noise", f"{unit}, per step")
+    x = chain_label([group.first for group in groups])
+    chain = figure(f"{x}, from data to noise", f"{unit}, per step")
     _add(chain, groups, step_curve, positive=True)
     if has_traces(chain):
         longest = max(int(table[1].t[-1]) for g in groups if (table := g.first.best_step_table()) is not None)
