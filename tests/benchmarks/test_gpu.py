@@ -93,9 +93,10 @@ def test_a_part_that_fails_prints_one_line_and_the_next_one_runs(run, monkeypatc
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_every_part_runs_on_the_cpu(run):
-    code, lines, folder = run("--device", "cpu", "--tiny", "--seconds", "3600")
+def test_every_part_without_a_compiler_runs_on_the_cpu(run):
+    """Compilation takes over ten minutes on two busy cores; tests/gpu compiles on a GPU."""
+    parts = [name for name in gpu.PARTS if not name.startswith(("compiled", "graphs"))]
+    code, lines, folder = run("--device", "cpu", "--tiny", "--seconds", "600", "--parts", *parts)
     assert code == 0, lines
     result = json.loads((folder / "gpu.json").read_text())
     assert set(result["not_measured"]) <= {"features", "diffusers"}
