@@ -15,6 +15,9 @@ from nelbo.diffusion.schedules.linear_logsnr import PUBLISHED_MAX
 class LearnedSchedule(NoiseSchedule):
     """A schedule with parameters, in continuous time. Its parameters are trained by ``loss=vlb``."""
 
+    def _continuous_ends(self, logsnr_max: float | str, logsnr_min: float | str) -> tuple[float, float]:
+        return 0.0, 1.0  # the whole curve: its ends are parameters
+
 
 class LearnedEnds(LearnedSchedule):
     """logsnr falls linearly with u between two learned ends.
@@ -52,10 +55,7 @@ class LearnedEnds(LearnedSchedule):
             raise ValueError(
                 f"schedule: initial_max={initial_max} must be cleaner than initial_min={initial_min}"
             )
-        nn.Module.__init__(self)
-        self.num_steps = None
-        self.half_bin = half_bin
-        self._ends = (0.0, 1.0)
+        super().__init__(num_steps, initial_max, initial_min, half_bin)
         self.max = nn.Parameter(torch.tensor(initial_max))
         self.min = nn.Parameter(torch.tensor(initial_min))
 
