@@ -1,5 +1,8 @@
 """ODE solvers of evaluations: the fixed-step ones, and an adaptive one of another library."""
 
+# torchode annotates with types of torchtyping, which a type checker does not match with Tensor
+# pyright: reportArgumentType=false
+
 import torch
 from torch import Tensor
 
