@@ -116,6 +116,7 @@ def test_no_rank_outlives_its_agent(tmp_path):
     [
         ("RuntimeError [gloo/transport/tcp/pair.cc:537] Connection reset by peer", LOST_CONNECTION),
         ("RuntimeError [gloo/pair.cc:1] Timed out waiting 60000ms for recv operation", NO_ANSWER),
+        ("RuntimeError Application timeout caused pair closure", NO_ANSWER),
         ("DistStoreError Timed out after 61 seconds waiting for clients. 1/2 clients joined.", NO_ANSWER),
         ("ValueError bad data", None),
     ],

@@ -20,7 +20,7 @@ SHOWS_WHERE = f" ({TRACEBACK}=1 shows where)"
 MAX_LENGTH = 500  # of an error message, in characters
 # torch.distributed has one type of exception for all of its errors
 COMMUNICATION = re.compile(
-    r"DistStore|gloo|nccl|TCPStore|Connection (reset|closed|refused)|Broken pipe", re.I
+    r"DistStore|gloo|nccl|TCPStore|Connection (reset|closed|refused)|Broken pipe|pair closure", re.I
 )
 STALLED = re.compile(r"Timed out|timeout", re.I)
 NO_ANSWER = "no answer from another process within the timeout (trainer.strategy.timeout)"
