@@ -20,10 +20,8 @@ COMMANDS = ("compare", "report", "watch", "export", "workspace", "new")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; a failure is one line on stderr and exit code 1."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments:
-        arguments = ["--help"]
-    if arguments and arguments[0] in HYDRA_COMMANDS:
+    arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if arguments[0] in HYDRA_COMMANDS:
         from nelbo.cli.entry import start
 
         sys.argv[1:] = arguments[1:]

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nelbo.diffusion.level import NoiseLevel
-from nelbo.diffusion.schedules.base import CurvePoint, NoiseSchedule, checked_end, half_bin_logsnr
-from nelbo.diffusion.schedules.linear_logsnr import PUBLISHED_MAX
+from nelbo.diffusion.schedules.base import CLEAN_END, CurvePoint, NoiseSchedule, checked_end, half_bin_logsnr
 
 
 class LearnedSchedule(NoiseSchedule):
@@ -50,7 +49,7 @@ class LearnedEnds(LearnedSchedule):
             )
         initial_max = checked_end("initial_max", initial_max, ("auto",))
         if isinstance(initial_max, str):
-            initial_max = PUBLISHED_MAX if half_bin is None else min(PUBLISHED_MAX, half_bin_logsnr(half_bin))
+            initial_max = CLEAN_END if half_bin is None else min(CLEAN_END, half_bin_logsnr(half_bin))
         if not initial_max > initial_min:
             raise ValueError(
                 f"schedule: initial_max={initial_max} must be cleaner than initial_min={initial_min}"
