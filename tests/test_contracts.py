@@ -14,10 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from lightning import Callback
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import nn
 
@@ -175,6 +177,21 @@ CHOICES = [
 DATA = ("digits", "patches", "gaussian")  # grey, colour, and no images at all
 
 
+def compose_choice(compose: Callable, group: str, option: str, *others: str, run_dir: Path) -> DictConfig:
+    """What ``train.py <others> group=option`` composes.
+
+    Hydra composes a choice that changes no other one without the rest, in a third of the time.
+    """
+    folder, _, place = group.partition("@")
+    text = (CONF / folder / f"{option}.yaml").read_text()
+    if "@package _global_" in text or "override /" in text:
+        return compose(*others, f"{group}={option}", run_dir=run_dir)
+    config, place = compose(*others, run_dir=run_dir), place or folder
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config[place] = hydra_compose(overrides=[f"+{group}={option}"])[place]
+    return config
+
+
 @pytest.mark.parametrize(("group", "option"), CHOICES, ids=lambda value: value)
 def test_every_choice_works_with_some_data_and_is_refused_in_one_line_by_the_rest(
     group, option, compose, arguments_of, tmp_path
@@ -189,7 +206,7 @@ def test_every_choice_works_with_some_data_and_is_refused_in_one_line_by_the_res
         companions = [(*data, "variance=fixed_large", "c_noise=logsnr") for data in companions]
     refusals = []
     for options in companions:
-        config = compose(*options, f"{group}={option}", run_dir=tmp_path)
+        config = compose_choice(compose, group, option, *options, run_dir=tmp_path)
         if config.data._target_.endswith("HFDataset"):
             pytest.importorskip("datasets")
             config.data.column, config.data.levels = "x", 2
@@ -198,7 +215,9 @@ def test_every_choice_works_with_some_data_and_is_refused_in_one_line_by_the_res
         if "root" in config.data:
             config.data.root = str(tmp_path)
         if config.model.get("depth", 0) > 8:
-            config.model.depth = 1  # the blocks are equal, and the published number of them takes seconds
+            config.model.depth = 1  # the blocks are equal, and the published size takes seconds
+            if "width" in config.model:
+                config.model.width = 4 * config.model.num_heads
         assert_no_unknown_arguments(OmegaConf.to_container(config, resolve=True), arguments_of)
         spec = instantiate(config.data).spec
         try:

@@ -64,6 +64,7 @@ def test_ctrl_c_during_the_imports_is_one_line(capsys, monkeypatch):
     assert (ended.value.code, capsys.readouterr().err) == (130, "interrupted\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("program", "subcommand", "options", "shown"),
     [

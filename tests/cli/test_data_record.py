@@ -64,6 +64,7 @@ def last(folder):
     return folder / "run/checkpoints/last.ckpt"
 
 
+@pytest.mark.slow
 def test_the_checkpoint_holds_the_record_of_the_data(trained):
     content = torch.load(last(trained), weights_only=True)["nelbo"]["data"]
     record = DataRecord.from_dict(content)

@@ -139,6 +139,7 @@ def test_inseparable_error_is_reported_as_total(evaluate, checkpoint):
     assert "of the error, " not in (ended.folder / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_data_without_classes_has_no_bound_by_class(evaluate, checkpoint, monkeypatch):
     monkeypatch.setattr("nelbo.data.digits.TensorExamples", lambda x, label: TensorExamples(x))
     assert "classes" not in result_of(evaluate(f"checkpoint={checkpoint}", *QUICK, "max_examples=5"))

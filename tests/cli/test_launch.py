@@ -149,6 +149,7 @@ def test_a_rank_passes_its_error_to_the_agent(monkeypatch, tmp_path, capsys):
     assert '"message": "kept"' in (tmp_path / "error.json").read_text()
 
 
+@pytest.mark.slow
 def test_rank_receives_the_options_of_its_job(command, tmp_path):
     """Of this job of the multirun, whatever is in the names."""
     found = []

@@ -122,6 +122,7 @@ def test_slurm_signals_save_and_requeue(number, result, code, signalled, tmp_pat
     assert torch.load(stopped.folder / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 4
 
 
+@pytest.mark.slow
 def test_an_error_before_a_step_saves_and_one_inside_does_not(tiny_run, tmp_path):
     class Fails(Callback):
         def __init__(self, hook: str) -> None:

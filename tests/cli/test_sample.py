@@ -71,6 +71,7 @@ def test_a_sample_depends_on_the_seed_and_its_number_alone(sampler, draw):
     assert (images_of(draw(chosen, "seed=1")) != whole).any()
 
 
+@pytest.mark.slow
 def test_single_images_and_one_file_hold_the_same(draw):
     single, one = images_of(draw()), draw("format=npz")
     levels = samples_of(one)[:, 0]
@@ -111,6 +112,7 @@ def test_a_model_that_has_diverged_draws_nothing(checkpoint, draw):
     assert not list(ended.folder.glob("images/*"))
 
 
+@pytest.mark.slow
 def test_without_files_there_is_still_the_grid(draw):
     ended = draw("format=none")
     assert ended.code == 0
@@ -165,6 +167,7 @@ def test_interrupted_sampling_resumes(image_format, draw, tmp_path, monkeypatch)
     assert np.array_equal(read(again), read(draw(*options)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_list", [True, False])
 def test_damaged_samples_are_drawn_again(has_list, draw):
     ended = draw("n=5")
@@ -244,6 +247,7 @@ def test_labels_cycle_or_are_chosen_and_guidance_has_effect(draw, conditional_ru
     assert (samples_of(draw(of, "format=npz", "n=4", "cond=3", "guidance=4")) != third).any()
 
 
+@pytest.mark.slow
 def test_a_list_of_classes_is_repeated_and_png_files_name_their_class(draw, conditional_run):
     ended = draw(f"checkpoint={conditional_run}", "n=4", "cond=[7,3,0]", "grid=0")
     assert ended.code == 0, ended.err

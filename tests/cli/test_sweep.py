@@ -100,6 +100,7 @@ def test_job_locked_by_another_process_is_skipped(sweep):
     assert [row["status"] for row in again.rows] == ["finished", "interrupted"]
 
 
+@pytest.mark.slow
 def test_the_folder_of_another_sweep_is_refused(sweep):
     first = sweep("seed=0")
     before = (first.folder / "multirun.yaml").read_bytes()
@@ -181,6 +182,7 @@ def test_a_sweep_is_resumed_in_a_folder_whose_name_needs_quotes(tmp_path):
     assert line == ["--multirun", "seed=0,1", f"hydra.sweep.dir={quoted(str(folder))}"]
 
 
+@pytest.mark.slow
 def test_a_failure_with_a_name_that_is_not_utf8_does_not_stop_the_sweep(sweep):
     def fail(config):
         raise ValueError("broken \udcff.png")

@@ -14,6 +14,7 @@ CONF = Path(__file__).parents[2] / "conf/logger"
 LEFT_OUT = ("ema", "live_bound", "samples", "throughput", "best_checkpoint", "progress")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("choice", "kinds"),
     [
