@@ -8,6 +8,7 @@ import sys
 from argparse import ArgumentParser
 from importlib import import_module
 
+from nelbo.cli.interrupted import report_interruption
 from nelbo.text import printable
 
 HYDRA_COMMANDS = {
@@ -37,8 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        return report_interruption()
     return 0
 
 

@@ -52,7 +52,17 @@ def test_all_likelihoods_are_in_one_file_and_one_table(evaluate, checkpoint):
     assert {name: ode["ledger"][name] for name in expected} == expected
     assert ode["stderr_divergence"] > 0
     assert ode["solver_difference"] != 0
+    sandwich = result["on_samples"]["sandwich"]
+    assert sandwich["gap"] == pytest.approx(sandwich["bits_per_dim"] - sandwich["lower"], abs=1e-6)
+    assert sandwich["gap"] > 0
+    assert sandwich["ledger"]["num_evaluations"] == 6 * 4 * 5
+    assert "fingerprint" not in sandwich["ledger"]
+    assert "Likelihood of the model's samples" in (ended.folder / "report.html").read_text()
+    tables = [line for line in ended.out.splitlines() if line[:1] in "┃│"]
+    assert max(map(len, tables)) <= 80
     text = " ".join(ended.out.split())
+    assert "-log p, bits/dim, on 6 samples of the model" in text
+    assert "sandwich on the model's samples, 3 trajectories; effective sample size" in text
     assert "-log p, bits/dim, on the same examples" in text
     assert "importance-weighted bound, 3 trajectories" in text
     assert "probability-flow ODE, decoder dequantisation" in text
@@ -71,16 +81,34 @@ def test_likelihood_leaves_the_bound_unchanged(evaluate, checkpoint):
 
 
 @pytest.mark.slow
-def test_solver_error_above_the_limit_stops_the_evaluation(evaluate, checkpoint):
+def test_solver_error_above_the_limit_fails_after_the_other_results_are_written(evaluate, checkpoint):
     ended = evaluate(
-        f"checkpoint={checkpoint}", *QUICK, "likelihood=ode", "dequantization=uniform", "solver=heun",
+        f"checkpoint={checkpoint}", *QUICK, "likelihood=all", "dequantization=uniform", "solver=heun",
         "solver.steps=2", "likelihood.ode.max_solver_error=1e-12", "divergence.num_probes=1",
-        "divergence=hutchinson",
+        "divergence=hutchinson", "steps=3", "importance_samples=2",
     )  # fmt: skip
     assert ended.code == 1
     assert "steps differ by" in ended.err
     assert "more than likelihood.ode.max_solver_error=1e-12: use more steps or a lower tolerance" in ended.err
-    assert not (ended.folder / "evaluation.json").exists()
+    assert ended.err.splitlines()[-1].startswith("error: likelihood=ode: HeunSolver, 2 steps and")
+    result = json.loads((ended.folder / "evaluation.json").read_text())
+    assert result["test/bpd"] > 0
+    assert list(result["likelihoods"]) == ["iwae"]
+    assert "probability-flow ODE" not in ended.out
+
+
+def test_dequantization_is_checked_before_anything_is_measured(evaluate, checkpoint):
+    refused = evaluate(
+        f"checkpoint={checkpoint}",
+        *QUICK,
+        "likelihood=ode",
+        "spacing=optimal",
+        "steps=2",
+        "variance=analytic",
+    )
+    assert refused.code == 1
+    assert "choose dequantization=uniform (as published) or dequantization=decoder" in refused.err
+    assert not list(checkpoint.parent.glob("*.npz"))
 
 
 @pytest.mark.parametrize(

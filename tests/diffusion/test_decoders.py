@@ -185,3 +185,27 @@ def test_softmax_keeps_few_tensors_for_the_backward_pass():
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
         Softmax(256).log_prob(torch.zeros_like(z.detach()), z, torch.zeros(2, 1, 1, 1))
     assert sum(x.numel() for x in kept) < 50 * z.numel()  # of 256 levels
+
+
+# ------------------------------------------------------------------ samples
+
+
+@pytest.mark.parametrize("sigma", [0.1, 1.0, 20.0])
+@pytest.mark.parametrize(
+    "decoder", [DiscretizedGaussian(5), DiscretizedGaussian(5, cdf="tanh"), Softmax(5)], ids=str
+)
+def test_levels_are_drawn_with_their_probabilities(decoder, sigma):
+    n, x0 = 20_000, grid(5)
+    means = torch.tensor([-1.3, -0.2, 0.6], dtype=torch.float64)
+    noise = torch.randn(n, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    drawn = decoder.sample(means.expand(n, 3), log_var(sigma, 5), noise)
+    p = decoder.log_prob(x0[:, None], means, log_var(sigma, 5)).exp()
+    for level, expected in zip(x0, p, strict=True):
+        frequency = (drawn == level).double().mean(0)
+        assert ((frequency - expected).abs() <= 4 * (expected * (1 - expected) / n).sqrt() + 1e-4).all()
+
+
+def test_values_of_the_gaussian_decoder_are_drawn_from_its_density():
+    mean, noise = torch.tensor([[0.3]]), torch.tensor([[2.0]], dtype=torch.float64)
+    drawn = GaussianDecoder().sample(mean, torch.tensor(0.25).log(), noise)
+    torch.testing.assert_close(drawn, torch.tensor([[1.3]], dtype=torch.float64), rtol=1e-6, atol=0)

@@ -16,11 +16,18 @@ from nelbo.diffusion.likelihood import (
     DecoderDequantization,
     ExactDivergence,
     HutchinsonDivergence,
+    ProbabilityFlow,
     UniformDequantization,
 )
 from nelbo.diffusion.schedules import CosineSchedule, LinearLogSNRSchedule
 from nelbo.diffusion.variances import FixedLarge, FixedSmall
-from nelbo.evaluation.likelihoods import ImportanceWeightedLikelihood, ODELikelihood, measure_likelihood
+from nelbo.evaluation.likelihoods import (
+    ImportanceWeightedLikelihood,
+    LikelihoodError,
+    ODELikelihood,
+    Sandwich,
+    measure_likelihood,
+)
 from nelbo.evaluation.units import unit_of
 
 SCHEDULE = LinearLogSNRSchedule(100, logsnr_max=18.4, logsnr_min=-20.0)
@@ -73,8 +80,9 @@ def test_ode_in_continuous_time():
     [
         ODELikelihood(RK4(4), HutchinsonDivergence(2), DecoderDequantization(), dequantization_samples=2),
         ImportanceWeightedLikelihood(importance_samples=3),
+        Sandwich(importance_samples=2),
     ],
-    ids=["ode", "iwae"],
+    ids=["ode", "iwae", "sandwich"],
 )
 def test_value_of_an_example_does_not_depend_on_the_batches(likelihood):
     x0, bound = randn(10, 2), VariationalBound(Chain(CosineSchedule(5)), GaussianDecoder())
@@ -135,10 +143,36 @@ def test_model_that_has_diverged_is_refused():
         likelihood.check_accuracy(found, unit_of(1, None))
 
 
-def test_continuous_time_needs_steps_for_trajectories():
-    continuous = VariationalBound(full_chain(LinearLogSNRSchedule(None)), GaussianDecoder())
+@pytest.mark.parametrize("likelihood", [ImportanceWeightedLikelihood(), Sandwich()])
+def test_continuous_time_needs_steps_for_trajectories(likelihood):
     with pytest.raises(ValueError, match="steps=100"):
-        ImportanceWeightedLikelihood().check(continuous, None)
+        likelihood.check_chain(full_chain(LinearLogSNRSchedule(None)))
+
+
+def test_sandwich_does_not_depend_on_the_values_of_the_data():
+    """They give the number, the shape and the noise of the samples."""
+    bound, likelihood = VariationalBound(Chain(CosineSchedule(4)), GaussianDecoder()), Sandwich(2)
+    one, two = (measured(likelihood, MIXTURE, x0, bound) for x0 in (randn(30, 2), 7.0 + randn(30, 2)))
+    torch.testing.assert_close(one.examples, two.examples)
+    assert one.num_evaluations == 30 * 3 * 4
+    gap, unit = one.details["gap"], unit_of(2, None)
+    assert gap.mean == pytest.approx(one.total.mean - one.details["lower"].mean)
+    assert gap.stderr < one.total.stderr / 2  # paired
+    assert likelihood.details(one, unit)["gap_stderr"] == gap.stderr
+    for conditional, expected in ((False, set()), (True, {"data"})):
+        ledger = {"conditional": conditional, "data": "Digits"}
+        assert likelihood.ledger(ledger, bound).keys() & {"data"} == expected
+
+
+@pytest.mark.parametrize("trajectories", [1, 4])
+def test_sandwich_contains_the_density_of_an_exact_chain(trajectories):
+    """Data N(0, 1): with the exact denoiser and fixed_large both bounds are -log p."""
+    bound = VariationalBound(Chain(CosineSchedule(4)), GaussianDecoder())
+    denoise = gaussian_denoiser((2,), 1.0, FixedLarge())
+    found = measured(Sandwich(trajectories), denoise, randn(400, 2), bound)
+    assert found.details["gap"].mean == pytest.approx(0.0, abs=1e-9)
+    entropy = 2 * Normal(0.0, 1.0).entropy().item()
+    assert abs(found.total.mean - entropy) < 4 * found.total.stderr
 
 
 # ------------------------------------------------------------------ adaptive solver
@@ -169,6 +203,37 @@ def test_adaptive_solution_of_an_example_does_not_depend_on_the_others(adaptive)
     likelihood = ODELikelihood(adaptive(1e-3, 1e-3), ExactDivergence())
     together, alone = (measured(likelihood, MIXTURE, x0, size=size).examples for size in (4, 1))
     torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.slow
+def test_adaptive_evaluations_of_an_example_do_not_depend_on_the_others(adaptive):
+    """The far example needs more steps than the others."""
+    x0 = torch.cat([randn(3, 2), torch.tensor([[4.0, 4.0]])])
+    flow = ProbabilityFlow(MIXTURE, SCHEDULE)
+    solver, divergence, no_probes = adaptive(1e-3, 1e-3), ExactDivergence(), torch.zeros(0)
+
+    def evaluations(x):
+        return flow.log_prob(x, solver, divergence, no_probes).evaluations.tolist()
+
+    together = evaluations(x0)
+    assert len(set(together)) > 1
+    assert together == [evaluations(one[None])[0] for one in x0]
+
+
+def test_failure_in_another_process_is_a_failure_here():
+    def all_reduce_sum(sums):
+        if len(sums) == 1:
+            sums += 1.0
+
+    with pytest.raises(LikelihoodError, match="failed in another process"):
+        measure_likelihood(
+            ImportanceWeightedLikelihood(2),
+            VariationalBound(Chain(CosineSchedule(2)), GaussianDecoder()),
+            MIXTURE,
+            batches(randn(4, 2), 4),
+            4,
+            all_reduce_sum=all_reduce_sum,
+        )
 
 
 def test_adaptive_solver_that_does_not_arrive_is_refused(adaptive):

@@ -104,11 +104,32 @@ def test_likelihoods_of_an_evaluation_are_one_table(make_evaluation, tmp_path):
     assert "the <b>ODE</b>" not in page
 
 
-@pytest.mark.parametrize("wrong", [{"label": 3}, {"nats": "1"}, {"ledger": None}])
-def test_damaged_likelihoods_are_refused(wrong, make_evaluation, tmp_path):
+def test_likelihoods_of_samples_are_one_table(make_evaluation, tmp_path):
     folder = make_evaluation(tmp_path / "run")
     content = json.loads((folder / "evaluation.json").read_text())
-    content["likelihoods"] = {"ode": {"label": "ODE", "nats": 1.0, "ledger": {}} | wrong}
+    row = {
+        "label": "a <b>sandwich</b>",
+        "nats": 64 * math.log(2) * 1.5,
+        "nats_stderr": 64 * math.log(2) * 0.1,
+    }
+    row |= {"lower": 1.25, "lower_stderr": 0.1, "gap": 0.25, "gap_stderr": None}
+    row["ledger"] = {**content["ledger"], "importance_samples": 8}
+    content["on_samples"] = {"sandwich": row}
+    (folder / "evaluation.json").write_text(json.dumps(content))
+    page = render([read_run(folder)])
+    shown = text(page)
+    assert "Likelihood of the model's samples" in shown
+    for value in ("1.25 ± 0.10", "1.50 ± 0.10", "0.25 ± ?", "importance_samples: 8"):
+        assert value in shown
+    assert "a <b>sandwich</b>" not in page
+
+
+@pytest.mark.parametrize("part", ["likelihoods", "on_samples"])
+@pytest.mark.parametrize("wrong", [{"label": 3}, {"nats": "1"}, {"ledger": None}, {"gap": "1"}])
+def test_damaged_likelihoods_are_refused(wrong, part, make_evaluation, tmp_path):
+    folder = make_evaluation(tmp_path / "run")
+    content = json.loads((folder / "evaluation.json").read_text())
+    content[part] = {"ode": {"label": "ODE", "nats": 1.0, "ledger": {}} | wrong}
     (folder / "evaluation.json").write_text(json.dumps(content))
     with pytest.raises(RunFolderError, match=r"evaluation\.json"):
         read_run(folder)

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from nelbo.cli.claim_folder import ClaimError, check_unused_folder, claimed_folders
 from nelbo.cli.error_message import TRACEBACK, describe_error, no_such_choice
+from nelbo.cli.interrupted import report_interruption
 from nelbo.cli.launch import end_with_agent, is_launched, report_error, write_result
 from nelbo.cli.logging import quieten_libraries, replace_unprintable
 from nelbo.cli.overrides import SHORT_NAMES, WITHOUT_HYDRA_FILES, resumed_folder
@@ -146,9 +147,7 @@ def _run_or_report(action: Callable[[], object], config_name: str, show_tracebac
     except KeyboardInterrupt:
         if show_traceback:
             raise
-        if not is_launched() or rank() == 0:
-            print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(report_interruption(shown=not is_launched() or rank() == 0))
     except (Exception, ClaimError) as error:
         if show_traceback:
             raise

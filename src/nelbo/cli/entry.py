@@ -3,6 +3,8 @@
 import sys
 from importlib import import_module
 
+from nelbo.cli.interrupted import report_interruption
+
 
 def start(name: str, subcommand: str | None = None) -> None:
     """Import a command and run it on the command line.
@@ -16,6 +18,5 @@ def start(name: str, subcommand: str | None = None) -> None:
 
         job = getattr(import_module(f"nelbo.cli.{name}"), name)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(report_interruption())
     run(name, job, subcommand)

@@ -17,8 +17,8 @@ def evaluate(config: DictConfig) -> None:
     """Measure one model on one split.
 
     Raises:
-        ValueError: for a checkpoint that cannot be read, data that the model is not for, or options that
-            cannot work.
+        ValueError: for a checkpoint that cannot be read, data that the model is not for, options that
+            cannot work, or, after the other results are written, a likelihood that is not accurate enough.
         OSError: for data that cannot be read, or a folder that cannot be written.
     """
     from hydra.utils import instantiate
@@ -30,6 +30,7 @@ def evaluate(config: DictConfig) -> None:
     from nelbo.compose.shorter_chain import shorter_chain
     from nelbo.compose.trained import read_model
     from nelbo.evaluation.evaluation import Evaluation
+    from nelbo.evaluation.likelihoods import Sandwich
     from nelbo.evaluation.measure_split import measure_likelihoods, measure_split
     from nelbo.progress import counted
     from nelbo.reports.evaluation_progress import evaluation_progress
@@ -41,6 +42,10 @@ def evaluate(config: DictConfig) -> None:
     bound = choose_bound(config, model, data)
     estimator = instantiate(config.estimator)
     likelihoods = build_likelihoods(config, data.spec)
+    for likelihood in likelihoods.values():
+        likelihood.check_levels(data.spec.levels)
+        if config.steps is None:
+            likelihood.check_chain(bound.chain)
     check_even_batches(data, config.devices)
     read_examples(config, data)
     processes = start_processes(config.device, config.devices)
@@ -52,8 +57,6 @@ def evaluate(config: DictConfig) -> None:
     choose_variance(config, model, bound, lambda: data, learn_from, processes)
     bound = shorter_chain(config, model, bound, data, processes)
     others = other_variances(module.denoiser.variance, own, bound.chain)
-    for likelihood in likelihoods.values():
-        likelihood.check(bound, data.spec.levels)
 
     with evaluation_progress(estimator, module.unit, shown=processes.rank == 0) as show:
         measurements, ledgers = measure_split(
@@ -74,7 +77,7 @@ def evaluate(config: DictConfig) -> None:
         raise ValueError(
             f"the bound of {model.path} on the {config.split} split is {mean}: the model has diverged"
         )
-    measured_likelihoods = measure_likelihoods(
+    found, problems = measure_likelihoods(
         likelihoods,
         data,
         config.split,
@@ -86,6 +89,7 @@ def evaluate(config: DictConfig) -> None:
         processes=processes,
         progress=lambda label: counted(label, shown=processes.rank == 0),
     )
+    of_samples = [name for name, likelihood in likelihoods.items() if isinstance(likelihood, Sandwich)]
     if processes.rank == 0:
         evaluation = Evaluation(
             split=config.split,
@@ -99,10 +103,13 @@ def evaluate(config: DictConfig) -> None:
             label=data.split(config.split).label,
             class_names=data.class_names,
             shortfall=estimator.shortfall(measurements[0].estimate, module.unit),
-            likelihoods=measured_likelihoods,
+            likelihoods={name: found[name] for name in found if name not in of_samples},
+            on_samples={name: found[name] for name in found if name in of_samples},
         )
         write(evaluation, Path(config.run_dir), config.by_class)
     processes.close()
+    if problems and processes.rank == 0:  # the other results are written
+        raise ValueError("; ".join(map(str, problems)))
 
 
 def write(evaluation: "Evaluation", run_dir: Path, by_class: bool) -> None:

@@ -17,7 +17,7 @@ from nelbo.data.examples import Examples
 from nelbo.data.render import Renderer
 from nelbo.data.spec import DataSpec
 from nelbo.data.split import hold_out
-from nelbo.data.values import infer_levels, to_examples, to_labels, warn_of_channels_last, with_channels
+from nelbo.data.values import example_shape, infer_levels, to_examples, to_labels
 from nelbo.option_types import Folder
 
 
@@ -74,8 +74,7 @@ class Array(DataModule):
         """
         values, label = self._values, self._labels
         levels = infer_levels(values.dtype, self.levels, f"data.x={self.x}")
-        warn_of_channels_last(values.shape[1:], self.channel_axis, f"data.x={self.x}")
-        shape = with_channels(values.shape[1:], self.channel_axis)
+        shape = example_shape(values.shape[1:], self.channel_axis, f"data.x={self.x}")
         classes = None if label is None else int(label.max()) + 1
         return DataSpec(shape, levels, classes, renderer=self.renderer)
 

@@ -21,7 +21,7 @@ from nelbo.data.render import Renderer
 from nelbo.data.rows import DatasetRows, ParquetRows, Rows
 from nelbo.data.spec import DataSpec
 from nelbo.data.split import SPLIT_OF, hold_out
-from nelbo.data.values import infer_levels, to_examples, to_labels, warn_of_channels_last, with_channels
+from nelbo.data.values import example_shape, infer_levels, to_examples, to_labels, with_channels
 from nelbo.option_types import Folder, ImageSize, PositiveInt
 
 if TYPE_CHECKING:
@@ -121,8 +121,7 @@ class HFDataset(DataModule):
         first = rows.read([0])[0]
         if not rows.is_image:
             levels = infer_levels(rows.dtype, self.levels, f"data.column={self.column}")
-            warn_of_channels_last(np.shape(first), self.channel_axis, f"data.column={self.column}")
-            shape = with_channels(np.shape(first), self.channel_axis)
+            shape = example_shape(np.shape(first), self.channel_axis, f"data.column={self.column}")
             return DataSpec(shape, levels, classes, names, self.renderer)
         found, height, width = image_shape(first, self._where("train", 0))
         shape = (self.channels or found, *(self.size or (height, width)))

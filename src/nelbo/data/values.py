@@ -47,8 +47,8 @@ def with_channels(shape: tuple[int, ...], channel_axis: int | None) -> tuple[int
     return shape if channel_axis == 1 else (shape[-1], *shape[:-1])
 
 
-def warn_of_channels_last(shape: tuple[int, ...], channel_axis: int | None, option: str) -> None:
-    """Warn about images (H, W, 1), (H, W, 3) or (H, W, 4) that are read as (C, H, W).
+def example_shape(shape: tuple[int, ...], channel_axis: int | None, option: str) -> tuple[int, ...]:
+    """:func:`with_channels`; warns about images (H, W, 1), (H, W, 3) or (H, W, 4) that are read as (C, H, W).
 
     Args:
         shape: of one stored example.
@@ -62,6 +62,7 @@ def warn_of_channels_last(shape: tuple[int, ...], channel_axis: int | None, opti
             f"{shape[0]} channels; if the channels are the last axis, add data.channel_axis=-1",
             stacklevel=2,
         )
+    return with_channels(shape, channel_axis)
 
 
 def to_examples(values: np.ndarray, channel_axis: int | None, spec: DataSpec, where: str) -> Tensor:

@@ -30,7 +30,8 @@ class Evaluation:
         label: (N,) class of each example, None for data without classes.
         class_names: name of each class, None for classes without names.
         shortfall: sentence about a target that the measurement missed; None if it missed none.
-        likelihoods: measured besides the bound, by name.
+        likelihoods: measured on the same examples as the bound, by name.
+        on_samples: likelihoods of samples of the model, by name.
     """
 
     split: str
@@ -45,6 +46,7 @@ class Evaluation:
     class_names: tuple[str, ...] | None = None
     shortfall: str | None = None
     likelihoods: Mapping[str, MeasuredLikelihood] = field(default_factory=dict)
+    on_samples: Mapping[str, MeasuredLikelihood] = field(default_factory=dict)
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -11,7 +11,7 @@ from nelbo.diffusion.variances import ReverseVariance
 from nelbo.evaluation.bound_variant import BoundVariant
 from nelbo.evaluation.estimators import BoundEstimator
 from nelbo.evaluation.ledger import Ledger, arithmetic, make_ledger
-from nelbo.evaluation.likelihoods import Likelihood, MeasuredLikelihood, measure_likelihood
+from nelbo.evaluation.likelihoods import Likelihood, LikelihoodError, MeasuredLikelihood, measure_likelihood
 from nelbo.evaluation.measure import Measurement, Progress, measure
 from nelbo.evaluation.processes import Processes
 from nelbo.evaluation.units import Unit
@@ -90,7 +90,7 @@ def measure_likelihoods(
     conditional: bool,
     processes: Processes,
     progress: Callable[[str], AbstractContextManager[Callable[[int, int], None]]],
-) -> dict[str, MeasuredLikelihood]:
+) -> tuple[dict[str, MeasuredLikelihood], list[LikelihoodError]]:
     """Measure other likelihoods of a split.
 
     Args:
@@ -105,24 +105,29 @@ def measure_likelihoods(
         processes: this one among others.
         progress: makes the progress of a likelihood from its label.
 
-    Raises:
-        ValueError: if a computation fails, or is not as accurate as demanded.
+    Returns:
+        The likelihoods by name, and why others could not be measured, or not as accurately as demanded.
     """
     found: dict[str, MeasuredLikelihood] = {}
+    problems: list[LikelihoodError] = []
     for name, likelihood in likelihoods.items():
-        with progress(likelihood.label) as show:
-            estimate = measure_likelihood(
-                likelihood,
-                bound,
-                denoiser,
-                Batches(data, split, processes.device, (processes.rank, processes.count)),
-                len(data.split(split)),
-                processes.device,
-                conditional,
-                show,
-                processes.all_reduce_sum,
-            )
-        likelihood.check_accuracy(estimate, unit)
+        try:
+            with progress(likelihood.label) as show:
+                estimate = measure_likelihood(
+                    likelihood,
+                    bound,
+                    denoiser,
+                    Batches(data, split, processes.device, (processes.rank, processes.count)),
+                    len(data.split(split)),
+                    processes.device,
+                    conditional,
+                    show,
+                    processes.all_reduce_sum,
+                )
+            likelihood.check_accuracy(estimate, unit)
+        except LikelihoodError as error:
+            problems.append(error)
+            continue
         ledger = {
             **likelihood.ledger(bound_ledger.to_dict(), bound),
             "num_evaluations": estimate.num_evaluations,
@@ -130,4 +135,4 @@ def measure_likelihoods(
         }
         details = likelihood.details(estimate, unit)
         found[name] = MeasuredLikelihood(likelihood.label, estimate, ledger, details)
-    return found
+    return found, problems

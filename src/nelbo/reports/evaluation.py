@@ -6,6 +6,7 @@ from rich.table import Table
 
 from nelbo.evaluation.accumulator import BoundEstimate
 from nelbo.evaluation.evaluation import Evaluation
+from nelbo.evaluation.likelihoods.sandwich import GAP, LOWER
 from nelbo.evaluation.units import Unit
 from nelbo.reports import terminal
 from nelbo.reports.comparison.choices import describe_steps
@@ -41,7 +42,12 @@ def print_evaluation(evaluation: Evaluation, run_dir: Path, by_class: bool = Fal
         terminal.print_whole(console, _likelihood_table(evaluation))
         for name, found in evaluation.likelihoods.items():
             details = [f"{key.replace('_', ' ')} {short(value)}" for key, value in found.details.items()]
-            terminal.print_note(console, name, ", ".join(details))
+            terminal.print_note(console, name, "; ".join((found.label, *details)))
+    if evaluation.on_samples:
+        terminal.print_whole(console, _sample_table(evaluation))
+        for name, found in evaluation.on_samples.items():
+            size = short(found.details["effective_sample_size"])
+            terminal.print_note(console, name, f"{found.label}; effective sample size {size}")
     if by_class:
         terminal.print_whole(console, _class_table(evaluation))
     files = [("run", run_dir), ("report", run_dir / REPORT)]
@@ -93,22 +99,42 @@ def _likelihood_table(evaluation: Evaluation) -> Table:
     """The bound and the other likelihoods on the same examples, as upper bounds or estimates of -log p."""
     unit = evaluation.unit
     drawn = terminal.make_table(f"-log p, {unit.label}, on the same examples")
-    drawn.add_column("likelihood")
-    for column in ("value", "MC error", "difference from the bound", "evaluations"):
+    drawn.add_column("likelihood", no_wrap=True)
+    for column in ("value", "MC error", "from the bound", "evaluations"):
         drawn.add_column(column, justify="right", no_wrap=True)
     bound = evaluation.measurements[0].estimate
     rows = likelihood_rows(evaluation)
-    measured = [("variational bound", bound.total, "–", bound.num_evaluations)]
+    measured = [("bound", bound.total, "–", bound.num_evaluations)]
     for name, found in evaluation.likelihoods.items():
         difference = plus_minus(rows[name]["difference"], rows[name]["difference_stderr"], sign=True)
-        measured.append((found.label, found.estimate.total, difference, found.estimate.num_evaluations))
-    for label, total, difference, evaluations in measured:
+        measured.append((name, found.estimate.total, difference, found.estimate.num_evaluations))
+    for name, total, difference, evaluations in measured:
         drawn.add_row(
-            label,
+            name,
             plus_minus(total.mean * unit.per_nat, total.stderr * unit.per_nat),
             "–" if total.mc_stderr is None else short(total.mc_stderr * unit.per_nat),
             difference,
             f"{evaluations:,}",
+        )
+    return drawn
+
+
+def _sample_table(evaluation: Evaluation) -> Table:
+    """Bounds of -log p from both sides, on samples of the model."""
+    unit = evaluation.unit
+    number = evaluation.measurements[0].estimate.num_examples
+    drawn = terminal.make_table(f"-log p, {unit.label}, on {number:,} samples of the model")
+    drawn.add_column("likelihood", no_wrap=True)
+    for column in ("lower bound", "upper bound", "gap", "evaluations"):
+        drawn.add_column(column, justify="right", no_wrap=True)
+    for name, found in evaluation.on_samples.items():
+        total, parts = found.estimate.total, found.details
+        drawn.add_row(
+            name,
+            plus_minus(parts[LOWER], parts[f"{LOWER}_stderr"]),
+            plus_minus(total.mean * unit.per_nat, total.stderr * unit.per_nat),
+            plus_minus(parts[GAP], parts[f"{GAP}_stderr"]),
+            f"{found.estimate.num_evaluations:,}",
         )
     return drawn
 

@@ -8,6 +8,7 @@ from typing import Any
 from nelbo.atomic_file import write_json
 from nelbo.evaluation.by_class import bound_by_class
 from nelbo.evaluation.evaluation import Evaluation
+from nelbo.evaluation.likelihoods import MeasuredLikelihood
 from nelbo.evaluation.paired import paired_difference
 from nelbo.evaluation.t_bins import share_below_half_bin, shares_by_t_bin
 from nelbo.evaluation.units import PIXELS_PER_UNIT
@@ -35,6 +36,7 @@ def write_evaluation(evaluation: Evaluation, run_dir: Path) -> None:
         "ledger": ledger.to_dict(),
         "variances": bounds_by_variance(evaluation),
         **({"likelihoods": likelihood_rows(evaluation)} if evaluation.likelihoods else {}),
+        **({"on_samples": sample_rows(evaluation)} if evaluation.on_samples else {}),
         **({} if evaluation.label is None else {"classes": list(class_rows(evaluation))}),
         "checkpoint": str(evaluation.checkpoint),
         **({} if evaluation.step is None else {"step": evaluation.step}),
@@ -95,23 +97,39 @@ def likelihood_rows(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
     unit, bound = evaluation.unit, evaluation.measurements[0].examples.sum(1)
     found: dict[str, dict[str, Any]] = {}
     for name, measured in evaluation.likelihoods.items():
-        total = measured.estimate.total
-        in_bits = 1.0 / (measured.ledger["dims"] * math.log(2))
         difference = paired_difference(measured.estimate.examples, bound)
-        row: dict[str, Any] = {"label": measured.label}
-        for key, factor in (("nats", 1.0), ("bits_per_dim", in_bits)):
-            row |= {key: total.mean * factor, f"{key}_stderr": total.stderr * factor}
-            if total.mc_stderr is not None and total.data_stderr is not None:
-                row[f"{key}_stderr_monte_carlo"] = total.mc_stderr * factor
-                row[f"{key}_stderr_data_set"] = total.data_stderr * factor
         found[name] = {
-            **row,
+            **_total(measured),
             "difference": difference.mean * unit.per_nat,
             "difference_stderr": difference.stderr * unit.per_nat,
             **measured.details,
             "ledger": dict(measured.ledger),
         }
     return found
+
+
+def sample_rows(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
+    """The likelihoods of samples, by name: the upper bound of -log p in nats and bits/dim, and their ledgers.
+
+    ``lower``, the lower bound, and ``gap``, their difference, are in the unit of the bound.
+    """
+    return {
+        name: {**_total(measured), **measured.details, "ledger": dict(measured.ledger)}
+        for name, measured in evaluation.on_samples.items()
+    }
+
+
+def _total(measured: MeasuredLikelihood) -> dict[str, Any]:
+    """The label, and -log p in nats and bits/dim with its errors."""
+    total = measured.estimate.total
+    in_bits = 1.0 / (measured.ledger["dims"] * math.log(2))
+    row: dict[str, Any] = {"label": measured.label}
+    for key, factor in (("nats", 1.0), ("bits_per_dim", in_bits)):
+        row |= {key: total.mean * factor, f"{key}_stderr": total.stderr * factor}
+        if total.mc_stderr is not None and total.data_stderr is not None:
+            row[f"{key}_stderr_monte_carlo"] = total.mc_stderr * factor
+            row[f"{key}_stderr_data_set"] = total.data_stderr * factor
+    return row
 
 
 def bounds_by_variance(evaluation: Evaluation) -> dict[str, dict[str, Any]]:

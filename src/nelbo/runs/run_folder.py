@@ -34,10 +34,14 @@ _TYPES: dict[str, Any] = {name: (kind | None, None) for name, kind in get_type_h
 _TYPES["weights"] = (Annotated[str | None, Field(pattern=r"^(raw|ema|ema_0\.\d+)$")], None)
 _LEDGER = create_model("Ledger", __config__=ConfigDict(strict=True), **_TYPES)
 # what is shown of a likelihood besides the bound
-_NUMBERS = ("nats", "nats_stderr", "nats_stderr_monte_carlo", "difference", "difference_stderr")
+_NUMBERS = (
+    "nats", "nats_stderr", "nats_stderr_monte_carlo", "difference", "difference_stderr",
+    "lower", "lower_stderr", "gap", "gap_stderr",
+)  # fmt: skip
 _LIKELIHOOD_TYPES: dict[str, Any] = {"label": (str, ...), "ledger": (dict[str, Any], ...)}
 _LIKELIHOOD_TYPES |= dict.fromkeys(_NUMBERS, (float | None, None))
 _LIKELIHOOD = create_model("Likelihood", __config__=ConfigDict(strict=True), **_LIKELIHOOD_TYPES)
+LIKELIHOODS = ("likelihoods", "on_samples")  # on the examples of the bound, on samples of the model
 SPLITS = ("test", "val", "train")  # the best to judge a run by first
 
 
@@ -264,10 +268,10 @@ def _yaml(path: Path) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     content = _without_unknown(read_json(path))
-    for part in ("ledger", "config", "variances", "likelihoods"):
+    for part in ("ledger", "config", "variances", *LIKELIHOODS):
         _mapping(content.get(part, {}))
     _LEDGER.model_validate_json(json_to_validate(content.get("ledger", {})))
-    for likelihood in content.get("likelihoods", {}).values():
+    for likelihood in (row for part in LIKELIHOODS for row in content.get(part, {}).values()):
         _LIKELIHOOD.model_validate_json(json_to_validate(likelihood))
     if "variances" in content:
         content["variances"] = {name: _without_unknown(f) for name, f in content["variances"].items()}

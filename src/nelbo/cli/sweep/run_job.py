@@ -15,13 +15,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from nelbo.cli.interrupted import INTERRUPTED
 from nelbo.runs.folder_lock import FolderInUseError, locked
 from nelbo.runs.job_status import JobStatus
 from nelbo.text import printable
 
 OUTPUT = "output.txt"  # of a job among several at a time
 TRACEBACK_FILE = "traceback.txt"
-INTERRUPTED = 130
 OF_ONE_WANDB_RUN = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_NAME")
 
 

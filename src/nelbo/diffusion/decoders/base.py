@@ -40,6 +40,16 @@ class Decoder(ABC):
             log_var: (B, 1, ..., 1) or (B, ...).
         """
 
+    @abstractmethod
+    def sample(self, mean: Tensor, log_var: Tensor, noise: Tensor) -> Tensor:
+        """A draw of x_0, (B, ...) float64, from the distribution of :meth:`log_prob`.
+
+        Args:
+            mean: (B, ...) predicted mean.
+            log_var: (B, 1, ..., 1) or (B, ...).
+            noise: (B, ...) float64, standard normal.
+        """
+
 
 def check_range(x0: Tensor, half_bin: float) -> None:
     """Check that quantised data (B, ...) is in [-1, 1], up to less than half a bin.

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from nelbo.diffusion.decoders.base import Decoder, check_range
+from nelbo.diffusion.gaussian import DiagonalGaussian
 
 CDFS = ("exact", "tanh")
+CUBIC = 0.044715  # of the approximation of the normal CDF by tanh
 
 
 class DiscretizedGaussian(Decoder):
@@ -73,6 +75,14 @@ class DiscretizedGaussian(Decoder):
         log_mass = _log_mass_tanh if self.cdf == "tanh" else _log_mass
         return log_mass(lower, upper, is_lowest, is_highest).to(mean.dtype)
 
+    def sample(self, mean: Tensor, log_var: Tensor, noise: Tensor) -> Tensor:
+        """The level of a draw of the Gaussian, (B, ...) float64, for standard normal noise (B, ...)."""
+        if self.cdf == "tanh":
+            noise = _tanh_quantile(noise)
+        x = DiagonalGaussian(mean.double(), log_var.double()).sample(noise)
+        bin_width = 2.0 * self.half_bin
+        return bin_width * ((x + 1.0) / bin_width).round().clamp(0, self.levels - 1) - 1.0
+
 
 def _log_mass(lower: Tensor, upper: Tensor, is_lowest: Tensor, is_highest: Tensor) -> Tensor:
     # Phi(upper) - Phi(lower) = Phi(-lower) - Phi(-upper): right of the mean the mirrored form is in the lower
@@ -107,4 +117,10 @@ def _log_mass_tanh(lower: Tensor, upper: Tensor, is_lowest: Tensor, is_highest: 
 
 
 def _tanh_cdf(x: Tensor) -> Tensor:
-    return 0.5 * (1.0 + torch.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x.pow(3))))
+    return 0.5 * (1.0 + torch.tanh(math.sqrt(2.0 / math.pi) * (x + CUBIC * x.pow(3))))
+
+
+def _tanh_quantile(normal: Tensor) -> Tensor:
+    """Draws of the distribution with the CDF :func:`_tanh_cdf`, from standard normal ones: a cubic's root."""
+    z = torch.atanh(torch.erf(math.sqrt(0.5) * normal)) / math.sqrt(2.0 / math.pi)
+    return 2.0 / math.sqrt(3.0 * CUBIC) * torch.sinh(torch.asinh(1.5 * z * math.sqrt(3.0 * CUBIC)) / 3.0)

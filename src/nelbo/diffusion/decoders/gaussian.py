@@ -29,3 +29,7 @@ class GaussianDecoder(Decoder):
     def log_prob(self, x0: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
         """Log density in nats, elementwise, (B, ...)."""
         return DiagonalGaussian(mean, log_var).log_prob(x0)
+
+    def sample(self, mean: Tensor, log_var: Tensor, noise: Tensor) -> Tensor:
+        """A draw of x_0, (B, ...) float64, for standard normal noise (B, ...) float64."""
+        return DiagonalGaussian(mean.double(), log_var.double()).sample(noise)

@@ -7,6 +7,7 @@ This is Bayes' rule with equal prior probabilities of the levels: p(x_0 | z) is 
 """
 
 import math
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -71,6 +72,17 @@ class Softmax(Decoder):
             )
             log_sum = cast(Tensor, added)
         return (-half_precision * (z - x0.double()).square() - log_sum).to(mean.dtype)
+
+    def sample(self, mean: Tensor, log_var: Tensor, noise: Tensor) -> Tensor:
+        """A level by the inverse of the CDF, (B, ...) float64, for standard normal noise (B, ...) float64."""
+        z, half_precision = mean.double(), 0.5 * (-log_var.double()).exp()
+        log_sum = _add_levels(torch.full_like(z, -torch.inf), z, half_precision, self.values)
+        uniform = 0.5 * (1.0 + torch.erf(math.sqrt(0.5) * noise))
+        below, x0 = torch.zeros_like(z), torch.full_like(z, self.values[0])
+        for value, following in pairwise(self.values):
+            below += (-half_precision * (z - value).square() - log_sum).exp()
+            x0 = x0.masked_fill(uniform > below, following)
+        return x0
 
 
 def _add_levels(log_sum: Tensor, z: Tensor, half_precision: Tensor, values: list[float]) -> Tensor:

@@ -18,7 +18,7 @@ class Solution:
 
     Attributes:
         y: (B, F) the states.
-        evaluations: (B,) int64, evaluations of the vector field.
+        evaluations: (B,) int64, evaluations of the vector field that each solution needed.
     """
 
     y: Tensor

@@ -12,8 +12,13 @@ from torch import Tensor
 from nelbo.cond import Cond
 from nelbo.data.batch import Batch
 from nelbo.diffusion.bound import Denoise, VariationalBound
+from nelbo.diffusion.chain import StepSequence
 from nelbo.evaluation.accumulator import Estimate
 from nelbo.evaluation.units import Unit
+
+
+class LikelihoodError(ValueError):
+    """A likelihood that could not be computed, or not as accurately as demanded; raised on all processes."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class MeasuredLikelihood:
 
 
 class Likelihood(ABC):
-    """Estimates -log p of each example of a batch.
+    """Estimates -log p of each example of a batch, or of a sample of the model for each example.
 
     Random numbers are functions of the seed and of the example's position in its data set.
 
@@ -85,17 +90,21 @@ class Likelihood(ABC):
     def label(self) -> str:
         """Name in tables."""
 
-    @abstractmethod
-    def check(self, bound: VariationalBound, levels: int | None) -> None:
-        """Check that the likelihood is defined, before anything is measured.
-
-        Args:
-            bound: chain, decoder and clipping.
-            levels: of the data; None for continuous data.
+    def check_levels(self, levels: int | None) -> None:
+        """Check that the likelihood is defined for data with this number of levels; None is continuous data.
 
         Raises:
             ValueError: for options that cannot work.
         """
+        return
+
+    def check_chain(self, chain: StepSequence) -> None:
+        """Check that the likelihood is defined on a chain.
+
+        Raises:
+            ValueError: for options that cannot work.
+        """
+        return
 
     @abstractmethod
     def measure(
@@ -131,10 +140,10 @@ class Likelihood(ABC):
         """Check a finished measurement.
 
         Raises:
-            ValueError: for a result that is not finite, or not as accurate as demanded.
+            LikelihoodError: for a result that is not finite, or not as accurate as demanded.
         """
         if not math.isfinite(estimate.total.mean):
-            raise ValueError(f"the {self.label} is {estimate.total.mean}: the model has diverged")
+            raise LikelihoodError(f"the {self.label} is {estimate.total.mean}: the model has diverged")
 
 
 @torch.no_grad()
@@ -163,13 +172,18 @@ def measure_likelihood(
         all_reduce_sum: replaces a vector by its sum over all processes, in place.
 
     Raises:
-        ValueError: if the computation fails.
+        LikelihoodError: if the computation fails, on this process or on another.
     """
     names = ("nats", "variance", "evaluations", *likelihood.detail_names)
     columns = {name: torch.zeros(num_examples, dtype=torch.float64, device=device) for name in names}
-    done = 0
+    done, problem = 0, None
     for batch in batches:
-        draws = likelihood.measure(bound, denoise, batch.x0, batch.index, batch.cond if conditional else None)
+        cond = batch.cond if conditional else None
+        try:
+            draws = likelihood.measure(bound, denoise, batch.x0, batch.index, cond)
+        except ValueError as error:
+            problem = error
+            break
         unknown = torch.full_like(draws.nats, torch.nan)
         found = {
             "nats": draws.nats,
@@ -181,6 +195,10 @@ def measure_likelihood(
             column[batch.index] = found[name]
         done += len(batch.index)
         progress(done, num_examples)
+    failures = torch.tensor([0.0 if problem is None else 1.0], dtype=torch.float64, device=device)
+    all_reduce_sum(failures)
+    if failures.item() > 0.0:
+        raise LikelihoodError(problem or f"the {likelihood.label} failed in another process") from problem
     for column in columns.values():
         all_reduce_sum(column)
     nats, variance = columns.pop("nats").cpu(), columns.pop("variance").cpu()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nelbo.cond import Cond
 from nelbo.diffusion.bound import Denoise, VariationalBound
-from nelbo.diffusion.chain import ContinuousTime
+from nelbo.diffusion.chain import ContinuousTime, StepSequence
 from nelbo.diffusion.likelihood import (
     effective_sample_size,
     log_mean_weight,
@@ -40,17 +40,13 @@ class ImportanceWeightedLikelihood(Likelihood):
         """Name in tables."""
         return f"importance-weighted bound, {self.importance_samples} trajectories"
 
-    def check(self, bound: VariationalBound, levels: int | None) -> None:
+    def check_chain(self, chain: StepSequence) -> None:
         """Check that the chain has finitely many steps.
 
         Raises:
             ValueError: for the limit T -> infinity.
         """
-        if isinstance(bound.chain, ContinuousTime):
-            raise ValueError(
-                "likelihood=iwae needs a chain of finitely many steps, and this model is in continuous time: "
-                "use a number of steps, such as steps=100"
-            )
+        check_finite(chain, "iwae")
 
     def measure(
         self, bound: VariationalBound, denoise: Denoise, x0: Tensor, index: Tensor, cond: Cond | None
@@ -83,3 +79,16 @@ class ImportanceWeightedLikelihood(Likelihood):
     def details(self, estimate: LikelihoodEstimate, unit: Unit) -> dict[str, float]:
         """The mean effective sample size."""
         return {"effective_sample_size": estimate.details["effective_sample_size"].mean}
+
+
+def check_finite(chain: StepSequence, likelihood: str) -> None:
+    """Check that a chain has finitely many steps.
+
+    Raises:
+        ValueError: for the limit T -> infinity, naming the likelihood.
+    """
+    if isinstance(chain, ContinuousTime):
+        raise ValueError(
+            f"likelihood={likelihood} needs a chain of finitely many steps, and this model is in continuous "
+            "time: use a number of steps, such as steps=100"
+        )

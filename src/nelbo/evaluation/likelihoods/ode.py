@@ -21,7 +21,12 @@ from nelbo.diffusion.likelihood import (
     log_mean_weight,
     variance_of_log_mean,
 )
-from nelbo.evaluation.likelihoods.base import Likelihood, LikelihoodDraws, LikelihoodEstimate
+from nelbo.evaluation.likelihoods.base import (
+    Likelihood,
+    LikelihoodDraws,
+    LikelihoodError,
+    LikelihoodEstimate,
+)
 from nelbo.evaluation.noise import ExampleNoise
 from nelbo.evaluation.units import Unit
 from nelbo.option_types import NonNegativeInt, PositiveFloat, PositiveInt
@@ -82,7 +87,7 @@ class ODELikelihood(Likelihood):
         draws = "" if self.dequantization_samples == 1 else f" x {self.dequantization_samples}"
         return f"probability-flow ODE, {self.dequantization} dequantisation{draws}"
 
-    def check(self, bound: VariationalBound, levels: int | None) -> None:
+    def check_levels(self, levels: int | None) -> None:
         """Check that quantised data is dequantised.
 
         Raises:
@@ -163,12 +168,12 @@ class ODELikelihood(Likelihood):
         """Check the difference between the two solvers.
 
         Raises:
-            ValueError: if it is above ``max_solver_error``, or the result is not finite.
+            LikelihoodError: if it is above ``max_solver_error``, or the result is not finite.
         """
         super().check_accuracy(estimate, unit)
         error = abs(estimate.details[SOLVER_DIFFERENCE].mean) * unit.per_nat
         if not error <= self.max_solver_error:
-            raise ValueError(
+            raise LikelihoodError(
                 f"likelihood=ode: {self.solver} and {self.coarser} differ by {error:.3g} {unit.label}, more "
                 f"than likelihood.ode.max_solver_error={self.max_solver_error:g}: use more steps or a lower "
                 "tolerance"

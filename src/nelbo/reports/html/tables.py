@@ -119,6 +119,23 @@ class LikelihoodRow:
     details: str
 
 
+@dataclass(frozen=True)
+class SampleRow:
+    """Bounds of -log p from both sides, on samples of the model.
+
+    Attributes:
+        entry: the evaluation.
+        name: of the likelihood.
+        values: lower bound, upper bound and gap.
+        details: entries of its ledger that the bound does not have.
+    """
+
+    entry: Entry
+    name: str
+    values: tuple[str, ...]
+    details: str
+
+
 def run_rows(entries: Sequence[Entry], differences: Sequence[Differences | None]) -> list[RunRow]:
     """A row for each run, the lowest bound first.
 
@@ -208,22 +225,49 @@ def likelihood_rows(entries: Sequence[Entry]) -> list[LikelihoodRow]:
 
 def _likelihood_row(entry: Entry, likelihood: Mapping[str, Any]) -> LikelihoodRow:
     run = entry.run
-    value, error = (likelihood.get(name) for name in ("nats", "nats_stderr"))
     difference = None
     if likelihood.get("difference") is not None:
         spread = likelihood.get("difference_stderr")
         difference = Estimate(likelihood["difference"], math.nan if spread is None else spread)
-    own = {name: x for name, x in likelihood["ledger"].items() if name not in run.ledger}
     per_nat = run.unit.per_nat
     return LikelihoodRow(
         entry=entry,
         name=likelihood["label"],
-        value=plus_minus(
-            None if value is None else value * per_nat, math.nan if error is None else error * per_nat
-        ),
+        value=_value_in_unit(likelihood, "nats", per_nat),
         mc_stderr=_in_unit(likelihood.get("nats_stderr_monte_carlo"), per_nat),
         difference=_difference(difference),
-        details=", ".join(f"{name}: {cell(x)}" for name, x in own.items()),
+        details=_own_entries(run, likelihood),
+    )
+
+
+def sample_rows(entries: Sequence[Entry]) -> list[SampleRow]:
+    """The likelihoods of samples of each evaluation that measured some."""
+    return [
+        SampleRow(
+            entry=entry,
+            name=found["label"],
+            values=(
+                _value_in_unit(found, "lower", 1.0),
+                _value_in_unit(found, "nats", entry.run.unit.per_nat),
+                _value_in_unit(found, "gap", 1.0),
+            ),
+            details=_own_entries(entry.run, found),
+        )
+        for entry in entries
+        for found in entry.run.summary.get("on_samples", {}).values()
+    ]
+
+
+def _own_entries(run: Run, likelihood: Mapping[str, Any]) -> str:
+    """The entries of a likelihood's ledger that the bound does not have."""
+    own = {name: x for name, x in likelihood["ledger"].items() if name not in run.ledger}
+    return ", ".join(f"{name}: {cell(x)}" for name, x in own.items())
+
+
+def _value_in_unit(likelihood: Mapping[str, Any], name: str, factor: float) -> str:
+    value, error = likelihood.get(name), likelihood.get(f"{name}_stderr")
+    return plus_minus(
+        None if value is None else value * factor, math.nan if error is None else error * factor
     )
 
 
