@@ -16,7 +16,7 @@ HYDRA_COMMANDS = {
     "evaluate": "Measure the bound of a trained model: checkpoint=FILE.",
     "sample": "Generate samples of a trained model: checkpoint=FILE.",
 }
-COMMANDS = ("compare", "report", "watch", "export", "workspace", "new")
+COMMANDS = ("compare", "report", "watch", "export", "compress", "decompress", "workspace", "new")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -134,6 +134,20 @@ def decode_with_digest(path: Path, size: int | Sequence[int], channels: int) -> 
         return _fitted(stored, height_and_width(size), channels), digest
 
 
+def read_pixels(path: Path) -> Tensor:
+    """The pixels of an image as they are stored, (C, H, W) uint8.
+
+    Raises:
+        ValueError: if the file cannot be decoded, or is not grey or RGB with 8 bits; the message names it.
+    """
+    with _opened(path) as (stored, _):
+        if stored.mode not in MODES.values():
+            raise ValueError(
+                f"its pixels are {stored.mode}, and only grey or RGB ones of 8 bits stay unchanged"
+            )
+        return torch.from_numpy(np.array(stored)).view(stored.height, stored.width, -1).permute(2, 0, 1)
+
+
 def decode_bytes(content: bytes | None, size: tuple[int, int] | None, channels: int, name: str) -> Tensor:
     """Decode an encoded image.
 

@@ -1,0 +1,122 @@
+"""Decompress a file of nelbo compress with the model that it was compressed with."""
+
+import secrets
+import shutil
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nelbo.cli.compress import add_model_arguments, read_model
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nelbo.data import DataSpec
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Define the arguments of ``python -m nelbo decompress``."""
+    parser.add_argument("file", metavar="FILE", type=Path, help="of nelbo compress")
+    parser.add_argument("--checkpoint", metavar="CHECKPOINT", required=True, help="of the same model")
+    parser.add_argument(
+        "--output",
+        "-o",
+        metavar="PATH",
+        type=Path,
+        required=True,
+        help="a new folder of PNG files, or an array (N, ...): FILE.npy",
+    )
+    add_model_arguments(parser)
+
+
+def run(arguments: Namespace) -> None:
+    """Write the images, and print where.
+
+    Raises:
+        ValueError: for a file that is damaged, or of another model or other software.
+        OSError: when it cannot be read, or the images cannot be written.
+    """
+    import torch
+
+    from nelbo.cli.logging import quieten_libraries
+    from nelbo.compose.codec import build_codec, describe_model
+    from nelbo.evaluation.codec import file
+    from nelbo.interop.diffusers.folder import check_unused
+    from nelbo.progress import counted
+    from nelbo.reports.numbers import short
+    from nelbo.text import printable
+
+    quieten_libraries()
+    output, is_array = arguments.output, arguments.output.suffix == ".npy"
+    if not is_array:
+        check_unused(output)
+    header, words = file.read(arguments.file)
+    header.check_software(arguments.file)
+    model = read_model(arguments.checkpoint, header.weights, arguments.trust)
+    if not is_array and not model.spec.fits_png:
+        raise ValueError("--output: this data does not fit into PNG files: use FILE.npy")
+    try:
+        codec = build_codec(
+            model.trained,
+            header.timesteps,
+            clip=header.clip,
+            bin_width=header.bin_width,
+            batch_size=header.batch_size,
+            threads=header.threads,
+        )
+    except ValueError as error:
+        raise ValueError(f"{arguments.file} was compressed with another model: {error}") from error
+    header.check_model(arguments.file, describe_model(model.trained, codec))
+    cond = None if header.label is None else torch.tensor(header.label)
+    started = time.monotonic()
+    with counted("decompressing") as progress:
+        decoded = codec.decode(words, header.initial_words, header.count, cond, progress)
+    header.check_content(arguments.file, decoded)
+    seconds = (time.monotonic() - started) / header.count
+    if is_array:
+        write_array(output, decoded)
+    else:
+        write_folder(output, decoded, model.spec)
+    print(f"{header.count:,} images, {short(seconds)} s each: {printable(output)}")
+
+
+def write_array(path: Path, decoded: "Tensor") -> None:
+    """Write (N, *shape) as they are stored to a .npy file, atomically."""
+    import numpy as np
+
+    from nelbo.atomic_file import replacing
+
+    with replacing(path) as unfinished, unfinished.open("wb") as stream:
+        np.save(stream, decoded.numpy())
+
+
+def write_folder(folder: Path, decoded: "Tensor", spec: "DataSpec") -> None:
+    """Write a folder of PNG files, numbered in the order of the images; all of it or nothing."""
+    from nelbo.runs.images import to_image
+
+    with new_folder(folder) as unfinished:
+        for number, value in enumerate(decoded):
+            pixels = spec.to_pixels(spec.from_levels(value[None]))[0]
+            to_image(pixels).save(unfinished / f"{number:06d}.png", format="PNG")
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder next to ``folder``; rename it to ``folder`` if the block raises no error.
+
+    Raises:
+        OSError: naming the folder, if it cannot be written.
+    """
+    unfinished = folder.with_name(f"{folder.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        unfinished.mkdir()
+        yield unfinished
+        unfinished.replace(folder)
+    except BaseException as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise OSError(f"cannot write {folder} ({error})") from error
+        raise

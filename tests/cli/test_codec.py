@@ -1,0 +1,230 @@
+"""``nelbo compress`` and ``decompress``: what is decoded is what was compressed, or one line and no file."""
+
+import hashlib
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nelbo.__main__ import main
+from nelbo.data.digits import Digits
+
+pytest.importorskip("constriction", exc_type=ImportError)
+
+from nelbo.evaluation.codec import file
+
+FULL = Path("/dev/full")  # every write to it fails as on a full disk
+CHAIN = ("--steps", "4", "--spacing", "even", "--clip")
+
+
+@pytest.fixture
+def nelbo(capfd):
+    """Runs ``nelbo <arguments>`` in this process: exit code, stdout, stderr."""
+
+    def run(*arguments) -> SimpleNamespace:
+        capfd.readouterr()
+        code = main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return SimpleNamespace(code=code, out=out, err=err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def checkpoint(finished_run) -> Path:
+    return finished_run.folder / "checkpoints/last.ckpt"
+
+
+@pytest.fixture(scope="module")
+def coded(checkpoint, tmp_path_factory) -> Path:
+    """Six digits of the test split."""
+    path = tmp_path_factory.mktemp("coded") / "digits.nelbo"
+    options = ("--split", "test", "--max-examples", "6", *CHAIN, "-o", str(path))
+    assert main(["compress", "--checkpoint", str(checkpoint), *options]) == 0
+    return path
+
+
+def digits(n=6) -> np.ndarray:
+    data = Digits()
+    data.subset("test", n)
+    return data.split("test").fetch(torch.arange(n), 0).x0.numpy()
+
+
+def is_refused(ended, expected, *outputs):
+    assert ended.code == 1
+    assert ended.err.startswith("error: ")
+    assert ended.err.count("\n") == 1, ended.err
+    assert expected in ended.err
+    for output in outputs:
+        assert not list(output.parent.glob(f"{output.name}*")), "something was written"
+
+
+def with_header(path: Path, into: Path, **changes) -> Path:
+    """A file whose header has other values, with a checksum that fits."""
+    content = path.read_bytes()
+    length = file.PREFIX.unpack_from(content)[1]
+    header = json.loads(content[file.PREFIX.size : file.PREFIX.size + length]) | changes
+    text = json.dumps(header).encode()
+    words = content[file.PREFIX.size + length : -file.DIGEST_BYTES]
+    body = file.PREFIX.pack(file.MAGIC, len(text)) + text + words
+    into.write_bytes(body + hashlib.sha256(body).digest())
+    return into
+
+
+def test_array_that_is_decoded_is_the_split(nelbo, coded, checkpoint, tmp_path):
+    ended = nelbo("decompress", coded, "--checkpoint", checkpoint, "-o", tmp_path / "x.npy")
+    assert ended.code == 0, ended.err
+    decoded = np.load(tmp_path / "x.npy")
+    assert decoded.dtype == np.uint8
+    np.testing.assert_array_equal(decoded, digits())
+
+
+def test_folder_of_images_that_is_decoded_can_be_compressed_again(nelbo, coded, checkpoint, tmp_path):
+    assert nelbo("decompress", coded, "--checkpoint", checkpoint, "-o", tmp_path / "png").code == 0
+    assert [path.name for path in sorted((tmp_path / "png").iterdir())] == [f"{i:06d}.png" for i in range(6)]
+    assert len(list(tmp_path.iterdir())) == 1
+    again = tmp_path / "again.nelbo"
+    ended = nelbo("compress", tmp_path / "png", "--checkpoint", checkpoint, *CHAIN, "-o", again)
+    assert ended.code == 0, ended.err
+    assert again.read_bytes() == coded.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz/images"])
+def test_array_and_any_batch_size_round_trip(nelbo, checkpoint, tmp_path, name):
+    np.save(tmp_path / "x.npy", digits())
+    np.savez(tmp_path / "x.npz", images=digits())
+    options = (*CHAIN, "--batch-size", 4, "--threads", 2)
+    ended = nelbo(
+        "compress", tmp_path / name, "--checkpoint", checkpoint, *options, "-o", tmp_path / "x.nelbo"
+    )
+    assert ended.code == 0, ended.err
+    assert "bits/dim" in ended.out
+    assert (
+        nelbo("decompress", tmp_path / "x.nelbo", "--checkpoint", checkpoint, "-o", tmp_path / "y.npy").code
+        == 0
+    )
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), digits())
+
+
+def test_decoder_uses_the_threads_of_the_encoder(nelbo, coded, checkpoint, tmp_path, monkeypatch):
+    counts = []
+    monkeypatch.setattr(torch, "set_num_threads", counts.append)
+    with_header(coded, tmp_path / "a.nelbo", threads=7)
+    nelbo("decompress", tmp_path / "a.nelbo", "--checkpoint", checkpoint, "-o", tmp_path / "x.npy")
+    assert counts[0] == 7
+
+
+@pytest.mark.parametrize("place", [0, 6, 7, 9, 20, 0.3, 0.6, 0.9, -33, -1])
+def test_altered_byte_is_refused(nelbo, coded, checkpoint, tmp_path, place):
+    content = bytearray(coded.read_bytes())
+    content[int(place * len(content)) if isinstance(place, float) else place] ^= 0x10
+    (tmp_path / "a.nelbo").write_bytes(content)
+    ended = nelbo("decompress", tmp_path / "a.nelbo", "--checkpoint", checkpoint, "-o", tmp_path / "x.npy")
+    is_refused(ended, f"{tmp_path / 'a.nelbo'} is ", tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("size", [0, 5, 12, 40, 300, -1])
+def test_truncated_file_is_refused(nelbo, coded, checkpoint, tmp_path, size):
+    (tmp_path / "a.nelbo").write_bytes(coded.read_bytes()[:size])
+    ended = nelbo("decompress", tmp_path / "a.nelbo", "--checkpoint", checkpoint, "-o", tmp_path / "x")
+    is_refused(ended, f"{tmp_path / 'a.nelbo'} is ", tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"weights": "raw"}, "was compressed with another model (weights: "),
+        ({"clip": False}, "not of this model"),
+        ({"timesteps": [1, 2, 3]}, "was compressed with another model (levels: "),
+        ({"timesteps": [0.1, 0.2]}, "the chain has levels of continuous time"),
+        ({"software": {"torch": "1.0"}}, "was compressed with other software (torch: 1.0, not "),
+        ({"threads": 10**6}, "is damaged (threads: "),
+        ({"batch_size": 0}, "is damaged (batch_size: "),
+        ({"count": "6"}, "is damaged (count: "),
+        ({"count": 5}, "not of this model"),
+        ({"content": "0"}, "are not those that were compressed"),
+        ({"bin_width": 0.1}, "a bin width is for continuous data"),
+        ({"label": [1, 2]}, "it has 2 classes for 6"),
+        ({"initial_words": 4}, "not of this model"),
+    ],
+)
+def test_header_that_does_not_fit_is_refused(nelbo, coded, checkpoint, tmp_path, changes, expected):
+    with_header(coded, tmp_path / "a.nelbo", **changes)
+    ended = nelbo("decompress", tmp_path / "a.nelbo", "--checkpoint", checkpoint, "-o", tmp_path / "x.npy")
+    is_refused(ended, expected, tmp_path / "x.npy")
+
+
+def test_output_folder_that_is_not_empty_is_refused(nelbo, coded, checkpoint, tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/mine.txt").write_text("")
+    ended = nelbo("decompress", coded, "--checkpoint", checkpoint, "-o", tmp_path / "x")
+    is_refused(ended, "exists already")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("command", ["compress", "decompress"])
+def test_full_disk_leaves_nothing(nelbo, coded, checkpoint, tmp_path, monkeypatch, command):
+    output = tmp_path / "x.npy"
+    monkeypatch.setattr(Path, "touch", lambda path, *arguments, **options: path.symlink_to(FULL))
+    images = (coded,) if command == "decompress" else ("--split", "test", "--max-examples", 1, *CHAIN)
+    ended = nelbo(command, *images, "--checkpoint", checkpoint, "-o", output)
+    is_refused(ended, f"cannot write {output}", output)
+
+
+def test_full_disk_leaves_no_folder(nelbo, coded, checkpoint, tmp_path, monkeypatch):
+    def save(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    ended = nelbo("decompress", coded, "--checkpoint", checkpoint, "-o", tmp_path / "x")
+    is_refused(ended, f"cannot write {tmp_path / 'x'}", tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), "which images? Name files or folders, or --split test"),
+        (("x.png", "--split", "test"), "which images?"),
+        (("x.png", "--max-examples", "3"), "--max-examples is the size of a subset of a split"),
+        (("--split", "test", "--batch-size", "0"), "--batch-size=0: expected an integer from 1 to 1024"),
+        (("--split", "test", "--bin-width", "-1"), "--bin-width=-1.0: expected a positive number"),
+        (("--split", "test", "--bin-width", "1", *CHAIN), "this data has 17 levels"),
+        (("--split", "test", "--cond", "3"), "--cond=3: the model was trained without classes"),
+        (("--split", "test", "--spacing", "even", "--steps", "0"), "steps=0"),
+        (("--split", "test", "--spacing", "evn"), "spacing='evn': expected one of "),
+        (("missing.png",), "missing.png"),
+        (("{folder}",), "there are no images in this folder"),
+    ],
+)
+def test_mistaken_arguments_are_one_line(nelbo, checkpoint, tmp_path, arguments, expected):
+    (tmp_path / "empty").mkdir()
+    arguments = [argument.format(folder=tmp_path / "empty") for argument in arguments]
+    output = tmp_path / "x.nelbo"
+    is_refused(nelbo("compress", *arguments, "--checkpoint", checkpoint, "-o", output), expected, output)
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (Image.new("L", (9, 8)), "has shape (1, 8, 9), and the model needs (1, 8, 8)"),
+        (Image.new("RGB", (8, 8)), "has shape (3, 8, 8), and the model needs (1, 8, 8)"),
+        (Image.new("L", (8, 8), 5), "has pixels that are none of the 17 levels of the model"),
+        (Image.new("RGBA", (8, 8)), "its pixels are RGBA"),
+        (np.zeros((3, 1, 8, 9)), "images have shape (3, 1, 8, 9)"),
+        (np.full((3, 1, 8, 8), 17), "values of 17 to 17"),
+        (np.full((3, 1, 8, 8), 0.3), "values between the 17 levels"),
+        (np.full((3, 1, 8, 8), "a"), "is not a type of images"),
+    ],
+)
+def test_images_of_another_shape_or_range_are_refused(nelbo, checkpoint, tmp_path, image, expected):
+    path = tmp_path / ("a.npy" if isinstance(image, np.ndarray) else "a.png")
+    np.save(path, image) if isinstance(image, np.ndarray) else image.save(path)
+    output = tmp_path / "x.nelbo"
+    ended = nelbo("compress", path, "--checkpoint", checkpoint, *CHAIN, "-o", output)
+    is_refused(ended, expected, output)
+    assert str(path) in ended.err
