@@ -1,12 +1,15 @@
 """What ``python -m nelbo compare`` prints and writes."""
 
 import json
+import math
+from pathlib import Path
 
 import pytest
 import torch
 
 from nelbo.__main__ import main
 from nelbo.reports.comparison.tables import difference_bar
+from nelbo.runs import likelihood_table
 
 
 @pytest.fixture
@@ -137,3 +140,73 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_1(
 )
 def test_a_bar_grows_from_the_middle(value, drawn):
     assert difference_bar(value, largest=1.0, half=4) == drawn
+
+
+def add_likelihood(folder, name, values, **ledger):
+    """Add a likelihood with these values of the examples, nats, to an evaluation."""
+    path = Path(folder) / "evaluation.json"
+    content = json.loads(path.read_text())
+    own = {**content["ledger"], "solver": "RK4, 4 steps", "num_evaluations": len(str(folder)), **ledger}
+    row = {"label": name, "nats": values.mean().item(), "nats_stderr": values.std().item(), "ledger": own}
+    content.setdefault("likelihoods", {})[name] = row
+    path.write_text(json.dumps(content))
+    table = path.with_name("likelihoods.parquet")
+    columns = likelihood_table.read(table) if table.exists() else {}
+    likelihood_table.write(table, columns | {name: values})
+
+
+@pytest.fixture
+def with_likelihoods(folders):
+    values = 100.0 + 10.0 * torch.randn(180, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    shift = torch.linspace(-3.0, -1.0, 180, dtype=torch.float64)
+    add_likelihood(folders[0], "ode", values)
+    add_likelihood(folders[1], "ode", values + shift, solver="RK4, 8 steps")
+    add_likelihood(folders[1], "iwae", values)
+    return folders[:2], shift
+
+
+def test_likelihoods_are_paired_by_example(with_likelihoods, capsys, tmp_path):
+    folders, shift = with_likelihoods
+    shown = printed(capsys, *folders, "--json", str(tmp_path / "comparison.json"))
+    found = json.loads((tmp_path / "comparison.json").read_text())
+    difference = found["differences"][0]["likelihoods"]
+    per_nat = 1 / (64 * math.log(2))
+    assert list(difference) == ["ode"]
+    ode = difference["ode"]
+    assert ode["paired"] is True
+    assert ode["beyond_two_standard_errors"] is True
+    assert ode["mean"] == pytest.approx(shift.mean().item() * per_nat)
+    assert ode["stderr"] == pytest.approx(shift.std().item() / math.sqrt(180) * per_nat)
+    assert ode["ledger"] == {"solver": ["RK4, 4 steps", "RK4, 8 steps"]}
+    assert list(found["runs"][1]["likelihoods"]) == ["ode", "iwae"]
+    assert "-log p besides the bound, bits/dim" in shown
+    (line,) = row(shown, "ode B")
+    assert "▼ -0.045" in line
+    assert "solver: RK4, 4 steps → RK4, 8" in shown
+    assert "–" in row(shown, "iwae B")[0]
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_likelihoods_without_values_of_the_examples_are_not_paired(with_likelihoods, capsys, tmp_path):
+    folders, _ = with_likelihoods
+    (Path(folders[1]) / "likelihoods.parquet").unlink()
+    printed(capsys, *folders, "--json", str(tmp_path / "comparison.json"))
+    found = json.loads((tmp_path / "comparison.json").read_text())
+    ode = found["differences"][0]["likelihoods"]["ode"]
+    assert ode["paired"] is False
+    assert ode["stderr"] == pytest.approx(
+        math.hypot(*(r["likelihoods"]["ode"]["stderr"] for r in found["runs"]))
+    )
+
+
+def test_likelihoods_of_different_quantities_have_no_difference(folders, capsys):
+    values = torch.ones(180, dtype=torch.float64)
+    add_likelihood(folders[0], "iwae", values)
+    add_likelihood(folders[1], "iwae", values, clip=[-1.0, 1.0])
+    assert row(printed(capsys, *folders[:2]), "iwae B")[0].split()[-1] == "–"
+
+
+def test_likelihoods_of_another_number_of_examples_are_refused(folders, capsys):
+    add_likelihood(folders[1], "iwae", torch.ones(3, dtype=torch.float64))
+    assert main(["compare", *folders[:2]]) == 1
+    assert "likelihoods.parquet: it has 3 examples, and the ledger 180" in capsys.readouterr().err

@@ -12,12 +12,12 @@ from nelbo.evaluation.likelihoods import MeasuredLikelihood
 from nelbo.evaluation.paired import paired_difference
 from nelbo.evaluation.t_bins import share_below_half_bin, shares_by_t_bin
 from nelbo.evaluation.units import PIXELS_PER_UNIT
-from nelbo.runs import bound_table, example_table
+from nelbo.runs import bound_table, example_table, likelihood_table
 from nelbo.runs.paths import EVALUATION
 
 
 def write_evaluation(evaluation: Evaluation, run_dir: Path) -> None:
-    """Write evaluation.json, bound.parquet and examples.parquet.
+    """Write evaluation.json, bound.parquet, examples.parquet, and likelihoods.parquet if there are others.
 
     Raises:
         OSError: when one of them cannot be written.
@@ -46,6 +46,9 @@ def write_evaluation(evaluation: Evaluation, run_dir: Path) -> None:
     step = evaluation.step or 0
     bound_table.append(run_dir / bound_table.FILE_NAME, step, split, measured.steps)
     example_table.write(run_dir / example_table.FILE_NAME, measured.columns, measured.examples)
+    if evaluation.likelihoods:
+        columns = {name: found.estimate.examples for name, found in evaluation.likelihoods.items()}
+        likelihood_table.write(run_dir / likelihood_table.FILE_NAME, columns)
     write_json(run_dir / EVALUATION, result)
 
 

@@ -1,7 +1,7 @@
 """Read the folder of a training run, or of an evaluation of a trained model."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,13 +9,14 @@ from typing import Annotated, Any, get_type_hints
 
 import yaml
 from pydantic import ConfigDict, Field, create_model
+from torch import Tensor
 
 from nelbo.atomic_file import MAX_YAML_BYTES, open_regular, read_bytes, read_json, read_yaml
 from nelbo.evaluation.accumulator import Estimate
 from nelbo.evaluation.ledger import Ledger
 from nelbo.evaluation.step_table import StepTable
 from nelbo.evaluation.units import Unit, unit_of
-from nelbo.runs import bound_table, example_table, metrics_file
+from nelbo.runs import bound_table, example_table, likelihood_table, metrics_file
 from nelbo.runs.example_table import Examples, t_bins
 from nelbo.runs.files import RunFolderError, check_contained, read_if_there
 from nelbo.runs.metrics_file import METRICS_FILE, Series
@@ -27,7 +28,8 @@ from nelbo.text import json_to_validate
 METRICS, TERMS = METRICS_FILE, bound_table.FILE_NAME
 # files and folders that are read here
 BELOW = (f"*/{CONFIG}", f"*/*/{CONFIG}", f"*/*/*/{CONFIG}")  # runs in a folder that is no run
-FILES = (".hydra", SAMPLES, SUMMARY, EVALUATION, METRICS, TERMS, example_table.FILE_NAME)
+EXAMPLES, LIKELIHOODS = example_table.FILE_NAME, likelihood_table.FILE_NAME
+FILES = (".hydra", SAMPLES, SUMMARY, EVALUATION, METRICS, TERMS, EXAMPLES, LIKELIHOODS)
 PNG = b"\x89PNG\r\n\x1a\n"  # the first bytes of such a file
 # the types of what a ledger has; a number that is not finite is null
 _TYPES: dict[str, Any] = {name: (kind | None, None) for name, kind in get_type_hints(Ledger).items()}
@@ -41,8 +43,36 @@ _NUMBERS = (
 _LIKELIHOOD_TYPES: dict[str, Any] = {"label": (str, ...), "ledger": (dict[str, Any], ...)}
 _LIKELIHOOD_TYPES |= dict.fromkeys(_NUMBERS, (float | None, None))
 _LIKELIHOOD = create_model("Likelihood", __config__=ConfigDict(strict=True), **_LIKELIHOOD_TYPES)
-LIKELIHOODS = ("likelihoods", "on_samples")  # on the examples of the bound, on samples of the model
+_WITH_LIKELIHOODS = ("likelihoods", "on_samples")  # on the examples of the bound, on samples of the model
 SPLITS = ("test", "val", "train")  # the best to judge a run by first
+
+
+@dataclass(frozen=True)
+class RunLikelihood:
+    """A likelihood of an evaluation besides its bound.
+
+    Attributes:
+        row: of ``evaluation.json``.
+        unit: of the bound.
+        examples: (N,) -log p of each example, nats; None without the file.
+    """
+
+    row: Mapping[str, Any]
+    unit: Unit
+    examples: Tensor | None
+
+    @property
+    def ledger(self) -> dict[str, Any]:
+        """What it depends on besides the network."""
+        return self.row["ledger"]
+
+    @property
+    def total(self) -> Estimate:
+        """-log p in the unit of the bound; NaN where it is not known."""
+        value, error = (self.row.get(name) for name in ("nats", "nats_stderr"))
+        return Estimate(
+            *(math.nan if number is None else number * self.unit.per_nat for number in (value, error))
+        )
 
 
 @dataclass(frozen=True)
@@ -147,14 +177,31 @@ class Run:
         Raises:
             RunFolderError: when the file is damaged, or has another number of examples than the ledger.
         """
-        path = self.path / example_table.FILE_NAME
-        examples = read_if_there(path, example_table.read)
-        if examples is None:
-            return None
-        n, expected = len(examples.columns["L_0"]), self.ledger.get("num_examples")
-        if expected is not None and n != expected:
-            raise RunFolderError(f"{path}: it has {n} examples, and the ledger {expected}")
+        examples = read_if_there(self.path / EXAMPLES, example_table.read)
+        if examples is not None:
+            self._check_length(EXAMPLES, examples.columns["L_0"])
         return examples
+
+    @cached_property
+    def likelihoods(self) -> dict[str, RunLikelihood]:
+        """The likelihoods besides the bound on the same examples, by name.
+
+        Raises:
+            RunFolderError: when the file of their examples is damaged, or has another number of examples than
+                the ledger.
+        """
+        columns = read_if_there(self.path / LIKELIHOODS, likelihood_table.read) or {}
+        for column in columns.values():
+            self._check_length(LIKELIHOODS, column)
+        rows = self.summary.get("likelihoods", {})
+        return {name: RunLikelihood(row, self.unit, columns.get(name)) for name, row in rows.items()}
+
+    def _check_length(self, name: str, column: Tensor) -> None:
+        expected = self.ledger.get("num_examples")
+        if expected is not None and len(column) != expected:
+            raise RunFolderError(
+                f"{self.path / name}: it has {len(column)} examples, and the ledger {expected}"
+            )
 
     def prior(self, split: str) -> float:
         """L_T in nats; 0 where it is not known."""
@@ -218,7 +265,7 @@ def read_run(path: Path) -> Run:
         step_tables=read_if_there(path / TERMS, lambda file: bound_table.read(file, ledger)) or {},
         samples=dict(map(_sample, sorted((path / SAMPLES).glob("step_*.png")))),
     )
-    _ = run.examples
+    _ = run.examples, run.likelihoods
     try:
         _ = run.unit, run.held_out, run.best_validation()  # of damaged values these can raise anything
     except Exception as error:
@@ -268,10 +315,10 @@ def _yaml(path: Path) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     content = _without_unknown(read_json(path))
-    for part in ("ledger", "config", "variances", *LIKELIHOODS):
+    for part in ("ledger", "config", "variances", *_WITH_LIKELIHOODS):
         _mapping(content.get(part, {}))
     _LEDGER.model_validate_json(json_to_validate(content.get("ledger", {})))
-    for likelihood in (row for part in LIKELIHOODS for row in content.get(part, {}).values()):
+    for likelihood in (row for part in _WITH_LIKELIHOODS for row in content.get(part, {}).values()):
         _LIKELIHOOD.model_validate_json(json_to_validate(likelihood))
     if "variances" in content:
         content["variances"] = {name: _without_unknown(f) for name, f in content["variances"].items()}

@@ -37,12 +37,14 @@ class ComparedRun(NamedRun):
         """The run and its bound as plain values for JSON, in its own unit; None where unknown."""
         run = self.run
         bound = {"total": run.part(run.unit.metric)} | {name: run.part(name) for name in PARTS}
+        likelihoods = {name: finite(found.total) for name, found in run.likelihoods.items()}
         return {
             "name": self.name,
             "folder": str(run.path),
             "split": run.held_out,
             "unit": run.unit.label,
             "bound": {name: finite(part) for name, part in bound.items()},
+            **({"likelihoods": likelihoods} if likelihoods else {}),
             "choices": self.choices,
             "ledger": run.ledger,
         }

@@ -10,9 +10,34 @@ from nelbo.evaluation.paired import paired_difference
 from nelbo.evaluation.units import Unit
 from nelbo.reports.numbers import VISIBLE
 from nelbo.runs.example_table import Examples, common_bins, t_bins
-from nelbo.runs.run_folder import Run
+from nelbo.runs.run_folder import Run, RunLikelihood
 
 STANDARD_ERRORS = 2.0  # a larger difference is marked
+RESULTS = ("num_evaluations", "stderr")  # entries of a ledger that are no choices
+
+
+@dataclass(frozen=True)
+class LikelihoodDifference:
+    """A likelihood of one run minus that of another, in the unit of the bound.
+
+    Attributes:
+        is_paired: whether the difference was taken example by example.
+        estimate: the difference; NaN where unknown.
+        ledger: the entries in which the ledgers differ, of the other run and of this one.
+    """
+
+    is_paired: bool
+    estimate: Estimate
+    ledger: dict[str, tuple[Any, Any]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; None where unknown."""
+        return {
+            "paired": self.is_paired,
+            **finite(self.estimate),
+            "beyond_two_standard_errors": is_significant(self.estimate),
+            "ledger": {name: list(values) for name, values in self.ledger.items()},
+        }
 
 
 @dataclass(frozen=True)
@@ -22,10 +47,12 @@ class Differences:
     Attributes:
         is_paired: whether the differences were taken example by example.
         parts: ``L_0``, ``L_t``, the bins of t, ``L_T`` and ``total``; NaN where unknown.
+        likelihoods: those besides the bound that both runs have, by name.
     """
 
     is_paired: bool
     parts: dict[str, Estimate]
+    likelihoods: dict[str, LikelihoodDifference]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; None where unknown."""
@@ -33,7 +60,12 @@ class Differences:
             name: finite(part) | {"beyond_two_standard_errors": is_significant(part)}
             for name, part in self.parts.items()
         }
-        return {"paired": self.is_paired, "parts": parts}
+        likelihoods = {name: found.to_dict() for name, found in self.likelihoods.items()}
+        return {
+            "paired": self.is_paired,
+            "parts": parts,
+            **({"likelihoods": likelihoods} if likelihoods else {}),
+        }
 
 
 def difference(first: Run, other: Run) -> Differences | None:
@@ -44,9 +76,14 @@ def difference(first: Run, other: Run) -> Differences | None:
     """
     if not (first.ledger and other.ledger) or disagreements([first.ledger, other.ledger]):
         return None
+    likelihoods = {
+        name: _likelihood_difference(found, other.likelihoods[name])
+        for name, found in first.likelihoods.items()
+        if name in other.likelihoods and not disagreements([found.ledger, other.likelihoods[name].ledger])
+    }
     if first.examples is None or other.examples is None:
-        return _unpaired(first, other)
-    return _paired(first.examples, other.examples, other.unit)
+        return Differences(False, _unpaired(first, other), likelihoods)
+    return Differences(True, _paired(first.examples, other.examples, other.unit), likelihoods)
 
 
 def is_significant(difference: Estimate) -> bool:
@@ -61,17 +98,36 @@ def finite(estimate: Estimate) -> dict[str, Any]:
     return {name: number if math.isfinite(number) else None for name, number in numbers.items()}
 
 
-def _paired(first: Examples, other: Examples, unit: Unit) -> Differences:
+def _likelihood_difference(first: RunLikelihood, other: RunLikelihood) -> LikelihoodDifference:
+    """Other minus first, paired where the values of both are known example by example."""
+    names = dict.fromkeys((*first.ledger, *other.ledger))
+    ledger = {
+        name: (first.ledger.get(name), other.ledger.get(name))
+        for name in names
+        if name not in RESULTS and first.ledger.get(name) != other.ledger.get(name)
+    }
+    if first.examples is None or other.examples is None:
+        return LikelihoodDifference(False, _independent(first.total, other.total), ledger)
+    found = _in_unit(paired_difference(other.examples, first.examples), other.unit)
+    return LikelihoodDifference(True, found, ledger)
+
+
+def _independent(first: Estimate, other: Estimate) -> Estimate:
+    """Other minus first: squared errors add up."""
+    return Estimate(other.mean - first.mean, math.hypot(first.stderr, other.stderr))
+
+
+def _in_unit(nats: Estimate, unit: Unit) -> Estimate:
+    return Estimate(nats.mean * unit.per_nat, nats.stderr * unit.per_nat)
+
+
+def _paired(first: Examples, other: Examples, unit: Unit) -> dict[str, Estimate]:
     """Other minus first on the same examples."""
     names = ("L_0", "L_t", *common_bins(first.columns, other.columns), "L_T", "total")
-    found = {name: paired_difference(other.part(name), first.part(name)) for name in names}
-    return Differences(
-        is_paired=True,
-        parts={name: Estimate(e.mean * unit.per_nat, e.stderr * unit.per_nat) for name, e in found.items()},
-    )
+    return {name: _in_unit(paired_difference(other.part(name), first.part(name)), unit) for name in names}
 
 
-def _unpaired(first: Run, other: Run) -> Differences:
+def _unpaired(first: Run, other: Run) -> dict[str, Estimate]:
     """Other minus first from their summaries: squared errors add up, as for independent examples.
 
     A summary has the share of a bin of t, but not its error.
@@ -82,11 +138,9 @@ def _unpaired(first: Run, other: Run) -> Differences:
     )
 
     def difference(name: str) -> Estimate:
-        x, y = first.part(name), other.part(name)
-        return Estimate(y.mean - x.mean, math.hypot(x.stderr, y.stderr))
+        return _independent(first.part(name), other.part(name))
 
     bins = common_bins(a, b) if t_bins(a) and t_bins(b) else []
     parts = {name: difference(name) for name in ("L_0", "L_t")}
     parts |= {name: Estimate(b.get(name, 0.0) - a.get(name, 0.0), math.nan) for name in bins}
-    parts |= {"L_T": difference("L_T"), "total": difference(first.unit.metric)}
-    return Differences(is_paired=False, parts=parts)
+    return parts | {"L_T": difference("L_T"), "total": difference(first.unit.metric)}

@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.padding import Padding
@@ -16,7 +17,7 @@ from nelbo.reports.comparison.compare import ComparedRun, Comparison
 from nelbo.reports.comparison.difference import is_significant
 from nelbo.reports.comparison.named_run import shared_label
 from nelbo.reports.comparison.seeds import SeedGroup
-from nelbo.reports.numbers import VISIBLE, plus_minus, short
+from nelbo.reports.numbers import VISIBLE, cell, plus_minus, short
 from nelbo.reports.terminal import make_table, natural_width
 from nelbo.runs.example_table import t_bins
 
@@ -48,6 +49,9 @@ def _parts(comparison: Comparison, console: Console) -> Iterator[RenderableType]
         bounds = _bounds(comparison, with_difference=False)  # the last row of the next table has it, too
     yield bounds
     yield ""
+    if any(compared.run.likelihoods for compared in comparison.runs):
+        yield _likelihoods(comparison.runs)
+        yield ""
     if comparison.groups:
         yield from seed_tables(comparison.groups)
     others = [compared for compared in comparison.runs if compared.differences is not None]
@@ -111,6 +115,36 @@ def _bounds(comparison: Comparison, with_difference: bool) -> Table:
             cells.append(_cell(compared.differences.parts["total"]))
         table.add_row(compared.name, *cells)
     return table
+
+
+def _likelihoods(runs: Sequence[ComparedRun]) -> Table:
+    """The likelihoods besides the bound, with their differences from those of the first run."""
+    table = make_table(f"-log p besides the bound, {shared_label(runs)}", framed=False)
+    table.add_column("", no_wrap=True, style="bold")
+    for name in ("value", f"from {runs[0].name}"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("measured differently", style="dim", overflow="fold")
+    for name in dict.fromkeys(name for compared in runs for name in compared.run.likelihoods):
+        table.add_section()
+        for compared in runs:
+            if (found := compared.run.likelihoods.get(name)) is None:
+                continue
+            difference = compared.differences and compared.differences.likelihoods.get(name)
+            table.add_row(
+                f"{name} {compared.name}",
+                plus_minus(found.total.mean, found.total.stderr),
+                _cell(difference.estimate) if difference else Text("–", style="dim"),
+                Text(_ledger_change(difference.ledger) if difference else ""),
+            )
+    return table
+
+
+def _ledger_change(ledger: Mapping[str, tuple[Any, Any]]) -> str:
+    """``solver: RK4, 4 steps → RK4, 8 steps``, for each entry that differs."""
+    return "; ".join(
+        _shorten_hashes(f"{name.replace('_', ' ')}: {cell(first)} → {cell(other)}")
+        for name, (first, other) in ledger.items()
+    )
 
 
 def seed_tables(groups: Sequence[SeedGroup]) -> Iterator[RenderableType]:
