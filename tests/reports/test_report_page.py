@@ -124,6 +124,33 @@ def test_likelihoods_of_samples_are_one_table(make_evaluation, tmp_path):
     assert "a <b>sandwich</b>" not in page
 
 
+def test_baselines_are_one_table_with_the_bound(make_evaluation, tmp_path):
+    folder = make_evaluation(tmp_path / "run")
+    content = json.loads((folder / "evaluation.json").read_text())
+    assert "Lossless image formats" not in text(render([read_run(folder)]))
+    content["baselines"] = {
+        "png": {"label": "<b>PNG</b>", "bits_per_dim": 5.4321, "mosaic_bits_per_dim": 3.25},
+        "jxl": {"label": "JPEG XL", "bits_per_dim": None, "missing": "not measured: pip install x"},
+    }
+    (folder / "evaluation.json").write_text(json.dumps(content))
+    page = render([read_run(folder)])
+    shown = text(page)
+    assert "Lossless image formats" in shown
+    for value in ("5.432", "3.25", "not measured: pip install x"):
+        assert value in shown
+    assert "<b>PNG</b>" not in page
+
+
+@pytest.mark.parametrize("wrong", [{"label": 3}, {"bits_per_dim": "1"}, {"missing": []}])
+def test_damaged_baselines_are_refused(wrong, make_evaluation, tmp_path):
+    folder = make_evaluation(tmp_path / "run")
+    content = json.loads((folder / "evaluation.json").read_text())
+    content["baselines"] = {"png": {"label": "PNG", "bits_per_dim": 1.0} | wrong}
+    (folder / "evaluation.json").write_text(json.dumps(content))
+    with pytest.raises(RunFolderError, match=r"evaluation\.json"):
+        read_run(folder)
+
+
 @pytest.mark.parametrize("part", ["likelihoods", "on_samples"])
 @pytest.mark.parametrize("wrong", [{"label": 3}, {"nats": "1"}, {"ledger": None}, {"gap": "1"}])
 def test_damaged_likelihoods_are_refused(wrong, part, make_evaluation, tmp_path):

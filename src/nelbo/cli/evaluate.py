@@ -9,8 +9,10 @@ from omegaconf import DictConfig
 if TYPE_CHECKING:
     from nelbo.compose.trained import TrainedModel
     from nelbo.data import DataModule
+    from nelbo.data.base import SplitName
     from nelbo.diffusion.bound import VariationalBound
     from nelbo.evaluation.evaluation import Evaluation
+    from nelbo.evaluation.image_codecs import CodedSize
 
 
 def evaluate(config: DictConfig) -> None:
@@ -30,6 +32,7 @@ def evaluate(config: DictConfig) -> None:
     from nelbo.compose.shorter_chain import shorter_chain
     from nelbo.compose.trained import read_model
     from nelbo.evaluation.evaluation import Evaluation
+    from nelbo.evaluation.image_codecs import check_images
     from nelbo.evaluation.likelihoods import Sandwich
     from nelbo.evaluation.measure_split import measure_likelihoods, measure_split
     from nelbo.progress import counted
@@ -46,6 +49,8 @@ def evaluate(config: DictConfig) -> None:
         likelihood.check_levels(data.spec.levels)
         if config.steps is None:
             likelihood.check_chain(bound.chain)
+    if config.baselines:
+        check_images(data.spec)
     check_even_batches(data, config.devices)
     read_examples(config, data)
     processes = start_processes(config.device, config.devices)
@@ -105,11 +110,25 @@ def evaluate(config: DictConfig) -> None:
             shortfall=estimator.shortfall(measurements[0].estimate, module.unit),
             likelihoods={name: found[name] for name in found if name not in of_samples},
             on_samples={name: found[name] for name in found if name in of_samples},
+            baselines=measure_baselines(data, config.split) if config.baselines else {},
         )
         write(evaluation, Path(config.run_dir), config.by_class)
     processes.close()
     if problems and processes.rank == 0:  # the other results are written
         raise ValueError("; ".join(map(str, problems)))
+
+
+def measure_baselines(data: "DataModule", split: "SplitName") -> "dict[str, CodedSize]":
+    """The size of the images of a split in lossless formats, by name."""
+    import torch
+
+    from nelbo.evaluation.image_codecs import coded_sizes
+    from nelbo.progress import counted
+
+    examples = data.split(split)
+    images = examples.fetch(torch.arange(len(examples)), 0).x0
+    with counted("measuring image formats") as show:
+        return coded_sizes(images, show)
 
 
 def write(evaluation: "Evaluation", run_dir: Path, by_class: bool) -> None:

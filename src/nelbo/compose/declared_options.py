@@ -98,6 +98,7 @@ class EvaluateOptions(ModelOptions):
     max_examples: PositiveInt | None
     steps: PositiveInt | None
     by_class: bool
+    baselines: bool
     clip: bool
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from nelbo.diffusion.chain import StepSequence
+from nelbo.evaluation.image_codecs import CodedSize
 from nelbo.evaluation.ledger import Ledger
 from nelbo.evaluation.likelihoods import MeasuredLikelihood
 from nelbo.evaluation.measure import Measurement
@@ -32,6 +33,7 @@ class Evaluation:
         shortfall: sentence about a target that the measurement missed; None if it missed none.
         likelihoods: measured on the same examples as the bound, by name.
         on_samples: likelihoods of samples of the model, by name.
+        baselines: size of the same examples in image formats, by name.
     """
 
     split: str
@@ -47,6 +49,7 @@ class Evaluation:
     shortfall: str | None = None
     likelihoods: Mapping[str, MeasuredLikelihood] = field(default_factory=dict)
     on_samples: Mapping[str, MeasuredLikelihood] = field(default_factory=dict)
+    baselines: Mapping[str, CodedSize] = field(default_factory=dict)
 
     @property
     def metrics(self) -> dict[str, float]:

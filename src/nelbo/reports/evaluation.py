@@ -48,6 +48,8 @@ def print_evaluation(evaluation: Evaluation, run_dir: Path, by_class: bool = Fal
         for name, found in evaluation.on_samples.items():
             size = short(found.details["effective_sample_size"])
             terminal.print_note(console, name, f"{found.label}; effective sample size {size}")
+    if evaluation.baselines:
+        terminal.print_whole(console, _baseline_table(evaluation))
     if by_class:
         terminal.print_whole(console, _class_table(evaluation))
     files = [("run", run_dir), ("report", run_dir / REPORT)]
@@ -136,6 +138,22 @@ def _sample_table(evaluation: Evaluation) -> Table:
             plus_minus(parts[GAP], parts[f"{GAP}_stderr"]),
             f"{found.estimate.num_evaluations:,}",
         )
+    return drawn
+
+
+def _baseline_table(evaluation: Evaluation) -> Table:
+    """The bound, and the size of the same images in lossless formats."""
+    drawn = terminal.make_table(f"lossless formats, {evaluation.unit.label}, of the same images")
+    drawn.add_column("format")
+    for column in ("single files", "one mosaic"):
+        drawn.add_column(column, justify="right", no_wrap=True)
+    bound = short(evaluation.measurements[0].estimate.total.mean * evaluation.unit.per_nat)
+    drawn.add_row("variational bound", bound, bound)
+    for found in evaluation.baselines.values():
+        single, mosaic = ("–" if size is None else short(size) for size in (found.single, found.mosaic))
+        drawn.add_row(found.label, single, mosaic)
+        if found.missing is not None:
+            drawn.caption = f"{found.label}: {found.missing}"
     return drawn
 
 

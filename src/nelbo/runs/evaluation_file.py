@@ -37,6 +37,7 @@ def write_evaluation(evaluation: Evaluation, run_dir: Path) -> None:
         "variances": bounds_by_variance(evaluation),
         **({"likelihoods": likelihood_rows(evaluation)} if evaluation.likelihoods else {}),
         **({"on_samples": sample_rows(evaluation)} if evaluation.on_samples else {}),
+        **({"baselines": baseline_rows(evaluation)} if evaluation.baselines else {}),
         **({} if evaluation.label is None else {"classes": list(class_rows(evaluation))}),
         "checkpoint": str(evaluation.checkpoint),
         **({} if evaluation.step is None else {"step": evaluation.step}),
@@ -133,6 +134,19 @@ def _total(measured: MeasuredLikelihood) -> dict[str, Any]:
             row[f"{key}_stderr_monte_carlo"] = total.mc_stderr * factor
             row[f"{key}_stderr_data_set"] = total.data_stderr * factor
     return row
+
+
+def baseline_rows(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
+    """Bits/dim of the same examples in image formats: each image in a file, and all in one mosaic."""
+    return {
+        name: {
+            "label": found.label,
+            "bits_per_dim": found.single,
+            "mosaic_bits_per_dim": found.mosaic,
+            **({} if found.missing is None else {"missing": found.missing}),
+        }
+        for name, found in evaluation.baselines.items()
+    }
 
 
 def bounds_by_variance(evaluation: Evaluation) -> dict[str, dict[str, Any]]:

@@ -43,6 +43,14 @@ _NUMBERS = (
 _LIKELIHOOD_TYPES: dict[str, Any] = {"label": (str, ...), "ledger": (dict[str, Any], ...)}
 _LIKELIHOOD_TYPES |= dict.fromkeys(_NUMBERS, (float | None, None))
 _LIKELIHOOD = create_model("Likelihood", __config__=ConfigDict(strict=True), **_LIKELIHOOD_TYPES)
+_BASELINE = create_model(
+    "Baseline",
+    __config__=ConfigDict(strict=True),
+    label=(str, ...),
+    bits_per_dim=(float | None, None),
+    mosaic_bits_per_dim=(float | None, None),
+    missing=(str | None, None),
+)
 _WITH_LIKELIHOODS = ("likelihoods", "on_samples")  # on the examples of the bound, on samples of the model
 SPLITS = ("test", "val", "train")  # the best to judge a run by first
 
@@ -315,11 +323,13 @@ def _yaml(path: Path) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     content = _without_unknown(read_json(path))
-    for part in ("ledger", "config", "variances", *_WITH_LIKELIHOODS):
+    for part in ("ledger", "config", "variances", "baselines", *_WITH_LIKELIHOODS):
         _mapping(content.get(part, {}))
     _LEDGER.model_validate_json(json_to_validate(content.get("ledger", {})))
     for likelihood in (row for part in _WITH_LIKELIHOODS for row in content.get(part, {}).values()):
         _LIKELIHOOD.model_validate_json(json_to_validate(likelihood))
+    for baseline in content.get("baselines", {}).values():
+        _BASELINE.model_validate_json(json_to_validate(baseline))
     if "variances" in content:
         content["variances"] = {name: _without_unknown(f) for name, f in content["variances"].items()}
     numbers = [name for name in content if "/" in name or name in ("step", "train_seconds")]

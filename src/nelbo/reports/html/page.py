@@ -25,7 +25,14 @@ from nelbo.reports.html.charts.seeds import seeds
 from nelbo.reports.html.entry import Entry, make_entries, was_trained
 from nelbo.reports.html.headline import facts, headline
 from nelbo.reports.html.samples import strips
-from nelbo.reports.html.tables import likelihood_rows, run_rows, sample_rows, seed_rows, variance_rows
+from nelbo.reports.html.tables import (
+    baseline_rows,
+    likelihood_rows,
+    run_rows,
+    sample_rows,
+    seed_rows,
+    variance_rows,
+)
 from nelbo.runs.run_folder import Run
 from nelbo.text import printable_lines
 
@@ -81,6 +88,7 @@ def render(runs: Sequence[Run], watch: Watch | None = None) -> str:
         strips=strips(entries),
         likelihoods=likelihood_rows(entries),
         on_samples=sample_rows(entries),
+        baselines=baseline_rows(entries),
         variances=variance_rows(entries),
         trained=was_trained(entries),
         absent=_absent(cards, has_samples=any(e.run.samples for e in entries) or not was_trained(entries)),

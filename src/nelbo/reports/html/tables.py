@@ -99,6 +99,25 @@ class VarianceRow:
 
 
 @dataclass(frozen=True)
+class BaselineRow:
+    """The size of the examples of an evaluation in a lossless image format, or their bound.
+
+    Attributes:
+        entry: the evaluation.
+        name: of the format.
+        single: bits/dim of single files.
+        mosaic: bits/dim of one mosaic.
+        note: why it was not measured.
+    """
+
+    entry: Entry
+    name: str
+    single: str
+    mosaic: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class LikelihoodRow:
     """A likelihood of an evaluation, on the same examples as its bound.
 
@@ -256,6 +275,22 @@ def sample_rows(entries: Sequence[Entry]) -> list[SampleRow]:
         for entry in entries
         for found in entry.run.summary.get("on_samples", {}).values()
     ]
+
+
+def baseline_rows(entries: Sequence[Entry]) -> list[BaselineRow]:
+    """The bound of each evaluation with baselines, and the baselines."""
+    rows: list[BaselineRow] = []
+    for entry in entries:
+        found: dict[str, dict[str, Any]] = entry.run.summary.get("baselines", {})
+        if found:
+            bound = short(entry.run.part(entry.run.unit.metric).mean)
+            rows.append(BaselineRow(entry, "variational bound", bound, bound))
+        for baseline in found.values():
+            single, mosaic = (
+                _in_unit(baseline.get(name), 1.0) for name in ("bits_per_dim", "mosaic_bits_per_dim")
+            )
+            rows.append(BaselineRow(entry, baseline["label"], single, mosaic, baseline.get("missing") or ""))
+    return rows
 
 
 def _own_entries(run: Run, likelihood: Mapping[str, Any]) -> str:
