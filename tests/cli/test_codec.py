@@ -146,10 +146,13 @@ def test_truncated_file_is_refused(nelbo, coded, checkpoint, tmp_path, size):
         ({"batch_size": 0}, "is damaged (batch_size: "),
         ({"count": "6"}, "is damaged (count: "),
         ({"count": 5}, "not of this model"),
+        ({"count": 10**12}, "not of this model"),
+        ({"count": 10**15}, "is damaged (count: "),
         ({"content": "0"}, "are not those that were compressed"),
         ({"bin_width": 0.1}, "a bin width is for continuous data"),
         ({"label": [1, 2]}, "it has 2 classes for 6"),
         ({"initial_words": 4}, "not of this model"),
+        ({"initial_words": 10**15}, "not of this model"),
     ],
 )
 def test_header_that_does_not_fit_is_refused(nelbo, coded, checkpoint, tmp_path, changes, expected):

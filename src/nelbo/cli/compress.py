@@ -270,6 +270,6 @@ def print_result(
         "bound",
         f"{plus_minus(bound, stderr)} bits/dim of the same latents; {overhead}",
     )
-    print_fact(console, "initial bits", f"{32 * coded.initial_words:,}, once per file")
+    print_fact(console, "initial", f"{32 * coded.initial_words:,} bits, once per file")
     print_fact(console, "time", f"{seconds / count:.3f} s per image, {codec.threads} threads")
     print_fact(console, "output", output)

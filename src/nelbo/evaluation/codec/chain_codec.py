@@ -120,10 +120,11 @@ class ChainCodec:
         """
         stack, log_weights = BitStack(), []
         with _threads(self.threads):
-            for rows in torch.arange(len(stored)).split(self.batch_size):
+            for first in range(0, len(stored), self.batch_size):
+                rows = torch.arange(first, min(first + self.batch_size, len(stored)))
                 clean = self._to_grid(stored[rows])
-                log_weights.append(self._encode(stack, clean, rows_of(cond, rows), int(rows[0])))
-                progress(int(rows[-1]) + 1, len(stored))
+                log_weights.append(self._encode(stack, clean, rows_of(cond, rows), first))
+                progress(first + len(rows), len(stored))
         return Coded(stack.words, stack.initial_words, torch.cat(log_weights))
 
     @torch.no_grad()
@@ -149,10 +150,11 @@ class ChainCodec:
         """
         stack, found = BitStack(words), []
         with _threads(self.threads):
-            for rows in reversed(torch.arange(n).split(self.batch_size)):
-                decoded = self._decode(stack, len(rows), rows_of(cond, rows), int(rows[0]))
+            for first in reversed(range(0, n, self.batch_size)):
+                rows = torch.arange(first, min(first + self.batch_size, n))
+                decoded = self._decode(stack, len(rows), rows_of(cond, rows), first)
                 found.append(self._from_grid(decoded))
-                progress(n - int(rows[0]), n)
+                progress(n - first, n)
         if not stack.is_initial(initial_words):
             raise ValueError(OTHER_MODEL)
         return torch.cat(found[::-1])

@@ -33,6 +33,7 @@ PREFIX = struct.Struct("<8sI")
 DIGEST_BYTES = 32
 MAX_BYTES = 2**30
 MOST_SHOWN = 200  # characters of a file in a message
+MOST_EXAMPLES = 2**40
 MOST_AT_ONCE = 1024  # batch size and threads that a file can ask for
 
 
@@ -59,7 +60,7 @@ class Header:
     weights: str
     clip: bool
     software: dict[str, str]
-    count: PositiveInt
+    count: Annotated[int, Ge(1), Le(MOST_EXAMPLES)]
     bin_width: PositiveFloat | None
     label: list[NonNegativeInt] | None
     timesteps: Annotated[list[int], MinLen(1)] | Annotated[list[float], MinLen(1)]

@@ -91,7 +91,8 @@ class BitStack:
 
     def is_initial(self, initial_words: int) -> bool:
         """Whether nothing is left but so many words of initial bits."""
-        return np.array_equal(self.words, _initial(initial_words))
+        words = self.words
+        return len(words) == initial_words and np.array_equal(words, _initial(initial_words))
 
 
 class GridGaussian:
