@@ -11,7 +11,7 @@ Carlo error:
     stderr^2 = data set^2 + MC^2,     MC^2 = V / evaluations
 
 V, the variance per evaluation, ranks the estimators independently of the budget. ``spread`` is the standard
-deviation of the totals over seeds, which should equal ``MC``. ``stratified`` reports no MC error.
+deviation of the totals over seeds, which should equal ``MC``.
 
 The last part compares the time of one evaluation in a loop of T passes per batch and in the estimator, which
 evaluates several timesteps per network call. The two are interleaved on a few examples.
@@ -34,7 +34,7 @@ from nelbo.compose.trained import TrainedModel, read_model
 from nelbo.data import DataModule
 from nelbo.data.base import Batches
 from nelbo.diffusion.bound import VariationalBound
-from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.chain import Chain, StepSequence
 from nelbo.evaluation.accumulator import BoundAccumulator
 from nelbo.evaluation.bound_variant import BoundVariant
 from nelbo.evaluation.estimators import (
@@ -43,8 +43,9 @@ from nelbo.evaluation.estimators import (
     ImportanceEstimator,
     StratifiedEstimator,
 )
-from nelbo.evaluation.estimators.base import Assignment, variance_of_sum
+from nelbo.evaluation.estimators.base import Assignment
 from nelbo.evaluation.measure import measure
+from nelbo.evaluation.spread import variance_of_sum
 from nelbo.randomness import generator
 
 TIMED_EXAMPLES = 8
@@ -59,6 +60,10 @@ class Uniform(StratifiedEstimator):
         source = generator(self.seed, "uniform", num_examples, draws)
         steps = torch.randint(2, chain.num_steps + 1, (num_examples, draws), generator=source)[index]
         return Assignment(steps, torch.full(steps.shape, (chain.num_steps - 1) / draws, dtype=torch.float64))
+
+    def stored_draws(self, chain: StepSequence) -> int:
+        """None: the draws are independent."""
+        return 0
 
     def mc_variance(self, steps: Tensor, nats: Tensor, weighted: Tensor) -> Tensor | None:
         """Monte Carlo variance of the sum of L_t, (B,), from the spread of the independent draws."""

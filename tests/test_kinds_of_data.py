@@ -278,4 +278,4 @@ def test_continuous_data_by_the_commands(std, command, evaluate, tmp_path):
     entropy = 2 * math.log(std * math.sqrt(2 * math.pi * math.e))
     error = result["test/nelbo_stderr"]
     assert entropy - 3 * error < result["test/nelbo"] < entropy + 0.2 + 3 * error
-    assert "test/nelbo_stderr_monte_carlo" not in result
+    assert 0.0 < result["test/nelbo_stderr_monte_carlo"] < 2.0 * error

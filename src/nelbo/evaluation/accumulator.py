@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nelbo.evaluation.spread import variance_over_ranges, without_trend
 from nelbo.evaluation.step_table import StepTable
 from nelbo.evaluation.t_bins import Groups, two_groups
 
@@ -104,17 +105,21 @@ class BoundAccumulator:
         num_steps: K.
         num_examples: N, size of the data set; 0 if the estimates of single examples are not stored.
         groups: the G columns of an example's estimate.
+        num_draws: R, draws of L_t that are stored for each example.
         sums: all that is stored, float64 tensors by name: ``evaluations`` (), ``examples`` (), ``parts`` and
             ``squared_parts`` (4,) in the order of PARTS, ``mc_variances`` (4,) and the examples ``mc_known``
             () for which they are known, ``count``, ``nats``, ``squared_nats`` and ``weighted_nats`` (K,),
             ``errors`` and ``interpolations`` (K,) and the draws ``errors_known`` and
-            ``interpolations_known`` () that have them, ``by_example`` (N, G).
+            ``interpolations_known`` () that have them, ``by_example`` (N, G), ``draw_steps`` and
+            ``draw_nats`` (N, R), ``draw_weights`` (R,).
 
     Args:
         num_steps: K, the length of the chain.
         device: of the sums.
         num_examples: size of the data set, to store the estimate of each example.
         groups: of steps, the columns of an example's estimate; L_0 and all of L_t by default.
+        num_draws: the last draws of each example to store, made by :func:`paired_spread` with the
+            same weights for all examples. The errors of L_t and of the total are then computed from them.
     """
 
     def __init__(
@@ -123,9 +128,11 @@ class BoundAccumulator:
         device: torch.device | str = "cpu",
         num_examples: int = 0,
         groups: Groups | None = None,
+        num_draws: int = 0,
     ) -> None:
         self.num_steps = num_steps
         self.num_examples = num_examples
+        self.num_draws = num_draws
         self.groups = two_groups(num_steps) if groups is None else groups
         self._group_of_step = self.groups.of_step.to(device)
         K, parts = (num_steps,), (len(PARTS),)
@@ -145,6 +152,9 @@ class BoundAccumulator:
             "interpolations": K,
             "interpolations_known": (),
             "by_example": (num_examples, len(self.groups.columns)),
+            "draw_steps": (num_examples, num_draws),
+            "draw_nats": (num_examples, num_draws),
+            "draw_weights": (num_draws,),
         }
         self.sums = {
             name: torch.zeros(shape, dtype=torch.float64, device=device) for name, shape in shapes.items()
@@ -164,10 +174,12 @@ class BoundAccumulator:
         parts = _with_total(first.sum(1), (weighted - first).sum(1), prior)
         sums["parts"] += parts.sum(1)
         sums["squared_parts"] += parts.square().sum(1)
-        if draws.reconstruction_mc_variance is not None and draws.denoising_mc_variance is not None:
-            reconstruction = draws.reconstruction_mc_variance.detach().double()
-            denoising = draws.denoising_mc_variance.detach().double()
-            variances = _with_total(reconstruction, denoising, torch.zeros_like(prior))  # L_T has none
+        reconstruction, denoising = draws.reconstruction_mc_variance, draws.denoising_mc_variance
+        if self.num_draws:
+            denoising = torch.zeros_like(prior)  # see `_errors_without_trend`
+        if reconstruction is not None and denoising is not None:
+            known = (reconstruction.detach().double(), denoising.detach().double())
+            variances = _with_total(*known, torch.zeros_like(prior))  # L_T has none
             sums["mc_variances"] += variances.sum(1)
             sums["mc_known"] += B
         by_step = {
@@ -190,6 +202,10 @@ class BoundAccumulator:
             by_group.scatter_add_(1, self._group_of_step[draws.steps - 1], weighted)
             by_group[:, -1] = prior
             sums["by_example"].index_add_(0, index, by_group)
+            stored = slice(R - self.num_draws, R)
+            sums["draw_steps"].index_add_(0, index, draws.steps[:, stored].double())
+            sums["draw_nats"].index_add_(0, index, nats[:, stored])
+            sums["draw_weights"] += draws.weights[:, stored].double().sum(0)
 
     @property
     def num_evaluations(self) -> int:
@@ -211,7 +227,8 @@ class BoundAccumulator:
 
     def empty(self) -> "BoundAccumulator":
         """A new accumulator with the same arguments and no draws."""
-        return BoundAccumulator(self.num_steps, self.sums["parts"].device, self.num_examples, self.groups)
+        device = self.sums["parts"].device
+        return BoundAccumulator(self.num_steps, device, self.num_examples, self.groups, self.num_draws)
 
     def merge(self, other: "BoundAccumulator") -> None:
         """Add the sums of an accumulator with the same arguments."""
@@ -245,16 +262,41 @@ class BoundAccumulator:
             by_part = torch.stack([means.sum(1), means[:, 0], means[:, 1:-1].sum(1), means[:, -1]])
             parts, squares = by_part.sum(1), by_part.square().sum(1)
         n = added / rounds
+        stderrs = [_stderr(n, x, xx) for x, xx in zip(parts.tolist(), squares.tolist(), strict=True)]
         mc_stderrs: list[float] | list[None] = [None] * len(PARTS)
         if float(sums["mc_known"]) == added:
             mc_stderrs = [math.sqrt(x) / n for x in (sums["mc_variances"] / rounds**2).tolist()]
+        if self.num_draws:
+            stderrs, mc_stderrs = self._errors_without_trend(stderrs, mc_stderrs)
         estimates = {
-            name: Estimate(total / n, _stderr(n, total, square), mc_stderr)
-            for name, total, square, mc_stderr in zip(
-                PARTS, parts.tolist(), squares.tolist(), mc_stderrs, strict=True
-            )
+            name: Estimate(total / n, stderr, mc_stderr)
+            for name, total, stderr, mc_stderr in zip(PARTS, parts.tolist(), stderrs, mc_stderrs, strict=True)
         }
         return BoundEstimate(num_examples=round(n), num_evaluations=self.num_evaluations, **estimates)
+
+    def _errors_without_trend(
+        self, stderrs: list[float], mc_stderrs: list[float] | list[None]
+    ) -> tuple[list[float], list[float] | list[None]]:
+        """Errors of the parts from the stored draws, in place of those of L_t and of the total.
+
+        The mean of L_t along the chain is the same in every measurement of the whole data set, and is
+        removed. While examples are missing it is not: their own errors remain, without a Monte Carlo part.
+        """
+        sums, n = self.sums, self.num_examples
+        if float(sums["examples"]) != n:
+            return stderrs, [None] * len(PARTS)
+        weights = sums["draw_weights"] / n
+        residuals = weights * without_trend(sums["draw_steps"], sums["draw_nats"])
+        trend = (weights * sums["draw_nats"] - residuals).sum(1)
+        examples = sums["by_example"]
+        total = Estimate.of(examples.sum(1) - trend).stderr
+        denoising = Estimate.of(examples[:, 1:-1].sum(1) - trend).stderr
+        stderrs = [total, stderrs[1], denoising, stderrs[3]]
+        variance = variance_over_ranges(residuals)
+        if variance is None or mc_stderrs[1] is None:
+            return stderrs, [None] * len(PARTS)
+        in_denoising = math.sqrt(float(variance.sum())) / n
+        return stderrs, [math.hypot(mc_stderrs[1], in_denoising), mc_stderrs[1], in_denoising, 0.0]
 
     def step_table(self, timesteps: Tensor) -> StepTable:
         """The sums of each step, copied to the CPU.

@@ -87,7 +87,8 @@ def measure(
     """
     chain = variants[0].bound.chain
     groups = t_bins(chain.t())
-    totals = [BoundAccumulator(chain.num_steps, device, num_examples, groups) for _ in variants]
+    stored = estimator.stored_draws(chain)
+    totals = [BoundAccumulator(chain.num_steps, device, num_examples, groups, stored) for _ in variants]
     while True:
         fresh = [total.empty() for total in totals]
         for batch in batches:

@@ -11,9 +11,9 @@ from nelbo.diffusion.bound import Denoise, VariationalBound
 from nelbo.diffusion.level import mean_per_example
 from nelbo.diffusion.process import diffuse
 from nelbo.evaluation.estimators.importance import steps_by_logsnr
-from nelbo.evaluation.estimators.stratified import spread
 from nelbo.evaluation.log_linear import log_linear
 from nelbo.evaluation.noise import ExampleNoise
+from nelbo.evaluation.spread import spread
 
 EVALUATIONS = 16_384  # of the network, in total
 EXAMPLES = 1024  # at most; their noise is in memory at the same time

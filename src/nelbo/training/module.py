@@ -207,7 +207,7 @@ class DiffusionModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Reset the accumulator."""
-        self.accumulator = self._empty_accumulator("val")
+        self.accumulator = self._empty_accumulator(self.val_estimator, "val")
         self.validated_at = self.trainer.global_step
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -216,15 +216,16 @@ class DiffusionModule(LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Reset the accumulator."""
-        self.accumulator = self._empty_accumulator("test")
+        self.accumulator = self._empty_accumulator(self.test_estimator, "test")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch of the test split to the accumulator."""
         self._measure(self.test_estimator, batch, "test")
 
-    def _empty_accumulator(self, split: SplitName) -> BoundAccumulator:
-        chain = self.bound.chain
-        return BoundAccumulator(chain.num_steps, self.device, self._num_examples(split), t_bins(chain.t()))
+    def _empty_accumulator(self, estimator: BoundEstimator, split: SplitName) -> BoundAccumulator:
+        chain, n = self.bound.chain, self._num_examples(split)
+        stored = estimator.stored_draws(chain)
+        return BoundAccumulator(chain.num_steps, self.device, n, t_bins(chain.t()), stored)
 
     def _num_examples(self, split: SplitName) -> int:
         data: DataModule = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]

@@ -15,6 +15,7 @@ from nelbo.diffusion.process import diffuse
 from nelbo.evaluation.accumulator import BoundAccumulator, BoundEstimate, Draws
 from nelbo.evaluation.bound_variant import BoundVariant
 from nelbo.evaluation.noise import ExampleNoise
+from nelbo.evaluation.spread import variance_of_sum
 from nelbo.evaluation.units import Unit
 from nelbo.option_types import NonNegativeInt, PositiveInt
 
@@ -65,6 +66,17 @@ class BoundEstimator(ABC):
             num_examples: size of the data set.
             chain: the chain that is measured.
         """
+
+    def stored_draws(self, chain: StepSequence) -> int:
+        """Number of draws of L_t of each example that the accumulator stores, to compute the errors from.
+
+        R for estimators that spread timesteps so evenly that the mean of L_t along the chain does not vary
+        between seeds; 0 for others, whose errors follow from the estimates of the examples.
+
+        Args:
+            chain: the chain that is measured.
+        """
+        return 0
 
     @property
     def rounds(self) -> int:
@@ -166,17 +178,6 @@ class MultiRoundEstimator(BoundEstimator):
             accumulator: the pilot alone, or all rounds after it; of all ranks.
             unit: of the target.
         """
-
-
-def variance_of_sum(parts: Tensor) -> Tensor | None:
-    """Variance of the sum of R independent, equally distributed parts (B, R), (B,).
-
-    None for a single part, whose variance is not known.
-    """
-    R = parts.shape[1]
-    if R == 0:
-        return parts.new_zeros(len(parts))
-    return R * parts.var(dim=1) if R > 1 else None
 
 
 @dataclass(frozen=True)

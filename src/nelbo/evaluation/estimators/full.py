@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nelbo.diffusion.chain import StepSequence
 from nelbo.evaluation.estimators.base import Assignment, BoundEstimator
-from nelbo.evaluation.estimators.stratified import spread
+from nelbo.evaluation.spread import spread
 
 REPEATED = 8  # steps of each example that are drawn twice, for the Monte Carlo variance
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from nelbo.diffusion.chain import StepSequence
 from nelbo.evaluation.accumulator import BoundAccumulator, BoundEstimate
 from nelbo.evaluation.estimators.base import RECONSTRUCTION_DRAWS, Assignment, MultiRoundEstimator
-from nelbo.evaluation.estimators.stratified import paired_spread, variance_over_ranges
 from nelbo.evaluation.log_linear import log_linear
+from nelbo.evaluation.spread import paired_spread, variance_over_ranges
 from nelbo.evaluation.units import Unit
 from nelbo.option_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
