@@ -164,7 +164,8 @@ def test_validation_adds_up_what_the_estimator_measures_on_the_whole_split(tiny_
     run.trainer.validate(run.module, datamodule=run.data, verbose=False)
     module, chain = run.module, run.module.bound.chain
     whole = run.data.take("val", 180)
-    expected = BoundAccumulator(chain.num_steps, "cpu", 180, t_bins(chain.t()))
+    stored = module.val_estimator.stored_draws(chain)
+    expected = BoundAccumulator(chain.num_steps, "cpu", 180, t_bins(chain.t()), stored)
     with torch.no_grad():
         module.val_estimator.measure(
             [expected], [BoundVariant(module.bound)], module.denoiser, whole.x0, whole.index, None, 180
@@ -172,9 +173,10 @@ def test_validation_adds_up_what_the_estimator_measures_on_the_whole_split(tiny_
     for name, value in expected.sums.items():
         torch.testing.assert_close(module.accumulator.sums[name], value, rtol=1e-5, atol=1e-6)
     assert module.accumulator.sums["examples"] == 180
-    assert float(run.trainer.callback_metrics["val/bpd"]) == pytest.approx(
-        expected.estimate().total.mean / (64 * torch.log(torch.tensor(2.0)).item()), rel=1e-5
-    )
+    logged, total = run.trainer.callback_metrics, expected.estimate().total
+    nats = 64 * torch.log(torch.tensor(2.0)).item()
+    assert float(logged["val/bpd"]) == pytest.approx(total.mean / nats, rel=1e-5)
+    assert float(logged["val/bpd_stderr"]) == pytest.approx(total.stderr / nats, rel=1e-4)
 
 
 def test_a_checkpoint_restores_the_timestep_sampler_and_the_metrics(tiny_run, tmp_path):
