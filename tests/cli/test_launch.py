@@ -32,11 +32,11 @@ def started(script: Path) -> str:
 @pytest.fixture
 def run_ranks(monkeypatch, tmp_path):
     """Launches a script of a few lines on two ranks."""
+    monkeypatch.setenv(VARIABLE, started(tmp_path / "script.py"))
+    monkeypatch.setattr(module, "_options_of_this_job", list)
 
     def run(lines: str) -> float | None:
         (tmp_path / "script.py").write_text(PREAMBLE + textwrap.dedent(lines))
-        monkeypatch.setenv(VARIABLE, started(tmp_path / "script.py"))
-        monkeypatch.setattr(module, "_options_of_this_job", list)
         return launch_ranks(2, lambda: "; last checkpoint: none")
 
     return run
