@@ -31,7 +31,7 @@ test: dev    ## run the fast tests, in two processes
 contract: dev  ## run the tests of one component: NAME=shifted_cosine
 	$(PYTHON) -m pytest -q -n 2 -m "not slow and not gpu" tests -k "$(NAME) or every_class or test_docstrings"
 
-test-all: dev  ## run all tests, under an hour
+test-all: dev  ## run all tests, about an hour
 	$(PYTHON) -m pytest -n 2 -m "not gpu"
 
 lint: dev    ## run ruff, pyright and the import contracts
