@@ -110,6 +110,39 @@ def test_array_and_any_batch_size_round_trip(nelbo, checkpoint, tmp_path, name):
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), digits())
 
 
+@pytest.mark.slow
+def test_classes_of_a_conditional_model_are_in_the_file(nelbo, run_in_process, tiny, tmp_path):
+    assert run_in_process("train", *tiny, "logger=none", "conditional=true", folder=tmp_path / "run") == 0
+    checkpoint, output = tmp_path / "run/checkpoints/last.ckpt", tmp_path / "x.nelbo"
+    png = tmp_path / "x.png"
+    Image.new("L", (8, 8)).save(png)
+    is_refused(
+        nelbo("compress", png, "--checkpoint", checkpoint, *CHAIN, "-o", output), "--cond=CLASS", output
+    )
+    for images in (("--split", "test", "--max-examples", 6), (png, "--cond", 3)):
+        assert nelbo("compress", *images, "--checkpoint", checkpoint, *CHAIN, "-o", output).code == 0
+        assert nelbo("decompress", output, "--checkpoint", checkpoint, "-o", tmp_path / "x.npy").code == 0
+        expected = digits() if "--split" in images else np.zeros((1, 1, 8, 8))
+        np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), expected)
+    assert file.read(output)[0].label == [3]
+
+
+@pytest.mark.slow
+def test_continuous_data_is_rounded_to_the_bin_width(nelbo, run_in_process, tiny, tmp_path):
+    options = [option for option in tiny if not option.startswith("callbacks.samples")]
+    assert run_in_process("train", *options, "logger=none", "data=gaussian", folder=tmp_path / "run") == 0
+    checkpoint, output = tmp_path / "run/checkpoints/last.ckpt", tmp_path / "x.nelbo"
+    x = np.random.default_rng(0).standard_normal((5, 2)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    common = (tmp_path / "x.npy", "--checkpoint", checkpoint, "--steps", 4, "--spacing", "even", "-o", output)
+    is_refused(nelbo("compress", *common), "continuous data has no code of finite length", output)
+    assert nelbo("compress", *common, "--bin-width", 0.125).code == 0
+    assert nelbo("decompress", output, "--checkpoint", checkpoint, "-o", tmp_path / "y.npy").code == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), np.rint(x / 0.125) * 0.125)
+    folder = nelbo("decompress", output, "--checkpoint", checkpoint, "-o", tmp_path / "png")
+    is_refused(folder, "does not fit into PNG files: use FILE.npy", tmp_path / "png")
+
+
 def test_decoder_uses_the_threads_of_the_encoder(nelbo, coded, checkpoint, tmp_path, monkeypatch):
     counts = []
     monkeypatch.setattr(torch, "set_num_threads", counts.append)
@@ -149,7 +182,7 @@ def test_truncated_file_is_refused(nelbo, coded, checkpoint, tmp_path, size):
         ({"count": 10**12}, "not of this model"),
         ({"count": 10**15}, "is damaged (count: "),
         ({"content": "0"}, "are not those that were compressed"),
-        ({"bin_width": 0.1}, "a bin width is for continuous data"),
+        ({"bin_width": 0.1}, "--bin-width=0.1 is for continuous data"),
         ({"label": [1, 2]}, "it has 2 classes for 6"),
         ({"initial_words": 4}, "not of this model"),
         ({"initial_words": 10**15}, "not of this model"),
@@ -196,11 +229,12 @@ def test_full_disk_leaves_no_folder(nelbo, coded, checkpoint, tmp_path, monkeypa
         (("x.png", "--max-examples", "3"), "--max-examples is the size of a subset of a split"),
         (("--split", "test", "--batch-size", "0"), "--batch-size=0: expected an integer from 1 to 1024"),
         (("--split", "test", "--bin-width", "-1"), "--bin-width=-1.0: expected a positive number"),
-        (("--split", "test", "--bin-width", "1", *CHAIN), "this data has 17 levels"),
+        (("--split", "test", "--bin-width", "1", *CHAIN), "--bin-width=1 is for continuous data"),
         (("--split", "test", "--cond", "3"), "--cond=3: the model was trained without classes"),
         (("--split", "test", "--spacing", "even", "--steps", "0"), "steps=0"),
         (("--split", "test", "--spacing", "evn"), "spacing='evn': expected one of "),
         (("missing.png",), "missing.png"),
+        (("missing.png", "-o", "no/such/x.nelbo"), "there is no folder no/such"),
         (("{folder}",), "there are no images in this folder"),
     ],
 )
@@ -208,7 +242,7 @@ def test_mistaken_arguments_are_one_line(nelbo, checkpoint, tmp_path, arguments,
     (tmp_path / "empty").mkdir()
     arguments = [argument.format(folder=tmp_path / "empty") for argument in arguments]
     output = tmp_path / "x.nelbo"
-    is_refused(nelbo("compress", *arguments, "--checkpoint", checkpoint, "-o", output), expected, output)
+    is_refused(nelbo("compress", "-o", output, "--checkpoint", checkpoint, *arguments), expected, output)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def run(arguments: Namespace) -> None:
 
     from nelbo.cli.logging import quieten_libraries
     from nelbo.compose.codec import build_codec, choose_codec_chain, describe_model
-    from nelbo.evaluation.codec import file
+    from nelbo.evaluation.codec import check_bin_width, file
     from nelbo.evaluation.codec.stack import constriction
     from nelbo.progress import counted
 
@@ -86,6 +86,7 @@ def run(arguments: Namespace) -> None:
     constriction()
     check_arguments(arguments)
     model = read_model(arguments.checkpoint, arguments.weights, arguments.trust)
+    check_bin_width(model.spec, arguments.bin_width)
     stored, cond = read_images(arguments, model)
     chain = choose_codec_chain(model.trained, arguments.spacing, arguments.steps, arguments.clip)
     codec = build_codec(
@@ -125,6 +126,7 @@ def check_arguments(arguments: Namespace) -> None:
     """
     from nelbo.evaluation.codec.file import MOST_AT_ONCE
 
+    check_folder_of(arguments.output)
     if bool(arguments.images) == (arguments.split is not None):
         raise ValueError("which images? Name files or folders, or --split test of the model's data")
     if arguments.split is None and arguments.max_examples is not None:
@@ -137,6 +139,16 @@ def check_arguments(arguments: Namespace) -> None:
             )
     if arguments.bin_width is not None and not 0 < arguments.bin_width < float("inf"):
         raise ValueError(f"--bin-width={arguments.bin_width}: expected a positive number")
+
+
+def check_folder_of(output: Path) -> None:
+    """Check that the folder of an output is there, before anything is computed.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if not output.parent.is_dir():
+        raise ValueError(f"--output={output}: there is no folder {output.parent}")
 
 
 def read_model(checkpoint: str, weights: str, trust: list[str] | None) -> "Model":

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nelbo.cli.compress import add_model_arguments, read_model
+from nelbo.cli.compress import add_model_arguments, check_folder_of, read_model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,6 +51,7 @@ def run(arguments: Namespace) -> None:
 
     quieten_libraries()
     output, is_array = arguments.output, arguments.output.suffix == ".npy"
+    check_folder_of(output)
     if not is_array:
         check_unused(output)
     header, words = file.read(arguments.file)

@@ -136,7 +136,7 @@ def test_continuous_data_is_rounded_to_its_bins():
 
 
 def test_continuous_data_without_a_bin_width_is_refused():
-    with pytest.raises(ValueError, match="width of its bins"):
+    with pytest.raises(ValueError, match="rounds it to multiples"):
         codec(spec=DataSpec((2, 4), None, None), decoder=GaussianDecoder())
     with pytest.raises(ValueError, match="17 levels"):
         codec(bin_width=0.1)

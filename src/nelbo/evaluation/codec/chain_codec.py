@@ -89,12 +89,7 @@ class ChainCodec:
         batch_size: int = 1,
         threads: int = 1,
     ) -> None:
-        if (spec.levels is None) != (bin_width is not None):
-            raise ValueError(
-                "continuous data has no code of finite length: give the width of its bins"
-                if bin_width is None
-                else f"a bin width is for continuous data, and this data has {spec.levels} levels"
-            )
+        check_bin_width(spec, bin_width)
         self.bound = bound
         self.chain = finite_chain(bound.chain)
         self.denoise = denoise
@@ -288,6 +283,22 @@ class ChainCodec:
             if not np.isfinite(probabilities).all():
                 raise ValueError("a predicted probability is not finite: the model has diverged")
             yield start, probabilities
+
+
+def check_bin_width(spec: DataSpec, bin_width: float | None) -> None:
+    """Check that continuous data has a bin width, and other data has none.
+
+    Raises:
+        ValueError: naming what is wrong.
+    """
+    if spec.levels is None and bin_width is None:
+        raise ValueError(
+            "continuous data has no code of finite length: --bin-width=0.01 rounds it to multiples of 0.01"
+        )
+    if spec.levels is not None and bin_width is not None:
+        raise ValueError(
+            f"--bin-width={bin_width:g} is for continuous data, and this data has {spec.levels} levels"
+        )
 
 
 def grid_widths(steps: Iterator[Step]) -> list[float]:
