@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from nelbo.runs import likelihood_table
+
 QUICK = ("estimator=stratified", "estimator.evaluations_per_example=4", "max_examples=6")
 
 
@@ -37,6 +39,10 @@ def test_all_likelihoods_are_in_one_file_and_one_table(evaluate, checkpoint):
         assert ledger["fingerprint"] == result["ledger"]["fingerprint"]
         assert ledger["stderr"] == found[name]["nats_stderr"] > 0
     iwae, ode = found["iwae"], found["ode"]
+    columns = likelihood_table.read(ended.folder / "likelihoods.parquet")
+    assert {name: column.mean().item() for name, column in columns.items()} == pytest.approx(
+        {name: row["nats"] for name, row in found.items()}
+    )
     assert 1.0 <= iwae["effective_sample_size"] <= 3.0
     assert iwae["nats_stderr_monte_carlo"] > 0
     assert iwae["ledger"]["num_evaluations"] == 6 * 3 * 5

@@ -83,6 +83,41 @@ def test_groups_with_other_seeds_are_independent(sweep):
     assert total.stderr == pytest.approx(np.hypot(total.seed_stderr, total.within))
 
 
+def with_likelihood(named):
+    """The run with an ODE likelihood of 90 % of its bound."""
+    run = named.run
+    nats = 0.9 * run.summary["test/bpd"] / run.unit.per_nat
+    row = {"label": "ODE", "nats": nats, "nats_stderr": 0.5, "ledger": run.ledger}
+    return replace(named, run=replace(run, summary=run.summary | {"likelihoods": {"ode": row}}))
+
+
+@pytest.mark.parametrize("left_out", [None, "linear1"])
+def test_likelihoods_are_averaged_and_compared_over_seeds(sweep, left_out):
+    """0.9 times the bound, and so are the differences."""
+    runs = [with_likelihood(named) for named in sweep if named.name != left_out]
+    cosine, linear = group_by_seed(runs)
+    assert cosine.likelihoods["ode"].mean == pytest.approx(0.9 * cosine.total.mean)
+    assert cosine.likelihoods["ode"].within == pytest.approx(0.5 * cosine.first.unit.per_nat)
+    difference = linear.likelihood_differences_from(cosine)["ode"]
+    total = linear.differences_from(cosine)["total"]
+    assert difference.mean == pytest.approx(0.9 * total.mean)
+    assert difference.spread == pytest.approx(0.9 * total.spread)
+    first, second = compare([named.run for named in runs]).to_dict()["seeds"]
+    assert first["likelihoods"]["ode"]["difference"] is None
+    assert second["likelihoods"]["ode"]["difference"]["mean"] == pytest.approx(difference.mean)
+    console = make_console(width=80)
+    with console.capture() as shown:
+        for part in seed_tables((cosine, linear)):
+            console.print(part)
+    assert "ode over seeds, bits/dim" in shown.get()
+
+
+def test_likelihood_that_a_run_of_the_group_lacks_is_not_averaged(sweep):
+    cosine, linear = group_by_seed([with_likelihood(sweep[0]), *sweep[1:]])
+    assert cosine.likelihoods == linear.likelihoods == {}
+    assert linear.likelihood_differences_from(cosine) == {}
+
+
 def test_runs_of_one_seed_or_of_the_same_seed_twice_are_no_groups(sweep):
     assert group_by_seed([named for named in sweep if named.name.endswith("0")]) == []
     assert group_by_seed([*sweep, sweep[0]]) == []

@@ -83,11 +83,20 @@ class Comparison:
     def _group_to_dict(self, group: SeedGroup) -> dict[str, Any]:
         first = self.groups[0]
         found = None if group is first else group.differences_from(first)
+        differences = {} if group is first else group.likelihood_differences_from(first)
+        likelihoods = {
+            name: {
+                "mean": seed_values(value),
+                "difference": seed_values(differences[name]) if name in differences else None,
+            }
+            for name, value in group.likelihoods.items()
+        }
         return {
             "runs": [named.name for named in group.runs],
             "seeds": list(group.seeds),
             "choices": dict(group.choices),
             "total": seed_values(group.total),
+            **({"likelihoods": likelihoods} if likelihoods else {}),
             "differences": found and {name: seed_values(part) for name, part in found.items()},
         }
 

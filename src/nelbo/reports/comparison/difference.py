@@ -23,7 +23,7 @@ class LikelihoodDifference:
     Attributes:
         is_paired: whether the difference was taken example by example.
         estimate: the difference; NaN where unknown.
-        ledger: the entries in which the ledgers differ, of the other run and of this one.
+        ledger: the entries that both ledgers have and in which they differ, of the other run and of this one.
     """
 
     is_paired: bool
@@ -100,11 +100,10 @@ def finite(estimate: Estimate) -> dict[str, Any]:
 
 def _likelihood_difference(first: RunLikelihood, other: RunLikelihood) -> LikelihoodDifference:
     """Other minus first, paired where the values of both are known example by example."""
-    names = dict.fromkeys((*first.ledger, *other.ledger))
     ledger = {
-        name: (first.ledger.get(name), other.ledger.get(name))
-        for name in names
-        if name not in RESULTS and first.ledger.get(name) != other.ledger.get(name)
+        name: (value, other.ledger[name])
+        for name, value in first.ledger.items()
+        if name not in RESULTS and name in other.ledger and value != other.ledger[name]
     }
     if first.examples is None or other.examples is None:
         return LikelihoodDifference(False, _independent(first.total, other.total), ledger)

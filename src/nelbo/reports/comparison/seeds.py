@@ -45,6 +45,27 @@ class SeedGroup:
         """The bound of the best split."""
         return self.part(self.first.unit.metric)
 
+    @property
+    def likelihoods(self) -> dict[str, SeedEstimate]:
+        """The likelihoods besides the bound that all runs have, by name."""
+        names = [name for name in self.first.likelihoods if all(name in r.run.likelihoods for r in self.runs)]
+        return {
+            name: SeedEstimate.of([named.run.likelihoods[name].total for named in self.runs])
+            for name in names
+        }
+
+    def likelihood_differences_from(self, other: "SeedGroup") -> dict[str, SeedEstimate]:
+        """This group minus another for the likelihoods that can be compared, as :meth:`differences_from`."""
+        same = self.seeds == other.seeds
+        pairs = list(zip(other.runs, self.runs, strict=True)) if same else [(other.runs[0], self.runs[0])]
+        found = [difference(first.run, second.run) for first, second in pairs]
+        known = [{} if one is None else one.likelihoods for one in found]
+        names = [name for name in known[0] if all(name in one for one in known)]
+        if same:
+            return {name: SeedEstimate.of([one[name].estimate for one in known]) for name in names}
+        mine, others = self.likelihoods, other.likelihoods
+        return {name: mine[name].minus(others[name]) for name in names if name in mine and name in others}
+
     def differences_from(self, other: "SeedGroup") -> dict[str, SeedEstimate] | None:
         """This group minus another, part by part; None if their bounds cannot be compared.
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nelbo.evaluation.accumulator import Estimate
+from nelbo.evaluation.seeds import SeedEstimate
 from nelbo.evaluation.t_bins import bin_range
 from nelbo.evaluation.units import PARTS
 from nelbo.reports.comparison.compare import ComparedRun, Comparison
@@ -150,22 +151,27 @@ def _ledger_change(ledger: Mapping[str, tuple[Any, Any]]) -> str:
 def seed_tables(groups: Sequence[SeedGroup]) -> Iterator[RenderableType]:
     """The groups of runs that differ in their seed alone, their differences from the first, and a note."""
     unit = shared_label([group.runs[0] for group in groups])
-    table = make_table(f"over seeds, {unit}", framed=False)
-    longest = max(len(word) for group in groups for word in group.name.split())
-    table.add_column("runs", overflow="fold", min_width=min(longest, LONGEST_WORD))
-    table.add_column("seeds")
-    for name in ("mean", "spread", "within", "difference"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for group in groups:
-        total, found = group.total, None if group is groups[0] else group.differences_from(groups[0])
-        cells = [plus_minus(total.mean, total.stderr)]
-        cells += [short(total.spread, 2), short(total.within, 2)]
-        difference = Text("–", style="dim")
-        if found is not None:
-            difference = _cell(Estimate(found["total"].mean, found["total"].stderr))
-        seeds = ", ".join(map(str, group.seeds))
-        table.add_row(Text(group.name), seeds, *cells, difference)
-    yield table
+    found = [None if group is groups[0] else group.differences_from(groups[0]) for group in groups]
+    yield _seed_table(
+        f"over seeds, {unit}",
+        [
+            (group, group.total, None if parts is None else parts["total"])
+            for group, parts in zip(groups, found, strict=True)
+        ],
+    )
+    for name in dict.fromkeys(name for group in groups for name in group.likelihoods):
+        yield _seed_table(
+            f"{name} over seeds, {unit}",
+            [
+                (
+                    group,
+                    group.likelihoods[name],
+                    None if group is groups[0] else group.likelihood_differences_from(groups[0]).get(name),
+                )
+                for group in groups
+                if name in group.likelihoods
+            ],
+        )
     yield Text(
         "Mean over the seeds. spread: standard deviation of the runs. within: standard error within a run, "
         "of the measurement, which the test examples have in common. The error of the mean has both parts. "
@@ -173,6 +179,24 @@ def seed_tables(groups: Sequence[SeedGroup]) -> Iterator[RenderableType]:
         style="dim",
     )
     yield ""
+
+
+def _seed_table(title: str, rows: Sequence[tuple[SeedGroup, SeedEstimate, SeedEstimate | None]]) -> Table:
+    """A value of each group, and its difference from the first."""
+    table = make_table(title, framed=False)
+    longest = max(len(word) for group, _, _ in rows for word in group.name.split())
+    table.add_column("runs", overflow="fold", min_width=min(longest, LONGEST_WORD))
+    table.add_column("seeds")
+    for name in ("mean", "spread", "within", "difference"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for group, value, difference in rows:
+        cells = [plus_minus(value.mean, value.stderr), short(value.spread, 2), short(value.within, 2)]
+        shown = Text("–", style="dim")
+        if difference is not None:
+            shown = _cell(Estimate(difference.mean, difference.stderr))
+        seeds = ", ".join(map(str, group.seeds))
+        table.add_row(Text(group.name), seeds, *cells, shown)
+    return table
 
 
 def _differences(first: ComparedRun, others: Sequence[ComparedRun], with_bars: bool) -> Table:
