@@ -96,8 +96,7 @@ assert report.ledger["clip"] is None  # clipping x0_hat would be another bound
 #
 # The Monte Carlo error depends on the distribution of timesteps. We run two estimators with the same number of network
 # evaluations on the trained model, with twelve seeds each. The reported Monte Carlo error should equal the standard deviation
-# between seeds, which twelve seeds determine to about a fifth. `stratified` reports one standard error, which it does not
-# split.
+# between seeds, which twelve seeds determine to about a fifth.
 
 # %%
 model = load_model(folder / "checkpoints/last.ckpt")
@@ -164,10 +163,9 @@ assert abs(agree.mean) < 4 * agree.stderr + 1e-9
 assert found["importance"][0].num_evaluations <= found["stratified"][0].num_evaluations
 
 # %% [markdown]
-# The standard error of `importance` is smaller at the same cost, and most of it is the data set error. The standard error of
-# `stratified` is much larger than the deviation between its seeds. Its timesteps are stratified over the images, which reduces
-# the variance of the mean, but an error computed from single images does not show this and cannot be split. (`docs/bound.md`
-# has the same comparison with more seeds and a better model.)
+# The Monte Carlo error of `importance` is smaller at the same cost. For both, the error that one seed reports fits the deviation
+# between seeds. The timesteps of `stratified` are spread evenly over the images, which reduces the variance of the mean, and its
+# error leaves out the variation of $L_t$ along the chain for that reason. (`docs/bound.md` has more seeds and other estimators.)
 #
 # ## $L_t$ against $t$
 #
