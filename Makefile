@@ -4,7 +4,7 @@ PYTHON := $(VENV)/bin/python
 SYSTEM_PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev train test contract test-all lint format docs bench gpu notebooks figures browser measure clean
+.PHONY: help install dev train test contract test-all lint format docs bench gpu cluster notebooks figures browser measure clean
 
 help:            ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -26,13 +26,13 @@ train: install   ## train the default model on the bundled digits, under 4 minut
 	$(PYTHON) train.py schedule=cosine loss=vlb
 
 test: dev    ## run the fast tests, in two processes
-	$(PYTHON) -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
+	$(PYTHON) -m pytest -n 2 --dist loadfile -m "not slow and not gpu and not cluster"
 
 contract: dev  ## run the tests of one component: NAME=shifted_cosine
-	$(PYTHON) -m pytest -q -n 2 -m "not slow and not gpu" tests -k "$(NAME) or every_class or test_docstrings"
+	$(PYTHON) -m pytest -q -n 2 -m "not slow and not gpu and not cluster" tests -k "$(NAME) or every_class or test_docstrings"
 
 test-all: dev  ## run all tests, about an hour
-	$(PYTHON) -m pytest -n 2 -m "not gpu"
+	$(PYTHON) -m pytest -n 2 -m "not gpu and not cluster"
 
 lint: dev    ## run ruff, pyright and the import contracts
 	$(VENV)/bin/ruff check .
@@ -58,6 +58,12 @@ bench: install   ## run the benchmarks
 gpu: dev         ## measure the speed on a GPU, into outputs/gpu, and run the tests that need one
 	$(PYTHON) -m benchmarks.gpu --out outputs/gpu
 	$(PYTHON) -m pytest -n 0 -m gpu --show-capture=no
+
+cluster: dev     ## test on a real SLURM and on two hosts; as root on Debian, where it installs slurm-wlm and munge
+	@test "$$(id -u)" = 0 || { echo "make cluster: run it as root; it installs packages and makes network namespaces" >&2; exit 1; }
+	@command -v apt-get >/dev/null || { echo "make cluster: needs Debian, with apt-get" >&2; exit 1; }
+	apt-get install -y -qq --no-install-recommends slurm-wlm munge iproute2 >/dev/null
+	$(PYTHON) -m pytest -n 0 -m cluster tests/cluster
 
 notebooks: dev   ## run every notebook, a minute or two each; the files are not changed
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e .[notebooks]

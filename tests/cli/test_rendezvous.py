@@ -15,7 +15,9 @@ def process(monkeypatch):
     """Makes this process one that somebody started."""
 
     def be(arguments=(), **environment) -> None:
-        for name in [n for n in os.environ if n.startswith("SLURM_") or n in ("RANK", "WORLD_SIZE")]:
+        for name in [
+            n for n in os.environ if n.startswith("SLURM_") or n in ("RANK", "WORLD_SIZE", "GROUP_WORLD_SIZE")
+        ]:
             monkeypatch.delenv(name)
         for name, value in environment.items():
             monkeypatch.setenv(name, str(value))
@@ -58,3 +60,17 @@ def test_srun_requires_run_dir(process):
     process(["hydra.run.dir=here"], SLURM_PROCID=1, **task)
     assert options_of_shared_run(sys.argv[1:]) == ["hydra.output_subdir=null"]
     share_run_dir()  # there is nobody to tell
+
+
+def test_several_machines_without_a_network_interface_are_refused(process, monkeypatch):
+    agent = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": 2, "GROUP_WORLD_SIZE": 2, "RANK": 0}
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    monkeypatch.setattr("socket.gethostbyname", lambda name: "127.0.1.1")
+    process(["trainer.accelerator=cpu"], **agent)
+    with pytest.raises(ValueError, match=r"has 127\.0\.1\.1, which .* set GLOO_SOCKET_IFNAME"):
+        options_of_shared_run(sys.argv[1:])
+    process(["trainer.accelerator=cpu"], **agent, GLOO_SOCKET_IFNAME="eth0")
+    assert options_of_shared_run(sys.argv[1:]) == []
+    monkeypatch.setattr("socket.gethostbyname", lambda name: "10.0.0.1")
+    process(["trainer.accelerator=cpu"], **agent)
+    assert options_of_shared_run(sys.argv[1:]) == []

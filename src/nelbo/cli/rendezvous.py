@@ -5,6 +5,7 @@ through the store of the agent. srun has no store, so hydra.run.dir is required.
 """
 
 import os
+import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 
 KEY = "nelbo/run_dir"
+INTERFACE = "GLOO_SOCKET_IFNAME"
 
 
 def options_of_shared_run(arguments: Sequence[str]) -> list[str]:
@@ -27,7 +29,8 @@ def options_of_shared_run(arguments: Sequence[str]) -> list[str]:
         arguments: the command line.
 
     Raises:
-        ValueError: for several processes and a multirun, or under srun for a folder that is not given.
+        ValueError: for several processes and a multirun, under srun for a folder that is not given, or for
+            several machines that gloo would not connect.
     """
     agent, count = started_by()
     if count == 1 or is_launched():
@@ -40,6 +43,7 @@ def options_of_shared_run(arguments: Sequence[str]) -> list[str]:
         raise ValueError(
             f"srun started {count} processes: say where their run goes, hydra.run.dir=outputs/$SLURM_JOB_ID"
         )
+    _check_network_interface(arguments)
     if rank() == 0:
         return []
     if agent == "srun":
@@ -73,6 +77,34 @@ def share_run_dir() -> None:
     if agent != "torchrun" or count == 1 or rank() != 0 or is_launched():
         return
     _store().set(KEY, quoted(HydraConfig.get().runtime.output_dir))
+
+
+def _check_network_interface(arguments: Sequence[str]) -> None:
+    """Check that gloo, which connects processes on CPUs, can reach the other machines.
+
+    It uses the interface of the address of the host name, and the loopback interface if that is not known.
+    Then every machine would wait for the others in silence.
+    """
+    nodes = int(os.environ.get("GROUP_WORLD_SIZE", os.environ.get("SLURM_NNODES", "1")))
+    if nodes == 1 or INTERFACE in os.environ:
+        return
+    name = socket.gethostname()
+    try:
+        address = socket.gethostbyname(name)
+    except OSError:
+        address = "no address"
+    if not address.startswith(("127.", "no")) or ("trainer.accelerator=cpu" not in arguments and _has_gpu()):
+        return
+    raise ValueError(
+        f"{nodes} machines, and the name of this one, {name}, has {address}, which others do not reach: "
+        f"set {INTERFACE} to the network interface between them (ip addr lists them)"
+    )
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _store() -> "Store":
