@@ -528,6 +528,8 @@ KNOWN_TO_IMPORT = {
     "cli/entry.py",  # the commands, by names in the code
     "_lazy.py",  # the modules of a table in an __init__
     "compose/build.py",  # of validated nodes
+    "evaluation/codec/stack.py",  # constriction
+    "evaluation/image_codecs.py",  # pillow_jxl
     "evaluation/sample_metrics/features/torch_module.py",  # in CODE_ARGUMENTS
 }
 

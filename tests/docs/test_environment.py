@@ -8,7 +8,8 @@ READ = re.compile(
     r'environ(?:\.get\(|\[)"([A-Z_]+)"|oc\.env:([A-Z_]+)|^(?:TRACEBACK|FOLDER) = "([A-Z_]+)"', re.M
 )
 # by torchrun and SLURM, and by the shell
-SET_BY_LAUNCHERS = {"TORCHELASTIC_ERROR_FILE", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "NETRC"}
+LAUNCHERS = "TORCHELASTIC_ERROR_FILE RANK WORLD_SIZE GROUP_WORLD_SIZE MASTER_ADDR MASTER_PORT NETRC"
+SET_BY_LAUNCHERS = set(LAUNCHERS.split())
 SET_BY_SLURM = re.compile("SLURM_.*")
 
 
