@@ -283,5 +283,5 @@ def print_result(
         f"{plus_minus(bound, stderr)} bits/dim of the same latents; {overhead}",
     )
     print_fact(console, "initial", f"{32 * coded.initial_words:,} bits, once per file")
-    print_fact(console, "time", f"{seconds / count:.3f} s per image, {codec.threads} threads")
+    print_fact(console, "time", f"{seconds / count:.3f} s per image, threads: {codec.threads}")
     print_fact(console, "output", output)
