@@ -242,9 +242,7 @@ class Model:
         own = module.bound
         bound = VariationalBound(own.chain, own.decoder, spec.range if clip else None, own.shape)
         if steps is not None:
-            bound = VariationalBound(
-                self._shorter_chain(spacing, steps, bound), bound.decoder, bound.clip, bound.shape
-            )
+            bound = bound.along(self._shorter_chain(spacing, steps, bound))
         if isinstance(estimator, str):
             target = {} if target_stderr is None else {"target_stderr": target_stderr}
             estimator = build_component("estimator", estimator, {"seed": seed, **target})

@@ -92,12 +92,14 @@ def _check_network_interface(arguments: Sequence[str]) -> None:
     try:
         address = socket.gethostbyname(name)
     except OSError:
-        address = "no address"
-    if not address.startswith(("127.", "no")) or ("trainer.accelerator=cpu" not in arguments and _has_gpu()):
+        address = ""
+    if address and not address.startswith("127."):
+        return
+    if "trainer.accelerator=cpu" not in arguments and _has_gpu():
         return
     raise ValueError(
-        f"{nodes} machines, and the name of this one, {name}, has {address}, which others do not reach: "
-        f"set {INTERFACE} to the network interface between them (ip addr lists them)"
+        f"{nodes} machines, and the name of this one, {name}, has {address or 'no address'}, which others do "
+        f"not reach: set {INTERFACE} to the network interface between them (ip addr lists them)"
     )
 
 

@@ -87,7 +87,7 @@ def build_codec(
             raise ValueError("the chain has levels of continuous time, and the model has timesteps")
         chain = Chain(schedule, given)
     return ChainCodec(
-        VariationalBound(chain, bound.decoder, bound.clip, bound.shape),
+        bound.along(chain),
         model.module.denoiser,
         model.spec,
         bin_width=bin_width,

@@ -53,7 +53,7 @@ def shorter_chain(
         config.steps,
         lambda: step_costs(model, bound, data, split_to_measure(config.split), processes),
     )
-    return VariationalBound(chain, bound.decoder, bound.clip, bound.shape)
+    return bound.along(chain)
 
 
 def spaced_chain(

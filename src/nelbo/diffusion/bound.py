@@ -80,6 +80,10 @@ class VariationalBound:
         self.clip = clip
         self.shape = shape
 
+    def along(self, chain: StepSequence) -> "VariationalBound":
+        """The bound of another chain of the same model."""
+        return VariationalBound(chain, self.decoder, self.clip, self.shape)
+
     def prior(self, x0: Tensor) -> Tensor:
         """L_T of each example, (B,) nats, without the network."""
         noisiest = self.chain.level(torch.full((1,), self.chain.num_steps, device=x0.device))
