@@ -10,10 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from nelbo import torch_file
+from nelbo.runs import bound_table
+from nelbo.runs.paths import LAST
 from tests.cli.run_processes import wait_until_ended
-from tests.cluster.slurm import Slurm
+from tests.cluster.slurm import ENDED, Slurm
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [
@@ -23,6 +26,7 @@ pytestmark = [
     ),
 ]
 TRAIN = f"{sys.executable} train.py"
+IMPORTS = f"--export=ALL,PYTHONPATH={ROOT}/src:{ROOT}/tests/cluster"
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +112,33 @@ def test_a_cancelled_job_saves_and_is_resumed_by_the_same_line(slurm, submit, tm
     again = submit("resume=auto", f"trainer.max_steps={stopped_at + 2}", folder="cancelled")
     assert slurm.wait(again) == {"COMPLETED"}, output_of(tmp_path, again)
     assert torch_file.load(last)["global_step"] == stopped_at + 2
+
+
+def test_a_job_requeued_at_its_time_limit_equals_an_uninterrupted_one(slurm, submit, tmp_path):
+    # the warning comes 30 s to 90 s before the limit of two minutes, and 100 steps last longer
+    steps = ("trainer.max_steps=100", "trainer.val_check_interval=50", "logger=csv")
+    slow = ("+callbacks.slow._target_=slow_steps.SlowSteps", "+callbacks.slow.seconds=1.0")
+    limited = ("--requeue", "--open-mode=append", "--signal=SIGUSR1@30", "--time=2", IMPORTS)
+    job = submit("resume=auto", "trust=slow_steps.SlowSteps", *steps, *slow, folder="requeued", sbatch=limited)
+    log = tmp_path / f"{job}.txt"
+
+    def has_ended() -> bool:
+        [state] = slurm.states(job).values()
+        if state == "PENDING":
+            slurm.call("scontrol", "update", f"JobId={job}", "StartTime=now")  # not after two minutes
+        return state in ENDED
+
+    wait_until(has_ended, 500, log)
+    assert slurm.states(job) == {str(job): "COMPLETED"}, log.read_text()
+    assert f"SLURM will start job {job} again" in log.read_text()
+    alone = submit(*steps, folder="alone")
+    assert slurm.wait(alone) == {"COMPLETED"}, output_of(tmp_path, alone)
+    folders = [tmp_path / name for name in ("requeued", "alone")]
+    one, two = (torch_file.load(folder / LAST)["state_dict"] for folder in folders)
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    one, two = (bound_table.describe(folder / bound_table.FILE_NAME) for folder in folders)
+    assert one == two
 
 
 def test_a_sweep_of_submitit_has_one_job_for_each_run(slurm, tmp_path, tiny):
