@@ -13,7 +13,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from nelbo.cli import launch as module
-from nelbo.cli.error_message import LOST_CONNECTION, NO_ANSWER, communication_error
+from nelbo.cli.error_message import HOST_UNREACHABLE, LOST_CONNECTION, NO_ANSWER, communication_error
 from nelbo.cli.launch import (
     ProcessError,
     launch_ranks,
@@ -116,6 +116,8 @@ def test_no_rank_outlives_its_agent(tmp_path):
     [
         ("RuntimeError [gloo/transport/tcp/pair.cc:537] Connection reset by peer", LOST_CONNECTION),
         ("RuntimeError [gloo/pair.cc:1] Timed out waiting 60000ms for recv operation", NO_ANSWER),
+        ("RuntimeError [gloo/pair.cc:553] Read error [10.0.0.2]:5: Connection timed out", HOST_UNREACHABLE),
+        ("RuntimeError [gloo/pair.cc:553] Read error [10.0.0.2]:5: No route to host", HOST_UNREACHABLE),
         ("RuntimeError Application timeout caused pair closure", NO_ANSWER),
         ("DistStoreError Timed out after 61 seconds waiting for clients. 1/2 clients joined.", NO_ANSWER),
         ("ValueError bad data", None),

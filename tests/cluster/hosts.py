@@ -42,6 +42,10 @@ class TwoHosts:
             limits = ["rate", rate, "burst", "32kbit", "latency", latency]
             subprocess.run(["ip", "netns", "exec", name, *shaped, *limits], check=True)
 
+    def cut(self) -> None:
+        """Cut the link."""
+        ip("-n", self.names[0], "link", "set", INTERFACE, "down")
+
     def torchrun(self, *options: str, interface: str | None = INTERFACE) -> list[subprocess.Popen]:
         """Start ``torchrun train.py OPTION...`` with one process on each host."""
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -51,8 +55,8 @@ class TwoHosts:
             subprocess.Popen(
                 [
                     "ip", "netns", "exec", name, sys.executable, "-m", "torch.distributed.run",
-                    "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-id=1",
-                    f"--rdzv-endpoint={ADDRESSES[0]}:29500", f"--rdzv-conf=is_host={int(number == 0)}",
+                    "--nnodes=2", "--nproc-per-node=1", f"--node-rank={number}",
+                    f"--master-addr={ADDRESSES[0]}", "--master-port=29500",
                     f"--local-addr={address}", "train.py", *options,
                 ],
                 cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

@@ -119,7 +119,9 @@ def test_a_job_requeued_at_its_time_limit_equals_an_uninterrupted_one(slurm, sub
     steps = ("trainer.max_steps=100", "trainer.val_check_interval=50", "logger=csv")
     slow = ("+callbacks.slow._target_=slow_steps.SlowSteps", "+callbacks.slow.seconds=1.0")
     limited = ("--requeue", "--open-mode=append", "--signal=SIGUSR1@30", "--time=2", IMPORTS)
-    job = submit("resume=auto", "trust=slow_steps.SlowSteps", *steps, *slow, folder="requeued", sbatch=limited)
+    job = submit(
+        "resume=auto", "trust=slow_steps.SlowSteps", *steps, *slow, folder="requeued", sbatch=limited
+    )
     log = tmp_path / f"{job}.txt"
 
     def has_ended() -> bool:

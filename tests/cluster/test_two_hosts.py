@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -71,3 +72,15 @@ def test_a_missing_interface_is_named_on_both_hosts(hosts, options):
         assert process.returncode != 0
         [line] = errors(output)
         assert "set GLOO_SOCKET_IFNAME to the network interface" in line
+
+
+def test_a_link_that_is_cut_ends_both_hosts(hosts, options, tmp_path):
+    processes = hosts.torchrun(*options, "trainer.max_steps=1000000", "trainer.val_check_interval=1000000")
+    until = time.monotonic() + 120
+    while not (tmp_path / "two/checkpoints/last.ckpt").exists() and time.monotonic() < until:
+        time.sleep(0.2)
+    hosts.cut()
+    for process, output in zip(processes, finish(processes, 60), strict=True):
+        assert process.returncode == 1
+        [line] = errors(output)
+        assert "lost the connection to another process" in line

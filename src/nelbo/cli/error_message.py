@@ -22,9 +22,11 @@ MAX_LENGTH = 500  # of an error message, in characters
 COMMUNICATION = re.compile(
     r"DistStore|gloo|nccl|TCPStore|Connection (reset|closed|refused)|Broken pipe|pair closure", re.I
 )
+UNREACHABLE = re.compile(r"Connection timed out|No route to host|Network is unreachable", re.I)
 STALLED = re.compile(r"Timed out|timeout", re.I)
 NO_ANSWER = "no answer from another process within the timeout (trainer.strategy.timeout)"
 LOST_CONNECTION = "lost the connection to another process"
+HOST_UNREACHABLE = f"{LOST_CONNECTION}: its host is down, or the link to it is cut"
 WITHOUT_WORKERS = (
     "data.num_workers=0 fetches in the main process; if workers are needed, give them more memory or shared "
     "memory (/dev/shm), or use fewer"
@@ -86,6 +88,8 @@ def communication_error(message: str) -> str | None:
     """What an error of torch.distributed means; None for any other error."""
     if not COMMUNICATION.search(message):
         return None
+    if UNREACHABLE.search(message):
+        return HOST_UNREACHABLE
     return NO_ANSWER if STALLED.search(message) else LOST_CONNECTION
 
 

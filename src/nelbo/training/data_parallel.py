@@ -4,7 +4,17 @@ from datetime import timedelta
 
 from lightning.pytorch.strategies import DDPStrategy
 
+from nelbo.connections import close_unreachable_connections
 from nelbo.option_types import PositiveFloat
+
+
+class DataParallel(DDPStrategy):
+    """DDP that fails within seconds when a host cannot be reached."""
+
+    def setup_environment(self) -> None:
+        """Connect the processes."""
+        super().setup_environment()
+        close_unreachable_connections()
 
 
 def data_parallel(timeout: PositiveFloat) -> DDPStrategy:
@@ -14,4 +24,4 @@ def data_parallel(timeout: PositiveFloat) -> DDPStrategy:
         timeout: seconds before a collective operation fails.
     """
     # the view avoids a copy of the gradients
-    return DDPStrategy(timeout=timedelta(seconds=timeout), gradient_as_bucket_view=True)
+    return DataParallel(timeout=timedelta(seconds=timeout), gradient_as_bucket_view=True)

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from lightning.pytorch.strategies import ModelParallelStrategy
 
+from nelbo.connections import close_unreachable_connections
 from nelbo.option_types import PositiveFloat
 
 
@@ -21,6 +22,7 @@ class FullySharded(ModelParallelStrategy):
         super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False, timeout=limit)
 
     def setup_environment(self) -> None:
-        """Use all processes for data parallelism."""
+        """Use all processes for data parallelism; a host that cannot be reached ends them."""
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
+        close_unreachable_connections()
