@@ -1,12 +1,19 @@
 """Random numbers that are a function of what they are for, and of nothing else.
 
-A seed is a hash of (seed, purpose, position, ...), so a draw depends neither on the batch size, nor on the
-number of processes, nor on whether the run was interrupted before it.
+A key is a hash of (seed, purpose, ...), so a draw depends neither on the batch size, nor on the number of
+processes, nor on whether the run was interrupted before it. Noise has a counter for each row and position
+besides (Salmon et al. 2011), so any rows can be drawn anywhere, on any device.
 """
 
 import hashlib
+import math
 
 import torch
+from torch import Tensor
+
+WORD = 2**32
+MASK = WORD - 1
+Word = Tensor | int
 
 
 def generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Generator:
@@ -16,14 +23,87 @@ def generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Gene
         key: what the numbers are for, beginning with the run's seed.
         device: where they are drawn.
     """
-    return torch.Generator(device).manual_seed(_seed(key))
+    return torch.Generator(device).manual_seed(_hash(key) >> 1)
 
 
 def reseed(*key: int | str) -> None:
-    """Make the state of torch's own generators a function of ``key``: dropout draws from nothing else."""
-    torch.manual_seed(_seed(key))
+    """Make the state of torch's own generators a function of ``key``."""
+    torch.manual_seed(_hash(key) >> 1)
 
 
-def _seed(key: tuple[int | str, ...]) -> int:
+def normals(
+    key: tuple[int | str, ...],
+    row: Tensor,
+    shape: tuple[int, ...],
+    dtype: torch.dtype = torch.float32,
+    draws: range = range(1),
+) -> Tensor:
+    """Standard normal numbers, each a function of the key, its row, its draw and its position.
+
+    Box & Muller 1958, computed in float64 on 32-bit numbers: no number is above 6.77 in size.
+
+    Args:
+        key: what the numbers are for, beginning with the run's seed.
+        row: (B,) int64 numbers of the rows, on the device of the result.
+        shape: of one draw of a row.
+        dtype: of the result.
+        draws: numbers of the draws, R.
+
+    Returns:
+        (B, R, *shape).
+    """
+    number = math.prod(shape)
+    draw = torch.arange(draws.start, draws.stop, draws.step, device=row.device)
+    words = _words(key, row[:, None, None], draw[:, None], math.ceil(number / 4))
+    radius = torch.stack(words[::2], -1).double().add_(0.5).div_(WORD).log_().mul_(-2).sqrt_()
+    angle = torch.stack(words[1::2], -1).double().mul_(2 * math.pi / WORD)
+    pairs = torch.stack([radius * angle.cos(), radius * angle.sin()], -1)
+    return pairs.flatten(2)[..., :number].to(dtype).unflatten(2, shape)
+
+
+def uniforms(key: tuple[int | str, ...], row: Tensor, number: int) -> Tensor:
+    """Uniform numbers of 53 bits, each a function of the key, its row and its position.
+
+    Args:
+        key: what the numbers are for, beginning with the run's seed.
+        row: (B,) int64 numbers of the rows, on the device of the result.
+        number: n of each row.
+
+    Returns:
+        (B, n) float64 in [0, 1).
+    """
+    words = _words(key, row[:, None], 0, math.ceil(number / 2))
+    high, low = (torch.stack(part, -1).flatten(1)[:, :number] for part in (words[::2], words[1::2]))
+    return ((high << 21) + (low >> 11)).double() * 2.0**-53
+
+
+def philox(counter: tuple[Word, Word, Word, Word], key: tuple[int, int]) -> list[Tensor]:
+    """Philox4x32-10: four random words for each counter (Salmon et al. 2011, section 3.3).
+
+    Args:
+        counter: words in [0, 2^32), numbers or int64 tensors that broadcast.
+        key: words in [0, 2^32).
+
+    Returns:
+        Four int64 tensors in [0, 2^32).
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        # a product of two words fills the 64 bits, the highest of which is the sign
+        p0, p1 = c0 * 0xD2511F53, c2 * 0xCD9E8D57
+        c0, c1, c2, c3 = ((p1 >> 32) ^ c1 ^ k0) & MASK, p1, ((p0 >> 32) ^ c3 ^ k1) & MASK, p0
+        k0, k1 = (k0 + 0x9E3779B9) & MASK, (k1 + 0xBB67AE85) & MASK
+    return torch.broadcast_tensors(c0, c1 & MASK, c2, c3 & MASK)
+
+
+def _words(key: tuple[int | str, ...], row: Tensor, draw: Word, blocks: int) -> list[Tensor]:
+    """Four words for each (row, draw, block); row and draw broadcast, blocks are the last dimension."""
+    position = torch.arange(blocks, device=row.device)
+    high, low = divmod(_hash(key), WORD)
+    return philox((position, row, draw, 0), (low, high))
+
+
+def _hash(key: tuple[int | str, ...]) -> int:
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
+    return int.from_bytes(digest, "big")

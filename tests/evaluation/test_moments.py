@@ -30,8 +30,8 @@ def measured(schedule, n=500, clip=None, **options) -> torch.Tensor:
 def test_moments_equal_the_closed_form(schedule):
     level = schedule.level(torch.arange(1, schedule.num_steps + 1))
     gap = (measured(schedule) - posterior_variance(level, STD).log()).abs()
-    # 64 draws of 8 dimensions share a mean, which scatters by sqrt(2 / 512) = 0.06; 4 times that
-    assert gap.max() < 0.25
+    # 64 draws of 8 dimensions share a mean, which scatters by sqrt(2 / 512) = 0.06; 5 times that
+    assert gap.max() < 0.31
     assert gap.square().mean() < 0.07**2
 
 

@@ -18,6 +18,7 @@ from benchmarks.training_step import TrainingStep, Variant, configure, endless_b
 from nelbo.diffusion.samplers import DDIM
 from nelbo.diffusion.spacings import Trailing
 from nelbo.evaluation.generation import generate
+from nelbo.randomness import normals, uniforms
 from nelbo.training.module import DiffusionModule
 
 DEVICE = os.environ.get("NELBO_GPU_TESTS", "cuda")
@@ -155,6 +156,16 @@ def test_the_average_of_the_weights_is_that_of_its_definition(tiny_run):
         average = [decay * a + (1 - decay) * w for a, w in zip(average, weights, strict=True)]
     for parameter, expected in zip(run.module.parameters(), average, strict=True):
         torch.testing.assert_close(parameter.cpu().double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_random_numbers_are_the_same_on_both_devices():
+    rows = torch.arange(64)
+    noise, coins = [], []
+    for device in (DEVICE, "cpu"):
+        noise.append(normals((0, "noise"), rows.to(device), (3, 32, 32), draws=range(2)).cpu())
+        coins.append(uniforms((0, "coin"), rows.to(device), 1000).cpu())
+    torch.testing.assert_close(*noise, rtol=0.0, atol=1e-6)
+    assert torch.equal(*coins)
 
 
 def test_samples_are_the_same_on_both_devices(checkpoint, float32_products):

@@ -1,9 +1,8 @@
 """Random noise keyed by example."""
 
-import torch
 from torch import Tensor
 
-from nelbo.randomness import generator
+from nelbo.randomness import normals
 
 
 class ExampleNoise:
@@ -17,16 +16,17 @@ class ExampleNoise:
     """
 
     def __init__(self, seed: int, purpose: str, index: Tensor, like: Tensor) -> None:
-        self._generators = [generator(seed, purpose, i) for i in index.tolist()]
+        self._key = (seed, purpose)
+        self._row = index.to(like.device)
         self._like = like
+        self._next = 0
 
     def draw(self) -> Tensor:
         """The next noise of each example, (B, ...)."""
-        shape, dtype = self._like.shape[1:], self._like.dtype
-        draws = [torch.randn(shape, generator=g, dtype=dtype) for g in self._generators]
-        return torch.stack(draws).to(self._like.device)
+        return self.draws(1).squeeze(1)
 
-    def positions(self, number: int) -> Tensor:
-        """The next uniform numbers of each example, (B, number) float64 in [0, 1)."""
-        draws = [torch.rand(number, generator=g, dtype=torch.float64) for g in self._generators]
-        return torch.stack(draws).to(self._like.device)
+    def draws(self, number: int) -> Tensor:
+        """The next draws of noise of each example, (B, number, ...)."""
+        first, self._next = self._next, self._next + number
+        shape, dtype = self._like.shape[1:], self._like.dtype
+        return normals(self._key, self._row, shape, dtype, range(first, self._next))

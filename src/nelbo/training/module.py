@@ -24,16 +24,17 @@ from nelbo.evaluation.bound_variant import BoundVariant
 from nelbo.evaluation.estimators import BoundEstimator
 from nelbo.evaluation.t_bins import t_bins
 from nelbo.evaluation.units import Unit
-from nelbo.randomness import generator, reseed
+from nelbo.randomness import generator, normals, reseed, uniforms
 from nelbo.training.sharded.weights import shard
 
 
 class DiffusionModule(LightningModule):
     """Trains a denoiser and measures its bound.
 
-    Noise and timesteps of a training batch are drawn for the global batch from a generator keyed by (seed,
-    batch number), and each rank takes its rows. They do not depend on the number of processes or on
-    interruptions. Dropout is keyed by (seed, batch number, rank).
+    Noise and dropped conditions of a training batch are keyed by (seed, batch number, row of the global
+    batch). Timesteps are drawn for the global batch from a generator keyed by (seed, batch number), and each
+    rank takes its rows. None depends on the number of processes or on interruptions. Dropout is keyed by
+    (seed, batch number, rank).
 
     Args:
         denoiser: the model.
@@ -133,30 +134,28 @@ class DiffusionModule(LightningModule):
         return batch.cond if self.conditional else None
 
     def training_cond(self, batch: Batch) -> Cond | None:
-        """Conditions with dropout, keyed by (seed, batch number) for the global batch."""
+        """Conditions with dropout, keyed by (seed, batch number) and the row of the global batch."""
         cond = self.cond(batch)
         if cond is None or self.null is None:
             return cond
-        number, rows = self.trainer.fit_loop.total_batch_idx, len(batch.x0)
-        world, rank = self.trainer.world_size, self.trainer.global_rank
-        coin = torch.rand(rows * world, generator=generator(self.seed, "label dropout", number))
-        dropped = (coin < self.cond_dropout)[rank * rows : (rank + 1) * rows].to(batch.x0.device)
-        return drop(cond, dropped, self.null)
+        key = (self.seed, "label dropout", self.trainer.fit_loop.total_batch_idx)
+        return drop(cond, uniforms(key, self._rows(batch.x0), 1)[:, 0] < self.cond_dropout, self.null)
 
     def draw(self, x0: Tensor) -> tuple[TimestepSample, Tensor]:
-        """Timesteps and noise (B, *shape) of the current batch: this rank's rows of the global draw."""
-        number, rows = self.trainer.fit_loop.total_batch_idx, len(x0)
+        """Timesteps and noise (B, *shape) of this rank's rows of the current global batch."""
+        number, row = self.trainer.fit_loop.total_batch_idx, self._rows(x0)
         world, rank = self.trainer.world_size, self.trainer.global_rank
-        sample = self.timesteps.sample(rows * world, generator(self.seed, "timesteps", number))
-        noise = torch.randn(
-            (rows * world, *x0.shape[1:]),
-            generator=generator(self.seed, "noise", number, device=x0.device),
-            device=x0.device,
-            dtype=x0.dtype,
-        )
-        mine = slice(rank * rows, (rank + 1) * rows)
-        parts = (sample.index, sample.weight, sample.offset)
-        return TimestepSample(*(part[mine].to(x0.device, non_blocking=True) for part in parts)), noise[mine]
+        whole = self.timesteps.sample(len(row) * world, generator(self.seed, "timesteps", number))
+        mine = slice(rank * len(row), (rank + 1) * len(row))
+        parts = (whole.index, whole.weight, whole.offset)
+        sample = TimestepSample(*(part[mine].to(x0.device, non_blocking=True) for part in parts))
+        noise = normals((self.seed, "noise", number), row, x0.shape[1:], x0.dtype)
+        return sample, noise.squeeze(1)
+
+    def _rows(self, x0: Tensor) -> Tensor:
+        """(B,) int64 rows of the global batch that this rank has."""
+        first = self.trainer.global_rank * len(x0)
+        return torch.arange(first, first + len(x0), device=x0.device)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Reshape an adaptive schedule after a validation."""

@@ -18,6 +18,7 @@ from nelbo.evaluation.noise import ExampleNoise
 from nelbo.evaluation.spread import variance_of_sum
 from nelbo.evaluation.units import Unit
 from nelbo.option_types import NonNegativeInt, PositiveInt
+from nelbo.randomness import uniforms
 
 RECONSTRUCTION_DRAWS = 2  # of L_0 for each example: two show its Monte Carlo variance
 
@@ -112,8 +113,8 @@ class BoundEstimator(ABC):
         noise = ExampleNoise(self.seed, f"bound, round {self.rounds}", index, x0)
         offsets = None
         if isinstance(chain, ContinuousTime):
-            source = ExampleNoise(self.seed, f"positions in bins, round {self.rounds}", index, x0)
-            offsets = source.positions(steps.shape[1])
+            key = (self.seed, f"positions in bins, round {self.rounds}")
+            offsets = uniforms(key, index.to(x0.device), steps.shape[1])
         at_once = max(1, self.pairs_per_call // len(x0))
         columns = [
             score(
@@ -209,7 +210,7 @@ def score(
     ``offset`` (B, R) is the position in each bin of continuous time.
     """
     rows = steps.shape[1]
-    eps = torch.stack([noise.draw() for _ in range(rows)], dim=1).flatten(0, 1)
+    eps = noise.draws(rows).flatten(0, 1)
     x0 = x0.repeat_interleave(rows, dim=0)
     step = variants[0].bound.chain.step(steps.flatten(), None if offset is None else offset.flatten())
     prediction = denoise(diffuse(x0, eps, step.t), step.t, repeat_interleave(cond, rows))
