@@ -12,6 +12,7 @@ HELPERS = {
     "array_file",
     "atomic_file",
     "cond",
+    "connections",
     "option_types",
     "progress",
     "randomness",
