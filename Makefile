@@ -4,7 +4,7 @@ PYTHON := $(VENV)/bin/python
 SYSTEM_PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev train test contract test-all lint format docs bench gpu cluster notebooks figures browser measure clean
+.PHONY: help install dev train test contract test-all lint format docs bench gpu cluster record notebooks figures browser measure clean
 
 help:            ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -64,6 +64,9 @@ cluster: dev     ## test on a real SLURM and on two hosts; as root on Debian, wh
 	@command -v apt-get >/dev/null || { echo "make cluster: needs Debian, with apt-get" >&2; exit 1; }
 	apt-get install -y -qq --no-install-recommends slurm-wlm munge iproute2 >/dev/null
 	$(PYTHON) -m pytest -n 0 -m cluster tests/cluster
+
+record: dev      ## train three seeds in a fixed time and add the result to docs/records.md: NAME=digits
+	$(PYTHON) -m records $(NAME)
 
 notebooks: dev   ## run every notebook, a minute or two each; the files are not changed
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e .[notebooks]
