@@ -7,7 +7,16 @@ import random
 import pytest
 
 from nelbo import atomic_file
-from nelbo.atomic_file import CHECKSUM, DamagedFileError, read_json, read_yaml, replacing, write_json
+from nelbo.atomic_file import (
+    CHECKSUM,
+    UNFINISHED,
+    DamagedFileError,
+    new_folder,
+    read_json,
+    read_yaml,
+    replacing,
+    write_json,
+)
 
 FLIPS = int(os.environ.get("NELBO_TEST_FLIPS", "100"))
 CONTENT = {"test/bpd": 3.0517578125, "step": 1000, "ledger": {"data": "Digits", "clip": None}, "é": [1, 2.5]}
@@ -136,6 +145,19 @@ def test_two_writers_of_a_file_have_two_temporary_files(tmp_path):
     mode = path.stat().st_mode
     write_json(path, {})
     assert path.stat().st_mode == mode  # as the umask says
+
+
+def test_new_folder_is_whole_or_not_there(tmp_path):
+    path = tmp_path / "made"
+    with new_folder(path) as unfinished:
+        (unfinished / "a").write_text("a")
+        assert [UNFINISHED.fullmatch(entry.name)[1] for entry in tmp_path.iterdir()] == [str(os.getpid())]
+    assert (path / "a").read_text() == "a"
+    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "other"):
+        raise KeyboardInterrupt
+    with pytest.raises(OSError, match="cannot write "), new_folder(path):
+        pass  # it is not empty
+    assert [entry.name for entry in tmp_path.iterdir()] == ["made"]
 
 
 def test_a_temporary_file_never_goes_through_a_link(tmp_path, monkeypatch):

@@ -45,7 +45,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         DamagedFileError: naming the file, when it is damaged, too large, or another kind of file.
     """
     with opened(path) as file:
-        about = json.loads(str(file[ABOUT]))
+        about = dict(json.loads(str(file[ABOUT])))
         return {name: torch.from_numpy(file[name]) for name in file.files if name != ABOUT}, about
 
 

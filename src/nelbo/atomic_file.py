@@ -6,6 +6,7 @@ import math
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -43,8 +44,7 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     Raises:
         OSError: naming the file, if it cannot be written.
     """
-    # two processes may write the same file, and have the same number on two machines
-    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.{os.getpid()}.tmp")
+    unfinished = _unfinished(path)
     try:
         unfinished.touch(exist_ok=False)  # which follows no link
         yield unfinished
@@ -58,6 +58,36 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
         if isinstance(error, OSError):
             raise OSError(f"cannot write {path} ({error})") from error
         raise
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder next to ``path``; rename it to ``path`` if the block raises no error.
+
+    Args:
+        path: of the folder, which is not there or empty.
+
+    Raises:
+        OSError: naming the folder, if it cannot be written.
+    """
+    unfinished = _unfinished(path)
+    try:
+        unfinished.mkdir()
+        yield unfinished
+        unfinished.replace(path)
+    except BaseException as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise OSError(f"cannot write {path} ({error})") from error
+        raise
+
+
+def _unfinished(path: Path) -> Path:
+    """A temporary name next to ``path``, with the process that writes it.
+
+    Two processes may write the same file, and have the same number on two machines.
+    """
+    return path.with_name(f"{path.name}.{secrets.token_hex(8)}.{os.getpid()}.tmp")
 
 
 def open_regular(path: Path) -> BufferedReader:

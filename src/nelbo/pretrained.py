@@ -237,10 +237,7 @@ class Model:
         """
         module, spec = self.trained.module, self.spec
         data = GivenImages(images, self._cond(cond, len(images)), spec, eval_batch_size=batch_size)
-        if clip and spec.range is None:
-            raise ValueError("clip=True needs data with a range, and this data is continuous")
-        own = module.bound
-        bound = VariationalBound(own.chain, own.decoder, spec.range if clip else None, own.shape)
+        bound = self.trained.bound(clip, "clip=True")
         if steps is not None:
             bound = bound.along(self._shorter_chain(spacing, steps, bound))
         if isinstance(estimator, str):

@@ -65,13 +65,9 @@ def is_refused(ended, expected, *outputs):
 
 def with_header(path: Path, into: Path, **changes) -> Path:
     """A file whose header has other values, with a checksum that fits."""
-    content = path.read_bytes()
-    length = file.PREFIX.unpack_from(content)[1]
-    header = json.loads(content[file.PREFIX.size : file.PREFIX.size + length]) | changes
-    text = json.dumps(header).encode()
-    words = content[file.PREFIX.size + length : -file.DIGEST_BYTES]
-    body = file.PREFIX.pack(file.MAGIC, len(text)) + text + words
-    into.write_bytes(body + hashlib.sha256(body).digest())
+    text, words = file.inflate(path.read_bytes()[len(file.MAGIC) : -file.DIGEST_BYTES])
+    body = file.MAGIC + file.deflate(json.dumps(json.loads(text) | changes).encode()) + words
+    into.write_bytes(body + hashlib.sha256(body).digest()[: file.DIGEST_BYTES])
     return into
 
 
@@ -143,6 +139,41 @@ def test_continuous_data_is_rounded_to_the_bin_width(nelbo, run_in_process, tiny
     is_refused(folder, "does not fit into PNG files: use FILE.npy", tmp_path / "png")
 
 
+def test_header_of_a_chain_of_50_steps_has_less_than_200_bytes(tmp_path):
+    rng = np.random.default_rng(0)
+    header = file.Header(
+        model={
+            name: rng.bytes(4).hex()
+            for name in ("weights", "denoiser", "variance", "decoder", "levels", "data")
+        },
+        weights="ema",
+        clip=False,
+        software={"torch": "2.10.0", "constriction": "0.5.1", "processor": "aarch64, DEFAULT"},
+        count=180,
+        bin_width=None,
+        label=None,
+        gaps=[2, 1, 6, 6, 4, *range(5, 45), 44, 49, 63, 106, 77],
+        batch_size=32,
+        threads=16,
+        initial_words=30,
+        content=rng.bytes(16).hex(),
+    )
+    words = np.arange(5, dtype=np.uint32)
+    assert file.write(tmp_path / "x", header, words) - words.nbytes < 200
+    read, found = file.read(tmp_path / "x")
+    assert read == header
+    assert read.timesteps[-1] == sum(header.gaps)
+    np.testing.assert_array_equal(found, words)
+
+
+@pytest.mark.parametrize("text", [b"{" * 100, b"\x00" * (file.MAX_HEADER_BYTES + 1)])
+def test_header_of_another_kind_or_too_long_is_refused(tmp_path, text):
+    body = file.MAGIC + file.deflate(text)
+    (tmp_path / "x").write_bytes(body + hashlib.sha256(body).digest()[: file.DIGEST_BYTES])
+    with pytest.raises(file.DamagedFileError, match="x is damaged"):
+        file.read(tmp_path / "x")
+
+
 def test_decoder_uses_the_threads_of_the_encoder(nelbo, coded, checkpoint, tmp_path, monkeypatch):
     counts = []
     monkeypatch.setattr(torch, "set_num_threads", counts.append)
@@ -170,10 +201,14 @@ def test_truncated_file_is_refused(nelbo, coded, checkpoint, tmp_path, size):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"weights": "raw"}, "was compressed with another model (weights: "),
+        ({"weights": "raw"}, "was compressed with another model (different weights)"),
         ({"clip": False}, "not of this model"),
-        ({"timesteps": [1, 2, 3]}, "was compressed with another model (levels: "),
-        ({"timesteps": [0.1, 0.2]}, "the chain has levels of continuous time"),
+        ({"gaps": [1, 2, 3]}, "was compressed with another model (different levels)"),
+        ({"gaps": [0, 3]}, "a chain needs increasing timesteps in 1.."),
+        ({"gaps": [5, 10**6]}, "a chain needs increasing timesteps in 1.."),
+        ({"gaps": [10**30]}, "is damaged (gaps.0: "),
+        ({"gaps": [1, -1]}, "is damaged (gaps.1: "),
+        ({"gaps": []}, "is damaged (gaps: "),
         ({"software": {"torch": "1.0"}}, "was compressed with other software (torch: 1.0, not "),
         ({"threads": 10**6}, "is damaged (threads: "),
         ({"batch_size": 0}, "is damaged (batch_size: "),

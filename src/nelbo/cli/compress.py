@@ -2,6 +2,7 @@
 
 import time
 from argparse import ArgumentParser, Namespace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,8 +48,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--batch-size",
         metavar="B",
         type=int,
-        default=1,
-        help="images that are coded together: faster, with B times the initial bits; default: 1",
+        default=32,
+        help="most images that are coded together; default: 32",
     )
     parser.add_argument("--threads", metavar="N", type=int, help="of the network; default: those of torch")
     add_model_arguments(parser)
@@ -77,7 +78,7 @@ def run(arguments: Namespace) -> None:
     import torch
 
     from nelbo.cli.logging import quieten_libraries
-    from nelbo.compose.codec import build_codec, choose_codec_chain, describe_model
+    from nelbo.compose.codec import build_codec, choose_timesteps, describe_model
     from nelbo.evaluation.codec import check_bin_width, file
     from nelbo.evaluation.codec.stack import constriction
     from nelbo.progress import counted
@@ -88,10 +89,10 @@ def run(arguments: Namespace) -> None:
     model = read_model(arguments.checkpoint, arguments.weights, arguments.trust)
     check_bin_width(model.spec, arguments.bin_width)
     stored, cond = read_images(arguments, model)
-    chain = choose_codec_chain(model.trained, arguments.spacing, arguments.steps, arguments.clip)
+    timesteps = choose_timesteps(model.trained, arguments.spacing, arguments.steps, arguments.clip)
     codec = build_codec(
         model.trained,
-        chain.t().tolist(),
+        timesteps,
         clip=arguments.clip,
         bin_width=arguments.bin_width,
         batch_size=arguments.batch_size,
@@ -108,7 +109,7 @@ def run(arguments: Namespace) -> None:
         count=len(stored),
         bin_width=arguments.bin_width,
         label=None if cond is None else cond.tolist(),
-        timesteps=chain.t().tolist(),
+        gaps=[t - s for s, t in pairwise([0, *timesteps])],
         batch_size=codec.batch_size,
         threads=codec.threads,
         initial_words=coded.initial_words,

@@ -1,11 +1,7 @@
 """Decompress a file of nelbo compress with the model that it was compressed with."""
 
-import secrets
-import shutil
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,28 +92,10 @@ def write_array(path: Path, decoded: "Tensor") -> None:
 
 def write_folder(folder: Path, decoded: "Tensor", spec: "DataSpec") -> None:
     """Write a folder of PNG files, numbered in the order of the images; all of it or nothing."""
+    from nelbo.atomic_file import new_folder
     from nelbo.runs.images import to_image
 
     with new_folder(folder) as unfinished:
         for number, value in enumerate(decoded):
             pixels = spec.to_pixels(spec.from_levels(value[None]))[0]
             to_image(pixels).save(unfinished / f"{number:06d}.png", format="PNG")
-
-
-@contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder next to ``folder``; rename it to ``folder`` if the block raises no error.
-
-    Raises:
-        OSError: naming the folder, if it cannot be written.
-    """
-    unfinished = folder.with_name(f"{folder.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        unfinished.mkdir()
-        yield unfinished
-        unfinished.replace(folder)
-    except BaseException as error:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise OSError(f"cannot write {folder} ({error})") from error
-        raise

@@ -195,14 +195,9 @@ def choose_bound(config: DictConfig, model: "TrainedModel", data: "DataModule") 
     """
     from hydra.utils import instantiate
 
-    from nelbo.diffusion.bound import VariationalBound
-
-    if config.clip and data.spec.range is None:
-        raise ValueError("clip=true needs data with a range, and this data is continuous")
-    own = model.module.bound
     # the configuration of a data set names its decoder; the default is the decoder of the model
-    decoder = instantiate(config.decoder, levels=data.spec.levels) if config.get("decoder") else own.decoder
-    return VariationalBound(own.chain, decoder, data.spec.range if config.clip else None, own.shape)
+    decoder = instantiate(config.decoder, levels=data.spec.levels) if config.get("decoder") else None
+    return model.bound(config.clip, "clip=true", decoder)
 
 
 def check_even_batches(data: "DataModule", devices: int) -> None:

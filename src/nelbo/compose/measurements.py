@@ -23,6 +23,7 @@ def measure_once(
     about: Mapping[str, str],
     measure: Callable[[], dict[str, Tensor]],
     processes: Processes,
+    at_least: Mapping[str, int] | None = None,
 ) -> dict[str, Tensor]:
     """The arrays that ``measure`` returns, from the file next to the checkpoint where there is one.
 
@@ -32,9 +33,10 @@ def measure_once(
         about: everything that the result depends on.
         measure: makes the arrays.
         processes: the first one reads, measures and writes, and sends the result to the others.
+        at_least: see :func:`nelbo.runs.measurement_cache.cached`.
     """
     path = model.path.with_name(f"{model.path.stem}.{model.weights.kind}.{kind}.npz")
-    return processes.broadcast(lambda: cached(path, about, measure))
+    return processes.broadcast(lambda: cached(path, about, measure, at_least or {}))
 
 
 def split_to_measure(reported: SplitName) -> SplitName:

@@ -86,13 +86,27 @@ def spaced_chain(
 
 
 def step_costs(
-    model: TrainedModel, bound: VariationalBound, data: DataModule, split: SplitName, processes: Processes
+    model: TrainedModel,
+    bound: VariationalBound,
+    data: DataModule,
+    split: SplitName,
+    processes: Processes,
+    examples: int = EXAMPLES,
 ) -> StepCostTable:
-    """Costs of the steps, from the file next to the checkpoint, or measured on a split and stored."""
+    """Costs of the steps, from the file next to the checkpoint, or measured on a split and stored.
+
+    Args:
+        model: that is measured.
+        bound: over all timesteps.
+        data: it was trained on.
+        split: to measure on.
+        processes: this one among others.
+        examples: on which the costs are measured. A file with the costs of more of them is used too.
+    """
 
     def measured() -> dict[str, Tensor]:
         module = model.module
-        batch = data.take(split, EXAMPLES).to(processes.device)
+        batch = data.take(split, examples).to(processes.device)
         cond = batch.cond if module.conditional else None
         with counted("measuring what steps cost", shown=processes.rank == 0) as progress:
             costs = measure_step_costs(bound, module.denoiser, batch.x0, cond, progress=progress)
@@ -108,10 +122,9 @@ def step_costs(
     about = about_model(model, bound, data, split) | {
         "variance": f"{type(variance).__name__}, first step {variance.first_step}",
         "decoder": str(bound.decoder),
-        "examples": str(EXAMPLES),
     }
     kind = f"{type(variance).__name__.lower()}.step_costs"
-    tables = measure_once(model, kind, about, measured, processes)
+    tables = measure_once(model, kind, about, measured, processes, {"examples": examples})
     return StepCostTable(
         tables["timesteps"], tables["first"].double(), tables["step"].double(), tables["prior"]
     )

@@ -18,6 +18,8 @@ from nelbo.compose.options import check_component, has_argument
 from nelbo.compose.stored_config import MODEL, check_values, plain_config, validate_stored
 from nelbo.data import DataModule, DataRecord, DataSpec
 from nelbo.data.record import format_names
+from nelbo.diffusion.bound import VariationalBound
+from nelbo.diffusion.decoders import Decoder
 from nelbo.evaluation.fingerprint import fingerprint
 from nelbo.interop.formats import CheckpointFormat, Weights
 from nelbo.interop.formats.nelbo import NETWORK, SCHEDULE, below
@@ -52,6 +54,24 @@ class TrainedModel:
         """A hash of the weights of the network and, where it is learned, of the schedule."""
         schedule = {f"schedule.{name}": value for name, value in self.weights.schedule.items()}
         return fingerprint({**self.weights.network, **schedule})
+
+    def bound(self, clip: bool, option: str, decoder: Decoder | None = None) -> VariationalBound:
+        """The bound over all timesteps, or of continuous time.
+
+        Args:
+            clip: whether x0_hat is clamped to the range of the data.
+            option: name of ``clip`` in the message.
+            decoder: None for that of the model.
+
+        Raises:
+            ValueError: for clipping of data that has no range.
+        """
+        if clip and self.spec.range is None:
+            raise ValueError(f"{option} needs data with a range, and this data is continuous")
+        own = self.module.bound
+        return VariationalBound(
+            own.chain, decoder or own.decoder, self.spec.range if clip else None, own.shape
+        )
 
 
 def load_model(checkpoint: Path | str, *options: str) -> TrainedModel:

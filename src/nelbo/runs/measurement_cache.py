@@ -7,6 +7,7 @@ weights, or in another way, is measured again.
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from torch import Tensor
 
@@ -14,7 +15,10 @@ from nelbo import array_file
 
 
 def cached(
-    path: Path, about: Mapping[str, str], measure: Callable[[], dict[str, Tensor]]
+    path: Path,
+    about: Mapping[str, str],
+    measure: Callable[[], dict[str, Tensor]],
+    at_least: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Tensor]:
     """Read the arrays of a file, or measure and store them.
 
@@ -24,6 +28,8 @@ def cached(
         path: of the file.
         about: everything that the result depends on. A file with another description is replaced.
         measure: makes the arrays.
+        at_least: numbers that make a result more accurate, such as of examples. A file with larger ones is
+            used too.
     """
     if path.is_file():
         try:
@@ -31,11 +37,16 @@ def cached(
         except ValueError as error:
             warnings.warn(f"{error}: it is measured again", stacklevel=2)
         else:
-            if stored == dict(about):
+            enough = all(_number(stored.pop(name, None)) >= least for name, least in at_least.items())
+            if enough and stored == dict(about):
                 return arrays
     arrays = measure()
     try:
-        array_file.save(path, arrays, about)
+        array_file.save(path, arrays, {**about, **{name: str(value) for name, value in at_least.items()}})
     except OSError as error:
         warnings.warn(f"{error}: it will be measured again next time", stacklevel=2)
     return arrays
+
+
+def _number(text: str | None) -> int:
+    return int(text) if isinstance(text, str) and text.isdecimal() else -1

@@ -20,6 +20,7 @@ from nelbo.diffusion.variances import FixedLarge, FixedSmall, LearnedRange
 pytest.importorskip("constriction", exc_type=ImportError)
 
 from nelbo.evaluation.codec import ChainCodec
+from nelbo.evaluation.codec.chain_codec import batches
 from nelbo.evaluation.codec.stack import BitStack, DrawnGaussian, GridGaussian, OpenGridGaussian
 
 SPEC = DataSpec((2, 4), levels=17, num_classes=None)
@@ -147,10 +148,34 @@ def test_continuous_time_has_no_code():
         codec(steps=full_chain(LinearLogSNRSchedule(None)))
 
 
-def test_initial_bits_are_paid_once():
-    one, many = (codec(K=5).encode(images(n)).initial_words for n in (1, 20))
-    assert one <= many <= 1.5 * one
-    assert codec(K=5, batch_size=10).encode(images(20)).initial_words > 5 * many
+def test_initial_bits_are_paid_once_and_do_not_depend_on_the_batch_size():
+    alone = codec(K=5).encode(images(1)).initial_words
+    for batch_size in (1, 32):
+        assert alone <= codec(K=5, batch_size=batch_size).encode(images(500)).initial_words <= 1.5 * alone
+
+
+@pytest.mark.parametrize(
+    ("n", "batch_size", "sizes"),
+    [
+        (1, 7, [1]),
+        (17, 7, [1] * 17),
+        (21, 7, [1] * 16 + [2, 2, 1]),
+        (5, 1, [1] * 5),
+        (30, 2, [1] * 16 + [2] * 7),
+    ],
+)
+def test_batches_grow_with_the_examples_before_them(n, batch_size, sizes):
+    parts = list(batches(n, batch_size))
+    assert list(map(len, parts)) == sizes
+    assert torch.equal(torch.cat(parts), torch.arange(n))
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 32])
+def test_batches_backwards_are_the_same(batch_size):
+    parts, backwards = (list(batches(1000, batch_size, backwards=b)) for b in (False, True))
+    assert all(torch.equal(a, b) for a, b in zip(parts, backwards[::-1], strict=True))
+    assert max(map(len, parts)) == batch_size
+    next(batches(2**40, batch_size, backwards=True))
 
 
 def test_another_model_is_detected():
@@ -160,16 +185,19 @@ def test_another_model_is_detected():
         codec(other, K=5).decode(coded.words, coded.initial_words, 20)
 
 
-def test_network_receives_full_batches_and_the_given_threads():
+def test_network_receives_the_same_inputs_in_both_directions_and_the_given_threads():
     before = torch.get_num_threads()
     seen = []
 
     def denoise(xt, level, cond=None):
-        seen.append((len(xt), len(level.t), torch.get_num_threads()))
+        seen.append((xt.numpy().tobytes(), level.t.tolist(), torch.get_num_threads()))
         return MIXTURE(xt, level)
 
-    round_trip(codec(denoise, K=3, batch_size=4, threads=2), images(6))
-    assert set(seen) == {(4, 4, 2)}
+    round_trip(codec(denoise, K=3, batch_size=4, threads=2), images(40))
+    half = len(seen) // 2
+    assert seen[half:] == seen[:half][::-1]
+    assert {len(t) for _, t, _ in seen} == {1, 2, 3}
+    assert {threads for _, _, threads in seen} == {2}
     assert torch.get_num_threads() == before
 
 

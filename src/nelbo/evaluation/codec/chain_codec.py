@@ -7,9 +7,9 @@ Markov, so
     pop x_i from q(x_i | x_{i-1}), push x_{i-1} with p(x_{i-1} | x_i),    i = 2..K,
     push x_K with p(x_K),
 
-and the decoder does the opposite from the end. In expectation x_0 costs the bound of the chain. One latent is
-on the stack at a time, so the initial bits are about those of one latent. The order that draws all latents
-first (x_K from q(x_K | x_0), then x_{i-1} from q(x_{i-1} | x_i, x_0)) needs those of K latents.
+and the decoder does the opposite from the end. In expectation x_0 costs the bound of the chain. x_i is drawn
+before x_{i-1} is pushed, so the initial bits are at most those of two latents. The order that draws all
+latents first (x_K from q(x_K | x_0), then x_{i-1} from q(x_{i-1} | x_i, x_0)) needs those of K latents.
 
 Each x_i is on a grid of its own, of a width below 1/8 of the narrowest standard deviation that it is drawn or
 coded with. The precision cancels: q and p have mass on the same grid.
@@ -18,7 +18,8 @@ coded with. The precision cancels: q and p have mass on the same grid.
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ from nelbo.diffusion.process import forward, posterior
 from nelbo.evaluation.codec.stack import OTHER_MODEL, BitStack, DrawnGaussian, OpenGridGaussian, constriction
 
 BINS_PER_STD = 8
+GROWTH = 16  # a batch is at most this many times smaller than what is coded before it
 MOST_PROBABILITIES = 2**22  # in memory at a time
 
 Progress = Callable[[int, int], None]
@@ -64,15 +66,16 @@ class Coded:
 class ChainCodec:
     """A lossless code for data of a model, whose length is the variational bound.
 
-    Encoder and decoder must compute the same bits, so the network always receives ``batch_size`` examples,
-    the last ones padded by zeros, and torch uses ``threads`` threads.
+    Encoder and decoder must compute the same bits, so the network receives the same batches in both
+    directions, and torch uses ``threads`` threads. The latents of a batch are drawn from the code of the
+    batches before it: the first batches are small, and then the initial bits are about those of one example.
 
     Args:
         bound: chain, decoder and clipping.
         denoise: maps (x_t, level, cond) to a prediction, on the CPU.
         spec: of the data.
         bin_width: of continuous data, which is rounded to its multiples; None for quantised data.
-        batch_size: examples that are coded together. The initial bits are proportional to it.
+        batch_size: most examples that are coded together.
         threads: of torch.
 
     Raises:
@@ -86,7 +89,7 @@ class ChainCodec:
         spec: DataSpec,
         *,
         bin_width: float | None = None,
-        batch_size: int = 1,
+        batch_size: int = 32,
         threads: int = 1,
     ) -> None:
         check_bin_width(spec, bin_width)
@@ -115,11 +118,10 @@ class ChainCodec:
         """
         stack, log_weights = BitStack(), []
         with _threads(self.threads):
-            for first in range(0, len(stored), self.batch_size):
-                rows = torch.arange(first, min(first + self.batch_size, len(stored)))
+            for rows in batches(len(stored), self.batch_size):
                 clean = self._to_grid(stored[rows])
-                log_weights.append(self._encode(stack, clean, rows_of(cond, rows), first))
-                progress(first + len(rows), len(stored))
+                log_weights.append(self._encode(stack, clean, rows_of(cond, rows), int(rows[0])))
+                progress(int(rows[-1]) + 1, len(stored))
         return Coded(stack.words, stack.initial_words, torch.cat(log_weights))
 
     @torch.no_grad()
@@ -145,11 +147,10 @@ class ChainCodec:
         """
         stack, found = BitStack(words), []
         with _threads(self.threads):
-            for first in reversed(range(0, n, self.batch_size)):
-                rows = torch.arange(first, min(first + self.batch_size, n))
-                decoded = self._decode(stack, len(rows), rows_of(cond, rows), first)
+            for rows in batches(n, self.batch_size, backwards=True):
+                decoded = self._decode(stack, len(rows), rows_of(cond, rows), int(rows[0]))
                 found.append(self._from_grid(decoded))
-                progress(n - first, n)
+                progress(n - int(rows[0]), n)
         if not stack.is_initial(initial_words):
             raise ValueError(OTHER_MODEL)
         return torch.cat(found[::-1])
@@ -208,15 +209,11 @@ class ChainCodec:
         return self.chain.step(torch.full((size,), i))
 
     def _predict(self, xt: Tensor, i: int, cond: Cond | None) -> Prediction:
-        """The prediction at x_i (B, ...), float64, computed in a full batch of float32."""
-        size, full = len(xt), self.batch_size
-        padded = torch.zeros(full, *xt.shape[1:])
-        padded[:size] = xt.float()
-        level = self.chain.level(torch.full((full,), i))
-        found = self.denoise(padded, level, rows_of(cond, torch.arange(full).clamp(max=size - 1)))
-        var_output = None if found.var_output is None else found.var_output[:size].double()
-        return Prediction(
-            found.x0_hat[:size].double(), found.eps_hat[:size].double(), found.variance, var_output
+        """The prediction at x_i (B, ...), float64, computed in float32."""
+        found = self.denoise(xt.float(), self.chain.level(torch.full((len(xt),), i)), cond)
+        var_output = None if found.var_output is None else found.var_output.double()
+        return replace(
+            found, x0_hat=found.x0_hat.double(), eps_hat=found.eps_hat.double(), var_output=var_output
         )
 
     def _reverse(self, prediction: Prediction, xt: Tensor, step: Step) -> DiagonalGaussian:
@@ -283,6 +280,20 @@ class ChainCodec:
             if not np.isfinite(probabilities).all():
                 raise ValueError("a predicted probability is not finite: the model has diverged")
             yield start, probabilities
+
+
+def batches(n: int, batch_size: int, backwards: bool = False) -> Iterator[Tensor]:
+    """The numbers of n examples in batches of at most ``batch_size``, (B,) int64 each.
+
+    A batch has at most one example more than 1/16 of those before it.
+    """
+    growing, first = [], 0
+    while first < min(n, GROWTH * (batch_size - 1)):
+        growing.append(first)
+        first += 1 + first // GROWTH
+    full = range(first, n, batch_size)
+    for first in chain(reversed(full), reversed(growing)) if backwards else chain(growing, full):
+        yield torch.arange(first, min(n, first + batch_size, first + 1 + first // GROWTH))
 
 
 def check_bin_width(spec: DataSpec, bin_width: float | None) -> None:
