@@ -229,6 +229,30 @@ def test_header_that_does_not_fit_is_refused(nelbo, coded, checkpoint, tmp_path,
     is_refused(ended, expected, tmp_path / "x.npy")
 
 
+@pytest.mark.parametrize("name", ["x.npy", "x.npz", "images/a.png", "last.ckpt"])
+def test_compress_does_not_replace_an_input(nelbo, checkpoint, tmp_path, name):
+    (tmp_path / "images").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "images/a.png")
+    np.save(tmp_path / "x.npy", digits())
+    np.savez(tmp_path / "x.npz", images=digits())
+    (tmp_path / "last.ckpt").write_bytes(checkpoint.read_bytes())
+    images = [tmp_path / "images", tmp_path / "x.npy", tmp_path / "x.npz/images"]
+    before = (tmp_path / name).read_bytes()
+    (tmp_path / "link").symlink_to(name)
+    for output in (name, "link"):
+        ended = nelbo(
+            "compress", *images, "--checkpoint", tmp_path / "last.ckpt", *CHAIN, "-o", tmp_path / output
+        )
+        is_refused(ended, "it is an input, which would be lost")
+    assert (tmp_path / name).read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.png"])
+def test_decompress_makes_no_folder_that_is_named_like_a_file(nelbo, coded, checkpoint, tmp_path, name):
+    ended = nelbo("decompress", coded, "--checkpoint", checkpoint, "-o", tmp_path / name)
+    is_refused(ended, "expected FILE.npy, or the name of a folder", tmp_path / name)
+
+
 def test_output_folder_that_is_not_empty_is_refused(nelbo, coded, checkpoint, tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "x/mine.txt").write_text("")
@@ -271,6 +295,8 @@ def test_full_disk_leaves_no_folder(nelbo, coded, checkpoint, tmp_path, monkeypa
         (("missing.png",), "missing.png"),
         (("missing.png", "-o", "no/such/x.nelbo"), "there is no folder no/such"),
         (("{folder}",), "there are no images in this folder"),
+        (("missing.npy",), "IMAGES=missing.npy: there is no file missing.npy\n"),
+        (("--split", "test", "-o", "{folder}"), "it is a folder, and a file is written"),
     ],
 )
 def test_mistaken_arguments_are_one_line(nelbo, checkpoint, tmp_path, arguments, expected):
@@ -287,6 +313,7 @@ def test_mistaken_arguments_are_one_line(nelbo, checkpoint, tmp_path, arguments,
         (Image.new("RGB", (8, 8)), "has shape (3, 8, 8), and the model needs (1, 8, 8)"),
         (Image.new("L", (8, 8), 5), "has pixels that are none of the 17 levels of the model"),
         (Image.new("RGBA", (8, 8)), "its pixels are RGBA"),
+        ([Image.new("L", (8, 8)), Image.new("L", (8, 8), 255)], "it has several images"),
         (np.zeros((3, 1, 8, 9)), "images have shape (3, 1, 8, 9)"),
         (np.full((3, 1, 8, 8), 17), "values of 17 to 17"),
         (np.full((3, 1, 8, 8), 0.3), "values between the 17 levels"),
@@ -295,7 +322,10 @@ def test_mistaken_arguments_are_one_line(nelbo, checkpoint, tmp_path, arguments,
 )
 def test_images_of_another_shape_or_range_are_refused(nelbo, checkpoint, tmp_path, image, expected):
     path = tmp_path / ("a.npy" if isinstance(image, np.ndarray) else "a.png")
-    np.save(path, image) if isinstance(image, np.ndarray) else image.save(path)
+    if isinstance(image, list):
+        image[0].save(path, save_all=True, append_images=image[1:])
+    else:
+        np.save(path, image) if isinstance(image, np.ndarray) else image.save(path)
     output = tmp_path / "x.nelbo"
     ended = nelbo("compress", path, "--checkpoint", checkpoint, *CHAIN, "-o", output)
     is_refused(ended, expected, output)

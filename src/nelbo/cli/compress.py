@@ -1,7 +1,10 @@
 """Compress images to as many bits as the bound of a model says, without loss."""
 
+import os
+import re
 import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,10 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         nargs="*",
         help="image files, folders of them, or arrays (N, ...): FILE.npy, FILE.npz/NAME",
     )
-    parser.add_argument("--checkpoint", metavar="CHECKPOINT", required=True, help="of train.py")
-    parser.add_argument(
-        "--output", "-o", metavar="FILE", type=Path, required=True, help="such as images.nelbo"
-    )
+    add_common_arguments(parser, output="file to write, such as images.nelbo")
     parser.add_argument("--split", choices=SPLITS, help="compress a split of the model's data instead")
     parser.add_argument(
         "--max-examples",
@@ -52,14 +52,15 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="most images that are coded together; default: 32",
     )
     parser.add_argument("--threads", metavar="N", type=int, help="of the network; default: those of torch")
-    add_model_arguments(parser)
     parser.add_argument(
         "--weights", choices=("ema", "raw"), default="ema", help="averaged or raw; default: ema"
     )
 
 
-def add_model_arguments(parser: ArgumentParser) -> None:
-    """Define the arguments that ``compress`` and ``decompress`` share."""
+def add_common_arguments(parser: ArgumentParser, output: str) -> None:
+    """Define the arguments that ``compress`` and ``decompress`` share, with a description of the output."""
+    parser.add_argument("--checkpoint", metavar="CHECKPOINT", required=True, help="of the model")
+    parser.add_argument("--output", "-o", metavar="PATH", type=Path, required=True, help=output)
     parser.add_argument(
         "--trust",
         metavar="NAME",
@@ -85,10 +86,11 @@ def run(arguments: Namespace) -> None:
 
     quieten_libraries()
     constriction()
-    check_arguments(arguments)
+    paths = image_paths(arguments.images)
+    check_arguments(arguments, paths)
     model = read_model(arguments.checkpoint, arguments.weights, arguments.trust)
     check_bin_width(model.spec, arguments.bin_width)
-    stored, cond = read_images(arguments, model)
+    stored, cond = read_images(arguments, paths, model)
     timesteps = choose_timesteps(model.trained, arguments.spacing, arguments.steps, arguments.clip)
     codec = build_codec(
         model.trained,
@@ -119,15 +121,19 @@ def run(arguments: Namespace) -> None:
     print_result(coded, codec, len(stored), size, time.monotonic() - started, arguments.output)
 
 
-def check_arguments(arguments: Namespace) -> None:
+def check_arguments(arguments: Namespace, paths: list[str]) -> None:
     """Check what can be checked without the model.
+
+    Args:
+        arguments: of the command.
+        paths: of the images and arrays.
 
     Raises:
         ValueError: naming the option.
     """
     from nelbo.evaluation.codec.file import MOST_AT_ONCE
 
-    check_folder_of(arguments.output)
+    check_file(arguments.output, [arguments.checkpoint, *paths])
     if bool(arguments.images) == (arguments.split is not None):
         raise ValueError("which images? Name files or folders, or --split test of the model's data")
     if arguments.split is None and arguments.max_examples is not None:
@@ -143,13 +149,33 @@ def check_arguments(arguments: Namespace) -> None:
 
 
 def check_folder_of(output: Path) -> None:
-    """Check that the folder of an output is there, before anything is computed.
+    """Check that the folder of an output is there and can be written, before anything is computed.
 
     Raises:
-        ValueError: naming it.
+        ValueError: naming the output.
     """
     if not output.parent.is_dir():
         raise ValueError(f"--output={output}: there is no folder {output.parent}")
+    if not os.access(output.parent, os.W_OK):
+        raise ValueError(f"--output={output}: the folder {output.parent} cannot be written")
+
+
+def check_file(output: Path, inputs: Iterable[str]) -> None:
+    """Check that an output can be a file, and that it replaces no input.
+
+    Args:
+        output: to check.
+        inputs: names of files, or of their arrays.
+
+    Raises:
+        ValueError: naming the output.
+    """
+    check_folder_of(output)
+    if output.is_dir():
+        raise ValueError(f"--output={output}: it is a folder, and a file is written")
+    files = (Path(re.sub(r"\.npz/.*", ".npz", name)) for name in inputs)
+    if output.exists() and any(path.exists() and output.samefile(path) for path in files):
+        raise ValueError(f"--output={output}: it is an input, which would be lost: choose another name")
 
 
 def read_model(checkpoint: str, weights: str, trust: list[str] | None) -> "Model":
@@ -162,8 +188,13 @@ def read_model(checkpoint: str, weights: str, trust: list[str] | None) -> "Model
     return load(checkpoint, weights=weights, trust=trust, device="cpu")
 
 
-def read_images(arguments: Namespace, model: "Model") -> "tuple[Tensor, Tensor | None]":
+def read_images(arguments: Namespace, paths: list[str], model: "Model") -> "tuple[Tensor, Tensor | None]":
     """The examples to compress, (N, *shape) as they are stored, and the classes (N,) of a conditional model.
+
+    Args:
+        arguments: of the command.
+        paths: of the images and arrays.
+        model: to compress with.
 
     Raises:
         ValueError: for examples that are not of the model's shape and levels, or classes that cannot work.
@@ -191,7 +222,7 @@ def read_images(arguments: Namespace, model: "Model") -> "tuple[Tensor, Tensor |
         cond = batch.cond if conditional else None
         assert not isinstance(cond, dict), "refused above"
         return batch.x0, None if cond is None else torch.as_tensor(cond).long()
-    stored = torch.cat([read_file(path, spec) for path in image_paths(arguments.images)])
+    stored = torch.cat([read_file(path, spec) for path in paths])
     if not conditional:
         return stored, None
     if arguments.cond is None:
@@ -276,13 +307,8 @@ def print_result(
         "file",
         f"{size:,} bytes, {8 * size / (count * dims):.4f} bits/dim with header and initial bits",
     )
-    print_fact(console, "code", f"{net:.4f} bits/dim")
-    overhead = f"the code is {net / bound - 1:+.2%} longer"
-    print_fact(
-        console,
-        "bound",
-        f"{plus_minus(bound, stderr)} bits/dim of the same latents; {overhead}",
-    )
+    print_fact(console, "code", f"{net:.4f} bits/dim, {net / bound - 1:+.2%} relative to the bound")
+    print_fact(console, "bound", f"{plus_minus(bound, stderr)} bits/dim, on the latents that were drawn")
     print_fact(console, "initial", f"{32 * coded.initial_words:,} bits, once per file")
     print_fact(console, "time", f"{seconds / count:.3f} s per image, threads: {codec.threads}")
     print_fact(console, "output", output)

@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nelbo.cli.compress import add_model_arguments, check_folder_of, read_model
+from nelbo.cli.compress import add_common_arguments, check_file, check_folder_of, read_model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,16 +16,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: ArgumentParser) -> None:
     """Define the arguments of ``python -m nelbo decompress``."""
     parser.add_argument("file", metavar="FILE", type=Path, help="of nelbo compress")
-    parser.add_argument("--checkpoint", metavar="CHECKPOINT", required=True, help="of the same model")
-    parser.add_argument(
-        "--output",
-        "-o",
-        metavar="PATH",
-        type=Path,
-        required=True,
-        help="a new folder of PNG files, or an array (N, ...): FILE.npy",
-    )
-    add_model_arguments(parser)
+    add_common_arguments(parser, output="new folder of PNG files, or an array (N, ...): FILE.npy")
 
 
 def run(arguments: Namespace) -> None:
@@ -39,16 +30,20 @@ def run(arguments: Namespace) -> None:
 
     from nelbo.cli.logging import quieten_libraries
     from nelbo.compose.codec import build_codec, describe_model
+    from nelbo.data.image_file import is_image_name
     from nelbo.evaluation.codec import file
     from nelbo.interop.diffusers.folder import check_unused
     from nelbo.progress import counted
-    from nelbo.reports.numbers import short
-    from nelbo.text import printable
+    from nelbo.reports.terminal import make_console, print_fact
 
     quieten_libraries()
     output, is_array = arguments.output, arguments.output.suffix == ".npy"
-    check_folder_of(output)
-    if not is_array:
+    if is_array:
+        check_file(output, [arguments.checkpoint])
+    else:
+        check_folder_of(output)
+        if output.suffix == ".npz" or is_image_name(output):
+            raise ValueError(f"--output={output}: expected FILE.npy, or the name of a folder")
         check_unused(output)
     header, words = file.read(arguments.file)
     header.check_software(arguments.file)
@@ -77,7 +72,10 @@ def run(arguments: Namespace) -> None:
         write_array(output, decoded)
     else:
         write_folder(output, decoded, model.spec)
-    print(f"{header.count:,} images, {short(seconds)} s each: {printable(output)}")
+    console = make_console()
+    print_fact(console, "images", f"{header.count:,}")
+    print_fact(console, "time", f"{seconds:.3f} s per image, threads: {codec.threads}")
+    print_fact(console, "output", output)
 
 
 def write_array(path: Path, decoded: "Tensor") -> None:

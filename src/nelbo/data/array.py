@@ -147,7 +147,7 @@ def open_array(root: Path, name: str, option: str) -> np.ndarray:
     file, npz, member = name.partition(".npz/")
     path = root / (f"{file}.npz" if npz else name)
     if not path.is_file():
-        where = "" if Path(name).is_absolute() else "; data.root is its folder"
+        where = "" if path == Path(name) else "; data.root is its folder"
         raise FileNotFoundError(f"{option}={name}: there is no file {path}{where}")
     try:
         if path.suffix != ".npz":

@@ -138,9 +138,12 @@ def read_pixels(path: Path) -> Tensor:
     """The pixels of an image as they are stored, (C, H, W) uint8.
 
     Raises:
-        ValueError: if the file cannot be decoded, or is not grey or RGB with 8 bits; the message names it.
+        ValueError: if the file cannot be decoded, is not grey or RGB with 8 bits, or has several images; the
+            message names it.
     """
     with _opened(path) as (stored, _):
+        if getattr(stored, "n_frames", 1) > 1:
+            raise ValueError("it has several images, such as an animation: store each in a file of its own")
         if stored.mode not in MODES.values():
             raise ValueError(
                 f"its pixels are {stored.mode}, and only grey or RGB ones of 8 bits stay unchanged"

@@ -19,7 +19,7 @@ from nelbo.diffusion.variances import FixedLarge, FixedSmall, LearnedRange
 
 pytest.importorskip("constriction", exc_type=ImportError)
 
-from nelbo.evaluation.codec import ChainCodec
+from nelbo.evaluation.codec import ChainCodec, chain_codec
 from nelbo.evaluation.codec.chain_codec import batches
 from nelbo.evaluation.codec.stack import BitStack, DrawnGaussian, GridGaussian, OpenGridGaussian
 
@@ -118,6 +118,12 @@ def test_any_number_of_levels_with_the_softmax_or_the_discretized_gaussian(level
     spec = DataSpec((2, 4), levels, None)
     for decoder in (DiscretizedGaussian(levels), *([Softmax(levels)] if levels < 1000 else [])):
         round_trip(codec(spec=spec, decoder=decoder, K=5), images(2, spec))
+
+
+def test_code_does_not_depend_on_the_blocks_of_probabilities(monkeypatch):
+    whole = codec(K=3).encode(images(20)).words
+    monkeypatch.setattr(chain_codec, "MOST_PROBABILITIES", 17 * 3)
+    np.testing.assert_array_equal(round_trip(codec(K=3), images(20)).words, whole)
 
 
 def test_chain_of_continuous_time_with_zero_terminal_snr():

@@ -245,9 +245,8 @@ class ChainCodec:
             _coded(DiagonalGaussian(mean, log_var), self.bin_width).push(stack, x.reshape(-1))
             return log_p
         flat, categorical = x.reshape(-1), constriction().stream.model.Categorical(perfect=False)
-        blocks = self._level_probabilities(mean, log_var)
-        for start, probabilities in reversed(list(blocks)):
-            stack.push(flat[start : start + len(probabilities)], categorical, probabilities)
+        for part in reversed(self._blocks(x.size)):
+            stack.push(flat[part], categorical, self._level_probabilities(mean, log_var, part))
         return log_p
 
     def _pop_data(self, stack: BitStack, prediction: Prediction, step: Step) -> np.ndarray:
@@ -257,29 +256,33 @@ class ChainCodec:
             p = DiagonalGaussian(mean, log_var)
             return _coded(p, self.bin_width).pop(stack).reshape(mean.shape)
         categorical = constriction().stream.model.Categorical(perfect=False)
-        parts = [
-            stack.pop(len(probabilities), categorical, probabilities)
-            for _, probabilities in self._level_probabilities(mean, log_var)
-        ]
-        return np.concatenate(parts).reshape(mean.shape)
+        found = []
+        for part in self._blocks(mean.numel()):
+            probabilities = self._level_probabilities(mean, log_var, part)
+            found.append(stack.pop(len(probabilities), categorical, probabilities))
+        return np.concatenate(found).reshape(mean.shape)
 
     def _data_distribution(self, prediction: Prediction, step: Step) -> tuple[Tensor, Tensor]:
         x0_hat = self.bound.x0_hat(prediction)
         return self.bound.decoder.distribution(prediction, x0_hat, step)
 
-    def _level_probabilities(self, mean: Tensor, log_var: Tensor) -> Iterator[tuple[int, np.ndarray]]:
-        """Probabilities (n, levels) of blocks of scalars of a batch, each with its first number."""
+    def _blocks(self, n: int) -> list[slice]:
+        """Parts of n scalars, whose probabilities fit into memory."""
+        assert self.spec.levels is not None, "continuous data has bins"
+        size = max(1, MOST_PROBABILITIES // self.spec.levels)
+        return [slice(start, min(n, start + size)) for start in range(0, n, size)]
+
+    def _level_probabilities(self, mean: Tensor, log_var: Tensor, part: slice) -> np.ndarray:
+        """Probabilities (n, levels) of a part of the scalars of a batch."""
         assert self.spec.levels is not None, "continuous data has bins"
         values = self.spec.from_levels(torch.arange(self.spec.levels)).double()
-        means, log_vars = mean.flatten()[:, None], log_var.expand_as(mean).flatten()[:, None]
-        size = max(1, MOST_PROBABILITIES // self.spec.levels)
-        for start in range(0, len(means), size):
-            part = slice(start, start + size)
-            x0 = values.expand(len(means[part]), -1)
-            probabilities = self.bound.decoder.log_prob(x0, means[part], log_vars[part]).exp().numpy()
-            if not np.isfinite(probabilities).all():
-                raise ValueError("a predicted probability is not finite: the model has diverged")
-            yield start, probabilities
+        means, log_vars = (x.expand_as(mean).flatten()[part, None] for x in (mean, log_var))
+        probabilities = (
+            self.bound.decoder.log_prob(values.expand(len(means), -1), means, log_vars).exp().numpy()
+        )
+        if not np.isfinite(probabilities).all():
+            raise ValueError("a predicted probability is not finite: the model has diverged")
+        return probabilities
 
 
 def batches(n: int, batch_size: int, backwards: bool = False) -> Iterator[Tensor]:

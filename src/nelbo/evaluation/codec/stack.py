@@ -76,6 +76,8 @@ class BitStack:
         if n == 0:
             return np.zeros(0, dtype=np.int64)
         amount = () if parameters else (n,)
+        if self._coder.num_words() > HEAD_WORDS + n:  # a symbol takes at most 24 bits
+            return self._coder.decode(model, *parameters, *amount).astype(np.int64)
         before = self._coder.clone()
         symbols = self._coder.decode(model, *parameters, *amount)
         while self._coder.num_words() <= HEAD_WORDS:

@@ -8,19 +8,17 @@ from torch import Tensor
 
 from nelbo.cond import Cond
 from nelbo.diffusion.bound import Denoise, VariationalBound
-from nelbo.diffusion.chain import StepSequence
-from nelbo.diffusion.likelihood import effective_sample_size, log_mean_weight, log_weight, sample_chain
-from nelbo.evaluation.likelihoods.base import Likelihood, LikelihoodDraws, LikelihoodEstimate
-from nelbo.evaluation.likelihoods.importance_weighted import check_finite
+from nelbo.diffusion.likelihood import effective_sample_size, log_mean_weight, sample_chain
+from nelbo.evaluation.likelihoods.base import LikelihoodDraws, LikelihoodEstimate
+from nelbo.evaluation.likelihoods.importance_weighted import TrajectoryLikelihood
 from nelbo.evaluation.noise import ExampleNoise
 from nelbo.evaluation.units import Unit
-from nelbo.option_types import NonNegativeInt, PositiveInt
 
 LOWER, GAP = "lower", "gap"
 OF_THE_DATA = ("data", "fingerprint", "split")  # entries of a ledger that do not describe samples
 
 
-class Sandwich(Likelihood):
+class Sandwich(TrajectoryLikelihood):
     """Upper and lower bound of -log p of samples of the model: one for each example, with its condition.
 
     The upper bound is the importance-weighted one. In the lower bound, the trajectory that made the sample,
@@ -32,38 +30,20 @@ class Sandwich(Likelihood):
         seed: of the noise.
     """
 
+    choice = "sandwich"
     detail_names = (LOWER, GAP, "effective_sample_size")
-
-    def __init__(self, importance_samples: PositiveInt = 8, seed: NonNegativeInt = 0) -> None:
-        self.importance_samples = importance_samples
-        self.seed = seed
 
     @property
     def label(self) -> str:
         """Name in tables."""
-        return f"sandwich on the model's samples, {self.importance_samples} trajectories"
-
-    def check_chain(self, chain: StepSequence) -> None:
-        """Check that the chain has finitely many steps.
-
-        Raises:
-            ValueError: for the limit T -> infinity.
-        """
-        check_finite(chain, "sandwich")
+        return f"sandwich on the model's samples, {self.trajectories}"
 
     def measure(
         self, bound: VariationalBound, denoise: Denoise, x0: Tensor, index: Tensor, cond: Cond | None
     ) -> LikelihoodDraws:
         """The upper bound of a sample for each example, with the lower bound and the difference of both."""
         made = sample_chain(bound, denoise, ExampleNoise(self.seed, "sample", index, x0).draw, cond)
-        drawn = torch.stack(
-            [
-                log_weight(
-                    bound, denoise, made.x0, ExampleNoise(self.seed, f"trajectory {m}", index, x0).draw, cond
-                )
-                for m in range(self.importance_samples)
-            ]
-        )
+        drawn = self.log_weights(bound, denoise, made.x0, index, cond)
         upper = -log_mean_weight(drawn)
         lower = -log_mean_weight(torch.cat([made.log_weight[None], drawn[1:]]))
         return LikelihoodDraws(
@@ -76,12 +56,8 @@ class Sandwich(Likelihood):
     def ledger(self, bound_ledger: Mapping[str, Any], bound: VariationalBound) -> dict[str, Any]:
         """That of the bound, for samples; the data is named where it gives the conditions."""
         unused = () if bound_ledger["conditional"] else OF_THE_DATA
-        return {
-            **{name: value for name, value in bound_ledger.items() if name not in unused},
-            "estimator": self.label,
-            "importance_samples": self.importance_samples,
-            "seed": self.seed,
-        }
+        used = {name: value for name, value in bound_ledger.items() if name not in unused}
+        return super().ledger(used, bound)
 
     def details(self, estimate: LikelihoodEstimate, unit: Unit) -> dict[str, float]:
         """The lower bound and the gap, with errors, and the mean effective sample size."""
