@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from nelbo.randomness import normals, philox, uniforms
+from nelbo.randomness import bernoulli, normals, philox, row_keys, uniforms
 
 ONES = 0xFFFFFFFF
 # Random123, tests/kat_vectors: counter, key, words
@@ -118,3 +118,34 @@ def test_a_draw_does_not_depend_on_what_is_drawn_with_it():
 def test_another_dtype_has_the_same_numbers_rounded(dtype):
     exact = normals((0, "noise"), ROWS, (1, 8, 8), torch.float64)
     assert torch.equal(normals((0, "noise"), ROWS, (1, 8, 8), dtype), exact.to(dtype))
+
+
+# splitmix64.c by Vigna, seed 1234567
+SPLITMIX = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
+
+
+def test_events_come_from_the_published_numbers_of_splitmix():
+    parts = np.array(SPLITMIX, dtype="<u8").view("<i2").astype(int) + 2**15
+    for threshold in [*parts.tolist(), *(parts + 1).tolist(), 0, 2**16 - 1]:
+        found = bernoulli(torch.tensor([1234567]), 16, threshold / 2**16)
+        assert found.tolist() == [(parts < threshold).tolist()]
+
+
+@pytest.mark.parametrize("p", [0.0, 2**-16, 0.1, 0.5, 1 - 2**-16])
+def test_events_have_their_probability(p):
+    p = int(p * 2**16) / 2**16
+    keys = row_keys((0, "dropout", 7), ROWS, 3)
+    happened = torch.stack([bernoulli(each, 40_003, p) for each in keys]).double()
+    n = happened.numel()
+    assert abs(happened.sum() - n * p) <= 4 * (n * p * (1 - p)) ** 0.5
+    for pair in ((happened[0], happened[1]), (happened[:, :-1], happened[:, 1:])):  # layers, rows
+        both = ((pair[0] - p) * (pair[1] - p)).mean()
+        assert abs(both) <= 4 * p * (1 - p) / pair[0].numel() ** 0.5
+
+
+def test_keys_and_events_of_a_row_do_not_depend_on_other_rows():
+    keys = row_keys((0, "dropout", 7), ROWS, 3)
+    assert len(keys.unique()) == keys.numel()
+    assert torch.equal(row_keys((0, "dropout", 7), ROWS[5:9], 2), keys[:2, 5:9])
+    assert not (row_keys((0, "dropout", 8), ROWS, 3) == keys).any()
+    assert torch.equal(bernoulli(keys[1, 5:9], 10, 0.5), bernoulli(keys[1], 33, 0.5)[5:9, :10])

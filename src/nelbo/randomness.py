@@ -14,6 +14,8 @@ from torch import Tensor
 WORD = 2**32
 MASK = WORD - 1
 Word = Tensor | int
+# of SplitMix64, as signed numbers
+_GAMMA, _MIX_1, _MIX_2 = (c - 2**64 for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 
 def generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Generator:
@@ -75,6 +77,44 @@ def uniforms(key: tuple[int | str, ...], row: Tensor, number: int) -> Tensor:
     words = _words(key, row[:, None], 0, math.ceil(number / 2))
     high, low = (torch.stack(part, -1).flatten(1)[:, :number] for part in (words[::2], words[1::2]))
     return ((high << 21) + (low >> 11)).double() * 2.0**-53
+
+
+def row_keys(key: tuple[int | str, ...], row: Tensor, number: int) -> Tensor:
+    """Keys of 64 bits for :func:`bernoulli`, each a function of the key, its row and its number.
+
+    Args:
+        key: what the numbers are for, beginning with the run's seed.
+        row: (B,) int64 numbers of the rows, on the device of the result.
+        number: n of keys for each row.
+
+    Returns:
+        (n, B) int64.
+    """
+    each = torch.arange(number, device=row.device)
+    low, high, *_ = _words(key, row[:, None], each[:, None, None], 1)
+    return (low + (high << 32)).squeeze(2)
+
+
+def bernoulli(row_key: Tensor, number: int, p: float) -> Tensor:
+    """Whether events happen, each a function of the key of its row and its position.
+
+    16 bits of SplitMix64 decide on each event (Steele et al. 2014; constants of Java's SplittableRandom and
+    of splitmix64.c by Vigna). It is cheaper than Philox.
+
+    Args:
+        row_key: (B,) int64, random in all bits.
+        number: n of events for each row.
+        p: probability of an event, a multiple of 2^-16.
+
+    Returns:
+        (B, n) bool.
+    """
+    state = torch.arange(1, math.ceil(number / 4) + 1, device=row_key.device) * _GAMMA + row_key[:, None]
+    # shifts of unsigned numbers: the mask removes copies of the sign
+    state = (state ^ ((state >> 30) & (2**34 - 1))) * _MIX_1
+    state = (state ^ ((state >> 27) & (2**37 - 1))) * _MIX_2
+    state = state ^ ((state >> 31) & (2**33 - 1))
+    return state.view(torch.int16)[:, :number] < round(p * 2**16) - 2**15
 
 
 def philox(counter: tuple[Word, Word, Word, Word], key: tuple[int, int]) -> list[Tensor]:

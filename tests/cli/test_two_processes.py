@@ -39,8 +39,9 @@ def train(folder: Path, *arguments: str) -> list[dict[str, float]]:
         return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
 
 
-# batches of evaluation that two processes cannot share evenly, learned timesteps, two batches a step
+# batches of evaluation that two processes cannot share evenly, learned timesteps, two batches a step, dropout
 UNEVEN = (
+    "model.dropout=0.1",
     "timesteps=importance", "schedule.num_steps=8", "timesteps.history=1", "data.eval_batch_size=34",
     "trainer.accumulate_grad_batches=2", "trainer.log_every_n_steps=1",
 )  # fmt: skip
@@ -66,6 +67,19 @@ def test_metrics_of_two_processes_agree_with_one(runs):
         for name in alone.keys() - {"throughput/images_per_second"}:
             # L_T is 1e-9, and rounding
             assert shared[name] == pytest.approx(alone[name], rel=1e-5, abs=1e-7), name
+
+
+def test_metrics_with_the_default_options_agree(tmp_path):
+    """With the U-Net and its dropout."""
+    short = (
+        "trainer.max_steps=8", "trainer.val_check_interval=4", "trainer.log_every_n_steps=1", "logger=none",
+        "callbacks.samples=null", "estimator@test_estimator=stratified",
+    )  # fmt: skip
+    alone, shared = train(tmp_path / "one", *short), train(tmp_path / "two", *short, *DDP)
+    for one, two in zip(alone, shared, strict=True):
+        assert one.keys() == two.keys()
+        for name in one.keys() - {"throughput/images_per_second"}:
+            assert two[name] == pytest.approx(one[name], rel=1e-5, abs=1e-7), name
 
 
 def test_bound_table_counts_examples_of_both_processes(runs):

@@ -79,9 +79,9 @@ def test_each_task_of_an_array_is_a_run(slurm, submit, tmp_path):
 
 
 def test_two_tasks_equal_one_process(slurm, submit, tmp_path):
-    alone = submit("model.dropout=0", folder="one")
+    alone = submit("model.dropout=0.1", folder="one")
     assert slurm.wait(alone) == {"COMPLETED"}, output_of(tmp_path, alone)
-    ddp = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "model.dropout=0")
+    ddp = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "model.dropout=0.1")
     together = submit(*ddp, folder="two", sbatch=["--ntasks=2", "--ntasks-per-node=2"])
     assert slurm.wait(together) == {"COMPLETED"}, output_of(tmp_path, together)
     one, two = (summary(tmp_path / name) for name in ("one", "two"))

@@ -17,6 +17,7 @@ pytestmark = [
         os.geteuid() != 0 or shutil.which("ip") is None, reason="needs root and network namespaces"
     ),
 ]
+DROPOUT = ("model.dropout=0.1",)
 DDP = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.num_nodes=2", "trainer.devices=1")
 
 
@@ -28,14 +29,14 @@ def hosts():
 
 @pytest.fixture
 def options(tiny, tmp_path):
-    return (*tiny, "logger=none", *DDP, f"hydra.run.dir={tmp_path}/two")
+    return (*tiny, *DROPOUT, "logger=none", *DDP, f"hydra.run.dir={tmp_path}/two")
 
 
 @pytest.fixture(scope="module")
 def alone(tiny, tmp_path_factory):
     """The summary of the same run in one process."""
     folder = tmp_path_factory.mktemp("alone") / "one"
-    command = [sys.executable, "train.py", *tiny, "logger=none", f"hydra.run.dir={folder}"]
+    command = [sys.executable, "train.py", *tiny, *DROPOUT, "logger=none", f"hydra.run.dir={folder}"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     return json.loads((folder / "summary.json").read_text())
 

@@ -3,8 +3,11 @@
 import pytest
 import torch
 from lightning import Callback
+from torch import nn
 
+from nelbo.data.batch import Batch
 from nelbo.data.digits import Digits
+from nelbo.models.layers import Dropout
 
 
 class Trace(Callback):
@@ -73,6 +76,22 @@ def test_every_batch_has_its_own_noise(tiny_run, stub_trainer):
     (first, first_noise), (second, second_noise) = draws
     assert not torch.equal(first.index, second.index)
     assert (first_noise - second_noise).abs().min() > 0
+
+
+@pytest.mark.parametrize("kind", [Dropout, nn.Dropout])
+def test_dropout_depends_on_the_batch_number_alone(kind, tiny_run, stub_trainer):
+    module = tiny_run().module
+    network = module.denoiser.network
+    network.stem = nn.Sequential(network.stem, kind(0.5))
+    nn.init.normal_(network.out.weight)
+    batch, losses = Batch(torch.zeros(8, 1, 8, 8), None, torch.arange(8)), []
+    stub_trainer(module)
+    draws = module.draw(batch.x0)
+    module.draw = lambda x0: draws
+    for number in (5, 6, 5):
+        stub_trainer(module, batch=number)
+        losses.append(float(module.training_step(batch, 0)["loss"]))
+    assert losses[0] == losses[2] != losses[1]
 
 
 def test_a_fused_optimizer_is_clipped_in_bfloat16(tiny_run):

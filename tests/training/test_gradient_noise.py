@@ -100,6 +100,6 @@ def test_one_example_per_process_is_refused(tiny_run):
 
 @pytest.mark.slow
 def test_processes_share_a_measurement(tiny_run, tmp_path):
-    two = ("trainer.devices=2", "trainer.strategy=ddp_fork", "model.dropout=0.0")
+    two = ("trainer.devices=2", "trainer.strategy=ddp_fork")
     _, metrics = trained(tiny_run, tmp_path / "run", *NOISE, *two)
     assert metrics["gradient_variance/L_0"].steps.tolist() == [3, 6]

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nelbo.models.attention import SelfAttention
-from nelbo.models.layers import Conv, conv, group_norm, zeroed
+from nelbo.models.layers import Conv, Dropout, conv, group_norm, zeroed
 
 
 class ResidualBlock(nn.Module):
@@ -47,7 +47,7 @@ class ResidualBlock(nn.Module):
         self.conv1 = conv(dims, in_channels, out_channels, 3)
         self.embedding = nn.Linear(embedding_width, out_channels * (1 + use_scale_shift_norm))
         self.norm2 = group_norm(out_channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.conv2 = zeroed(conv(dims, out_channels, out_channels, 3))
         same = in_channels == out_channels
         self.skip = nn.Identity() if same else conv(dims, in_channels, out_channels, 1)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nelbo.models.embedding import ConditioningEmbedding
-from nelbo.models.layers import zeroed
+from nelbo.models.layers import Dropout, zeroed
 from nelbo.option_types import EvenInt, PositiveInt, Probability
 
 
@@ -18,7 +18,7 @@ class MLPBlock(nn.Module):
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.embedding = nn.Linear(width, 2 * width)
         self.linear1 = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.linear2 = zeroed(nn.Linear(width, width))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from nelbo.evaluation.bound_variant import BoundVariant
 from nelbo.evaluation.estimators import BoundEstimator
 from nelbo.evaluation.t_bins import t_bins
 from nelbo.evaluation.units import Unit
+from nelbo.models.layers import set_dropout_keys, unset_dropout_keys
 from nelbo.randomness import generator, normals, reseed, uniforms
 from nelbo.training.sharded.weights import shard
 
@@ -33,8 +34,9 @@ class DiffusionModule(LightningModule):
 
     Noise and dropped conditions of a training batch are keyed by (seed, batch number, row of the global
     batch). Timesteps are drawn for the global batch from a generator keyed by (seed, batch number), and each
-    rank takes its rows. None depends on the number of processes or on interruptions. Dropout is keyed by
-    (seed, batch number, rank).
+    rank takes its rows. Masks of dropout are keyed by (seed, batch number, layer, row of the global batch).
+    None depends on the number of processes or on interruptions. Dropout of other classes than
+    :class:`nelbo.models.layers.Dropout` is keyed by (seed, batch number, rank).
 
     Args:
         denoiser: the model.
@@ -115,7 +117,9 @@ class DiffusionModule(LightningModule):
             ``loss`` (), and per example: ``index`` (B,) step of the chain, ``weight`` (B,) its importance
             weight, ``bound`` (B,) L_0 or L_t in nats, ``prior`` (B,) L_T in nats.
         """
-        reseed(self.seed, "dropout", self.trainer.fit_loop.total_batch_idx, self.trainer.global_rank)
+        number, network = self.trainer.fit_loop.total_batch_idx, self.denoiser.network
+        set_dropout_keys(network, (self.seed, "dropout", number), self._rows(batch.x0))
+        reseed(self.seed, "other dropout", number, self.trainer.global_rank)  # for nn.Dropout
         sample, eps = self.draw(batch.x0)
         step = self.bound.chain.step(sample.index, sample.offset)
         prediction = self.denoiser(diffuse(batch.x0, eps, step.t), step.t, self.training_cond(batch))
@@ -167,6 +171,7 @@ class DiffusionModule(LightningModule):
 
         This synchronises host and device, so it is done after the backward pass is queued.
         """
+        unset_dropout_keys(self.denoiser.network)  # activation checkpointing has computed the masks again
         timesteps, schedule = self.timesteps, self.schedule
         if not isinstance(timesteps, AdaptiveTimestepSampler) and not isinstance(schedule, AdaptiveSchedule):
             return
