@@ -219,6 +219,8 @@ def test_truncated_file_is_refused(nelbo, coded, checkpoint, tmp_path, size):
         ({"content": "0"}, "are not those that were compressed"),
         ({"bin_width": 0.1}, "--bin-width=0.1 is for continuous data"),
         ({"label": [1, 2]}, "it has 2 classes for 6"),
+        ({"label": [10] * 6}, "has classes that the model does not have"),
+        ({"label": [3] * 6}, "this network is unconditional"),
         ({"initial_words": 4}, "not of this model"),
         ({"initial_words": 10**15}, "not of this model"),
     ],

@@ -143,6 +143,17 @@ def test_model_that_has_diverged_is_refused():
         likelihood.check_accuracy(found, unit_of(1, None))
 
 
+def test_one_is_named_in_the_singular():
+    one = [
+        ImportanceWeightedLikelihood(1).label,
+        Sandwich(1).label,
+        str(HutchinsonDivergence(1)),
+        str(RK4(1)),
+    ]
+    assert [text.split()[-1] for text in one] == ["trajectory", "trajectory", "probe", "step"]
+    assert ImportanceWeightedLikelihood(2).label.endswith("2 trajectories")
+
+
 @pytest.mark.parametrize("likelihood", [ImportanceWeightedLikelihood(), Sandwich()])
 def test_continuous_time_needs_steps_for_trajectories(likelihood):
     with pytest.raises(ValueError, match="steps=100"):

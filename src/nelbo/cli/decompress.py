@@ -62,6 +62,8 @@ def run(arguments: Namespace) -> None:
     except ValueError as error:
         raise ValueError(f"{arguments.file} was compressed with another model: {error}") from error
     header.check_model(arguments.file, describe_model(model.trained, codec))
+    if header.label is not None and max(header.label) >= (model.spec.num_classes or 0):
+        raise ValueError(f"{arguments.file} has classes that the model does not have")
     cond = None if header.label is None else torch.tensor(header.label)
     started = time.monotonic()
     with counted("decompressing") as progress:

@@ -1,5 +1,6 @@
 """The tables that ``evaluate.py`` prints."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rich.table import Table
@@ -41,8 +42,7 @@ def print_evaluation(evaluation: Evaluation, run_dir: Path, by_class: bool = Fal
     if evaluation.likelihoods:
         terminal.print_whole(console, _likelihood_table(evaluation))
         for name, found in evaluation.likelihoods.items():
-            details = [f"{key.replace('_', ' ')} {short(value)}" for key, value in found.details.items()]
-            terminal.print_note(console, name, "; ".join((found.label, *details)))
+            terminal.print_note(console, name, "; ".join((found.label, *_details(found.details))))
     if evaluation.on_samples:
         terminal.print_whole(console, _sample_table(evaluation))
         for name, found in evaluation.on_samples.items():
@@ -55,6 +55,14 @@ def print_evaluation(evaluation: Evaluation, run_dir: Path, by_class: bool = Fal
     files = [("run", run_dir), ("report", run_dir / REPORT)]
     for label, path in files if (run_dir / REPORT).exists() else files[:1]:
         terminal.print_fact(console, label, path)
+
+
+def _details(values: Mapping[str, float]) -> Iterator[str]:
+    """Values with their names, and with their standard errors where they have one."""
+    for name, value in values.items():
+        if not name.endswith("_stderr"):
+            error = values.get(f"{name}_stderr")
+            yield f"{name.replace('_', ' ')} {short(value) if error is None else plus_minus(value, error)}"
 
 
 def _error_lines(estimate: BoundEstimate, unit: Unit) -> dict[str, str]:

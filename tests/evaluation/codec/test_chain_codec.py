@@ -149,6 +149,14 @@ def test_continuous_data_without_a_bin_width_is_refused():
         codec(bin_width=0.1)
 
 
+@pytest.mark.parametrize("value", [1e30, -(2.0**32)])
+def test_value_of_too_many_bins_is_refused(value):
+    spec = DataSpec((2, 4), None, None)
+    used = codec(spec=spec, decoder=GaussianDecoder(), bin_width=1.0)
+    with pytest.raises(ValueError, match="--bin-width=1: a value is more than 2\\^31 bins from 0"):
+        used.encode(torch.full((1, 2, 4), value))
+
+
 def test_continuous_time_has_no_code():
     with pytest.raises(ValueError, match="finitely many steps"):
         codec(steps=full_chain(LinearLogSNRSchedule(None)))

@@ -67,7 +67,8 @@ class HutchinsonDivergence(Divergence):
         self.num_probes = num_probes
 
     def __str__(self) -> str:
-        return f"Hutchinson divergence, {self.num_probes} Rademacher probes"
+        probes = "1 Rademacher probe" if self.num_probes == 1 else f"{self.num_probes} Rademacher probes"
+        return f"Hutchinson divergence, {probes}"
 
     def probes(self, draw: Callable[[], Tensor]) -> Tensor:
         """Random signs, (P, B, ...)."""

@@ -69,7 +69,7 @@ class FixedStepSolver(Solver):
         self.steps = steps
 
     def __str__(self) -> str:
-        return f"{type(self).__name__}, {self.steps} steps"
+        return f"{type(self).__name__}, {'1 step' if self.steps == 1 else f'{self.steps} steps'}"
 
     @abstractmethod
     def step(self, f: VectorField, t: Tensor, y: Tensor, h: float) -> Tensor:

@@ -37,6 +37,7 @@ from nelbo.evaluation.codec.stack import OTHER_MODEL, BitStack, DrawnGaussian, O
 
 BINS_PER_STD = 8
 GROWTH = 16  # a batch is at most this many times smaller than what is coded before it
+MOST_BINS_FROM_0 = 2**31
 MOST_PROBABILITIES = 2**22  # in memory at a time
 
 Progress = Callable[[int, int], None]
@@ -114,7 +115,7 @@ class ChainCodec:
             progress: called with (examples done, N).
 
         Raises:
-            ValueError: for predictions that are not finite.
+            ValueError: for predictions that are not finite, and values that are 2^31 bins from 0 or more.
         """
         stack, log_weights = BitStack(), []
         with _threads(self.threads):
@@ -224,7 +225,12 @@ class ChainCodec:
     def _to_grid(self, stored: Tensor) -> np.ndarray:
         if self.bin_width is None:
             return stored.numpy().astype(np.int64)
-        return np.rint(stored.double().numpy() / self.bin_width).astype(np.int64)
+        position = np.rint(stored.double().numpy() / self.bin_width)
+        if np.abs(position).max(initial=0.0) > MOST_BINS_FROM_0:
+            raise ValueError(
+                f"--bin-width={self.bin_width:g}: a value is more than 2^31 bins from 0: use a larger one"
+            )
+        return position.astype(np.int64)
 
     def _from_grid(self, x: np.ndarray) -> Tensor:
         if self.bin_width is None:
