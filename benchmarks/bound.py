@@ -10,7 +10,8 @@ Carlo error:
 
     stderr^2 = data set^2 + MC^2,     MC^2 = V / evaluations
 
-V, the variance per evaluation, ranks the estimators independently of the budget. ``spread`` is the standard
+V, the variance per evaluation, ranks the estimators independently of the budget. They have no control
+variate where the row does not say so. ``spread`` is the standard
 deviation of the totals over seeds, which should equal ``MC``.
 
 The last part compares the time of one evaluation in a loop of T passes per batch and in the estimator, which
@@ -37,6 +38,7 @@ from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.chain import Chain, StepSequence
 from nelbo.evaluation.accumulator import BoundAccumulator
 from nelbo.evaluation.bound_variant import BoundVariant
+from nelbo.evaluation.control_variate import control_of
 from nelbo.evaluation.estimators import (
     BoundEstimator,
     FullEstimator,
@@ -45,7 +47,7 @@ from nelbo.evaluation.estimators import (
 )
 from nelbo.evaluation.estimators.base import Assignment
 from nelbo.evaluation.measure import measure
-from nelbo.evaluation.spread import variance_of_sum
+from nelbo.evaluation.spread import deviations_of_sum
 from nelbo.randomness import generator
 
 TIMED_EXAMPLES = 8
@@ -65,9 +67,9 @@ class Uniform(StratifiedEstimator):
         """None: the draws are independent."""
         return 0
 
-    def mc_variance(self, steps: Tensor, nats: Tensor, weighted: Tensor) -> Tensor | None:
-        """Monte Carlo variance of the sum of L_t, (B,), from the spread of the independent draws."""
-        return variance_of_sum(weighted)
+    def deviations(self, steps: Tensor, weights: Tensor, values: Tensor) -> Tensor | None:
+        """Deviations of the independent draws from their mean, (B, R, V)."""
+        return deviations_of_sum(weights.unsqueeze(2) * values)
 
 
 class Case:
@@ -80,6 +82,7 @@ class Case:
         self.device = device
         self.num_examples = len(data.split(split))
         self.per_nat = model.module.unit.per_nat
+        self.control = control_of(data, split, device)
 
     def __call__(self, estimator: BoundEstimator) -> tuple[float, float, float, int, float]:
         """Mean, standard error, MC error (NaN if not known), evaluations, seconds."""
@@ -93,6 +96,7 @@ class Case:
             module.unit,
             self.device,
             module.conditional,
+            control=self.control if estimator.control_variate else None,
         )
         total = result.estimate.total
         mc_stderr = math.nan if total.mc_stderr is None else total.mc_stderr
@@ -149,15 +153,29 @@ def compare_errors(case: Case, seeds: int, full: bool) -> None:
     budget = n * T // 50
     per_example = max(8, budget // n)
     variances = {
-        "uniform": case.table_row("uniform t", lambda seed: Uniform(per_example, seed), seeds),
+        "uniform": case.table_row(
+            "uniform t", lambda seed: Uniform(per_example, seed, control_variate=False), seeds
+        ),
         "stratified": case.table_row(
-            "stratified uniform t", lambda seed: StratifiedEstimator(per_example, seed), seeds
+            "stratified uniform t",
+            lambda seed: StratifiedEstimator(per_example, seed, control_variate=False),
+            seeds,
         ),
         "importance": case.table_row(
             "importance, 1/50 of the full loop", lambda seed: importance(seed, budget, per_example - 3), seeds
         ),
     }
-    case.table_row("importance, default", lambda seed: ImportanceEstimator(seed=seed), min(seeds, 3))
+    for control in (False, True):
+        case.table_row(
+            f"importance, default{', control variate' * control}",
+            lambda seed, control=control: ImportanceEstimator(seed=seed, control_variate=control),
+            seeds,
+        )
+        case.table_row(
+            f"stratified, 16{', control variate' * control}",
+            lambda seed, control=control: StratifiedEstimator(16, seed, control_variate=control),
+            seeds,
+        )
     for name in ("uniform", "stratified"):
         by_stderr, by_spread = (a / b for a, b in zip(variances[name], variances["importance"], strict=True))
         reported = "" if math.isnan(by_stderr) else f"{by_stderr:.1f} by the reported MC errors, "
@@ -167,7 +185,7 @@ def compare_errors(case: Case, seeds: int, full: bool) -> None:
         )
     if not full:
         return
-    mean, stderr, mc_stderr, evaluations, seconds = case(FullEstimator())
+    mean, stderr, mc_stderr, evaluations, seconds = case(FullEstimator(control_variate=False))
     print(f"{'full loop, L_0 twice':<34}{evaluations:>10,}{mean:>9.4f}{stderr:>9.4f}{mc_stderr:>9.4f}{'':>9}"
           f"{mc_stderr**2 * evaluations:>9.3f}{seconds:>8.1f}")  # fmt: skip
     print(f"\nuntil the MC error is below the standard error of the full loop, {stderr:.4f}:")
@@ -196,6 +214,7 @@ def importance(seed: int, most: int, per_round: int, target: float = 1e-9) -> Im
         evaluations_per_round=per_round,
         pilot_evaluations=1,
         seed=seed,
+        control_variate=False,
     )
 
 

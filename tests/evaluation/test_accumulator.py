@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from nelbo.evaluation.accumulator import BoundAccumulator, Draws, Estimate
+from nelbo.evaluation.spread import deviations_of_sum
 from nelbo.evaluation.t_bins import t_bins
 
 K, R = 5, 3
@@ -26,7 +27,10 @@ def draws(n, seed=0, **more) -> Draws:
 
 
 def rows(d: Draws, which) -> Draws:
-    return Draws(d.steps[which], d.weights[which], d.nats[which], d.prior[which])
+    controls = None if d.controls is None else d.controls[which]
+    return Draws(
+        d.steps[which], d.weights[which], d.nats[which], d.prior[which], None, None, controls, d.deviations
+    )
 
 
 def single(values, steps=None) -> Draws:
@@ -104,9 +108,11 @@ def test_a_step_drawn_twice_in_a_batch_counts_twice():
     assert table.stderr[3].isnan()
 
 
-def test_accumulators_of_several_ranks_are_added():
+@pytest.mark.parametrize("control", [False, True])
+def test_accumulators_of_several_ranks_are_added(control):
     d, index = draws(60), torch.arange(60)
-    parts = [BoundAccumulator(K, num_examples=60) for _ in range(3)]
+    d = replace(d, controls=d.nats.log(), deviations=deviations_of_sum)
+    parts = [BoundAccumulator(K, num_examples=60, control=control) for _ in range(3)]
     for accumulator, which in zip(parts, (index, index[::2], index[1::2]), strict=True):
         accumulator.add(rows(d, which), which)
     whole, first, second = parts
@@ -116,7 +122,7 @@ def test_accumulators_of_several_ranks_are_added():
     together.all_reduce(lambda flat: flat.add_(others))
     torch.testing.assert_close(together.sums, whole.sums, rtol=1e-13, atol=1e-13)
     assert together.estimate().total.mean == pytest.approx(whole.estimate().total.mean, rel=1e-13)
-    assert torch.equal(together.example_table(), whole.example_table())
+    torch.testing.assert_close(together.example_table(), whole.example_table(), rtol=1e-12, atol=1e-12)
 
 
 def test_example_table_has_a_column_per_group_of_steps():
@@ -168,15 +174,12 @@ def test_stderr_of_several_rounds_is_that_of_the_examples_means():
     values = torch.randn(rounds, n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     accumulator = BoundAccumulator(1, num_examples=n)
     for row in values:
-        known = {
-            "reconstruction_mc_variance": torch.full((n,), 100.0),
-            "denoising_mc_variance": torch.zeros(n),
-        }
-        accumulator.add(replace(single(row.tolist()), **known), torch.arange(n))
+        known = replace(single(row.tolist()), deviations=lambda values: torch.full_like(values, 10.0))
+        accumulator.add(known, torch.arange(n))
     total = accumulator.estimate(rounds).total
     assert total.mean == pytest.approx(values.mean().item())
     assert total.stderr == pytest.approx(values.mean(0).std().item() / n**0.5)
-    assert total.mc_stderr == pytest.approx((100.0 / (rounds * n)) ** 0.5)
+    assert total.mc_stderr == pytest.approx((200.0 / (rounds * n)) ** 0.5)  # 100 in each part
 
 
 def test_data_stderr_is_the_rest_of_the_error():

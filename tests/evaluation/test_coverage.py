@@ -18,6 +18,7 @@ from nelbo.diffusion.parameterizations import Eps
 from nelbo.diffusion.schedules import CosineSchedule
 from nelbo.diffusion.variances import FixedLarge
 from nelbo.evaluation.bound_variant import BoundVariant
+from nelbo.evaluation.control_variate import GaussianControl
 from nelbo.evaluation.measure import measure
 from nelbo.evaluation.units import unit_of
 from nelbo.models import MLP
@@ -48,7 +49,8 @@ def data(n, seed) -> torch.Tensor:
 
 def total(estimator, denoise, x0):
     batch, unit = Batch(x0, None, torch.arange(len(x0))), unit_of(DIMS, None)
-    [result] = measure(estimator, [BoundVariant(bound)], denoise, [batch], len(x0), unit)
+    control = GaussianControl.fit(x0) if estimator.control_variate else None
+    [result] = measure(estimator, [BoundVariant(bound)], denoise, [batch], len(x0), unit, control=control)
     return result.estimate.total
 
 
@@ -90,4 +92,5 @@ def test_intervals_have_95_percent_coverage(name, model, truths):
         estimator.seed = seed
         estimate = total(estimator, denoise, data(N, seed))
         held += abs(estimate.mean - truths[model]) < 1.96 * estimate.stderr
+    print(f"{name}, {model}: {held} of {REPEATS}")
     assert 0.90 <= held / REPEATS <= 0.99

@@ -120,10 +120,7 @@ def test_contributions_of_steps_and_of_examples_add_up_to_the_bound(name):
     assert means["t_2_10"] + means["t_11_100"] == pytest.approx(estimate.denoising.mean, rel=1e-12)
     assert means["L_T"] == pytest.approx(estimate.prior.mean, rel=1e-12)
     of_examples = result.examples.sum(1).std().item() / 50**0.5
-    if name == "stratified":  # whose examples vary with their timesteps, while the mean does not
-        assert estimate.total.stderr < of_examples
-    else:
-        assert estimate.total.stderr == pytest.approx(of_examples, rel=1e-9)
+    assert estimate.total.stderr == pytest.approx(of_examples, rel=1e-9)
 
 
 @pytest.mark.slow

@@ -85,7 +85,7 @@ def test_t_bins_cover_the_chain(last, names):
 def test_metrics_split_a_known_error_in_two_parts():
     d = Draws(
         torch.ones(4, 1).long(), torch.ones(4, 1), torch.tensor([[1.0], [2], [3], [4]]), torch.zeros(4),
-        reconstruction_mc_variance=torch.full((4,), 0.5), denoising_mc_variance=torch.zeros(4),
+        deviations=lambda values: torch.full_like(values, 0.5),
     )  # fmt: skip
     accumulator = BoundAccumulator(1)
     accumulator.add(d)

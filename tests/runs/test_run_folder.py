@@ -109,7 +109,7 @@ def test_the_ledger_says_what_was_measured(folder, summary):
         "clip": None,
         "weights": "ema",
         "precision": "float32",
-        "estimator": f"stratified, {TEST_EVALUATIONS} evaluations per example",
+        "estimator": f"stratified, {TEST_EVALUATIONS} evaluations per example, control variate",
         "seed": 0,
         "num_evaluations": SPLIT_SIZE * TEST_EVALUATIONS,
     }
@@ -142,10 +142,13 @@ def test_rows_are_sums_over_timesteps_of_the_chain(bound):
 
 
 def test_the_bound_follows_from_the_rows(bound, summary):
+    """Up to the control variate, which the rows are without."""
     rows = [row for row in bound if row["split"] == "test"]
     first = [row for row in rows if row["t"] == 1]
     mean = sum(row["sum"] for row in first) / sum(row["count"] for row in first)
-    assert mean / (64 * math.log(2)) == pytest.approx(summary["test/L_0"], rel=1e-5)
+    assert mean / (64 * math.log(2)) == pytest.approx(
+        summary["test/L_0"], abs=3.0 * summary["test/L_0_stderr"]
+    )
 
 
 def test_metrics_name_what_the_design_names(metrics):

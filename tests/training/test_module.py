@@ -9,6 +9,7 @@ from nelbo.data import Batch
 from nelbo.diffusion.timesteps import TimestepSample
 from nelbo.evaluation.accumulator import BoundAccumulator
 from nelbo.evaluation.bound_variant import BoundVariant
+from nelbo.evaluation.control_variate import control_of
 from nelbo.evaluation.t_bins import t_bins
 
 STEPS = torch.tensor([1, 1, 2, 3, 40, 500, 900, 1000])
@@ -165,10 +166,17 @@ def test_validation_adds_up_what_the_estimator_measures_on_the_whole_split(tiny_
     module, chain = run.module, run.module.bound.chain
     whole = run.data.take("val", 180)
     stored = module.val_estimator.stored_draws(chain)
-    expected = BoundAccumulator(chain.num_steps, "cpu", 180, t_bins(chain.t()), stored)
+    expected = BoundAccumulator(chain.num_steps, "cpu", 180, t_bins(chain.t()), stored, control=True)
     with torch.no_grad():
         module.val_estimator.measure(
-            [expected], [BoundVariant(module.bound)], module.denoiser, whole.x0, whole.index, None, 180
+            [expected],
+            [BoundVariant(module.bound)],
+            module.denoiser,
+            whole.x0,
+            whole.index,
+            None,
+            180,
+            control_of(run.data, "val", "cpu"),
         )
     for name, value in expected.sums.items():
         torch.testing.assert_close(module.accumulator.sums[name], value, rtol=1e-5, atol=1e-6)

@@ -117,7 +117,7 @@ def make_ledger(
         clip=bound.clip,
         weights=weights,
         precision=precision,
-        estimator=estimator.name,
+        estimator=estimator.name + (", control variate" if estimator.control_variate else ""),
         seed=estimator.seed,
         num_evaluations=estimate.num_evaluations,
         stderr=estimate.total.stderr,

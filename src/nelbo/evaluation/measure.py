@@ -10,6 +10,7 @@ from nelbo.data.batch import Batch
 from nelbo.diffusion.bound import Denoise
 from nelbo.evaluation.accumulator import BoundAccumulator, BoundEstimate
 from nelbo.evaluation.bound_variant import BoundVariant
+from nelbo.evaluation.control_variate import GaussianControl
 from nelbo.evaluation.estimators import BoundEstimator, MultiRoundEstimator
 from nelbo.evaluation.step_table import StepTable
 from nelbo.evaluation.t_bins import t_bins
@@ -66,6 +67,7 @@ def measure(
     conditional: bool = False,
     progress: Progress = lambda total, fresh: None,
     all_reduce_sum: Callable[[Tensor], None] = lambda _: None,
+    control: GaussianControl | None = None,
 ) -> list[Measurement]:
     """Measure the bound of a data set, in as many rounds as the estimator needs for the first variant.
 
@@ -81,6 +83,7 @@ def measure(
         progress: called after every batch with the sums of the previous rounds and this process's sums of the
             current one.
         all_reduce_sum: replaces a vector by its sum over all processes, in place.
+        control: the control variate, on ``device``; None for none.
 
     Returns:
         One measurement per variant.
@@ -88,12 +91,15 @@ def measure(
     chain = variants[0].bound.chain
     groups = t_bins(chain.t())
     stored = estimator.stored_draws(chain)
-    totals = [BoundAccumulator(chain.num_steps, device, num_examples, groups, stored) for _ in variants]
+    totals = [
+        BoundAccumulator(chain.num_steps, device, num_examples, groups, stored, control is not None)
+        for _ in variants
+    ]
     while True:
         fresh = [total.empty() for total in totals]
         for batch in batches:
             cond = batch.cond if conditional else None
-            estimator.measure(fresh, variants, denoise, batch.x0, batch.index, cond, num_examples)
+            estimator.measure(fresh, variants, denoise, batch.x0, batch.index, cond, num_examples, control)
             progress(totals[0], fresh[0])
         for total, part in zip(totals, fresh, strict=True):
             part.all_reduce(all_reduce_sum)

@@ -9,6 +9,7 @@ from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.denoiser import Denoiser
 from nelbo.diffusion.variances import ReverseVariance
 from nelbo.evaluation.bound_variant import BoundVariant
+from nelbo.evaluation.control_variate import control_of
 from nelbo.evaluation.estimators import BoundEstimator
 from nelbo.evaluation.ledger import Ledger, arithmetic, make_ledger
 from nelbo.evaluation.likelihoods import Likelihood, LikelihoodError, MeasuredLikelihood, measure_likelihood
@@ -60,6 +61,7 @@ def measure_split(
         conditional,
         progress,
         processes.all_reduce_sum,
+        control_of(data, split, processes.device) if estimator.control_variate else None,
     )
     ledgers = [
         make_ledger(

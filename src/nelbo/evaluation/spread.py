@@ -10,28 +10,29 @@ from nelbo.randomness import generator
 TREND_DRAWS = 24  # with neighbouring timesteps, to which a line is fitted
 
 
-def variance_of_sum(parts: Tensor) -> Tensor | None:
-    """Variance of the sum of R independent, equally distributed parts (B, R), (B,).
+def deviations_of_sum(parts: Tensor) -> Tensor | None:
+    """Deviations (B, R, ...) of R independent, equally distributed parts from their mean.
 
+    They are scaled so that the sum of their squares over R estimates the variance of the sum of the parts.
     None for a single part, whose variance is not known.
     """
     R = parts.shape[1]
-    if R == 0:
-        return parts.new_zeros(len(parts))
-    return R * parts.var(dim=1) if R > 1 else None
+    if R == 1:
+        return None
+    return (R / max(R - 1, 1)) ** 0.5 * (parts - parts.mean(dim=1, keepdim=True))
 
 
-def variance_over_ranges(weighted: Tensor) -> Tensor | None:
-    """Variance of the sum of draws (B, R) that were made by :func:`paired_spread`, (B,).
+def deviations_over_ranges(weighted: Tensor) -> Tensor | None:
+    """Deviations (B, R, ...), as of :func:`deviations_of_sum`, of draws made by :func:`paired_spread`.
 
     None for a single draw, whose variance is not known.
     """
     size = torch.bincount(ranges_of(weighted.shape[1])).tolist()
-    variances = [variance_of_sum(part) for part in weighted.split(size, dim=1)]
-    known = [variance for variance in variances if variance is not None]
-    if len(known) < len(variances):
+    deviations = [deviations_of_sum(part) for part in weighted.split(size, dim=1)]
+    known = [deviation for deviation in deviations if deviation is not None]
+    if len(known) < len(deviations):
         return None
-    return torch.stack(known).sum(0) if known else weighted.new_zeros(len(weighted))
+    return torch.cat(known, dim=1) if known else weighted
 
 
 def ranges_of(draws: int) -> Tensor:

@@ -21,6 +21,7 @@ from nelbo.diffusion.schedules import AdaptiveSchedule
 from nelbo.diffusion.timesteps import AdaptiveTimestepSampler, TimestepSample, TimestepSampler
 from nelbo.evaluation.accumulator import BoundAccumulator
 from nelbo.evaluation.bound_variant import BoundVariant
+from nelbo.evaluation.control_variate import GaussianControl, control_of
 from nelbo.evaluation.estimators import BoundEstimator
 from nelbo.evaluation.t_bins import t_bins
 from nelbo.evaluation.units import Unit
@@ -95,6 +96,7 @@ class DiffusionModule(LightningModule):
         self._lr: float | None = None  # of the optimizer step of this batch, if there is one
         self._seen: tuple[Tensor, ...] = ()  # steps, losses, bound terms and times of the last batch
         self.accumulator = BoundAccumulator(bound.chain.num_steps)  # of the current evaluation
+        self._controls: dict[str, GaussianControl] = {}  # of the splits
 
     def configure_model(self) -> None:
         """Shard the weights, if the strategy has a device mesh.
@@ -229,7 +231,11 @@ class DiffusionModule(LightningModule):
     def _empty_accumulator(self, estimator: BoundEstimator, split: SplitName) -> BoundAccumulator:
         chain, n = self.bound.chain, self._num_examples(split)
         stored = estimator.stored_draws(chain)
-        return BoundAccumulator(chain.num_steps, self.device, n, t_bins(chain.t()), stored)
+        if estimator.control_variate and split not in self._controls:
+            data: DataModule = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+            self._controls[split] = control_of(data, split, self.device)
+        control = estimator.control_variate
+        return BoundAccumulator(chain.num_steps, self.device, n, t_bins(chain.t()), stored, control)
 
     def _num_examples(self, split: SplitName) -> int:
         data: DataModule = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
@@ -244,6 +250,7 @@ class DiffusionModule(LightningModule):
             batch.index,
             self.cond(batch),
             self._num_examples(split),
+            self._controls.get(split),
         )
 
     def configure_gradient_clipping(

@@ -14,8 +14,9 @@ from nelbo.diffusion.level import mean_per_example
 from nelbo.diffusion.process import diffuse
 from nelbo.evaluation.accumulator import BoundAccumulator, BoundEstimate, Draws
 from nelbo.evaluation.bound_variant import BoundVariant
+from nelbo.evaluation.control_variate import GaussianControl
 from nelbo.evaluation.noise import ExampleNoise
-from nelbo.evaluation.spread import variance_of_sum
+from nelbo.evaluation.spread import deviations_of_sum
 from nelbo.evaluation.units import Unit
 from nelbo.option_types import NonNegativeInt, PositiveInt
 from nelbo.randomness import uniforms
@@ -47,11 +48,16 @@ class BoundEstimator(ABC):
     Args:
         seed: of the draws.
         pairs_per_call: pairs of example and timestep in one call of the network; at least one batch.
+        control_variate: whether a :class:`GaussianControl`, fitted to the data that is measured, is
+            subtracted from the draws. The accumulator fits its coefficients.
     """
 
-    def __init__(self, seed: NonNegativeInt = 0, pairs_per_call: PositiveInt = 512) -> None:
+    def __init__(
+        self, seed: NonNegativeInt = 0, pairs_per_call: PositiveInt = 512, control_variate: bool = True
+    ) -> None:
         self.seed = seed
         self.pairs_per_call = pairs_per_call
+        self.control_variate = control_variate
 
     @property
     @abstractmethod
@@ -93,6 +99,7 @@ class BoundEstimator(ABC):
         index: Tensor,
         cond: Cond | None,
         num_examples: int,
+        control: GaussianControl | None = None,
     ) -> None:
         """Evaluate the network on a batch, and add the terms of each variant to its accumulator.
 
@@ -104,6 +111,7 @@ class BoundEstimator(ABC):
             index: (B,) position of each example in the data set.
             cond: of conditional denoisers: (B,) class labels, or a mapping of tensors (B, ...).
             num_examples: size of the whole data set.
+            control: the control variate, for accumulators with ``control=True``.
         """
         chain = variants[0].bound.chain
         assignment = self.assign(index.cpu(), num_examples, chain)
@@ -125,33 +133,41 @@ class BoundEstimator(ABC):
                 noise,
                 steps[:, part],
                 offsets if offsets is None else offsets[:, part],
+                control,
             )
             for part in torch.arange(steps.shape[1], device=x0.device).split(at_once)
         ]
-        for i, (accumulator, variant) in enumerate(zip(accumulators, variants, strict=True)):
-            nats = torch.cat([column.nats[i] for column in columns], dim=1)
+
+        def deviations(values: Tensor) -> Tensor | None:
             R = RECONSTRUCTION_DRAWS
-            L_0, L_t = nats[:, :R].double(), nats[:, R:].double()
+            of_L_0 = deviations_of_sum(weights[:, :R, None] * values[:, :R])
+            of_L_t = self.deviations(steps[:, R:], weights[:, R:], values[:, R:])
+            return None if of_L_0 is None or of_L_t is None else torch.cat([of_L_0, of_L_t], dim=1)
+
+        for i, (accumulator, variant) in enumerate(zip(accumulators, variants, strict=True)):
             draws = Draws(
                 steps=steps,
                 weights=weights,
-                nats=nats,
+                nats=torch.cat([column.nats[i] for column in columns], dim=1),
                 prior=variant.bound.prior(x0),
                 errors=torch.cat([column.errors[i] for column in columns], dim=1),
                 interpolations=_joined([column.interpolations for column in columns]),
-                reconstruction_mc_variance=variance_of_sum(weights[:, :R] * L_0),
-                denoising_mc_variance=self.mc_variance(steps[:, R:], L_t, weights[:, R:] * L_t),
+                controls=_joined([column.controls for column in columns]),
+                deviations=deviations,
             )
             accumulator.add(draws, index)
 
     @abstractmethod
-    def mc_variance(self, steps: Tensor, nats: Tensor, weighted: Tensor) -> Tensor | None:
-        """Monte Carlo variance of each example's sum of L_t, (B,) nats^2; None where it is not known.
+    def deviations(self, steps: Tensor, weights: Tensor, values: Tensor) -> Tensor | None:
+        """Deviations (B, M, V) of draws from each other, linear in their values.
+
+        The sum of their squares over M estimates the Monte Carlo variance of each example's weighted sum of
+        the values. None where the draws do not show it.
 
         Args:
             steps: (B, R) int64, as assigned.
-            nats: (B, R) L_t at these steps, float64.
-            weighted: (B, R) weight * L_t, which add up to the estimate.
+            weights: (B, R) float64, as assigned.
+            values: (B, R, V) float64, such as L_t at these steps.
         """
 
     def shortfall(self, estimate: BoundEstimate, unit: Unit) -> str | None:
@@ -189,11 +205,13 @@ class Scores:
         nats: (S, B, R) L_0 or L_t.
         errors: (S, B, R) mean squared error of x0_hat, after clipping, per dimension.
         interpolations: (B, R) position of a learned variance between its limits; None for a fixed one.
+        controls: (B, R) the control variate, nats; None without one.
     """
 
     nats: Tensor
     errors: Tensor
     interpolations: Tensor | None
+    controls: Tensor | None
 
 
 def score(
@@ -204,10 +222,11 @@ def score(
     noise: ExampleNoise,
     steps: Tensor,
     offset: Tensor | None = None,
+    control: GaussianControl | None = None,
 ) -> Scores:
     """Evaluate the network once, at steps (B, R) of each example, and compute the terms in nats.
 
-    ``offset`` (B, R) is the position in each bin of continuous time.
+    ``offset`` (B, R) is the position in each bin of continuous time, ``control`` the control variate.
     """
     rows = steps.shape[1]
     eps = noise.draws(rows).flatten(0, 1)
@@ -221,6 +240,7 @@ def score(
         nats=torch.stack(nats).view(len(variants), -1, rows),
         errors=torch.stack(errors).view(len(variants), -1, rows),
         interpolations=None if interpolation is None else mean_per_example(interpolation).view(-1, rows),
+        controls=None if control is None else control(x0, eps, step).view(-1, rows),
     )
 
 

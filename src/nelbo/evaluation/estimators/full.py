@@ -22,6 +22,7 @@ class FullEstimator(BoundEstimator):
     Args:
         seed: of the draws.
         pairs_per_call: pairs of example and timestep in one call of the network; at least one batch.
+        control_variate: subtract a control variate, see :class:`BoundEstimator`.
     """
 
     @property
@@ -41,17 +42,16 @@ class FullEstimator(BoundEstimator):
         halves = torch.full(repeated.shape, 0.5, dtype=torch.float64)
         return Assignment(torch.cat([every, repeated], dim=1), torch.cat([weights, halves], dim=1))
 
-    def mc_variance(self, steps: Tensor, nats: Tensor, weighted: Tensor) -> Tensor:
-        """Monte Carlo variance of the sum of L_t, (B,) nats^2, from the steps that are drawn twice.
+    def deviations(self, steps: Tensor, weights: Tensor, values: Tensor) -> Tensor:
+        """Scaled differences of the steps that are drawn twice, (B, M, V) nats.
 
         Half the squared difference of two draws is an unbiased estimate of the variance of one. It is taken
         for every term of the range, where the mean of the pair itself has half of it.
         """
         terms = steps.shape[1] - min(REPEATED, steps.shape[1] // 2)
         _, size = ranges(terms)
-        first = nats.gather(1, steps[:, terms:] - 2)
-        variance = 0.5 * (first - nats[:, terms:]).square()
-        return (variance * (size.to(nats.device) - 0.5)).sum(1)
+        first = values.take_along_dim(steps[:, terms:, None] - 2, dim=1)
+        return (0.5 * (size.to(values) - 0.5)).sqrt().unsqueeze(1) * (first - values[:, terms:])
 
 
 def ranges(terms: int) -> tuple[Tensor, Tensor]:

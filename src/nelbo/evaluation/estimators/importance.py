@@ -18,7 +18,7 @@ from nelbo.diffusion.chain import StepSequence
 from nelbo.evaluation.accumulator import BoundAccumulator, BoundEstimate
 from nelbo.evaluation.estimators.base import RECONSTRUCTION_DRAWS, Assignment, MultiRoundEstimator
 from nelbo.evaluation.log_linear import log_linear
-from nelbo.evaluation.spread import paired_spread, variance_over_ranges
+from nelbo.evaluation.spread import deviations_over_ranges, paired_spread
 from nelbo.evaluation.units import Unit
 from nelbo.option_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -60,6 +60,7 @@ class ImportanceEstimator(MultiRoundEstimator):
         floor: share of uniform draws.
         seed: of the draws.
         pairs_per_call: pairs of example and timestep in one call of the network; at least one batch.
+        control_variate: subtract a control variate, see :class:`BoundEstimator`.
 
     Raises:
         ValueError: for an argument that is out of range.
@@ -75,8 +76,9 @@ class ImportanceEstimator(MultiRoundEstimator):
         floor: float = 0.05,
         seed: NonNegativeInt = 0,
         pairs_per_call: PositiveInt = 512,
+        control_variate: bool = True,
     ) -> None:
-        super().__init__(seed, pairs_per_call)
+        super().__init__(seed, pairs_per_call, control_variate)
         if target_stderr <= 0.0:
             raise ValueError(f"target_stderr={target_stderr} must be positive")
         if enough < 0.0:
@@ -127,9 +129,9 @@ class ImportanceEstimator(MultiRoundEstimator):
         drawn = torch.searchsorted(p.cumsum(0), u[index], right=True).clamp(max=len(p) - 1)
         return Assignment(drawn + 2, shares / p[drawn])
 
-    def mc_variance(self, steps: Tensor, nats: Tensor, weighted: Tensor) -> Tensor | None:
-        """Monte Carlo variance of the sum of L_t, (B,) nats^2, from the draws within each range."""
-        return variance_over_ranges(weighted)
+    def deviations(self, steps: Tensor, weights: Tensor, values: Tensor) -> Tensor | None:
+        """Differences of the draws within each range, (B, R, V) nats."""
+        return deviations_over_ranges(weights.unsqueeze(2) * values)
 
     def finish_round(self, accumulator: BoundAccumulator, unit: Unit) -> bool:
         """Continue after the pilot, then up to the planned round while ``max_evaluations`` allows it."""

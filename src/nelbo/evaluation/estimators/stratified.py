@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nelbo.diffusion.chain import StepSequence
 from nelbo.evaluation.estimators.base import RECONSTRUCTION_DRAWS, Assignment, BoundEstimator
-from nelbo.evaluation.spread import paired_spread
+from nelbo.evaluation.spread import deviations_over_ranges, paired_spread
 from nelbo.option_types import NonNegativeInt, PositiveInt
 
 
@@ -23,20 +23,25 @@ class StratifiedEstimator(BoundEstimator):
         evaluations_per_example: network evaluations per example, two of them for L_0.
         seed: of the draws.
         pairs_per_call: pairs of example and timestep in one call of the network; at least one batch.
+        control_variate: subtract a control variate, see :class:`BoundEstimator`.
 
     Raises:
         ValueError: for fewer than 3 evaluations, which leave none for L_t.
     """
 
     def __init__(
-        self, evaluations_per_example: int = 8, seed: NonNegativeInt = 0, pairs_per_call: PositiveInt = 512
+        self,
+        evaluations_per_example: int = 8,
+        seed: NonNegativeInt = 0,
+        pairs_per_call: PositiveInt = 512,
+        control_variate: bool = True,
     ) -> None:
         if evaluations_per_example < 3:
             raise ValueError(
                 f"evaluations_per_example={evaluations_per_example}: at least 3 are needed, "
                 "two for L_0 and one for L_t"
             )
-        super().__init__(seed, pairs_per_call)
+        super().__init__(seed, pairs_per_call, control_variate)
         self.evaluations_per_example = evaluations_per_example
 
     @property
@@ -57,6 +62,6 @@ class StratifiedEstimator(BoundEstimator):
         # a chain of one step has no L_t
         return self.evaluations_per_example - RECONSTRUCTION_DRAWS if chain.num_steps > 1 else 0
 
-    def mc_variance(self, steps: Tensor, nats: Tensor, weighted: Tensor) -> None:
-        """None, where (B,) nats^2 would be expected: it follows from the draws of the whole data set."""
-        return
+    def deviations(self, steps: Tensor, weights: Tensor, values: Tensor) -> Tensor | None:
+        """Differences of the draws within each range, (B, R, V) nats, with the variation along the chain."""
+        return deviations_over_ranges(weights.unsqueeze(2) * values)
