@@ -10,7 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from nelbo import array_file
 from nelbo.__main__ import main
+from nelbo.compose import codec as compose_codec
+from nelbo.compose import shorter_chain
 from nelbo.data.digits import Digits
 
 pytest.importorskip("constriction", exc_type=ImportError)
@@ -229,6 +232,26 @@ def test_header_that_does_not_fit_is_refused(nelbo, coded, checkpoint, tmp_path,
     with_header(coded, tmp_path / "a.nelbo", **changes)
     ended = nelbo("decompress", tmp_path / "a.nelbo", "--checkpoint", checkpoint, "-o", tmp_path / "x.npy")
     is_refused(ended, expected, tmp_path / "x.npy")
+
+
+def test_costs_of_steps_are_measured_once_and_need_the_data(nelbo, checkpoint, tmp_path, monkeypatch):
+    own = tmp_path / "last.ckpt"
+    own.write_bytes(checkpoint.read_bytes())
+    np.save(tmp_path / "x.npy", digits())
+    command = ("compress", tmp_path / "x.npy", "--checkpoint", own, "--steps", 3, "-o")
+    assert nelbo(*command, tmp_path / "a.nelbo").code == 0
+    measured = list(tmp_path.glob("last.ema.*.step_costs.npz"))
+    assert array_file.load(measured[0])[1]["examples"] == "8"
+    monkeypatch.setattr(shorter_chain, "measure_step_costs", None)  # which cannot be called
+    assert nelbo(*command, tmp_path / "b.nelbo").code == 0
+    assert (tmp_path / "b.nelbo").read_bytes() == (tmp_path / "a.nelbo").read_bytes()
+
+    def missing(model):
+        raise FileNotFoundError("there is no folder data/mine")
+
+    monkeypatch.setattr(compose_codec, "read_data", missing)
+    is_refused(nelbo(*command, tmp_path / "c.nelbo"), "data/mine; use --spacing=even", tmp_path / "c.nelbo")
+    assert nelbo(*command, tmp_path / "c.nelbo", "--spacing", "even").code == 0
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x.npz", "images/a.png", "last.ckpt"])

@@ -38,7 +38,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--cond", metavar="CLASS", help="class of the images, for a conditional model")
     parser.add_argument("--steps", metavar="K", type=int, help="of the chain; default: 50")
     parser.add_argument(
-        "--spacing", metavar="NAME", help="of conf/spacing; default: optimal, which is measured on the data"
+        "--spacing",
+        metavar="NAME",
+        help="of conf/spacing; default: optimal, which needs the data of the model; even in continuous time",
     )
     parser.add_argument("--clip", action="store_true", help="clamp x0_hat to the range of the data")
     parser.add_argument(

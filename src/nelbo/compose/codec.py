@@ -10,6 +10,7 @@ from nelbo.compose.component import build_component
 from nelbo.compose.measurements import DENOISER
 from nelbo.compose.shorter_chain import spaced_chain, step_costs
 from nelbo.compose.trained import TrainedModel, read_data
+from nelbo.data import DataModule
 from nelbo.diffusion.chain import Chain, LevelChain
 from nelbo.diffusion.spacings import Spacing
 from nelbo.evaluation.codec import ChainCodec
@@ -42,10 +43,19 @@ def choose_timesteps(model: TrainedModel, spacing: str | None, steps: int | None
         chosen,
         bound.chain.schedule,
         min(STEPS, T or STEPS) if steps is None else steps,
-        lambda: step_costs(model, bound, read_data(model), "val", processes, EXAMPLES),
+        lambda: step_costs(model, bound, _data_of(model), "val", processes, EXAMPLES),
     )
     t = chain.t()
     return (t if T is not None else (LEVELS * t).round().long()).tolist()
+
+
+def _data_of(model: TrainedModel) -> DataModule:
+    try:
+        return read_data(model)
+    except OSError as error:
+        raise OSError(
+            f"--spacing=optimal needs the data of the model: {error}; use --spacing=even"
+        ) from error
 
 
 def build_codec(
