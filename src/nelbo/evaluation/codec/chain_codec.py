@@ -36,7 +36,7 @@ from nelbo.diffusion.process import forward, posterior
 from nelbo.evaluation.codec.stack import OTHER_MODEL, BitStack, DrawnGaussian, OpenGridGaussian, constriction
 
 BINS_PER_STD = 8
-GROWTH = 16  # a batch is at most this many times smaller than what is coded before it
+GROWTH = 16  # examples before a batch, for each of its examples beyond the first
 MOST_BINS_FROM_0 = 2**31
 MOST_PROBABILITIES = 2**22  # in memory at a time
 
