@@ -102,6 +102,7 @@ def run(arguments: Namespace) -> None:
         batch_size=arguments.batch_size,
         threads=arguments.threads or torch.get_num_threads(),
     )
+    content = file.content_hash(codec.rounded(stored))  # values that cannot be coded are refused here
     started = time.monotonic()
     with counted("compressing") as progress:
         coded = codec.encode(stored, cond, progress)
@@ -117,7 +118,7 @@ def run(arguments: Namespace) -> None:
         batch_size=codec.batch_size,
         threads=codec.threads,
         initial_words=coded.initial_words,
-        content=file.content_hash(codec.rounded(stored)),
+        content=content,
     )
     size = file.write(arguments.output, header, coded.words)
     print_result(coded, codec, len(stored), size, time.monotonic() - started, arguments.output)
