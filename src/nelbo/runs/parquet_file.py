@@ -22,8 +22,10 @@ def write(path: Path, rows: pa.Table) -> None:
         OSError: naming the file, if it cannot be written.
     """
     rows = rows.replace_schema_metadata({CHECKSUM: checksum(rows)})
+    repeated = [field.name for field in rows.schema if not pa.types.is_floating(field.type)]
     with replacing(path) as unfinished, unfinished.open("wb") as file:  # pyarrow takes UTF-8 paths alone
-        pq.write_table(rows, file, compression="zstd")
+        # the stubs of pyarrow lack lists of columns
+        pq.write_table(rows, file, compression="zstd", use_dictionary=repeated)  # pyright: ignore
 
 
 def read(path: Path, verified: bool = True) -> pa.Table:
