@@ -21,6 +21,8 @@ def close_unreachable_connections() -> None:
     """
     open_files = Path("/proc/self/fd")
     for file in open_files.iterdir() if open_files.exists() else ():
+        if not file.is_socket():  # socket.socket would fail, and leave the duplicate open
+            continue
         with suppress(OSError), socket.socket(fileno=os.dup(int(file.name))) as connection:
             if connection.type == socket.SOCK_STREAM and connection.family != socket.AF_UNIX:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
