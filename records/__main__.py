@@ -92,12 +92,13 @@ def git(*arguments: str) -> str:
 
 
 def committed() -> str:
-    """The commit of the tree.
+    """The commit of the tree. Results of other seeds and the page with their table may be uncommitted.
 
     Raises:
-        SystemExit: for a tree with changes.
+        SystemExit: for a tree with other changes.
     """
-    if git("status", "--porcelain"):
+    written = [f":(exclude){path.relative_to(ROOT)}" for path in (RESULTS, PAGE)]
+    if git("status", "--porcelain", "--", ".", *written):
         raise SystemExit("the tree has changes that are not committed: a record belongs to a commit")
     return git("rev-parse", "--short=10", "HEAD")
 
@@ -227,7 +228,7 @@ def main() -> None:
     )
     names = sorted(path.stem for path in RUNGS.glob("*.yaml"))
     parser.add_argument("name", nargs="?", choices=names, metavar="NAME", help=", ".join(names))
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--seeds", type=int, nargs="+", choices=SEEDS, default=SEEDS)
     parser.add_argument("--table", action="store_true", help="write docs/records.md from the results")
     arguments = parser.parse_args()
     if not arguments.table and arguments.name is None:

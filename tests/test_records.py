@@ -85,8 +85,24 @@ def test_a_machine_of_another_class_is_refused():
         records.record(rung, 0)
 
 
-def test_uncommitted_changes_are_refused(monkeypatch):
-    monkeypatch.setattr(records, "git", lambda *arguments: " M train.py")
+def test_uncommitted_changes_other_than_results_are_refused(tmp_path, monkeypatch):
+    for name, path in {"ROOT": ".", "RESULTS": "records/results", "PAGE": "docs/records.md"}.items():
+        monkeypatch.setattr(records, name, tmp_path / path)
+    for path in ("docs/records.md", "train.py", "records/results/toy/abc/0.json"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("new")
+        if path == "train.py":
+            records.git("init", "--quiet")
+            records.git("add", ".")
+            author = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+            records.git(*author, "commit", "--quiet", "--message", "all")
+    (tmp_path / "docs/records.md").write_text("a table with the first seed")
+    assert records.git("rev-parse", "HEAD").startswith(records.committed())
+    (tmp_path / "other.py").write_text("new")
+    with pytest.raises(SystemExit, match="not committed"):
+        records.committed()
+    (tmp_path / "other.py").unlink()
+    (tmp_path / "train.py").write_text("changed")
     with pytest.raises(SystemExit, match="not committed"):
         records.committed()
 
