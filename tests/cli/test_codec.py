@@ -272,6 +272,14 @@ def test_compress_does_not_replace_an_input(nelbo, checkpoint, tmp_path, name):
     assert (tmp_path / name).read_bytes() == before
 
 
+def test_decompress_does_not_replace_its_file(nelbo, coded, checkpoint, tmp_path):
+    path = tmp_path / "x.npy"
+    path.write_bytes(coded.read_bytes())
+    ended = nelbo("decompress", path, "--checkpoint", checkpoint, "-o", path)
+    is_refused(ended, "it is an input, which would be lost")
+    assert path.read_bytes() == coded.read_bytes()
+
+
 @pytest.mark.parametrize("name", ["x.npz", "x.png"])
 def test_decompress_makes_no_folder_that_is_named_like_a_file(nelbo, coded, checkpoint, tmp_path, name):
     ended = nelbo("decompress", coded, "--checkpoint", checkpoint, "-o", tmp_path / name)

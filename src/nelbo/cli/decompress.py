@@ -39,7 +39,7 @@ def run(arguments: Namespace) -> None:
     quieten_libraries()
     output, is_array = arguments.output, arguments.output.suffix == ".npy"
     if is_array:
-        check_file(output, [arguments.checkpoint])
+        check_file(output, [arguments.checkpoint, str(arguments.file)])
     else:
         check_folder_of(output)
         if output.suffix == ".npz" or is_image_name(output):
