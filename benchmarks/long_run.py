@@ -66,13 +66,14 @@ def main() -> None:
             *arguments.overrides,
             f"hydra.run.dir={folder}/run",
         )
-        process = subprocess.Popen(
-            [sys.executable, "train.py", *options],
-            cwd=Path(__file__).parents[1],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        errors = Path(folder) / "stderr.txt"  # a pipe that nobody reads would stop the run when it is full
+        with errors.open("w") as stream:
+            process = subprocess.Popen(
+                [sys.executable, "train.py", *options],
+                cwd=Path(__file__).parents[1],
+                stdout=subprocess.DEVNULL,
+                stderr=stream,
+            )
         last = Path(folder) / "run/checkpoints/last.ckpt"
         print(f"{'steps':>8}{'MiB':>8}{'files':>8}{'seconds':>9}")
         started = time.monotonic()
@@ -85,9 +86,8 @@ def main() -> None:
             measured = f"{resident_mib(process.pid):>8.0f}{open_files(process.pid):>8}{now - started:>9.1f}"
             print(f"{number * tenth:>8}{measured}", flush=True)
             started = now
-        _, errors = process.communicate()
-        if process.returncode:
-            raise SystemExit(f"train.py ended with exit code {process.returncode}: {errors}")
+        if process.wait():
+            raise SystemExit(f"train.py ended with exit code {process.returncode}: {errors.read_text()}")
 
 
 if __name__ == "__main__":
