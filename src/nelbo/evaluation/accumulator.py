@@ -411,7 +411,9 @@ class BoundAccumulator:
         Args:
             timesteps: (K,) t of each step of the chain.
         """
-        sums = {name: x.cpu().clone() for name, x in self.sums.items() if name != "by_example"}
+        names = ("count", "nats", "squared_nats", "errors", "errors_known")
+        names += ("interpolations", "interpolations_known")
+        sums = {name: self.sums[name].cpu().clone() for name in names}
         draws, unknown = sums["count"].sum(), torch.full_like(sums["count"], torch.nan)
         return StepTable(
             t=timesteps.cpu(),
