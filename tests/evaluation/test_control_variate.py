@@ -86,6 +86,20 @@ def test_its_mean_over_the_noise_is_zero_whatever_the_data(shape):
         assert values.std() > 0.0
 
 
+@pytest.mark.parametrize("shape", [(4,), (3, 8, 8)])
+def test_its_mean_is_zero_in_autocast_too(shape):
+    """Bases that are rounded to bfloat16 would not be orthogonal."""
+    control = GaussianControl.fit(noise(40, *shape).float())
+    arguments = (
+        noise(30, *shape).float(),
+        noise(30, *shape, seed=5).float(),
+        CHAIN.step(torch.arange(30) + 1),
+    )
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        values = control(*arguments)
+    assert torch.equal(values, control(*arguments))
+
+
 @pytest.mark.parametrize(
     ("shape", "n", "sizes"),
     [

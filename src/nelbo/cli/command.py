@@ -112,7 +112,7 @@ def _checked(config: DictConfig, config_name: str, job: Callable[[DictConfig], f
     import torch  # an option that cannot work is answered without it
 
     quieten_libraries()
-    torch.set_float32_matmul_precision("high")  # TF32 in the network; the bound has no matrix products
+    torch.set_float32_matmul_precision("high")  # TF32 in the network; products of the bound are in float64
     value = job(config)
     write_result(value)
     return value

@@ -106,8 +106,12 @@ def _principal_axes(x: Tensor) -> Tensor | None:
 
 
 def _rotate(x: Tensor, bases: tuple[Tensor | None, ...]) -> Tensor:
-    """Coordinates of ``x`` (B, ...) in the product of the bases of its axes."""
+    """Coordinates of ``x`` (B, ...) in the product of the bases of its axes.
+
+    In float64, because TF32 and autocast would round the bases, and the control would not have the mean 0.
+    """
+    rotated = x.double()
     for basis in bases:
-        x = x.movedim(1, -1)  # each axis once, so that they end in order
-        x = x if basis is None else x @ basis
-    return x
+        rotated = rotated.movedim(1, -1)  # each axis once, so that they end in order
+        rotated = rotated if basis is None else rotated @ basis.double()
+    return rotated.to(x.dtype)
