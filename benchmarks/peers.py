@@ -5,7 +5,8 @@
     python -m benchmarks.peers data=cifar10 model=unet_ddpm data.batch_size=16 --rounds 20
 
 Accepts the options of train.py. The network is built by nelbo and copied, so the libraries differ in what
-they compute around it. All predict noise (azula: the data) on 1000 timesteps or in continuous time:
+they compute around it. azula and k-diffusion have the preconditioning of EDM in continuous time, the others
+predict noise on 1000 timesteps:
 
 training   the loss of the library's documentation, backward, AdamW (fused); no average of weights.
            "nelbo, whole step" adds the learning-rate schedule, EMA and the live bound
