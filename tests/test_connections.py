@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nelbo.connections import OPTIONS, close_unreachable_connections
+from nelbo.connections import OPTIONS, enable_keepalive
 
 OPEN = Path("/proc/self/fd")  # files of this process
 
@@ -16,7 +16,7 @@ def test_open_tcp_connections_notice_a_host_that_is_gone():
         socket.create_server(("127.0.0.1", 0)) as server,
         socket.create_connection(server.getsockname()) as tcp,
     ):
-        close_unreachable_connections()
+        enable_keepalive()
         assert tcp.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         for option, value in OPTIONS.items():
             assert tcp.getsockopt(socket.IPPROTO_TCP, getattr(socket, option)) == value
@@ -31,7 +31,7 @@ def test_no_file_is_left_open():
     reader, writer = os.pipe()
     pair = socket.socketpair()
     before = len(list(OPEN.iterdir()))
-    close_unreachable_connections()
+    enable_keepalive()
     assert len(list(OPEN.iterdir())) == before
     os.close(writer)
     assert os.read(reader, 1) == b""

@@ -6,15 +6,15 @@ from contextlib import suppress
 from pathlib import Path
 
 OPTIONS = {
-    "TCP_KEEPIDLE": 5,  # seconds without data before the first question whether the host is there
-    "TCP_KEEPINTVL": 5,  # seconds between such questions
-    "TCP_KEEPCNT": 3,  # questions without an answer
+    "TCP_KEEPIDLE": 5,  # seconds without data before the first probe
+    "TCP_KEEPINTVL": 5,  # seconds between probes
+    "TCP_KEEPCNT": 3,  # probes without an answer
     "TCP_USER_TIMEOUT": 20_000,  # milliseconds that sent data may be without an answer
 }
 
 
-def close_unreachable_connections() -> None:
-    """Let the kernel close the TCP connections of this process whose host stops answering for 20 s.
+def enable_keepalive() -> None:
+    """Set TCP keepalive, so that the kernel closes connections whose host does not answer for 20 s.
 
     Otherwise gloo waits for the timeout of the process group when a host is switched off or a link is cut. A
     process that computes for long is not affected, because the kernel of its host answers. Only on Linux.

@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 from nelbo.cli.launch import launch_ranks, needs_launch
 from nelbo.cli.rendezvous import check_process_count
 from nelbo.compose.environment import cluster_plugins
-from nelbo.connections import close_unreachable_connections
+from nelbo.connections import enable_keepalive
 from nelbo.evaluation.processes import Processes
 
 
@@ -65,5 +65,5 @@ def start_processes(device: str, count: int) -> Processes:
 
     fabric = Fabric(accelerator=device, devices=count, strategy="ddp", plugins=cluster_plugins())
     fabric.launch()
-    close_unreachable_connections()
+    enable_keepalive()
     return Processes(fabric.global_rank, count, fabric.device, fabric)

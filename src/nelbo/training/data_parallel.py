@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from lightning.pytorch.strategies import DDPStrategy
 
-from nelbo.connections import close_unreachable_connections
+from nelbo.connections import enable_keepalive
 from nelbo.option_types import PositiveFloat
 
 
@@ -14,7 +14,7 @@ class DataParallel(DDPStrategy):
     def setup_environment(self) -> None:
         """Connect the processes."""
         super().setup_environment()
-        close_unreachable_connections()
+        enable_keepalive()
 
 
 def data_parallel(timeout: PositiveFloat) -> DDPStrategy:

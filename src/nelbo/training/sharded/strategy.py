@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from lightning.pytorch.strategies import ModelParallelStrategy
 
-from nelbo.connections import close_unreachable_connections
+from nelbo.connections import enable_keepalive
 from nelbo.option_types import PositiveFloat
 
 
@@ -25,4 +25,4 @@ class FullySharded(ModelParallelStrategy):
         """Use all processes for data parallelism; a host that cannot be reached ends them."""
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
-        close_unreachable_connections()
+        enable_keepalive()
