@@ -224,7 +224,7 @@ def write_table() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m records", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     names = sorted(path.stem for path in RUNGS.glob("*.yaml"))
     parser.add_argument("name", nargs="?", choices=names, metavar="NAME", help=", ".join(names))
@@ -236,6 +236,7 @@ def main() -> None:
     for seed in () if arguments.table else arguments.seeds:
         print(record(Rung.read(arguments.name), seed))
     write_table()
+    print(PAGE)
 
 
 if __name__ == "__main__":

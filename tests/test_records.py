@@ -117,3 +117,13 @@ def test_the_options_of_a_rung_compose(compose, path):
     rung = records.Rung.read(path.stem)
     assert compose(*rung.train).trainer.max_steps > 0
     assert rung.seconds > 0
+
+
+def test_the_table_alone_names_its_file(tmp_path, monkeypatch, capsys):
+    page = tmp_path / "records.md"
+    page.write_text(f"text\n{records.MARK}an old table")
+    monkeypatch.setattr(records, "PAGE", page)
+    monkeypatch.setattr(sys, "argv", ["records", "--table"])
+    records.main()
+    assert capsys.readouterr().out == f"{page}\n"
+    assert page.read_text() == f"text\n{records.MARK}\n{records.table()}"

@@ -107,8 +107,8 @@ def test_everything_is_written_as_json(folders, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["one"], "a comparison takes at least two runs"),
-        (["one", "one"], "a comparison takes at least two runs"),
+        (["one"], "a comparison takes at least two different runs"),
+        (["one", "one"], "a comparison takes at least two different runs"),
         (["one", "nowhere"], "nowhere: there is no such folder"),
         (["one", "."], "not the folder of a run"),
         (["one", "two", "--baseline", "3"], "--baseline 3: there are 2 runs"),

@@ -50,6 +50,12 @@ def test_a_run_has_every_chart_and_its_bound_first(finished_run):
     assert "Not shown" not in shown
 
 
+def test_a_part_that_four_decimals_round_to_0_has_no_error(finished_run):
+    summary = json.loads((finished_run / "summary.json").read_text())
+    assert summary["test/L_T_stderr"] > 0
+    assert "prior 2.3 × 10⁻⁸ &lt; 0.1%" in text(render([read_run(finished_run)]))
+
+
 def test_nothing_is_fetched(finished_run):
     page = render([read_run(finished_run)])
     ours = page.replace(page[page.index("/**\n* plotly.js") : page.rindex("<script>")], "")

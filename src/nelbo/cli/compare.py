@@ -39,7 +39,7 @@ def run(arguments: Namespace) -> None:
 
     paths = run_folders(arguments.runs)
     if len(paths) < 2:
-        raise ValueError("a comparison takes at least two runs")
+        raise ValueError("a comparison takes at least two different runs")
     if arguments.baseline is not None:
         if not 1 <= arguments.baseline <= len(paths):
             raise ValueError(f"--baseline {arguments.baseline}: there are {len(paths)} runs")

@@ -8,7 +8,7 @@ from typing import Any
 from nelbo.evaluation.units import PARTS
 from nelbo.reports.html.entry import Entry
 from nelbo.reports.html.style import PART_COLOURS, SPLIT_NAMES
-from nelbo.reports.numbers import cell, duration, plus_minus, short
+from nelbo.reports.numbers import VISIBLE, cell, duration, plus_minus, short
 from nelbo.runs.run_folder import Run
 
 
@@ -55,7 +55,9 @@ def headline(entry: Entry) -> Headline | None:
         Part(
             symbol=part[2:],
             name=name,
-            value=plus_minus(values[part], run.final(f"{split}/{part}_stderr")),
+            value=plus_minus(
+                values[part], run.final(f"{split}/{part}_stderr") if abs(values[part]) >= VISIBLE else None
+            ),
             share=values[part] / total if adds_up and total else None,
             colour=PART_COLOURS[part],
         )
