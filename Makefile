@@ -22,7 +22,7 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e .[dev]
 	@touch $@
 
-train: install   ## train the default model on the bundled digits, about 5 minutes on 2 CPU cores, including the installation
+train: install   ## train the default model on the bundled digits, 3 to 5 minutes on 2 CPU cores, including the installation
 	$(PYTHON) train.py schedule=cosine loss=vlb
 
 test: dev    ## run the fast tests, in two processes
