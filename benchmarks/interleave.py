@@ -8,6 +8,7 @@ import math
 import random
 import statistics
 import time
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,13 @@ class Precision:
             torch.backends.cudnn.allow_tf32 = self.tf32
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             yield
+
+
+def add_timing_arguments(parser: ArgumentParser, rounds: int) -> None:
+    """Define ``--device``, ``--threads`` and ``--rounds`` with this default."""
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=1, help="on the CPU (default 1)")
+    parser.add_argument("--rounds", type=int, default=rounds)
 
 
 def set_up_clock(device: torch.device, threads: int) -> Clock:

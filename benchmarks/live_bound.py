@@ -20,7 +20,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
-from benchmarks.interleave import interleave, ratio, set_up_clock
+from benchmarks.interleave import add_timing_arguments, interleave, ratio, set_up_clock
 from benchmarks.training_step import TrainingStep, Variant, configure, endless_batches
 from nelbo.data.batch import Batch
 from nelbo.diffusion.bound import VariationalBound
@@ -77,9 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=1, help="on the CPU (default 1)")
-    parser.add_argument("--rounds", type=int, default=40)
+    add_timing_arguments(parser, rounds=40)
     parser.add_argument("overrides", nargs="*", help="options of train.py")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from hydra.utils import instantiate
 from torch import Tensor, nn
 
-from benchmarks.interleave import interleave, ratio, set_up_clock
+from benchmarks.interleave import add_timing_arguments, interleave, ratio, set_up_clock
 from benchmarks.training_step import TrainingStep, configure, endless_batches
 from nelbo.diffusion.samplers import DDIM
 from nelbo.diffusion.spacings import Trailing
@@ -175,9 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=1, help="on the CPU (default 1)")
-    parser.add_argument("--rounds", type=int, default=40)
+    add_timing_arguments(parser, rounds=40)
     parser.add_argument("--steps", type=int, default=10, help="of sampling (default 10)")
     parser.add_argument("overrides", nargs="*", help="options of train.py")
     arguments = parser.parse_args()

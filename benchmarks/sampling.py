@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from hydra import compose, initialize_config_dir
 
-from benchmarks.interleave import interleave, ratio, set_up_clock
+from benchmarks.interleave import add_timing_arguments, interleave, ratio, set_up_clock
 from nelbo.cli.export import write
 from nelbo.compose.config import CONFIG_DIR
 from nelbo.compose.trained import read_model
@@ -30,9 +30,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=1, help="on the CPU (default 1)")
-    parser.add_argument("--rounds", type=int, default=20)
+    add_timing_arguments(parser, rounds=20)
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     clock = set_up_clock(device, arguments.threads)
