@@ -49,6 +49,7 @@ OFFERED = {
     "spacing": {"costs"},
     "timesteps": {"num_steps", "chain"},
     "c_noise": {"scale"},
+    "parameterization": {"levels"},
     "dequantization": {"levels"},
     "likelihood": {"solver", "divergence", "dequantization"},
 }

@@ -12,6 +12,7 @@ import torch
 from omegaconf import OmegaConf
 
 from nelbo.diffusion.chain import Chain
+from nelbo.diffusion.parameterizations import LinearParameterization
 from nelbo.diffusion.schedules import AdaptiveSchedule, CosineSchedule, LearnedSchedule
 from nelbo.diffusion.step_cost_table import StepCostTable
 
@@ -63,8 +64,25 @@ def make_learned(request):
     return request.param
 
 
-@pytest.fixture(scope="session", params=components("parameterization"))
+def with_levels(parameter):
+    """The parameter, with the argument that the data supplies."""
+    make, has_levels = parameter.values[0], "levels" in inspect.signature(parameter.values[0].func).parameters
+    return pytest.param(functools.partial(make, levels=5) if has_levels else make, id=parameter.id)
+
+
+PARAMETERIZATIONS = [with_levels(parameter) for parameter in components("parameterization")]
+
+
+@pytest.fixture(scope="session", params=PARAMETERIZATIONS)
 def make_parameterization(request):
+    return request.param
+
+
+@pytest.fixture(
+    scope="session",
+    params=[p for p in PARAMETERIZATIONS if issubclass(p.values[0].func, LinearParameterization)],
+)
+def make_linear_parameterization(request):
     return request.param
 
 

@@ -56,9 +56,9 @@ def test_a_wrong_parameterization_fails_its_check(wrong):
         check_parameterization(wrong())
 
 
-def test_coefficients_are_consistent(make_parameterization):
+def test_coefficients_are_consistent(make_linear_parameterization):
     """eps_hat's coefficients are (1 - signal c_skip) / noise and -signal c_out / noise."""
-    parameterization = make_parameterization()
+    parameterization = make_linear_parameterization()
     skip, out = parameterization.coefficients(LEVEL)
     eps_skip, eps_out = parameterization.eps_coefficients(LEVEL)
     expected_skip = (1.0 - LEVEL.signal_scale * skip) / LEVEL.noise_scale

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 CONF = Path(__file__).parents[2] / "conf" / "model"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
 SUPPLIED = {"shape", "out_channels", "num_classes"}  # by the composition root, never in a yaml
-SHAPES = {"mlp": (2,), "unet_small": (1, 28, 28)}
+SHAPES = {"mlp": (2,), "unet_small": (1, 28, 28), "conv_dit_mnist": (1, 28, 28)}
 SHAPES |= {name: (1, 8, 8) for name in NAMES if name.endswith("_tiny")}
 SHAPES |= {name: (4, 32, 32) for name in NAMES if name.startswith("dit_") and name != "dit_tiny"}
 # slow for those that differ from another one in their sizes alone

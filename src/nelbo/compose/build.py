@@ -23,7 +23,7 @@ from nelbo.cond import Null
 from nelbo.data import DataSpec
 from nelbo.diffusion.bound import VariationalBound
 from nelbo.diffusion.chain import ContinuousTime, StepSequence, full_chain
-from nelbo.diffusion.denoiser import Denoiser
+from nelbo.diffusion.denoiser import Denoiser, output_channels
 from nelbo.diffusion.losses import Loss
 from nelbo.diffusion.noise_conditioning import NoiseConditioning, TimestepConditioning
 from nelbo.diffusion.parameterizations import Parameterization
@@ -58,14 +58,16 @@ def build_module(config: DictConfig, spec: DataSpec) -> DiffusionModule:
     loss.check_variance(variance)
     loss.check_schedule(schedule)
     chain = full_chain(schedule)
-    parameterization: Parameterization = instantiate(config.parameterization)
+    parameterization: Parameterization = build_supplied(
+        config.parameterization, {"levels": lambda: spec.levels}
+    )
     check_levels(chain, parameterization, variance)
     decoder = instantiate(config.decoder, levels=spec.levels)
     num_classes, null = count_classes(config, spec), null_value(config, spec)
     network = instantiate(
         config.model,
         shape=spec.shape,
-        out_channels=variance.output_channels(spec.shape[0]),
+        out_channels=output_channels(parameterization, variance, spec.shape[0]),
         num_classes=null + 1 if isinstance(null, int) else num_classes,
     )
     if config.compile:

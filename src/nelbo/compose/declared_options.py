@@ -190,6 +190,7 @@ DECLARED: dict[str, type] = {
 SUPPLIED: dict[str, set[str]] = {
     "schedule": {"half_bin"},
     "sampler": {"data_range"},
+    "parameterization": {"levels"},  # to those that have it
     "decoder": {"levels"},
     "timesteps": {"num_steps", "chain"},  # to those that have them
     "variance": {"log_mse"},  # to those that have it, as below

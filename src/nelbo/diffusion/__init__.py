@@ -49,7 +49,16 @@ from nelbo.diffusion.noise_conditioning import (
     NoiseConditioning,
     TimestepConditioning,
 )
-from nelbo.diffusion.parameterizations import EDM, X0, Eps, Flow, Parameterization, V
+from nelbo.diffusion.parameterizations import (
+    EDM,
+    X0,
+    Categorical,
+    Eps,
+    Flow,
+    LinearParameterization,
+    Parameterization,
+    V,
+)
 from nelbo.diffusion.process import diffuse, marginal, posterior
 from nelbo.diffusion.samplers import DDIM, Ancestral, DPMSolverPP, EDMSampler, Heun, Sampler, SamplerState
 from nelbo.diffusion.schedules import (
@@ -95,6 +104,7 @@ __all__ = [
     "Analytic",
     "Ancestral",
     "BoundTerms",
+    "Categorical",
     "Chain",
     "ContinuousTime",
     "CosineSchedule",
@@ -128,6 +138,7 @@ __all__ = [
     "LearnedVariance",
     "LevelChain",
     "LinearLogSNRSchedule",
+    "LinearParameterization",
     "LinearSchedule",
     "LogNormal",
     "LogSNRConditioning",

@@ -55,16 +55,22 @@ class Prediction:
         return self.with_x0(self.x0_hat.clamp(low, high), xt, level)
 
 
+def output_channels(parameterization: Parameterization, variance: ReverseVariance, data_channels: int) -> int:
+    """Number of output channels of a network: those of the prediction, then those of a learned variance."""
+    of_variance = variance.output_channels(data_channels) - data_channels
+    return parameterization.output_channels(data_channels) + of_variance
+
+
 class Denoiser(nn.Module):
     """Turn a network's output into a :class:`Prediction`.
 
     The network is called as ``network(c_in x_t, c, cond)`` with c = c_noise(level), (B,) float32.
 
     Args:
-        network: maps (B, C, ...), (B,), cond to (B, variance.output_channels(C), ...).
-        parameterization: the meaning of the first C channels of the output.
-        variance: of the reverse steps. A learned variance reads the second half of the output's channels; a
-            fixed one ignores it, so it can replace the one that the network was trained with.
+        network: maps (B, C, ...), (B,), cond to (B, :func:`output_channels`, ...).
+        parameterization: the meaning of the first channels of the output.
+        variance: of the reverse steps. A learned variance reads the last C of the output's channels; a
+            fixed one ignores them, so it can replace the one that the network was trained with.
         c_noise: what the network receives for the noise level.
     """
 
@@ -90,17 +96,14 @@ class Denoiser(nn.Module):
             cond: of conditional networks: (B,) int64 class labels, or a mapping of tensors (B, ...).
         """
         c = self.c_noise(level).to(torch.float32)
-        # autocast may return bfloat16; the arithmetic below is in x_t's dtype
         c_in = self.parameterization.c_in(level)
-        output = self.network(xt if c_in is None else scale(c_in, xt), c, cond).to(xt.dtype)
-        var_output = None
-        if output.shape[1] == 2 * xt.shape[1]:
-            output, var_output = output.chunk(2, dim=1)
-        x0_skip, x0_out = self.parameterization.coefficients(level)
-        eps_skip, eps_out = self.parameterization.eps_coefficients(level)
+        output = self.network(xt if c_in is None else scale(c_in, xt), c, cond)
+        channels = self.parameterization.output_channels(xt.shape[1])
+        var_output = output[:, channels:].to(xt.dtype) if output.shape[1] > channels else None
+        x0_hat, eps_hat = self.parameterization.estimates(output[:, :channels], xt, level)
         return Prediction(
-            x0_hat=scale(x0_skip, xt) + scale(x0_out, output),
-            eps_hat=scale(eps_skip, xt) + scale(eps_out, output),
+            x0_hat=x0_hat,
+            eps_hat=eps_hat,
             variance=self.variance,
             var_output=var_output,
         )

@@ -6,9 +6,10 @@ returns (B, out_channels, *shape[1:]). Before the first optimizer step this is e
 :class:`VDMUNet` it is ``x``, and 0 in further channels.
 """
 
+from nelbo.models.conv_dit import ConvDiT
 from nelbo.models.dit import DiT
 from nelbo.models.mlp import MLP
 from nelbo.models.unet import UNet
 from nelbo.models.vdm_unet import VDMUNet
 
-__all__ = ["MLP", "DiT", "UNet", "VDMUNet"]
+__all__ = ["MLP", "ConvDiT", "DiT", "UNet", "VDMUNet"]

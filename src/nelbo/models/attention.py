@@ -1,9 +1,22 @@
 """Self-attention over the positions of a feature map."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nelbo.models.layers import Conv, conv, group_norm, zeroed
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Scaled dot-product attention (Vaswani et al. 2017, equation 1) of (B, heads, positions, features).
+
+    The backward pass of torch's fused attention is slow in bfloat16 on CPUs (docs/performance.md), where
+    three operations are used instead.
+    """
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16:
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+        return scores.softmax(-1).to(value.dtype) @ value
+    return F.scaled_dot_product_attention(query, key, value)
 
 
 class SelfAttention(nn.Module):
@@ -36,7 +49,7 @@ class SelfAttention(nn.Module):
         pixels = self.norm(x).flatten(2).transpose(1, 2)  # (B, H*W, C) for images
         qkv = _per_pixel(self.qkv, pixels).unflatten(2, (self.num_heads, 3, -1)).transpose(1, 2)
         query, key, value = qkv.unbind(3)  # (B, heads, H*W, C / heads)
-        mixed = F.scaled_dot_product_attention(query, key, value)
+        mixed = attention(query, key, value)
         out = _per_pixel(self.out, mixed.transpose(1, 2).flatten(2))
         return x + out.transpose(1, 2).reshape(x.shape)
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nelbo.models.attention import attention
 from nelbo.models.embedding import ConditioningEmbedding, sinusoidal_frequencies
 from nelbo.models.layers import zeroed
 from nelbo.option_types import PositiveInt
@@ -47,7 +48,7 @@ class DiTBlock(nn.Module):
     def _attend(self, h: Tensor) -> Tensor:
         qkv = self.qkv(h).unflatten(2, (3, self.num_heads, -1)).transpose(1, 3)  # (B, heads, 3, patches, -1)
         query, key, value = qkv.unbind(2)
-        return self.out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+        return self.out(attention(query, key, value).transpose(1, 2).flatten(2))
 
 
 class DiT(nn.Module):

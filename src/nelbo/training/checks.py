@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import torch
 
 from nelbo.data import DataSpec
+from nelbo.diffusion.denoiser import output_channels
 from nelbo.evaluation.units import Unit
 from nelbo.training.errors import NonFiniteLossError
 from nelbo.training.module import DiffusionModule
@@ -17,8 +18,9 @@ def check_network(module: DiffusionModule, spec: DataSpec) -> None:
     Raises:
         ValueError: for a network that fails, or whose output has another shape than it should.
     """
-    network, variance = module.denoiser.network, module.denoiser.variance
-    expected = (2, variance.output_channels(spec.shape[0]), *spec.shape[1:])
+    denoiser, network = module.denoiser, module.denoiser.network
+    channels = output_channels(denoiser.parameterization, denoiser.variance, spec.shape[0])
+    expected = (2, channels, *spec.shape[1:])
     cond = spec.example_cond(2) if module.conditional else None
     name = f"model._target_={type(network).__module__}.{type(network).__qualname__}"
     network.eval()

@@ -12,10 +12,10 @@ where sd is ``sigma_data``. Written in signal and noise every coefficient is fin
 from torch import Tensor
 
 from nelbo.diffusion.level import NoiseLevel, scale
-from nelbo.diffusion.parameterizations.base import Parameterization
+from nelbo.diffusion.parameterizations.base import LinearParameterization
 
 
-class EDM(Parameterization):
+class EDM(LinearParameterization):
     """The network receives inputs, and predicts outputs, of variance 1.
 
     Args:

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from nelbo.diffusion.level import NoiseLevel
-from nelbo.diffusion.parameterizations.base import Parameterization
+from nelbo.diffusion.parameterizations.base import LinearParameterization
 
 
-class Eps(Parameterization):
+class Eps(LinearParameterization):
     """net(x_t) = eps, so x0_hat = (x_t - noise net) / signal."""
 
     def coefficients(self, level: NoiseLevel) -> tuple[Tensor, Tensor]:

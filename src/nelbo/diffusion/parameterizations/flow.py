@@ -6,10 +6,10 @@ The interpolation (1 - w) x_0 + w eps is x_t / (signal + noise), with w = noise 
 from torch import Tensor
 
 from nelbo.diffusion.level import NoiseLevel
-from nelbo.diffusion.parameterizations.base import Parameterization
+from nelbo.diffusion.parameterizations.base import LinearParameterization
 
 
-class Flow(Parameterization):
+class Flow(LinearParameterization):
     """net(x_t / (signal + noise)) = eps - x0, the velocity of the interpolation."""
 
     def c_in(self, level: NoiseLevel) -> Tensor:

@@ -3,10 +3,10 @@
 from torch import Tensor
 
 from nelbo.diffusion.level import NoiseLevel, scale
-from nelbo.diffusion.parameterizations.base import Parameterization
+from nelbo.diffusion.parameterizations.base import LinearParameterization
 
 
-class V(Parameterization):
+class V(LinearParameterization):
     """net(x_t) = v, so x0_hat = signal x_t - noise net."""
 
     def coefficients(self, level: NoiseLevel) -> tuple[Tensor, Tensor]:

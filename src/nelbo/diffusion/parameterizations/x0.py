@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from nelbo.diffusion.level import NoiseLevel
-from nelbo.diffusion.parameterizations.base import Parameterization
+from nelbo.diffusion.parameterizations.base import LinearParameterization
 
 
-class X0(Parameterization):
+class X0(LinearParameterization):
     """net(x_t) = x0_hat."""
 
     def coefficients(self, level: NoiseLevel) -> tuple[Tensor, Tensor]:

@@ -43,7 +43,7 @@ class ReverseVariance(ABC):
 
         Args:
             step: the transitions, levels of shape (B,) or ().
-            var_output: (B, C, ...) second half of the network's output channels, which only a
+            var_output: (B, C, ...) last C of the network's output channels, which only a
                 :class:`LearnedVariance` reads; None if there is none.
         """
 
@@ -71,7 +71,7 @@ class LearnedVariance(ReverseVariance):
         """Position between the lower (0) and the upper limit (1), (B, C, ...).
 
         Args:
-            var_output: (B, C, ...) second half of the network's output channels.
+            var_output: (B, C, ...) last C of the network's output channels.
         """
 
     def output_channels(self, data_channels: int) -> int:

@@ -22,5 +22,5 @@ class LearnedRange(LearnedVariance):
 
     def interpolation(self, var_output: Tensor | None) -> Tensor:
         """v, (B, C, ...)."""
-        assert var_output is not None, "a learned variance needs the network's second half of channels"
+        assert var_output is not None, "a learned variance needs output channels of its own"
         return 0.5 * (var_output + 1.0)
