@@ -34,6 +34,9 @@ from nelbo.diffusion.level import (
 )
 from nelbo.diffusion.process import diffuse, marginal, posterior_coefficients
 
+# where L_0 is computed for the rows that need it alone; on others their number would be a synchronisation
+SELECTING_DEVICES = ("cpu",)
+
 Denoise = Callable[[Tensor, NoiseLevel, Cond | None], Prediction]
 
 
@@ -111,11 +114,15 @@ class VariationalBound:
         is_first = per_example(step.is_first, x0)
         # Each branch gets finite numbers in the rows of the other one: a masked infinity would still make
         # gradients NaN.
-        nats = torch.where(
-            is_first,
-            self._reconstruction(x0, torch.where(is_first, mean, x0), log_var.masked_fill(~is_first, 0.0)),
-            self._denoising(step, x0 - x0_hat, prediction, is_first),
+        denoising = self._denoising(step, x0 - x0_hat, prediction, is_first)
+        if x0.device.type in SELECTING_DEVICES:
+            first = step.is_first.nonzero()[:, 0]
+            reconstruction = self._reconstruction(x0[first], mean[first], log_var[first])
+            return sum_per_example(denoising.index_copy(0, first, reconstruction))
+        reconstruction = self._reconstruction(
+            x0, torch.where(is_first, mean, x0), log_var.masked_fill(~is_first, 0.0)
         )
+        nats = torch.where(is_first, reconstruction, denoising)
         return sum_per_example(nats)
 
     def reconstruction(self, step: Step, x0: Tensor, prediction: Prediction) -> Tensor:
