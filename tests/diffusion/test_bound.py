@@ -17,7 +17,7 @@ from torch.distributions import Normal
 
 from nelbo.diffusion.bound import BoundTerms, VariationalBound
 from nelbo.diffusion.chain import Chain
-from nelbo.diffusion.decoders import DiscretizedGaussian, GaussianDecoder
+from nelbo.diffusion.decoders import DiscretizedGaussian, GaussianDecoder, Softmax
 from nelbo.diffusion.denoiser import Prediction
 from nelbo.diffusion.exact import gaussian_denoiser, posterior_variance
 from nelbo.diffusion.level import sum_per_example
@@ -252,6 +252,24 @@ def test_reconstruction_and_denoising_equal_term(variance, decoder):
     first, later = chain.step(torch.ones(9, dtype=torch.int64)), chain.step(torch.arange(2, 11))
     assert torch.equal(bound.reconstruction(first, x0, prediction), bound.term(first, x0, prediction))
     assert torch.equal(bound.denoising(later, x0, prediction), bound.term(later, x0, prediction))
+
+
+@pytest.mark.parametrize("decoder", [GaussianDecoder(), DiscretizedGaussian(17), Softmax(17)], ids=str)
+@pytest.mark.parametrize("first", [[1, 5, 1, 9], [2, 3, 4, 5], [1, 1, 1, 1]])
+def test_selected_rows_equal_masked_rows(decoder, first, monkeypatch):
+    """On CPUs L_0 is computed for the rows that need it, on other devices for all of them."""
+    chain, x0 = Chain(CosineSchedule(10)), torch.tensor([[-1.0, 0.0, 0.5]]).expand(4, 3)
+    bound, step = VariationalBound(chain, decoder), chain.step(torch.tensor(first))
+    found = []
+    for devices in (("cpu",), ()):
+        monkeypatch.setattr("nelbo.diffusion.bound.SELECTING_DEVICES", devices)
+        x0_hat = torch.full((4, 3), 0.1).requires_grad_()
+        variance = torch.full((4, 3), 0.2).requires_grad_()
+        term = bound.term(step, x0, Prediction(x0_hat, 2 * x0_hat, LearnedRange("beta_tilde"), variance))
+        term.square().sum().backward()
+        found.append((term.detach(), x0_hat.grad, variance.grad))
+    for selected, masked in zip(*found, strict=True):
+        torch.testing.assert_close(selected, masked)
 
 
 def test_a_clipped_bound_is_that_of_the_clipped_prediction():
