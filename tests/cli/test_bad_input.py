@@ -29,6 +29,8 @@ MISTAKES = {
     "sampler.eta=2": "sampler.eta=2 must be inside [0, 1]",
     "data=mnist data.root=/nonexistent data.download=false": "set data.root (evaluate.py and sample.py: ",
     "data=image_folder data.root=/nonexistent": "data.root=/nonexistent: there is no such folder",
+    "test_estimator=full test_estimator.seed=3": "test_estimator=... replaces all options by one value",
+    "parameterization=categorical decoder=gaussian data=gaussian model=mlp": "use parameterization=v",
     "data.batch_size=100000": "data.batch_size=100000 is larger than the training set of 1437 examples",
     "sampler.steps=0": "sampler.steps=0: at least 1 step is needed",
     "spacing=optimal": "spacing=optimal needs the costs of steps measured on a trained model: evaluate.py",
