@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from nelbo.models.attention import SelfAttention
+from nelbo.models.attention import SelfAttention, attention, explicit_attention
 
 
 def perturbed(module: torch.nn.Module) -> torch.nn.Module:
@@ -23,6 +23,14 @@ def test_matches_the_definition(num_heads):
         heads.append(value @ scores.softmax(dim=-1).transpose(1, 2))
     expected = x + attention.out(torch.cat(heads, dim=1).reshape(x.shape))
     torch.testing.assert_close(attention(x), expected)
+
+
+def test_the_explicit_operations_equal_the_fused_one():
+    query, key, value = torch.randn(3, 2, 3, 10, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(explicit_attention(query, key, value), attention(query, key, value))
+    rounded = attention(query.bfloat16(), key.bfloat16(), value.bfloat16())
+    assert rounded.dtype == torch.bfloat16
+    torch.testing.assert_close(rounded.float(), attention(query, key, value), rtol=0, atol=0.03)
 
 
 def test_channels_last_changes_nothing():

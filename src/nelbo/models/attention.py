@@ -10,13 +10,18 @@ from nelbo.models.layers import Conv, conv, group_norm, zeroed
 def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Scaled dot-product attention (Vaswani et al. 2017, equation 1) of (B, heads, positions, features).
 
-    The backward pass of torch's fused attention is slow in bfloat16 on CPUs (docs/performance.md), where
-    three operations are used instead.
+    In bfloat16 on CPUs the backward pass of torch's fused operation is several times slower than that of
+    :func:`explicit_attention` (docs/performance.md).
     """
     if query.device.type == "cpu" and query.dtype == torch.bfloat16:
-        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-        return scores.softmax(-1).to(value.dtype) @ value
+        return explicit_attention(query, key, value)
     return F.scaled_dot_product_attention(query, key, value)
+
+
+def explicit_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """:func:`attention` by two products and a softmax, which store the (positions, positions) weights."""
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    return scores.softmax(-1).to(value.dtype) @ value
 
 
 class SelfAttention(nn.Module):
