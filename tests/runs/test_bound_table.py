@@ -4,6 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from nelbo.atomic_file import DamagedFileError
 from nelbo.evaluation.accumulator import BoundAccumulator, Draws
 from nelbo.runs import bound_table as table
 
@@ -19,6 +20,7 @@ def test_drawn_steps_become_rows(tmp_path):
     path, t = tmp_path / "bound.parquet", torch.tensor([1, 5, 9, 12])
     table.append(path, 10, "train", steps(t, [1, 3, 3], [1.0, 2.0, 4.0]))
     table.append(path, 20, "val", steps(t, [4], [3.0]))
+    table.merge(path)
     read = pq.read_table(path)
     assert read.schema == table.SCHEMA
     columns = ("step", "split", "t", "sum", "sum_of_squares", "count")
@@ -28,6 +30,116 @@ def test_drawn_steps_become_rows(tmp_path):
         (10, "train", 9, 6.0, 20.0, 2),
         (20, "val", 12, 3.0, 9.0, 1),
     ]
+
+
+def append_one(path, number):
+    table.append(path, number, "val", steps(torch.arange(1, 5), [1, 1 + number % 3], [1.0, float(number)]))
+
+
+def all_rows(path):
+    return [
+        (rows["step"], rows["t"], rows["sum"]) for _, part in table._tables(path) for rows in part.to_pylist()
+    ]
+
+
+@pytest.fixture
+def few_parts(monkeypatch):
+    monkeypatch.setattr(table, "MOST_PARTS", 3)
+
+
+def test_rows_are_the_same_in_parts_and_merged(tmp_path, few_parts):
+    path, whole = tmp_path / "bound.parquet", tmp_path / "whole.parquet"
+    seen = []
+    for number in range(12):
+        append_one(path, number)
+        rows, _ = table._read_rows(path)
+        table._write(whole, rows, [len(rows)])
+        in_parts, at_once = (table.read(file, {"T": 4})["val"] for file in (path, whole))
+        assert list(in_parts) == list(at_once) == list(range(number + 1))
+        assert all(torch.equal(in_parts[step].sum, at_once[step].sum) for step in in_parts)
+        seen.append(len(table._parts(path)))
+    assert seen == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2]
+    rows = all_rows(path)
+    table.merge(path)
+    assert not (tmp_path / "bound.parts").exists()
+    assert all_rows(path) == rows
+    assert len(pq.read_table(path)) == len(rows) == 20
+    table.merge(path)  # nothing to do
+
+
+def test_an_append_reads_no_rows(tmp_path, monkeypatch):
+    path = tmp_path / "bound.parquet"
+    append_one(path, 0)
+    monkeypatch.setattr(table.parquet_file, "read", lambda *arguments: pytest.fail("rows were read"))
+    for number in range(1, 5):
+        append_one(path, number)
+    assert table.describe(path)["rows"] == 8
+
+
+def test_every_description_can_be_restored_after_merges(tmp_path, few_parts):
+    path, described = tmp_path / "bound.parquet", []
+    for number in range(8):
+        append_one(path, number)
+        described.append((table.describe(path), all_rows(path)))
+    for description, rows in reversed(described):
+        table.restore(path, **description)
+        assert all_rows(path) == rows
+        assert table.describe(path) == description
+    append_one(path, 1)
+    assert table.describe(path) == described[1][0]
+    with pytest.raises(DamagedFileError, match="its rows are not those that were written"):
+        table.restore(path, **described[0][0] | {"rows": 2})
+
+
+def test_rows_of_a_file_without_blocks_are_compared_as_one(tmp_path):
+    path = tmp_path / "bound.parquet"
+    append_one(path, 0)
+    append_one(path, 1)
+    rows, _ = table._read_rows(path)
+    table.merge(path)
+    table.parquet_file.write(path, rows)
+    description = table.describe(path)
+    assert description == {"rows": 3, "sha256": table.parquet_file.checksum(rows)}
+    append_one(path, 2)
+    table.restore(path, **description)
+    table.restore(path, 1, table.parquet_file.checksum(rows.slice(0, 1)))
+    assert len(all_rows(path)) == 1
+
+
+def test_an_interrupted_merge_is_completed(tmp_path, few_parts, monkeypatch):
+    path = tmp_path / "bound.parquet"
+    for number in range(3):
+        append_one(path, number)
+    rows = all_rows(path)
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(table.shutil, "rmtree", lambda *arguments, **options: None)
+        table.merge(path)
+    assert len(list((tmp_path / "bound.parts").iterdir())) == 2
+    assert all_rows(path) == rows
+    append_one(path, 3)
+    assert [row[0] for row in all_rows(path)] == [0, 1, 1, 2, 2, 3]
+    table.merge(path)
+    assert [row[0] for row in all_rows(path)] == [0, 1, 1, 2, 2, 3]
+
+
+def test_a_part_that_is_missing_is_named(tmp_path):
+    path = tmp_path / "bound.parquet"
+    for number in range(3):
+        append_one(path, number)
+    (tmp_path / "bound.parts" / "000000000001.parquet").unlink()
+    with pytest.raises(
+        DamagedFileError, match=r"000000000003\.parquet: damaged, the rows before it are missing"
+    ):
+        table.read(path, {"T": 4})
+
+
+def test_parts_without_their_file_are_not_continued(tmp_path):
+    path = tmp_path / "bound.parquet"
+    for number in range(3):
+        append_one(path, number)
+    path.unlink()
+    append_one(path, 7)
+    assert [row[0] for row in all_rows(path)] == [7, 7]
 
 
 def test_a_failed_write_leaves_the_file_before_it(tmp_path, monkeypatch):
@@ -40,6 +152,6 @@ def test_a_failed_write_leaves_the_file_before_it(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(table.pq, "write_table", half_written)
-    with pytest.raises(OSError, match=r"bound\.parquet"):
+    with pytest.raises(OSError, match=r"bound\.parts/0+1\.parquet"):
         table.append(path, 2, "train", steps(t, [2], [1.0]))
     assert path.read_bytes() == before

@@ -5,9 +5,15 @@ the rows before them, ``val`` rows from one validation), ``t``, ``sum``, ``sum_o
 mean of L_t is sum / count; rows of several steps may be added. The row with the smallest t is L_0.
 ``sum_of_errors`` adds up the mean squared error of x0_hat per dimension, in the units of the data, and
 ``sum_of_fractions`` where between its limits a learned variance lies; training batches measure neither.
+
+During a run new rows are files of their own in the folder ``bound.parts``, named by the number of rows before
+them, so that a validation costs the same however many there were. Now and then, and at the end, they are
+merged into ``bound.parquet``. The functions here read both.
 """
 
-from collections.abc import Iterator, Mapping
+import hashlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +30,11 @@ from nelbo.evaluation.step_table import StepTable
 from nelbo.runs import parquet_file
 
 FILE_NAME = "bound.parquet"
+MOST_PARTS = 100  # files of rows that are not merged
+CHAIN, ENDS = (
+    b"nelbo.chain",
+    b"nelbo.ends",
+)  # metadata: checksum of all rows up to here, and ends of the blocks
 SCHEMA = pa.schema(
     [
         ("step", pa.int64()),
@@ -49,10 +60,10 @@ SUMS = {
 
 
 def append(path: Path, step: int, split: str, table: StepTable) -> None:
-    """Add the drawn steps of a table to the file; a reader sees the file before or after, never between.
+    """Add the drawn steps of a table; a reader sees the rows before or after, never between.
 
     Args:
-        path: the parquet file, made when it is missing.
+        path: of bound.parquet, made when it is missing.
         step: optimizer steps so far.
         split: ``train``, ``val`` or ``test``.
         table: sums of each step; steps without draws are omitted.
@@ -68,24 +79,50 @@ def append(path: Path, step: int, split: str, table: StepTable) -> None:
         [pa.array(columns[field.name], from_pandas=True).cast(field.type) for field in SCHEMA],
         schema=SCHEMA,
     )
-    old = [_read_rows(path)] if path.exists() else []
-    parquet_file.write(path, pa.concat_tables([*old, new]))
+    before = describe(path)
+    if before["rows"] == 0:
+        shutil.rmtree(_folder(path), ignore_errors=True)
+        _write(path, new, [rows])
+        return
+    _folder(path).mkdir(exist_ok=True)
+    part = _folder(path) / f"{before['rows']:012}.parquet"
+    parquet_file.write(part, new, {CHAIN: extend(before["sha256"], new)})
+    if len(_parts(path)) >= MOST_PARTS:
+        merge(path)
+
+
+def merge(path: Path) -> None:
+    """Move all rows into the file itself.
+
+    Raises:
+        DamagedFileError: naming the file, when rows cannot be read.
+        OSError: naming the file, if it cannot be written.
+    """
+    if _folder(path).exists():
+        _write(path, *_read_rows(path))
+        shutil.rmtree(_folder(path))
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Number of rows and their checksum, to be compared when a run is resumed."""
+    """Number of rows and their checksum, to be compared when a run is resumed.
+
+    The checksum is that of :func:`extend`, one block of rows for each :func:`append`.
+    """
     if not path.exists():
         return {"rows": 0, "sha256": None}
-    with open_regular(path) as file:
+    last = [path, *_parts(path)][-1]
+    with open_regular(last) as file:
         metadata = pq.read_metadata(file)
-    return {"rows": metadata.num_rows, "sha256": metadata.metadata[parquet_file.CHECKSUM].decode()}
+    entries = metadata.metadata or {}
+    chain = entries[CHAIN if CHAIN in entries else parquet_file.CHECKSUM]
+    return {"rows": _first_row(last, path) + metadata.num_rows, "sha256": chain.decode()}
 
 
 def restore(path: Path, rows: int, sha256: str | None) -> None:
     """Keep the rows that were there when :func:`describe` was called, and drop those after them.
 
     Args:
-        path: the parquet file.
+        path: of bound.parquet.
         rows: their number.
         sha256: their checksum.
 
@@ -95,21 +132,91 @@ def restore(path: Path, rows: int, sha256: str | None) -> None:
     """
     if rows == 0:
         path.unlink(missing_ok=True)
+        shutil.rmtree(_folder(path), ignore_errors=True)
         return
     try:
-        kept = _read_rows(path, verified=False).slice(0, rows)
+        found, ends = _read_rows(path, verified=False)
     except FileNotFoundError as error:
         raise DamagedFileError(f"{path}: it is missing") from error
-    if len(kept) != rows or parquet_file.checksum(kept) != sha256:
+    kept = found.slice(0, rows)
+    ends = [*(end for end in ends if end < rows), rows]
+    chain = None
+    for start, end in pairwise([0, *ends]):
+        chain = extend(chain, kept.slice(start, end - start))
+    if len(kept) != rows or chain != sha256:
         raise DamagedFileError(f"{path}: damaged, its rows are not those that were written")
-    parquet_file.write(path, kept)
+    _write(path, kept, ends)
+    shutil.rmtree(_folder(path), ignore_errors=True)
 
 
-def _read_rows(path: Path, verified: bool = True) -> pa.Table:
-    rows = parquet_file.read(path, verified)
-    if not rows.schema.equals(SCHEMA):
-        raise DamagedFileError(f"{path}: damaged, its columns are not those that were written")
-    return rows
+def extend(chain: str | None, rows: pa.Table) -> str:
+    """Checksum of blocks of rows and one more: that of the first block, then of the checksums so far."""
+    block = parquet_file.checksum(rows)
+    return block if chain is None else hashlib.sha256(f"{chain}{block}".encode()).hexdigest()
+
+
+def _write(path: Path, rows: pa.Table, ends: Sequence[int]) -> None:
+    """Write the file itself, of blocks that end before these rows."""
+    chain = None
+    for start, end in pairwise([0, *ends]):
+        chain = extend(chain, rows.slice(start, end - start))
+    assert chain is not None, "there is at least one block"
+    parquet_file.write(path, rows, {CHAIN: chain, ENDS: " ".join(map(str, ends))})
+
+
+def _folder(path: Path) -> Path:
+    return path.with_suffix(".parts")
+
+
+def _first_row(file: Path, path: Path) -> int:
+    """Number of rows before those of a file."""
+    return 0 if file == path else int(file.stem)
+
+
+def _parts(path: Path) -> list[Path]:
+    """The files of rows that are not in the file itself, in order."""
+    folder = _folder(path)
+    if not folder.is_dir():
+        return []
+    with open_regular(path) as file:
+        merged = pq.read_metadata(file).num_rows
+    # an interrupted merge leaves files whose rows are in the file itself
+    return sorted(part for part in folder.glob("*.parquet") if int(part.stem) >= merged)
+
+
+def _read_rows(path: Path, verified: bool = True) -> tuple[pa.Table, list[int]]:
+    """All rows, and the ends of the blocks that they were appended in.
+
+    Raises:
+        DamagedFileError: naming the file that is damaged, or that does not continue the one before it.
+    """
+    tables, ends = [], list[int]()
+    for file, rows in _tables(path, verified):
+        if not rows.schema.equals(SCHEMA):
+            raise DamagedFileError(f"{file}: damaged, its columns are not those that were written")
+        first = ends[-1] if ends else 0
+        own = (rows.schema.metadata or {}).get(ENDS, str(len(rows)).encode()).decode().split()
+        ends += [first + int(end) for end in own]
+        tables.append(rows.replace_schema_metadata(None))
+    return pa.concat_tables(tables), ends
+
+
+def _tables(path: Path, verified: bool = True) -> Iterator[tuple[Path, pa.Table]]:
+    """Every file with its rows, in order.
+
+    Raises:
+        DamagedFileError: naming the file that is damaged, or that does not continue the one before it.
+    """
+    count = 0
+    for file in (path, *_parts(path)):
+        first = _first_row(file, path)
+        if first < count:  # merged since the files were listed
+            continue
+        rows = parquet_file.read(file, verified)
+        if first > count:
+            raise DamagedFileError(f"{file}: damaged, the rows before it are missing")
+        count += len(rows)
+        yield file, rows
 
 
 def read(path: Path, ledger: Mapping[str, Any]) -> dict[str, dict[int, StepTable]]:
@@ -126,10 +233,14 @@ def read(path: Path, ledger: Mapping[str, Any]) -> dict[str, dict[int, StepTable
     Raises:
         ValueError: for a table that lacks a column, or has a t that is not on the chain.
     """
-    table = parquet_file.read(path)
-    missing = [name for name in SCHEMA.names if name not in table.column_names]
+    try:
+        tables = [rows for _, rows in _tables(path)]
+    except FileNotFoundError:  # a part, which was merged since they were listed
+        tables = [rows for _, rows in _tables(path)]
+    missing = [name for name in SCHEMA.names for rows in tables if name not in rows.column_names]
     if missing:
         raise ValueError(f"it has no column {missing[0]}")
+    table = pa.concat_tables([rows.select(SCHEMA.names).replace_schema_metadata(None) for rows in tables])
     split = np.array(table["split"].to_pylist(), dtype=object)
     column = {name: table[name].to_numpy() for name in ("step", "t", *SUMS)}
     step, t = column["step"], column["t"]

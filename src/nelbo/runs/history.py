@@ -58,7 +58,7 @@ def restore(run_dir: Path, checkpoint: dict[str, Any] | None) -> None:
     metrics, bound = run_dir / metrics_file.METRICS_FILE, run_dir / BOUND
     if checkpoint is None:
         metrics.unlink(missing_ok=True)
-        bound.unlink(missing_ok=True)
+        table.restore(bound, 0, None)
         return
     kept, step = checkpoint[HISTORY], checkpoint["global_step"]
     for path, restore_rows in ((metrics, metrics_file.restore), (bound, table.restore)):
@@ -69,9 +69,12 @@ def restore(run_dir: Path, checkpoint: dict[str, Any] | None) -> None:
 
 
 def _set_aside(path: Path) -> str:
-    if not path.exists():
-        return ""
-    names = (path.with_name(f"{path.name}.damaged{number or ''}") for number in count())
-    free = next(name for name in names if not name.exists())
-    path.replace(free)
-    return f"it is kept as {free.name}, and "
+    parts = path.with_suffix(".parts")  # of bound.parquet
+    names = (f"damaged{number or ''}" for number in count())
+    free = next(
+        name for name in names if not any(at.with_name(f"{at.name}.{name}").exists() for at in (path, parts))
+    )
+    there = [at for at in (path, parts) if at.exists()]
+    for at in there:
+        at.replace(at.with_name(f"{at.name}.{free}"))
+    return f"it is kept as {path.name}.{free}, and " if path in there else ""

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,13 +16,18 @@ TYPES = {pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string()}  # of 
 MAX_TEXT = 100  # characters of a value
 
 
-def write(path: Path, rows: pa.Table) -> None:
+def write(path: Path, rows: pa.Table, metadata: Mapping[bytes, str] | None = None) -> None:
     """Replace a file by this table.
+
+    Args:
+        path: of the file.
+        rows: of the table.
+        metadata: entries to add to those of the schema.
 
     Raises:
         OSError: naming the file, if it cannot be written.
     """
-    rows = rows.replace_schema_metadata({CHECKSUM: checksum(rows)})
+    rows = rows.replace_schema_metadata({**(metadata or {}), CHECKSUM: checksum(rows)})
     repeated = [field.name for field in rows.schema if not pa.types.is_floating(field.type)]
     with replacing(path) as unfinished, unfinished.open("wb") as file:  # pyarrow takes UTF-8 paths alone
         # the stubs of pyarrow lack lists of columns

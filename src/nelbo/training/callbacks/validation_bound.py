@@ -35,6 +35,8 @@ class ValidationBound(Callback):
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the test."""
         self._report(trainer, pl_module, "test")
+        if trainer.is_global_zero:
+            table.merge(self.path)
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
         assert isinstance(pl_module, DiffusionModule)
