@@ -1,8 +1,8 @@
 """The network predicts the distribution of the data's levels.
 
-Gulrajani & Hashimoto 2023, "Likelihood-based diffusion language models", section 3, with the values of
-quantised data in place of the embeddings of tokens. The output is a log prior of the K levels v_k of every
-scalar of x_0, and Bayes' rule gives
+These are the categorical reparameterization and the output prior of Gulrajani & Hashimoto 2023
+("Likelihood-based diffusion language models"), with the values of quantised data in place of the embeddings
+of tokens. The output is a log prior of the K levels v_k of every scalar of x_0, and Bayes' rule gives
 
     p(x_0 = v_k | x_t) = softmax_k(output_k - SNR/2 (x_t / signal - v_k)^2)
 
