@@ -12,7 +12,7 @@ import torch
 from nelbo.diffusion.schedules import LinearLogSNRSchedule
 from nelbo.diffusion.spacings import Even, Karras
 from nelbo.evaluation.ledger import describe_levels
-from nelbo.reports.comparison.choices import differing, differing_choices
+from nelbo.reports.comparison.choices import differing, differing_choices, first_choices
 from nelbo.reports.comparison.compare import compare
 from nelbo.reports.comparison.difference import is_significant
 from nelbo.runs.example_table import common_bins
@@ -174,6 +174,13 @@ def test_a_damaged_table_of_examples_is_named(pair):
 def test_beyond_the_alphabet(pair):
     runs = [read_run(pair[0])] * 28
     assert [run.name for run in compare(runs).runs][-3:] == ["Z", "AA", "AB"]
+
+
+def test_of_many_choices_those_that_were_typed_are_shown():
+    few, many = {"a": "default", "b": "2"}, {"a": "default", "b": "2", "c": "default", "d": "4", "e": "5"}
+    assert first_choices(few, 2) == (few, 0)
+    assert first_choices(many, 2) == ({"b": "2", "d": "4"}, 1)
+    assert first_choices(dict.fromkeys("abc", "default"), 2) == ({}, 0)
 
 
 def test_choices_of_a_training_and_of_an_evaluation_are_compared(finished_run):

@@ -45,6 +45,16 @@ def typed_choices(runs: Sequence[Run]) -> list[dict[str, str]]:
     return [{printable(n): printable(run.options.get(n, DEFAULT)) for n in differ} for run in runs]
 
 
+def first_choices(choices: Mapping[str, str], most: int) -> tuple[dict[str, str], int]:
+    """At most so many of the choices of a run, and the number of the others.
+
+    Where there are more, options that were not typed in this run are left out.
+    """
+    if len(choices) > most:
+        choices = {name: value for name, value in choices.items() if value != DEFAULT}
+    return dict(list(choices.items())[:most]), max(len(choices) - most, 0)
+
+
 def differing_choices(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """For each configuration, the options whose values are not the same in all.
 

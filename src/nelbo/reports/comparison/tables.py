@@ -14,6 +14,7 @@ from nelbo.evaluation.accumulator import Estimate
 from nelbo.evaluation.seeds import SeedEstimate
 from nelbo.evaluation.t_bins import bin_range
 from nelbo.evaluation.units import PARTS
+from nelbo.reports.comparison.choices import first_choices
 from nelbo.reports.comparison.compare import ComparedRun, Comparison
 from nelbo.reports.comparison.difference import is_significant
 from nelbo.reports.comparison.named_run import shared_label
@@ -84,9 +85,12 @@ def _legend(runs: Sequence[ComparedRun]) -> Table:
     legend.add_column(overflow="fold")
     legend.add_column(style="dim")
     for compared in runs:
-        choices = [f"{name} {_shorten_hashes(value)}" for name, value in compared.choices.items()]
-        if len(choices) > CHOICES_SHOWN:
-            choices[CHOICES_SHOWN:] = [f"and {len(choices) - CHOICES_SHOWN} more"]
+        shown, more = first_choices(compared.choices, CHOICES_SHOWN)
+        choices = [f"{name} {_shorten_hashes(value)}" for name, value in shown.items()]
+        if more:
+            choices.append(f"and {more} more")
+        elif compared.choices and not choices:
+            choices.append("defaults")
         legend.add_row(compared.name, Text(compared.folder), Text(", ".join(choices)))
     return legend
 

@@ -8,7 +8,7 @@ from typing import Any
 from nelbo.evaluation.accumulator import Estimate
 from nelbo.evaluation.seeds import SeedEstimate
 from nelbo.evaluation.units import PARTS
-from nelbo.reports.comparison.choices import differing
+from nelbo.reports.comparison.choices import differing, first_choices
 from nelbo.reports.comparison.difference import Differences, is_significant
 from nelbo.reports.comparison.seeds import SeedGroup
 from nelbo.reports.html.entry import Entry
@@ -180,14 +180,15 @@ def _run_row(entry: Entry, choices: dict[str, str], difference: Estimate | None)
     errors["L_T"] = None
     in_name = entry.name.split(" ")
     choices = {name: value for name, value in choices.items() if f"{name}={value}" not in in_name}
+    shown, more = first_choices(choices, MOST_CHOICES)
     return RunRow(
         entry=entry,
         split=split or "–",
         values=tuple(plus_minus(run.final(f"{split}/{name}"), error) for name, error in errors.items()),
         difference=_difference(difference),
         best=plus_minus(*(run.best_validation() or (None, None))),
-        choices=dict(list(choices.items())[:MOST_CHOICES]),
-        more=max(len(choices) - MOST_CHOICES, 0),
+        choices=shown,
+        more=more,
         time=duration(run.summary.get("train_seconds")),
     )
 
