@@ -30,6 +30,7 @@ test: dev    ## run the fast tests, in two processes
 
 contract: dev  ## run the tests of one component: NAME=shifted_cosine
 	@test -n "$(NAME)" || { echo "make contract: which component? NAME=shifted_cosine" >&2; exit 1; }
+	@ls conf/*/$(NAME).yaml >/dev/null 2>&1 || { echo "make contract: there is no conf/*/$(NAME).yaml" >&2; exit 1; }
 	$(PYTHON) -m pytest -q -n 2 -m "not slow and not gpu and not cluster" tests -k "$(NAME) or every_class or test_docstrings"
 
 test-all: dev  ## run all tests, about an hour

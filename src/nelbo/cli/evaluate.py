@@ -112,7 +112,8 @@ def evaluate(config: DictConfig) -> None:
             on_samples={name: found[name] for name in found if name in of_samples},
             baselines=measure_baselines(data, config.split) if config.baselines else {},
         )
-        write(evaluation, Path(config.run_dir), config.by_class)
+        searched = config.steps is not None and bool((config.get("spacing") or {}).get("_partial_"))
+        write(evaluation, Path(config.run_dir), config.by_class, searched)
     processes.close()
     if problems and processes.rank == 0:  # the other results are written
         raise ValueError("; ".join(map(str, problems)))
@@ -131,7 +132,7 @@ def measure_baselines(data: "DataModule", split: "SplitName") -> "dict[str, Code
         return coded_sizes(images, show)
 
 
-def write(evaluation: "Evaluation", run_dir: Path, by_class: bool) -> None:
+def write(evaluation: "Evaluation", run_dir: Path, by_class: bool, searched: bool) -> None:
     """Write the files of an evaluation and its report, and print the results."""
     from nelbo.reports.evaluation import print_evaluation
     from nelbo.reports.html import report_finished_run
@@ -141,7 +142,7 @@ def write(evaluation: "Evaluation", run_dir: Path, by_class: bool) -> None:
     try:
         report_finished_run(run_dir)
     finally:
-        print_evaluation(evaluation, run_dir, by_class=by_class)
+        print_evaluation(evaluation, run_dir, by_class, searched)
 
 
 def choose_data(config: DictConfig, model: "TrainedModel") -> "DataModule":

@@ -17,15 +17,21 @@ from nelbo.runs.paths import REPORT
 from nelbo.text import printable
 
 
-def print_evaluation(evaluation: Evaluation, run_dir: Path, by_class: bool = False) -> None:
-    """Print the bound term by term, the parts of its error, other variances, and optionally the classes."""
+def print_evaluation(evaluation: Evaluation, run_dir: Path, by_class: bool, searched: bool) -> None:
+    """Print the bound term by term, the parts of its error, other variances, and optionally the classes.
+
+    Args:
+        evaluation: to print.
+        run_dir: its folder.
+        by_class: whether to print the classes.
+        searched: whether the timesteps were searched, at a cost that is not counted.
+    """
     console, unit, estimate = terminal.make_console(), evaluation.unit, evaluation.measurements[0].estimate
     ledger = evaluation.ledgers[0]
     console.print()
     terminal.print_whole(console, terminal.bound_table(evaluation.metrics, (evaluation.split,), unit))
     in_full = estimate.num_examples * evaluation.chain.num_steps
-    # the ledger does not say how the timesteps were chosen; a full chain needs no search
-    search = "" if ledger.K == ledger.T else "; the search of spacing=optimal is not included"
+    search = "; the search of spacing=optimal is not included" if searched else ""
     lines = _error_lines(estimate, unit) | {
         "measured": f"{estimate.num_examples:,} examples of {ledger.data} {ledger.split}, "
         f"t = {describe_steps(ledger.to_dict())}, {ledger.variance}, {ledger.weights} weights, "
