@@ -64,6 +64,7 @@ gpu: dev         ## measure the speed on a GPU, into outputs/gpu, and run the te
 cluster: dev     ## test on a real SLURM and on two hosts; as root on Debian, where it installs slurm-wlm and munge
 	@test "$$(id -u)" = 0 || { echo "make cluster: run it as root; it installs packages and makes network namespaces" >&2; exit 1; }
 	@command -v apt-get >/dev/null || { echo "make cluster: needs Debian, with apt-get" >&2; exit 1; }
+	apt-get update -qq
 	apt-get install -y -qq --no-install-recommends slurm-wlm munge iproute2 >/dev/null
 	$(PYTHON) -m pytest -n 0 -m cluster tests/cluster
 

@@ -13,7 +13,7 @@ from nelbo.diffusion.chain import Chain, LevelChain, full_chain
 from nelbo.diffusion.decoders import DiscretizedGaussian, GaussianDecoder, Softmax
 from nelbo.diffusion.denoiser import Denoiser
 from nelbo.diffusion.exact import GaussianMixtureDenoiser, gaussian_denoiser
-from nelbo.diffusion.parameterizations import Eps, V
+from nelbo.diffusion.parameterizations import Categorical, Eps, V
 from nelbo.diffusion.schedules import CosineSchedule, LinearLogSNRSchedule
 from nelbo.diffusion.variances import FixedLarge, FixedSmall, LearnedRange
 
@@ -97,6 +97,11 @@ def test_untrained_network_round_trip(batch_size):
 
 def test_learned_variance_round_trip():
     used = codec(Denoiser(SmallNetwork(4), Eps(), LearnedRange()), clip=(-1.0, 1.0))
+    round_trip(used, images(5))
+
+
+def test_categorical_parameterization_round_trip():
+    used = codec(Denoiser(SmallNetwork(2 * 17), Categorical(17), FixedSmall()))
     round_trip(used, images(5))
 
 
