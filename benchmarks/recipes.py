@@ -52,6 +52,14 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "EDM": EDM,
     "EDM2 uncertainty": (*EDM, "loss=uncertainty"),
     "flow": ("experiment=flow_digits", "sampler.steps=25"),
+    "categorical": (
+        *CONTINUOUS,
+        "parameterization=categorical",
+        "schedule=linear_logsnr",
+        "schedule.logsnr_max=8",  # the noise relative to the levels is that of 13.3 for 256 levels
+        "schedule.logsnr_min=-9",
+        "decoder=softmax",
+    ),
 }
 
 
