@@ -35,7 +35,7 @@ def close(actual, expected, amplification):
     assert (error <= 1e-14 * amplification).all()
 
 
-def test_the_target_reproduces_data_and_noise_and_both_predictions_agree(make_parameterization):
+def test_every_parameterization_passes_its_check(make_parameterization):
     check_parameterization(make_parameterization())
 
 

@@ -161,9 +161,9 @@ def test_every_sampler_works_with_every_spacing(make_sampler, make_spacing, rand
     assert x.abs().max() <= 1.0 + 1e-12
 
 
-def test_the_parameterization_makes_no_difference(make_sampler, make_parameterization):
+def test_the_parameterization_makes_no_difference(make_sampler, make_linear_parameterization):
     schedule, exact = CosineSchedule(60), gaussian_denoiser((3,), 0.5, FixedSmall())
-    parameterization = make_parameterization()
+    parameterization = make_linear_parameterization()
 
     def network(xt, t, cond):
         level = schedule.level(t.long())

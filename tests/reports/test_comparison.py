@@ -180,7 +180,7 @@ def test_of_many_choices_those_that_were_typed_are_shown():
     few, many = {"a": "default", "b": "2"}, {"a": "default", "b": "2", "c": "default", "d": "4", "e": "5"}
     assert first_choices(few, 2) == (few, 0)
     assert first_choices(many, 2) == ({"b": "2", "d": "4"}, 1)
-    assert first_choices(dict.fromkeys("abc", "default"), 2) == ({}, 0)
+    assert first_choices(dict.fromkeys("abc", "default"), 2) == ({"all": "default"}, 0)
 
 
 def test_choices_of_a_training_and_of_an_evaluation_are_compared(finished_run):

@@ -1,5 +1,7 @@
 """bound.parquet: rows are added, and a reader never meets half a file."""
 
+import contextlib
+
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -106,6 +108,57 @@ def test_rows_of_a_file_without_blocks_are_compared_as_one(tmp_path):
     assert len(all_rows(path)) == 1
 
 
+@pytest.mark.parametrize("merged", [False, True])
+def test_an_interrupted_restore_is_completed(tmp_path, few_parts, monkeypatch, merged):
+    """Killed after any of its operations, a restore can be repeated."""
+    path = tmp_path / "bound.parquet"
+    for number in range(5 if merged else 3):
+        append_one(path, number)
+        if number == 1:
+            description, rows = table.describe(path), all_rows(path)
+    kept = {file: file.read_bytes() for file in (path, *table._parts(path))}
+
+    def killed(*arguments, **options):
+        raise KeyboardInterrupt
+
+    for module, name in ((table.Path, "unlink"), (table.parquet_file, "write"), (table.shutil, "rmtree")):
+        for file, content in kept.items():
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(content)
+        with monkeypatch.context() as interrupted:
+            interrupted.setattr(module, name, killed)
+            with contextlib.suppress(KeyboardInterrupt):
+                table.restore(path, **description)
+        table.restore(path, **description)
+        assert all_rows(path) == rows
+        assert table.describe(path) == description
+
+
+def test_damage_is_named_and_does_not_stop_a_resume(tmp_path):
+    path = tmp_path / "bound.parquet"
+    append_one(path, 0)
+    description = table.describe(path)
+    append_one(path, 1)
+    append_one(path, 2)
+    (tmp_path / "bound.parts" / "notes.parquet").write_text("not a part")
+    last = table._parts(path)[-1]
+    last.write_bytes(last.read_bytes()[:-9])
+    for act in (
+        table.describe,
+        table.merge,
+        lambda path: append_one(path, 3),
+        lambda path: table.read(path, {"T": 4}),
+    ):
+        with pytest.raises(DamagedFileError, match=r"000000000003\.parquet: cannot be read"):
+            act(path)
+    table.restore(path, **description)  # the damaged rows are later ones
+    assert [row[0] for row in all_rows(path)] == [0]
+    append_one(path, 1)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DamagedFileError, match=r"bound\.parquet: cannot be read"):
+        table.restore(path, **description)
+
+
 def test_an_interrupted_merge_is_completed(tmp_path, few_parts, monkeypatch):
     path = tmp_path / "bound.parquet"
     for number in range(3):
@@ -151,7 +204,7 @@ def test_a_failed_write_leaves_the_file_before_it(tmp_path, monkeypatch):
         where.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(table.pq, "write_table", half_written)
+    monkeypatch.setattr(table.parquet_file.pq, "write_table", half_written)
     with pytest.raises(OSError, match=r"bound\.parts/0+1\.parquet"):
         table.append(path, 2, "train", steps(t, [2], [1.0]))
     assert path.read_bytes() == before

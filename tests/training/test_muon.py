@@ -2,12 +2,14 @@
 
 from copy import deepcopy
 
+import pytest
 import torch
 from torch import nn
-from torch.optim import AdamW, Muon
+from torch.optim import AdamW
 
 from nelbo.training.muon import MuonAdamW
 
+pytestmark = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch has no Muon")
 OPTIONS = {"lr": 1e-2, "betas": (0.9, 0.99), "muon_lr": 0.05, "momentum": 0.9, "weight_decay": 0.1}
 
 
@@ -32,7 +34,7 @@ def test_steps_equal_those_of_the_two_optimizers():
     assert len(matrices) == 1
     assert len(others) == 3
     parts = (
-        Muon(matrices, lr=0.05, momentum=0.9, weight_decay=0.1),
+        torch.optim.Muon(matrices, lr=0.05, momentum=0.9, weight_decay=0.1),
         AdamW(others, lr=1e-2, betas=(0.9, 0.99), weight_decay=0.1, fused=True),
     )
     for seed in range(3):

@@ -119,10 +119,9 @@ def _misspelt_option(message: str, config_name: str) -> str | None:
     )
     if name in choices:  # the options were replaced before this one was set
         parent = ".".join(parents)
-        return (
-            f"{found[1]}: {parent}=... replaces all options by one value; a choice has its group before it, "
-            "as in estimator@test_estimator=stratified"
-        )
+        choice = f"; a choice has its group before it, as in estimator@{parent}=stratified"
+        hint = choice if parent.endswith("_estimator") else ""
+        return f"{found[1]}: {parent}=... replaces all of its options by one value{hint}"
     where = f" in {'.'.join(parents)}" if parents else ""
     hint = did_you_mean(name, choices) or ("" if parents else _inside_a_choice(name, whole))
     return f"there is no option {name}{where}{hint}; there are: {', '.join(choices) or 'none'}"

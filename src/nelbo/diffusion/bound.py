@@ -34,7 +34,7 @@ from nelbo.diffusion.level import (
 )
 from nelbo.diffusion.process import diffuse, marginal, posterior_coefficients
 
-# where L_0 is computed for the rows that need it alone; on others their number would be a synchronisation
+# devices where L_0 is computed for the rows at the first step only; on others, to count them is to wait
 SELECTING_DEVICES = ("cpu",)
 
 Denoise = Callable[[Tensor, NoiseLevel, Cond | None], Prediction]
@@ -118,7 +118,7 @@ class VariationalBound:
         if x0.device.type in SELECTING_DEVICES:
             first = step.is_first.nonzero()[:, 0]
             reconstruction = self._reconstruction(x0[first], mean[first], log_var[first])
-            return sum_per_example(denoising.index_copy(0, first, reconstruction))
+            return sum_per_example(denoising.index_copy(0, first, reconstruction.to(denoising.dtype)))
         reconstruction = self._reconstruction(
             x0, torch.where(is_first, mean, x0), log_var.masked_fill(~is_first, 0.0)
         )

@@ -13,7 +13,7 @@ from nelbo.option_types import EvenInt, NonNegativeInt, PositiveInt, Probability
 class ConvDiT(nn.Module):
     """Residual blocks at the full resolution, and a transformer over patches of their features between them.
 
-    As in the U-ViT of Hoogeboom et al. 2023 ("Simple diffusion", section 3.3) the transformer works at a low
+    As in the U-ViT of Hoogeboom et al. 2023 ("Simple diffusion") the transformer works at a low
     resolution, and convolutions predict the details. Here a patch is the only change of resolution.
 
     Args:
@@ -29,7 +29,7 @@ class ConvDiT(nn.Module):
         dropout: Probability of dropout in the residual blocks.
 
     Raises:
-        ValueError: as :class:`nelbo.models.dit.DiT`.
+        ValueError: for data that is not an image; as :class:`nelbo.models.dit.DiT`.
     """
 
     def __init__(
@@ -47,6 +47,10 @@ class ConvDiT(nn.Module):
         dropout: Probability,
     ):
         super().__init__()
+        if len(shape) != 3:
+            raise ValueError(
+                f"model=conv_dit_* needs images (C, H, W); the data has shape {tuple(shape)}: use model=mlp"
+            )
         self.transformer = DiT(
             (channels, *shape[1:]),
             channels,

@@ -19,7 +19,8 @@ class VDMUNet(nn.Module):
 
     Kingma et al. 2021 (VDM), appendix B, and the released code. The input is concatenated with its Fourier
     features, and added to the first channels of the output: the network predicts the noise
-    (``parameterization=eps``), whose estimate before training is x_t.
+    (``parameterization=eps``), whose estimate before training is x_t. Other parameterizations begin with this
+    x_t as their output.
 
     The Fourier features need float32 inputs: bfloat16 rounds the phase 2 pi 2^7 x by more than a period.
 

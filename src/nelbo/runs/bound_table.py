@@ -20,20 +20,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from nelbo.atomic_file import DamagedFileError, open_regular
+from nelbo.atomic_file import DamagedFileError, sync
 from nelbo.diffusion.schedules.base import MAX_STEPS
 from nelbo.evaluation.step_table import StepTable
 from nelbo.runs import parquet_file
 
 FILE_NAME = "bound.parquet"
 MOST_PARTS = 100  # files of rows that are not merged
-CHAIN, ENDS = (
-    b"nelbo.chain",
-    b"nelbo.ends",
+RUNNING_CHECKSUM, APPEND_ENDS = (
+    b"nelbo.running_sha256",
+    b"nelbo.append_ends",
 )  # metadata: checksum of all rows up to here, and ends of the blocks
 SCHEMA = pa.schema(
     [
@@ -72,6 +71,8 @@ def append(path: Path, step: int, split: str, table: StepTable) -> None:
         OSError: naming the file, if it cannot be written.
     """
     rows = int(table.drawn.sum())
+    if rows == 0:
+        return
     sums = {column: getattr(table, name)[table.drawn].numpy() for column, name in SUMS.items()}
     columns = {"step": [step] * rows, "split": [split] * rows, "t": table.t[table.drawn].numpy(), **sums}
     new = pa.table(
@@ -81,12 +82,14 @@ def append(path: Path, step: int, split: str, table: StepTable) -> None:
     )
     before = describe(path)
     if before["rows"] == 0:
-        shutil.rmtree(_folder(path), ignore_errors=True)
+        shutil.rmtree(parts_folder(path), ignore_errors=True)
         _write(path, new, [rows])
         return
-    _folder(path).mkdir(exist_ok=True)
-    part = _folder(path) / f"{before['rows']:012}.parquet"
-    parquet_file.write(part, new, {CHAIN: extend(before["sha256"], new)})
+    if not parts_folder(path).exists():
+        parts_folder(path).mkdir()
+        sync(path.parent)
+    part = parts_folder(path) / f"{before['rows']:012}.parquet"
+    parquet_file.write(part, new, {RUNNING_CHECKSUM: extend(before["sha256"], new)})
     if len(_parts(path)) >= MOST_PARTS:
         merge(path)
 
@@ -98,9 +101,9 @@ def merge(path: Path) -> None:
         DamagedFileError: naming the file, when rows cannot be read.
         OSError: naming the file, if it cannot be written.
     """
-    if _folder(path).exists():
+    if parts_folder(path).exists():
         _write(path, *_read_rows(path))
-        shutil.rmtree(_folder(path))
+        shutil.rmtree(parts_folder(path))
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -111,11 +114,10 @@ def describe(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {"rows": 0, "sha256": None}
     last = [path, *_parts(path)][-1]
-    with open_regular(last) as file:
-        metadata = pq.read_metadata(file)
+    metadata = parquet_file.read_metadata(last)
     entries = metadata.metadata or {}
-    chain = entries[CHAIN if CHAIN in entries else parquet_file.CHECKSUM]
-    return {"rows": _first_row(last, path) + metadata.num_rows, "sha256": chain.decode()}
+    found = entries.get(RUNNING_CHECKSUM, entries.get(parquet_file.CHECKSUM, b""))
+    return {"rows": _first_row(last, path) + metadata.num_rows, "sha256": found.decode()}
 
 
 def restore(path: Path, rows: int, sha256: str | None) -> None:
@@ -132,21 +134,22 @@ def restore(path: Path, rows: int, sha256: str | None) -> None:
     """
     if rows == 0:
         path.unlink(missing_ok=True)
-        shutil.rmtree(_folder(path), ignore_errors=True)
+        shutil.rmtree(parts_folder(path), ignore_errors=True)
         return
     try:
+        for part in reversed(_parts(path)):  # the last first: what an interruption leaves has no gap
+            if _first_row(part, path) >= rows:
+                part.unlink()
         found, ends = _read_rows(path, verified=False)
     except FileNotFoundError as error:
         raise DamagedFileError(f"{path}: it is missing") from error
     kept = found.slice(0, rows)
     ends = [*(end for end in ends if end < rows), rows]
-    chain = None
-    for start, end in pairwise([0, *ends]):
-        chain = extend(chain, kept.slice(start, end - start))
-    if len(kept) != rows or chain != sha256:
+    if len(kept) != rows or _checksum(kept, ends) != sha256:
         raise DamagedFileError(f"{path}: damaged, its rows are not those that were written")
     _write(path, kept, ends)
-    shutil.rmtree(_folder(path), ignore_errors=True)
+    if parts_folder(path).exists():
+        shutil.rmtree(parts_folder(path))
 
 
 def extend(chain: str | None, rows: pa.Table) -> str:
@@ -156,15 +159,25 @@ def extend(chain: str | None, rows: pa.Table) -> str:
 
 
 def _write(path: Path, rows: pa.Table, ends: Sequence[int]) -> None:
-    """Write the file itself, of blocks that end before these rows."""
-    chain = None
+    """Write the file itself, of rows that were appended in blocks with these ends."""
+    # the same bytes, however many parts the rows come from
+    rows = rows.combine_chunks()
+    parquet_file.write(
+        path, rows, {RUNNING_CHECKSUM: _checksum(rows, ends), APPEND_ENDS: " ".join(map(str, ends))}
+    )
+
+
+def _checksum(rows: pa.Table, ends: Sequence[int]) -> str:
+    """Checksum of all rows, as :func:`append` has extended it."""
+    found = None
     for start, end in pairwise([0, *ends]):
-        chain = extend(chain, rows.slice(start, end - start))
-    assert chain is not None, "there is at least one block"
-    parquet_file.write(path, rows, {CHAIN: chain, ENDS: " ".join(map(str, ends))})
+        found = extend(found, rows.slice(start, end - start))
+    assert found is not None, "there is at least one block"
+    return found
 
 
-def _folder(path: Path) -> Path:
+def parts_folder(path: Path) -> Path:
+    """The folder of the rows that are not yet in ``path``."""
     return path.with_suffix(".parts")
 
 
@@ -175,27 +188,27 @@ def _first_row(file: Path, path: Path) -> int:
 
 def _parts(path: Path) -> list[Path]:
     """The files of rows that are not in the file itself, in order."""
-    folder = _folder(path)
+    folder = parts_folder(path)
     if not folder.is_dir():
         return []
-    with open_regular(path) as file:
-        merged = pq.read_metadata(file).num_rows
+    merged = parquet_file.read_metadata(path).num_rows
+    parts = sorted(part for part in folder.glob("*.parquet") if part.stem.isdigit())
     # an interrupted merge leaves files whose rows are in the file itself
-    return sorted(part for part in folder.glob("*.parquet") if int(part.stem) >= merged)
+    return [part for part in parts if int(part.stem) >= merged]
 
 
 def _read_rows(path: Path, verified: bool = True) -> tuple[pa.Table, list[int]]:
     """All rows, and the ends of the blocks that they were appended in.
 
     Raises:
-        DamagedFileError: naming the file that is damaged, or that does not continue the one before it.
+        DamagedFileError: naming the file that is damaged, or before which rows are missing.
     """
     tables, ends = [], list[int]()
     for file, rows in _tables(path, verified):
         if not rows.schema.equals(SCHEMA):
             raise DamagedFileError(f"{file}: damaged, its columns are not those that were written")
         first = ends[-1] if ends else 0
-        own = (rows.schema.metadata or {}).get(ENDS, str(len(rows)).encode()).decode().split()
+        own = (rows.schema.metadata or {}).get(APPEND_ENDS, str(len(rows)).encode()).decode().split()
         ends += [first + int(end) for end in own]
         tables.append(rows.replace_schema_metadata(None))
     return pa.concat_tables(tables), ends
@@ -205,7 +218,7 @@ def _tables(path: Path, verified: bool = True) -> Iterator[tuple[Path, pa.Table]
     """Every file with its rows, in order.
 
     Raises:
-        DamagedFileError: naming the file that is damaged, or that does not continue the one before it.
+        DamagedFileError: naming the file that is damaged, or before which rows are missing.
     """
     count = 0
     for file in (path, *_parts(path)):

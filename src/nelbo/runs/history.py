@@ -69,7 +69,7 @@ def restore(run_dir: Path, checkpoint: dict[str, Any] | None) -> None:
 
 
 def _set_aside(path: Path) -> str:
-    parts = path.with_suffix(".parts")  # of bound.parquet
+    parts = table.parts_folder(path)
     names = (f"damaged{number or ''}" for number in count())
     free = next(
         name for name in names if not any(at.with_name(f"{at.name}.{name}").exists() for at in (path, parts))

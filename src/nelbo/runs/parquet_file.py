@@ -34,6 +34,20 @@ def write(path: Path, rows: pa.Table, metadata: Mapping[bytes, str] | None = Non
         pq.write_table(rows, file, compression="zstd", use_dictionary=repeated)  # pyright: ignore
 
 
+def read_metadata(path: Path) -> pq.FileMetaData:
+    """Number of rows, schema and metadata of a file.
+
+    Raises:
+        DamagedFileError: naming the file, when it is damaged or no parquet file.
+        OSError: when it cannot be opened; FileNotFoundError when it is not there.
+    """
+    with open_regular(path) as file:
+        try:
+            return pq.read_metadata(file)
+        except Exception as error:  # damaged bytes can raise anything
+            raise DamagedFileError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+
+
 def read(path: Path, verified: bool = True) -> pa.Table:
     """The table in a file, compared with its checksum if it has one.
 

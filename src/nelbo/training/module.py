@@ -27,6 +27,7 @@ from nelbo.evaluation.t_bins import t_bins
 from nelbo.evaluation.units import Unit
 from nelbo.models.layers import set_dropout_keys, unset_dropout_keys
 from nelbo.randomness import generator, normals, reseed, uniforms
+from nelbo.training.muon import MuonAdamW
 from nelbo.training.sharded.weights import shard
 
 
@@ -271,8 +272,17 @@ class DiffusionModule(LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def configure_optimizers(self) -> Any:
-        """The optimizer, and a learning-rate schedule stepped at every optimizer step."""
+        """The optimizer, and a learning-rate schedule stepped at every optimizer step.
+
+        Raises:
+            ValueError: for an optimizer of whole matrices where they are sharded.
+        """
         optimizer = self.make_optimizer(self.parameters())
+        if self._device_mesh is not None and isinstance(optimizer, MuonAdamW):
+            raise ValueError(
+                "optimizer=muon updates whole matrices, and trainer=fsdp shards them: use optimizer=adamw or "
+                "trainer=ddp"
+            )
         optimizer.register_load_state_dict_post_hook(check_fused_state)
         schedule = self.make_lr_schedule(optimizer)
         return {

@@ -3,17 +3,19 @@
 from collections.abc import Iterable
 from typing import Any
 
+from torch import __version__, optim
 from torch.nn import Parameter
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 
-from nelbo.option_types import NonNegativeFloat, PositiveFloat
+from nelbo.option_types import NonNegativeFloat, PositiveFloat, Probability
 
 
 class MuonAdamW(Optimizer):
     """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) and AdamW of torch.optim.
 
-    Muon orthogonalises the update of a matrix. It takes the parameters with two axes, AdamW all others, such
-    as biases and the weights of convolutions.
+    Muon orthogonalises the update of a matrix. It takes all parameters with two axes, so also embeddings and
+    the output of a transformer, which the authors leave to AdamW. AdamW takes all others, such as biases and
+    the weights of convolutions. ``train/lr`` is the learning rate of AdamW.
 
     Args:
         params: parameters of a model.
@@ -22,17 +24,24 @@ class MuonAdamW(Optimizer):
         muon_lr: learning rate of Muon, whose updates have singular values of about 1.
         momentum: of Muon.
         weight_decay: decoupled, of both.
+
+    Raises:
+        ValueError: for a version of torch without Muon.
     """
 
     def __init__(
         self,
         params: Iterable[Parameter],
         lr: PositiveFloat,
-        betas: tuple[float, float],
+        betas: tuple[Probability, Probability],
         muon_lr: PositiveFloat,
-        momentum: NonNegativeFloat,
+        momentum: Probability,
         weight_decay: NonNegativeFloat,
     ) -> None:
+        if not hasattr(optim, "Muon"):
+            raise ValueError(
+                f"optimizer=muon needs torch>=2.9, and this is {__version__}: use optimizer=adamw"
+            )
         params = list(params)
         others = [parameter for parameter in params if parameter.ndim != 2]
         matrices = [parameter for parameter in params if parameter.ndim == 2]
@@ -40,7 +49,7 @@ class MuonAdamW(Optimizer):
         if others:
             self._parts.append(AdamW(others, lr=lr, betas=betas, weight_decay=weight_decay, fused=True))
         if matrices:
-            self._parts.append(Muon(matrices, lr=muon_lr, momentum=momentum, weight_decay=weight_decay))
+            self._parts.append(optim.Muon(matrices, lr=muon_lr, momentum=momentum, weight_decay=weight_decay))
         super().__init__([group for part in self._parts for group in part.param_groups], {})
         self._share()
 

@@ -83,7 +83,9 @@ class _PosteriorMean(torch.autograd.Function):
 
         dm / dlogits_k   = p_k (v_k - m)
         dm / dmean       = precision Var(v)
-        dm / dprecision  = -1/2 Cov(v, (mean - v)^2)
+        dm / dprecision  = -1/2 Cov(v, (mean - v)^2) = 1/2 E[(v - m)^2 (2 mean - v - m)]
+
+    where the last form has no large terms that cancel.
     """
 
     @staticmethod
@@ -104,15 +106,18 @@ class _PosteriorMean(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         (grad,) = grad_outputs
         stored, found, mean, precision, values = ctx.saved_tensors
-        by_logits, by_mean, by_precision = (torch.empty_like(x) for x in (stored, mean, precision))
+        by_logits, by_mean = torch.empty_like(stored), torch.empty_like(mean)
+        needs_precision = ctx.needs_input_grad[2]  # with a learned schedule
+        by_precision = torch.empty_like(precision) if needs_precision else None
         for part in _blocks(stored):
             gap = values - found[part, None]
             slope = (gap * stored[part]).mul_(grad[part, None])
             by_logits[part] = slope
-            by_mean[part] = precision[part] * (slope * gap).sum(-1)
-            if ctx.needs_input_grad[2]:  # of learned schedules
-                square = (mean[part, None] - values).square_()
-                by_precision[part] = -0.5 * (slope * square).sum(-1)
+            square = slope.mul_(gap)
+            by_mean[part] = precision[part] * square.sum(-1)
+            if by_precision is not None:
+                doubled = 2.0 * mean[part, None] - values - found[part, None]
+                by_precision[part] = 0.5 * square.mul_(doubled).sum(-1)
         return by_logits, by_mean, by_precision, None
 
 

@@ -51,7 +51,8 @@ def first_choices(choices: Mapping[str, str], most: int) -> tuple[dict[str, str]
     Where there are more, options that were not typed in this run are left out.
     """
     if len(choices) > most:
-        choices = {name: value for name, value in choices.items() if value != DEFAULT}
+        typed = {name: value for name, value in choices.items() if value != DEFAULT}
+        choices = typed or {"all": DEFAULT}
     return dict(list(choices.items())[:most]), max(len(choices) - most, 0)
 
 

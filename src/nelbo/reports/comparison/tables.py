@@ -89,8 +89,6 @@ def _legend(runs: Sequence[ComparedRun]) -> Table:
         choices = [f"{name} {_shorten_hashes(value)}" for name, value in shown.items()]
         if more:
             choices.append(f"and {more} more")
-        elif compared.choices and not choices:
-            choices.append("defaults")
         legend.add_row(compared.name, Text(compared.folder), Text(", ".join(choices)))
     return legend
 
