@@ -89,6 +89,22 @@ def test_ctrl_c_stops_after_the_step_and_prints_resume_command(signalled, comman
 
 
 @pytest.mark.slow
+def test_a_run_with_muon_and_levels_equals_an_uninterrupted_one(signalled, command, tiny, tmp_path):
+    options = ("optimizer=muon", "parameterization=categorical", "trainer.max_steps=6")
+    whole = command(*tiny, "logger=none", *options, folder=tmp_path / "whole")
+    stopped = signalled(signal.SIGTERM, *options)
+    assert (whole.code, stopped.code) == (0, 143), whole.err
+    assert command(f"resume={stopped.folder}").code == 0
+    first, second = (
+        torch.load(run.folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for run in (whole, stopped)
+    )
+    assert first.keys() == second.keys()
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert (whole.folder / "bound.parquet").read_bytes() == (stopped.folder / "bound.parquet").read_bytes()
+
+
+@pytest.mark.slow
 def test_a_second_ctrl_c_does_not_wait(signalled, monkeypatch):
     kill = os.kill
     monkeypatch.setattr(os, "kill", lambda *call: (kill(*call), kill(*call)))
