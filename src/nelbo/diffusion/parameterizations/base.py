@@ -40,7 +40,7 @@ class Parameterization(ABC):
         """x0_hat and eps_hat, (B, C, ...) each in the dtype of x_t, with x_t = signal x0_hat + noise eps_hat.
 
         Args:
-            output: (B, output_channels(C), ...) of the network at c_in x_t, of any floating dtype.
+            output: (B, output channels, ...) of the network at c_in x_t, of any floating dtype.
             xt: (B, C, ...).
             level: levels of shape (B,).
         """
