@@ -74,6 +74,11 @@ def test_what_looks_wrong_is_said_with_what_to_change(run, summary, found, chang
     assert change in advice.change
 
 
+def test_a_clean_start_is_right_for_the_softmax_decoder(run):
+    ledger = run.ledger | {"decoder": "softmax over 17 levels"}
+    assert advise(changed(run, **{"test/share_below_half_bin": 0.2}, ledger=ledger)) == []
+
+
 LEARNED = {"_target_": "nelbo.diffusion.schedules.LearnedEnds", "initial_max": 13.3, "initial_min": -5.0}
 
 

@@ -48,6 +48,9 @@ def test_the_warning_names_an_option_of_a_learned_schedule(tiny_run):
         run.trainer.validate(run.module, datamodule=run.data, verbose=False)
 
 
-def test_there_is_no_warning_about_a_small_share(tiny_run, recwarn):
-    tiny_run("schedule=linear_logsnr").fit()
+@pytest.mark.parametrize(
+    "options", [[], ["schedule.logsnr_max=paper", "decoder=softmax"]], ids=["a small share", "softmax"]
+)
+def test_there_is_no_warning_where_nothing_is_lost(options, tiny_run, recwarn):
+    tiny_run("schedule=linear_logsnr", *options).fit()
     assert not [warning for warning in recwarn if "logsnr_max" in str(warning.message)]
