@@ -64,7 +64,7 @@ def test_the_table_of_the_bound_is_named(command, tiny, monkeypatch):
         where.write(b"half a table")
         raise full()
 
-    monkeypatch.setattr(table.pq, "write_table", write_table)
+    monkeypatch.setattr(table.parquet_file.pq, "write_table", write_table)
     ended = command(*tiny, "logger=none")
     is_told(ended, str(ended.folder / "bound.parquet"))
     assert not (ended.folder / "bound.parquet").exists()
