@@ -9,6 +9,7 @@ from nelbo.cond import Cond
 from nelbo.diffusion.level import NoiseLevel, Step, per_example, scale
 from nelbo.diffusion.noise_conditioning import NoiseConditioning, TimestepConditioning
 from nelbo.diffusion.parameterizations import Parameterization
+from nelbo.diffusion.process import noise_in
 from nelbo.diffusion.variances import LearnedVariance, ReverseVariance
 
 
@@ -47,8 +48,7 @@ class Prediction:
 
     def with_x0(self, x0_hat: Tensor, xt: Tensor, level: NoiseLevel) -> "Prediction":
         """The prediction with another x0_hat (B, ...), and eps_hat to match at x_t."""
-        eps_hat = scale(1.0 / level.noise_scale, xt) - scale((0.5 * level.logsnr).exp(), x0_hat)
-        return replace(self, x0_hat=x0_hat, eps_hat=eps_hat)
+        return replace(self, x0_hat=x0_hat, eps_hat=noise_in(xt, x0_hat, level))
 
     def clip(self, xt: Tensor, level: NoiseLevel, low: float, high: float) -> "Prediction":
         """The prediction with x0_hat (B, ...) clamped to [low, high], and eps_hat to match."""

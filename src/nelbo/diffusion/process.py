@@ -27,6 +27,17 @@ def diffuse(x0: Tensor, eps: Tensor, level: NoiseLevel) -> Tensor:
     return scale(level.signal_scale, x0) + scale(level.noise_scale, eps)
 
 
+def noise_in(xt: Tensor, x0: Tensor, level: NoiseLevel) -> Tensor:
+    """The eps of x_t = signal x_0 + noise eps, (B, ...): the inverse of :func:`diffuse`.
+
+    Args:
+        xt: (B, ...).
+        x0: (B, ...) data.
+        level: noise level of each example, (B,) or ().
+    """
+    return scale(1.0 / level.noise_scale, xt) - scale((0.5 * level.logsnr).exp(), x0)
+
+
 def marginal(x0: Tensor, level: NoiseLevel) -> DiagonalGaussian:
     """q(x_t | x_0), for data (B, ...)."""
     return DiagonalGaussian(

@@ -10,8 +10,8 @@ from nelbo.models.layers import Conv, conv, group_norm, zeroed
 def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Scaled dot-product attention (Vaswani et al. 2017, equation 1) of (B, heads, positions, features).
 
-    In bfloat16 on CPUs the backward pass of torch's fused operation is several times slower than that of
-    :func:`explicit_attention` (docs/performance.md).
+    In bfloat16 on CPUs torch's fused operation is slower than :func:`explicit_attention`, most of all for few
+    positions (docs/performance.md).
     """
     if query.device.type == "cpu" and query.dtype == torch.bfloat16:
         return explicit_attention(query, key, value)

@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from nelbo.diffusion.level import NoiseLevel, per_example, scale
 from nelbo.diffusion.parameterizations.base import Parameterization
+from nelbo.diffusion.process import noise_in
 
 LOGITS_ON_CPU, LOGITS_ON_GPU = 2**18, 2**26  # in a block of the posterior: 1 MiB stays in a core's cache
 
@@ -61,7 +62,7 @@ class Categorical(Parameterization):
         mean = scale(1.0 / signal, xt).flatten()
         precision = per_example(level.snr, xt).to(xt.dtype).expand_as(xt).flatten()
         x0_hat = posterior_mean(logits, mean, precision, values).view_as(xt)
-        return x0_hat, scale(1.0 / level.noise_scale, xt) - scale((0.5 * level.logsnr).exp(), x0_hat)
+        return x0_hat, noise_in(xt, x0_hat, level)
 
 
 def posterior_mean(logits: Tensor, mean: Tensor, precision: Tensor, values: Tensor) -> Tensor:
