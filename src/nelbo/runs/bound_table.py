@@ -30,10 +30,8 @@ from nelbo.runs import parquet_file
 
 FILE_NAME = "bound.parquet"
 MOST_PARTS = 100  # files of rows that are not merged
-RUNNING_CHECKSUM, APPEND_ENDS = (
-    b"nelbo.running_sha256",
-    b"nelbo.append_ends",
-)  # metadata: checksum of all rows up to here, and ends of the blocks
+RUNNING_CHECKSUM = b"nelbo.running_sha256"  # metadata: checksum of all rows up to the end of the file
+APPEND_ENDS = b"nelbo.append_ends"  # metadata: number of rows at the end of each append
 SCHEMA = pa.schema(
     [
         ("step", pa.int64()),

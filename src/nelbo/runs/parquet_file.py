@@ -45,7 +45,7 @@ def read_metadata(path: Path) -> pq.FileMetaData:
         try:
             return pq.read_metadata(file)
         except Exception as error:  # damaged bytes can raise anything
-            raise DamagedFileError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+            raise _unreadable(path, error) from error
 
 
 def read(path: Path, verified: bool = True) -> pa.Table:
@@ -65,10 +65,14 @@ def read(path: Path, verified: bool = True) -> pa.Table:
             expected = (rows.schema.metadata or {}).get(CHECKSUM)
             is_whole = not verified or expected is None or expected.decode() == checksum(rows)
         except Exception as error:  # damaged bytes can raise anything
-            raise DamagedFileError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+            raise _unreadable(path, error) from error
     if not is_whole:
         raise DamagedFileError(f"{path}: damaged or edited, its content does not match its checksum")
     return rows
+
+
+def _unreadable(path: Path, error: Exception) -> DamagedFileError:
+    return DamagedFileError(f"{path}: cannot be read ({' '.join(str(error).split())})")
 
 
 def _read(file: BinaryIO) -> pa.Table:
