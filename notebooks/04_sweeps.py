@@ -25,7 +25,7 @@
 # | `bound.parquet` | $L_t$ against $t$: sum, sum of squares and count for every training step, split and $t$ |
 # | `examples.parquet` | the bound of every test example, by decade of $t$ |
 #
-# One command runs the sweep. The runs are short, so that all four take about two minutes. Their results on schedules and losses
+# One command runs the sweep. The runs are short, so that all four take about a minute. Their results on schedules and losses
 # do not extend to longer runs; the notebook shows how to read them.
 
 # %%
