@@ -462,9 +462,10 @@ def test_control_codes_in_the_options_of_a_sweep_are_not_printed(tmp_path):
     assert job.title == r"data.dims=\x1b]0;PWNED\x07"
 
 
-def test_no_model_downloads_into_a_folder_that_its_file_names(finished_run, tmp_path):
+@pytest.mark.parametrize("download", [{"download": True}, {}], ids=["named", "by default"])
+def test_no_model_downloads_into_a_folder_that_its_file_names(download, finished_run, tmp_path):
     content = torch.load(finished_run.folder / "checkpoints/last.ckpt", weights_only=True)
-    mnist = {"_target_": "nelbo.data.mnist.MNIST", "root": str(tmp_path / "elsewhere"), "download": True}
+    mnist = {"_target_": "nelbo.data.mnist.MNIST", "root": str(tmp_path / "elsewhere"), **download}
     content["nelbo"]["config"]["data"] = mnist
     content["nelbo"]["data"]["root"] = mnist["root"]
     torch.save(content, tmp_path / "model.ckpt")
@@ -474,7 +475,8 @@ def test_no_model_downloads_into_a_folder_that_its_file_names(finished_run, tmp_
     assert not (tmp_path / "elsewhere").exists()
     with pytest.raises(FileNotFoundError, match=r"evaluate\.py and sample\.py: root"):
         data.split("test")
-    assert load_model(tmp_path / "model.ckpt", f"root={tmp_path}").config.data.download
+    named = load_model(tmp_path / "model.ckpt", f"root={tmp_path}")
+    assert named.config.data.get("download", True)
 
 
 def test_submitit_reads_no_pickles_of_the_sweep_that_is_resumed(tmp_path):

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from nelbo.cli import resume
 from nelbo.compose.config import to_plain
 from nelbo.compose.resumed_config import check_outputs, linked_value, links
-from nelbo.compose.stored_config import MAX_DEPTH, Components, validate_stored
+from nelbo.compose.stored_config import MAX_DEPTH, Components, nodes_of_folder, validate_stored
 from nelbo.runs.run_options import write_config
 
 
@@ -187,6 +187,23 @@ def test_a_reader_of_a_model_does_not_look_at_the_rest(stored):
     validate_stored(stored, "last.ckpt", None, model_only=True)
     with pytest.raises(ValueError, match=r"callbacks\.any"):
         validate_stored(stored, "last.ckpt", None)
+
+
+def test_files_that_cannot_be_chosen_name_no_components(tmp_path):
+    """A --config-dir may be the folder of a project, with runs that come from others in it."""
+    component = "# @package _global_\nlr_schedule: {_target_: %s}\n"
+    files = {
+        "experiment/mine/long.yaml": "mine.long",
+        "mine.yaml": "mine.top",
+        "outputs/theirs/config.yaml": "os.system",
+        ".hidden/config.yaml": "os.abort",
+    }
+    for name, target in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(component % target)
+    (tmp_path / "several.documents").mkdir()
+    (tmp_path / "several.documents/x.yaml").write_text("a: 1\n---\nb: 2\n")
+    assert {node["_target_"] for _, node in nodes_of_folder(tmp_path)} == {"mine.long", "mine.top"}
 
 
 def test_every_component_of_conf_is_known():

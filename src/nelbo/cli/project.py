@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from nelbo.cli.overrides import option_name, quoted, split_command_line
-from nelbo.compose.config import CONFIG_DIR, folder_of
+from nelbo.compose.config import CONFIG_DIR, config_files, folder_of
 
 SEARCH_PATH = "hydra.searchpath"
 FOLDER_FLAGS = ("--config-dir", "-cd", "--config-path", "-cp")
@@ -41,7 +41,7 @@ class Project:
 
 
 def read_project(arguments: Sequence[str], config_name: str) -> Project:
-    """Read and check the folders that a command line names, and make their classes importable.
+    """Read and check the folders that a command line names. Their classes become importable.
 
     Args:
         arguments: a command line.
@@ -172,7 +172,7 @@ def _check_no_shadows(folder: Path, with_commands: bool) -> None:
     Raises:
         ValueError: naming the file.
     """
-    for path in sorted(folder.rglob("*.yaml")):
+    for path in config_files(folder):
         place = path.relative_to(folder)
         if (CONFIG_DIR / place).is_file() and (with_commands or len(place.parts) > 1):
             choice = f"{place.parent}={place.stem}" if len(place.parts) > 1 else str(place)

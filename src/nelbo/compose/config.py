@@ -22,6 +22,16 @@ def to_plain(config: Any, resolve: bool = True) -> dict[str, Any]:
     return {str(key): value for key, value in container.items()}
 
 
+def config_files(folder: Path) -> list[Path]:
+    """The yaml files of a configuration folder that can be chosen: at its top, and in the groups of nelbo.
+
+    Others may be anything: a ``--config-dir`` is often the folder of a whole project.
+    """
+    groups = [path.name for path in CONFIG_DIR.iterdir() if path.is_dir()]
+    chosen = [path for group in groups for path in (folder / group).rglob("*.yaml")]
+    return sorted([*folder.glob("*.yaml"), *chosen])
+
+
 def folder_of(entry: str) -> Path:
     """The folder of an entry of the search path: ``file://FOLDER`` or ``pkg://package.module``.
 

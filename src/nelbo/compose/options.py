@@ -95,6 +95,11 @@ def has_argument(target: str, name: str) -> bool:
     return takes_any or name in arguments
 
 
+def names_argument(target: str, name: str) -> bool:
+    """As :func:`has_argument`, and not by ``**kwargs`` alone."""
+    return name in _arguments(target)[0]
+
+
 def _problems(values: Mapping[str, Any], command: str) -> Problems:
     yield from _problems_of_entries("", values, COMMANDS[command])
     if command == "train":

@@ -19,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from nelbo.atomic_file import read_yaml
-from nelbo.compose.config import CONFIG_DIR, folder_of
+from nelbo.compose.config import CONFIG_DIR, config_files, folder_of
 from nelbo.text import printable
 
 # Where components of a group are, if not at its name. Groups without a place configure Hydra or a command.
@@ -79,7 +79,7 @@ class Components:
             ]
         nodes: dict[tuple[Place, str], list[dict[str, Any]]] = {}
         for folder in dict.fromkeys(folders):
-            for place, node in _nodes_of_folder(folder):
+            for place, node in nodes_of_folder(folder):
                 nodes.setdefault((place, str(node["_target_"])), []).append(node)
         return cls(nodes)
 
@@ -245,9 +245,9 @@ def walk(config: Mapping[Any, Any], source: Path | str) -> Iterator[tuple[Place,
 
 
 @cache
-def _nodes_of_folder(folder: Path) -> list[tuple[Place, dict[str, Any]]]:
+def nodes_of_folder(folder: Path) -> list[tuple[Place, dict[str, Any]]]:
     """The nodes with a target in its yaml files, which do not change while a process runs."""
-    return [found for path in sorted(folder.rglob("*.yaml")) for found in _nodes_of_file(path, folder)]
+    return [found for path in config_files(folder) for found in _nodes_of_file(path, folder)]
 
 
 def _nodes_of_file(path: Path, folder: Path) -> Iterator[tuple[Place, dict[str, Any]]]:

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.errors import InstantiationException, MissingConfigException
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.utils import instantiate
 from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig, OmegaConf
 
 from nelbo.compose.build import build_module
 from nelbo.compose.config import nested_composition, search_path_overrides, to_plain
-from nelbo.compose.options import check_component, has_argument
+from nelbo.compose.options import check_component, has_argument, names_argument
 from nelbo.compose.stored_config import MODEL, check_values, plain_config, validate_stored
 from nelbo.data import DataModule, DataRecord, DataSpec
 from nelbo.data.record import format_names
@@ -135,7 +135,7 @@ def read_model(config: DictConfig, checkpoint_format: CheckpointFormat | None = 
     else:
         if record is not None and record.root is not None:  # a relative one depends on the current folder
             values["data"]["root"] = record.root
-        if values["data"].get("download"):  # into a folder that a file names
+        if names_argument(values["data"]["_target_"], "download"):  # into a folder that a file names
             values["data"]["download"] = False
     trained = plain_config(values, path)
     spec: DataSpec = instantiate(trained.data).spec if record is None else record.spec
@@ -252,7 +252,13 @@ def training_config(config: DictConfig, weights: Weights, path: Path) -> dict[st
         raise ValueError(f"{path} does not say how it was trained: name it, such as experiment=ddpm_cifar10")
     else:
         options = [f"experiment={config.trained_as}", *config.trained_with, *search_path_overrides()]
-        composed = hydra.compose("train", overrides=options)
+        try:
+            composed = hydra.compose("train", overrides=options)
+        except MissingConfigException:
+            raise
+        except HydraException as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise ValueError(f"trained_with: {reason}; expected options of train.py") from error
         composed.run_dir = None  # an interpolation that Hydra resolves inside of a command only
         check_values(weights.parts, path)
         trained = to_plain(composed) | weights.parts
