@@ -18,7 +18,7 @@ from nelbo.cli import resume
 from nelbo.cli.launch import RESULT
 from nelbo.compose import build
 from nelbo.runs.metrics_file import MetricsFile, describe, restore
-from nelbo.runs.resume_point import newest_checkpoint
+from nelbo.runs.resume_point import ResumePoint, newest_checkpoint
 from nelbo.runs.summary import finished_step, is_finished
 from nelbo.training.module import DiffusionModule
 
@@ -235,6 +235,45 @@ def test_resume_auto_starts_without_and_resumes_with_checkpoint(tmp_path):
     assert resume.add_resumed_run(line)[1] == f"resume='{folder}'"
     with pytest.raises(ValueError, match=r"add hydra\.run\.dir"):
         resume.add_resumed_run(["resume=auto"])
+
+
+def test_resume_auto_does_not_start_in_the_folder_of_an_evaluation(tmp_path):
+    (tmp_path / "evaluation.json").touch()
+    with pytest.raises(ValueError, match=r"already holds evaluation\.json: choose another hydra\.run\.dir"):
+        resume.add_resumed_run(["resume=auto", f"hydra.run.dir={tmp_path}"])
+
+
+@pytest.mark.parametrize(
+    ("trained", "asked", "complete"),
+    [
+        ({"max_steps": 6, "max_epochs": -1}, {}, True),
+        ({"max_steps": 6, "max_epochs": -1}, {"max_steps": 9}, False),
+        ({"max_steps": 6, "max_epochs": -1}, {"max_steps": 3}, True),
+        ({"max_steps": -1, "max_epochs": 2}, {}, True),
+        ({"max_steps": -1, "max_epochs": 2}, {"max_epochs": 4}, False),
+        ({"max_steps": 100, "max_epochs": 2}, {}, True),  # which the second limit ended
+        ({"max_steps": 100, "max_epochs": 2}, {"max_epochs": 4}, False),
+        ({"max_steps": 100, "max_epochs": -1, "max_time": "00:00:01:00"}, {"max_time": None}, False),
+    ],
+)
+def test_a_run_is_complete_if_no_limit_asks_for_more(trained, asked, complete, tmp_path):
+    run = make_run(tmp_path / "run")
+    OmegaConf.save({"trainer": trained}, run / ".hydra/config.yaml")
+    config = OmegaConf.create({"trainer": trained | asked})
+    assert not resume.is_complete(config, run)
+    (run / "summary.json").write_text('{"step": 6}')
+    assert resume.is_complete(config, run) == complete
+
+
+def test_a_schedule_that_has_no_rates_to_compare_is_named_without_them():
+    target = "torch.optim.lr_scheduler.OneCycleLR"
+    schedule = {"_target_": target, "_partial_": True, "max_lr": 0.1, "total_steps": 9}
+    optimizer = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1}
+    config = OmegaConf.create({"lr_schedule": schedule, "optimizer": optimizer})
+    before = {"config": {"lr_schedule": schedule | {"total_steps": 6}}}
+    point = ResumePoint(Path("last.ckpt"), {"global_step": 3, "nelbo": before})
+    with pytest.warns(UserWarning, match=r"in place of 6 .*at step 3 the learning rate changes; if a run"):
+        resume.check_learning_rate(config, point)
 
 
 @pytest.mark.slow

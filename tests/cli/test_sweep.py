@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shlex
+from dataclasses import replace
 
 import cloudpickle
 import pytest
@@ -11,6 +12,7 @@ from omegaconf import OmegaConf
 
 from nelbo.cli.command import run
 from nelbo.cli.overrides import as_typed, quoted
+from nelbo.cli.sweep.job import Job
 from nelbo.cli.sweep.resume_sweep import add_resumed_sweep
 from nelbo.cli.train import train
 from nelbo.runs.folder_lock import locked
@@ -217,3 +219,13 @@ def test_a_launcher_can_pickle_the_task(monkeypatch):
     monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # which is put back afterwards
     run("train", train)
     assert cloudpickle.loads(cloudpickle.dumps(tasks[0]))
+
+
+def test_trust_is_not_an_option_that_makes_another_job(tmp_path):
+    """A sweep that needs it says so, and is then resumed with it."""
+    (tmp_path / ".hydra").mkdir()
+    OmegaConf.save(["model._target_=mine.Net", "seed=0"], tmp_path / ".hydra/overrides.yaml")
+    job = Job("train", ("model._target_=mine.Net", "trust=mine.Net", "seed=0"), {}, "0", tmp_path)
+    job.check_same_options()
+    with pytest.raises(ValueError, match="holds a job of other options"):
+        replace(job, overrides=("model._target_=mine.Net", "seed=1")).check_same_options()

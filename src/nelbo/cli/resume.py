@@ -32,7 +32,7 @@ from nelbo.cli.started import started_command
 from nelbo.compose.config import to_plain
 from nelbo.compose.resumed_config import check_outputs, linked_value, links
 from nelbo.compose.stored_config import plain_config, validate_stored
-from nelbo.runs.paths import CHECKPOINTS, CONFIG, LAST
+from nelbo.runs.paths import CHECKPOINTS, CONFIG, EVALUATION, LAST
 from nelbo.runs.run_options import read_overrides
 from nelbo.runs.summary import finished_step
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from nelbo.runs.resume_point import ResumePoint
     from nelbo.training.errors import Interrupted
 
+LIMITS = ("max_steps", "max_epochs", "max_time")  # of trainer: each of them ends a training
 # options that may change when a run is resumed
 ALLOWED = re.compile(
     r"(trainer|logger|hydra)\..+|logger|checkpoint_every|allow_changed_data|trust|data\.(num_workers|root)|"
@@ -61,6 +62,10 @@ def add_resumed_run(arguments: list[str]) -> list[str]:
     if run_dir is None or is_launched():  # a rank has the command line already
         return arguments
     if value_of(arguments, "resume") == AUTO and not any((run_dir / name).exists() for name in CHECKPOINTS):
+        if (run_dir / EVALUATION).exists():
+            raise ValueError(
+                f"resume=auto: {run_dir} already holds {EVALUATION}: choose another hydra.run.dir"
+            )
         return arguments  # a new run
     if not (run_dir / CONFIG).is_file():
         raise ValueError(f"resume={run_dir}: there is no run in it ({CONFIG} is missing)")
@@ -129,9 +134,14 @@ def continued_config(config: DictConfig, run_dir: Path) -> DictConfig:
 
 
 def is_complete(config: DictConfig, run_dir: Path) -> bool:
-    """Whether a run is finished and ``trainer.max_steps`` does not exceed its step."""
+    """Whether a run is finished, and its limits do not ask for more steps than it has."""
     step = finished_step(run_dir)
-    return step is not None and not 0 <= step < config.trainer.max_steps
+    if step is None:
+        return False
+    trained, asked = read_yaml(run_dir / CONFIG)["trainer"], to_plain(config.trainer)
+    if all(trained.get(name) == asked.get(name) for name in LIMITS):
+        return True
+    return 0 <= asked["max_steps"] <= step
 
 
 def restore_run(config: DictConfig, run_dir: Path, point: "ResumePoint | None") -> None:
@@ -181,15 +191,18 @@ def check_learning_rate(config: DictConfig, point: "ResumePoint | None") -> None
     if before == now or not isinstance(before, int):
         return
 
-    def rate(total_steps: int) -> float:
+    def rate(total_steps: int) -> float | None:
         optimizer = instantiate(config.optimizer)([torch.nn.Parameter(torch.zeros(()))])
         schedule = instantiate(config.lr_schedule, total_steps=total_steps)(optimizer)
-        return schedule.base_lrs[0] * schedule.lr_lambdas[0](step)
+        if not isinstance(schedule, torch.optim.lr_scheduler.LambdaLR):
+            return None  # others cannot be asked for the rate of a step
+        return float(schedule.base_lrs[0]) * schedule.lr_lambdas[0](step)
 
+    rates = rate(before), rate(now)
+    change = "" if None in rates else f" from {rates[0]:.3g} to {rates[1]:.3g}"
     rank_zero_warn(
         f"trainer.max_steps={now} in place of {before} stretches the lr_schedule: at step {step} the "
-        f"learning rate changes from {rate(before):.3g} to {rate(now):.3g}; if a run is to be extended "
-        "later, start it with lr_schedule=constant"
+        f"learning rate changes{change}; if a run is to be extended later, start it with lr_schedule=constant"
     )
 
 

@@ -65,6 +65,7 @@ def train(config: DictConfig) -> float | None:
     from nelbo.cli.overrides import AUTO
     from nelbo.cli.rendezvous import check_process_count
     from nelbo.compose import build
+    from nelbo.compose.environment import rank
     from nelbo.compose.options import check_options
     from nelbo.reports.html import report_finished_run
     from nelbo.reports.terminal import print_bound
@@ -75,7 +76,9 @@ def train(config: DictConfig) -> float | None:
             config = resume.continued_config(config, run_dir)
             check_options(config, "train")
         if resume.is_complete(config, run_dir):
-            return _print_complete_run(run_dir)
+            if rank() == 0:
+                _print_complete_run(run_dir)
+            return None
     devices = build.device_count(config)
     if needs_launch(devices):
         check_process_count(devices, config.trainer.num_nodes)

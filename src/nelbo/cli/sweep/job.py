@@ -71,8 +71,8 @@ class Job:
         """
         if not self.is_begun:
             return
-        found = _without_names(read_overrides(self.folder))
-        if found != _without_names(self.overrides):
+        found = _compared(read_overrides(self.folder))
+        if found != _compared(self.overrides):
             raise ValueError(
                 f"{self.folder} holds a job of other options ({' '.join(found)}): "
                 "choose another hydra.sweep.dir"
@@ -123,9 +123,10 @@ def make_job(
     return replace(job, wandb=_wandb(config, job))
 
 
-def _without_names(overrides: Sequence[str]) -> list[str]:
-    """Without those of the W&B run, which depend on where the sweep's folder is."""
-    return [override for override in overrides if not override.startswith(tuple(WANDB.values()))]
+def _compared(overrides: Sequence[str]) -> list[str]:
+    """Without ``trust``, and the names of the W&B run, which depend on where the sweep's folder is."""
+    ignored = (*WANDB.values(), "trust=")
+    return [override for override in overrides if not override.startswith(ignored)]
 
 
 def _wandb(config: DictConfig, job: Job) -> tuple[str, ...]:
