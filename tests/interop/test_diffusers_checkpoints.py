@@ -102,6 +102,21 @@ def test_the_exported_folder_opens_and_samples(exported):
     assert [image.size for image in images] == [(8, 8)] * 2
 
 
+def test_an_export_that_is_interrupted_leaves_nothing_behind(checkpoint, tmp_path, monkeypatch):
+    folder = tmp_path / "new/model"
+
+    def interrupted(weights, path, metadata):
+        path.write_bytes(b"half of it")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("safetensors.torch.save_file", interrupted)
+        assert main(["export", str(checkpoint), str(folder)]) == 130
+    assert not list(folder.parent.iterdir())
+    assert main(["export", str(checkpoint), str(folder)]) == 0
+    assert (folder / "model_index.json").is_file()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("weights", ["ema", "raw"])
 def test_the_bound_is_the_same_after_export_and_back(weights, checkpoint, evaluate, tmp_path, capfd):

@@ -1,9 +1,11 @@
 """The chain of the grid of samples."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 
 from nelbo.data.spec import DataSpec
 from nelbo.diffusion.bound import VariationalBound
@@ -14,6 +16,7 @@ from nelbo.diffusion.samplers import DDIM
 from nelbo.diffusion.schedules import CosineSchedule
 from nelbo.diffusion.spacings import Even, Quadratic, Trailing
 from nelbo.diffusion.variances import FixedSmall
+from nelbo.runs import images
 from nelbo.training.callbacks import SampleGrid
 
 SHAPE = (1, 2, 2)
@@ -51,3 +54,22 @@ def test_the_spacing_chooses_the_steps(spacing, expected):
 @pytest.mark.parametrize("steps", [None, 20, 50])
 def test_all_timesteps_are_used_if_there_are_fewer_than_steps(steps):
     assert visited(Trailing(), steps) == list(range(1, 21))
+
+
+def test_an_image_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    """Reports read the folder of samples while a run writes it."""
+    image = images.grid(torch.zeros(4, 1, 8, 8, dtype=torch.uint8))
+    images.save_png(tmp_path / "a.png", image)
+    assert images.from_file(tmp_path / "a.png").shape[1:] == image.size[::-1]
+    images.save_gif(tmp_path / "a.gif", [torch.zeros(4, 1, 8, 8, dtype=torch.uint8)] * 3)
+
+    def interrupted(image, file, **options):
+        Path(file).write_bytes(b"half of it")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Image.Image, "save", interrupted)
+    for name in ("b.png", "a.png"):
+        with pytest.raises(KeyboardInterrupt):
+            images.save_png(tmp_path / name, image)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gif", "a.png"]
+    assert images.from_file(tmp_path / "a.png").shape[1:] == image.size[::-1]

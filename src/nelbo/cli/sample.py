@@ -74,12 +74,12 @@ def sample(config: DictConfig) -> None:
     processes.barrier()
     if processes.rank == 0:
         images = folder.read(list(range(wanted))) if kept is None else kept
-        pictures = make_pictures(config, folder, generator, images[:shown])
+        written = write_images(config, folder, generator, images[:shown])
         quality: dict[str, float] = {}
         if features is not None:
             quality = measure_quality(config, model, features, images, processes.device, about)
         folder.finish(config.n)
-        print_samples(folder, config.n, sampler.evaluations(chain), quality, config.reference_split, pictures)
+        print_samples(folder, config.n, sampler.evaluations(chain), quality, config.reference_split, written)
     processes.close()
 
 
@@ -91,7 +91,7 @@ def choose_format(config: DictConfig, spec: "DataSpec") -> str:
 
 
 def check_trajectory(trajectory: str, grid: int, spec: "DataSpec") -> None:
-    """Check that there are pictures to show a trajectory with.
+    """Check that a trajectory can be drawn.
 
     Raises:
         ValueError: for data that is not drawn, or no samples in the grid.
@@ -100,8 +100,8 @@ def check_trajectory(trajectory: str, grid: int, spec: "DataSpec") -> None:
         return
     if not spec.is_drawn:
         raise ValueError(
-            f"trajectory={trajectory} draws the samples, and there are no pictures of data of shape "
-            f"{spec.shape}: use trajectory=none"
+            f"trajectory={trajectory} draws the samples, and data of shape {spec.shape} is not drawn: "
+            "use trajectory=none"
         )
     if grid == 0:
         raise ValueError(f"trajectory={trajectory} shows the samples of the grid, and grid=0: use grid=64")
@@ -137,10 +137,12 @@ def describe(
     config: DictConfig, model: "TrainedModel", generator: "SampleGenerator", image_format: str
 ) -> dict[str, object]:
     """Everything that the samples depend on. A folder accepts only samples of the same description."""
+    from nelbo.compose.config import to_plain
+
     clip = generator.sampler.clip
     return {
         "weights": model.fingerprint,
-        "sampler": {**config.sampler, "clip": clip and list(clip)},
+        "sampler": {**to_plain(config.sampler), "clip": clip and list(clip)},
         "variance": type(model.module.denoiser.variance).__name__,
         "timesteps": generator.chain.t().tolist(),
         "cond": describe_cond(config, model),
@@ -201,7 +203,7 @@ def draw(
     return torch.cat(kept) if kept else None
 
 
-def make_pictures(
+def write_images(
     config: DictConfig, folder: "SampleFolder", generator: "SampleGenerator", images: "Tensor"
 ) -> list[Path]:
     """Write grid.png of the first samples, and their trajectory as an animation or a strip.
@@ -215,10 +217,10 @@ def make_pictures(
         return []
     numbers = list(range(len(images)))
     values = folder.spec.from_levels(images)
-    picture = folder.path / "grid.png"
-    grids.grid(folder.spec.to_pixels(values)).save(picture)
+    first = folder.path / "grid.png"
+    grids.save_png(first, grids.grid(folder.spec.to_pixels(values)))
     if config.trajectory == "none":
-        return [picture]
+        return [first]
     frames: list[Tensor] = []
     numbers = numbers if config.trajectory == "gif" else numbers[:STRIP_ROWS]
 
@@ -230,8 +232,8 @@ def make_pictures(
     if config.trajectory == "gif":
         grids.save_gif(trajectory, frames)
     else:
-        grids.strip(frames).save(trajectory)
-    return [picture, trajectory]
+        grids.save_png(trajectory, grids.strip(frames))
+    return [first, trajectory]
 
 
 def measure_quality(
@@ -260,7 +262,7 @@ def print_samples(
     evaluations: int,
     quality: dict[str, float],
     reference_split: str,
-    pictures: list[Path],
+    images: list[Path],
 ) -> None:
     """Print how the samples were drawn, their quality, and the paths of the files."""
     from nelbo.reports.terminal import make_console, print_fact
@@ -270,5 +272,5 @@ def print_samples(
     for name, value in quality.items():
         print_fact(console, f"{name:<17}", f"{value:.4f} against the {reference_split} split")
     print_fact(console, "samples", folder.path)
-    for picture in pictures:
-        print_fact(console, "image", picture)
+    for path in images:
+        print_fact(console, "image", path)

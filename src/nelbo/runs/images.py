@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from nelbo.atomic_file import open_regular
+from nelbo.atomic_file import open_regular, replacing
 
 T = TypeVar("T")
 
@@ -44,11 +44,20 @@ def grid(pixels: Tensor, columns: int | None = None) -> Image.Image:
     return to_image(make_grid(large, nrow=columns, padding=enlarge, pad_value=128))
 
 
+def save_png(path: Path, image: Image.Image) -> None:
+    """Write an image, atomically: reports read the folder while a run writes it."""
+    with replacing(path) as unfinished:
+        image.save(unfinished, format="PNG")
+
+
 def save_gif(path: Path, frames: Sequence[Tensor]) -> None:
-    """An animation of grids, each (B, C, H, W) uint8."""
-    pictures = [grid(frame) for frame in evenly_spaced(frames, GIF_FRAMES)]
-    durations = [MILLISECONDS] * (len(pictures) - 1) + [LAST_FRAME]
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+    """Write an animation of grids, each (B, C, H, W) uint8, atomically."""
+    images = [grid(frame) for frame in evenly_spaced(frames, GIF_FRAMES)]
+    durations = [MILLISECONDS] * (len(images) - 1) + [LAST_FRAME]
+    with replacing(path) as unfinished:
+        images[0].save(
+            unfinished, format="GIF", save_all=True, append_images=images[1:], duration=durations, loop=0
+        )
 
 
 def strip(frames: Sequence[Tensor]) -> Image.Image:

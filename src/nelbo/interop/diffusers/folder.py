@@ -13,7 +13,6 @@ Older folders, such as google/ddpm-cifar10-32, have all files at the top. Weight
 network in ``unet_ema`` and may lack index and scheduler, as does a network that was saved alone.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ from typing import Any
 from torch import Tensor
 
 from nelbo import torch_file
-from nelbo.atomic_file import CHECKSUM, read_json, sha256_of, to_json
+from nelbo.atomic_file import CHECKSUM, new_folder, read_json, sha256_of, to_json
 from nelbo.interop.state_dict import format_list, is_state_dict, where_weights_are, without_wrappers
 
 INDEX, OURS = "model_index.json", "nelbo.json"
@@ -125,17 +124,21 @@ def write_folder(path: Path, folder: Folder) -> None:
     from safetensors.torch import save_file
 
     check_unused(path)
-    for part in PARTS:
-        (path / part).mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.contiguous().cpu() for name, tensor in folder.weights.items()}
-    save_file(weights, path / "unet" / f"{WEIGHTS}.safetensors", metadata={"format": "pt"})
-    for part, config in (("unet", folder.unet), ("scheduler", folder.scheduler or {})):
-        _write(path / part / CONFIGS[part], _as_text({"_class_name": PARTS[part], **config}))
-    files = {file.relative_to(path).as_posix(): sha256_of(file) for file in sorted(path.glob("*/*"))}
     index = _as_text({"_class_name": PIPELINE, **{part: ["diffusers", name] for part, name in PARTS.items()}})
-    files[INDEX] = hashlib.sha256(index.encode()).hexdigest()
-    _write(path / OURS, to_json({**folder.ours, CHECKSUMS: files}))
-    _write(path / INDEX, index)  # last: the folder is valid only with it
+    with new_folder(path) as unfinished:
+        for part, config in (("unet", folder.unet), ("scheduler", folder.scheduler or {})):
+            (unfinished / part).mkdir()
+            _write(unfinished / part / CONFIGS[part], _as_text({"_class_name": PARTS[part], **config}))
+        save_file(weights, unfinished / "unet" / f"{WEIGHTS}.safetensors", metadata={"format": "pt"})
+        _write(unfinished / INDEX, index)
+        written = [
+            INDEX,
+            *(f"{part}/{file.name}" for part in PARTS for file in (unfinished / part).iterdir()),
+        ]
+        files = {name: sha256_of(unfinished / name) for name in sorted(written)}
+        _write(unfinished / OURS, to_json({**folder.ours, CHECKSUMS: files}))
 
 
 def check_unused(path: Path) -> None:

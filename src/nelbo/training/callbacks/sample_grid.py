@@ -60,7 +60,7 @@ class SampleGrid(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step_{trainer.global_step:08d}.png"
         image = images.grid(pixels)
-        image.save(path)
+        images.save_png(path, image)
         log_image(trainer, "samples", image)
 
     def sample(self, pl_module: DiffusionModule) -> Tensor:
