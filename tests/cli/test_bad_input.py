@@ -47,6 +47,8 @@ MISTAKES = {
     "trainer.precision=64": "trainer.precision=64: expected one of 32-true, bf16-mixed, 16-mixed",
     "trainer.precision=16-mixed optimizer.fused=true": "add optimizer.fused=false, or use trainer.precision=",
     "schedule=rectified_flow": "has nothing to learn: add variance=fixed_large",
+    "schedule=rectified_flow schedule.num_steps=100 variance=fixed_large c_noise=logsnr": "c_noise: "
+    "LogSNRConditioning is infinite at the last timestep, which has no signal: use c_noise=timestep",
     "schedule.num_steps=null": "CosineSchedule is in continuous time (schedule.num_steps=null), where the ",
     "trainer.max_steps=-1": "lr_schedule=cosine needs the number of steps",
     "compile=maybe": "compile=maybe: expected true or false",
@@ -168,7 +170,7 @@ def contents(folder) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ("data.root=we(ir)d,[x]", "Hydra does not read this value as it stands"),
+        ("data.root=we(ir)d,[x]", "Hydra cannot parse this value"),
         ("outputs/a/last.ckpt", "expected name=value, such as checkpoint=FILE"),
     ],
 )

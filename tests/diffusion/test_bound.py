@@ -22,7 +22,13 @@ from nelbo.diffusion.denoiser import Prediction
 from nelbo.diffusion.exact import gaussian_denoiser, posterior_variance
 from nelbo.diffusion.level import sum_per_example
 from nelbo.diffusion.process import diffuse
-from nelbo.diffusion.schedules import CosineSchedule, LinearLogSNRSchedule, LinearSchedule, SigmoidSchedule
+from nelbo.diffusion.schedules import (
+    CosineSchedule,
+    LinearLogSNRSchedule,
+    LinearSchedule,
+    RectifiedFlowSchedule,
+    SigmoidSchedule,
+)
 from nelbo.diffusion.variances import FixedLarge, FixedSmall, LearnedRange
 
 SCHEDULES = {
@@ -270,6 +276,20 @@ def test_selected_rows_equal_masked_rows(decoder, first, monkeypatch):
         found.append((term.detach(), x0_hat.grad, variance.grad))
     for selected, masked in zip(*found, strict=True):
         torch.testing.assert_close(selected, masked)
+
+
+@pytest.mark.parametrize("decoder", [GaussianDecoder(), DiscretizedGaussian(17), Softmax(17)], ids=str)
+@pytest.mark.parametrize("devices", [("cpu",), ()], ids=["selected", "masked"])
+def test_gradients_are_finite_at_a_level_without_signal(decoder, devices, monkeypatch):
+    monkeypatch.setattr("nelbo.diffusion.bound.SELECTING_DEVICES", devices)
+    chain, x0 = Chain(RectifiedFlowSchedule(10)), torch.tensor([[-1.0, 0.0, 0.5]]).expand(3, 3)
+    step = chain.step(torch.tensor([1, 5, 10]))
+    assert step.t.logsnr[2] == -torch.inf
+    output = torch.full((3, 3), 0.1).requires_grad_()
+    prediction = Prediction(output, 2 * output, FixedLarge())
+    VariationalBound(chain, decoder).term(step, x0, prediction).sum().backward()
+    assert output.grad.isfinite().all()
+    assert output.grad.abs().sum() > 0
 
 
 def test_a_clipped_bound_is_that_of_the_clipped_prediction():

@@ -8,8 +8,8 @@ import torch
 
 from nelbo.diffusion.denoiser import Denoiser, Prediction
 from nelbo.diffusion.exact import GaussianMixtureDenoiser, gaussian_denoiser, posterior_variance
-from nelbo.diffusion.samplers import DDIM, Ancestral, DPMSolverPP
-from nelbo.diffusion.schedules import CosineSchedule, LinearSchedule
+from nelbo.diffusion.samplers import DDIM, Ancestral, DPMSolverPP, Heun
+from nelbo.diffusion.schedules import CosineSchedule, LinearSchedule, RectifiedFlowSchedule
 from nelbo.diffusion.spacings import Trailing
 from nelbo.diffusion.variances import FixedLarge, FixedSmall
 
@@ -338,3 +338,22 @@ def test_a_mixture_is_recovered(make_sampler):
         own = x[component == k] - means[k]
         assert (own.mean(0).abs() < 0.002 + 4 * std / len(own) ** 0.5).all()
         assert abs(own.square().mean() / width - 1) < 0.05 + 4 * (2 / own.numel()) ** 0.5
+
+
+def test_heun_takes_a_step_of_euler_from_a_level_without_signal():
+    schedule = RectifiedFlowSchedule(20)
+    assert schedule.table()[-1] == -torch.inf
+    exact, noise = gaussian_denoiser((3,), 0.5, FixedSmall()), normal(1000, 3)
+
+    def denoise(xt, level, cond=None):
+        """The exact x0_hat; without signal it is the mean, and the noise is x_t."""
+        found = exact(xt, level)
+        is_noise = level.logsnr[0].isneginf()
+        return Prediction(torch.zeros_like(xt), xt, FixedSmall()) if is_noise else found
+
+    unlimited, limited = (Heun(sigma_max, steps=20) for sigma_max in (None, 80.0))
+    chain = chain_of(unlimited, schedule)
+    samples = unlimited.sample(denoise, chain, noise, lambda i: noise)
+    assert torch.equal(samples, limited.sample(denoise, chain, noise, lambda i: noise))
+    assert samples.std().item() == pytest.approx(0.5, rel=0.1)
+    assert unlimited.evaluations(chain) == 2 * 20 - 2

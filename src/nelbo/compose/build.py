@@ -73,7 +73,7 @@ def build_module(config: DictConfig, spec: DataSpec) -> DiffusionModule:
     if config.compile:
         network.compile()
     c_noise = build_conditioning(config, schedule)
-    check_conditioning(c_noise, schedule)
+    check_conditioning(c_noise, chain)
     denoiser = Denoiser(
         network=network,
         parameterization=parameterization,
@@ -116,13 +116,18 @@ def build_conditioning(config: DictConfig, schedule: NoiseSchedule) -> NoiseCond
     return build_supplied(config.c_noise, {"scale": lambda: scale})
 
 
-def check_conditioning(c_noise: NoiseConditioning, schedule: NoiseSchedule) -> None:
-    """Check that what the network receives keeps its meaning during training.
+def check_conditioning(c_noise: NoiseConditioning, chain: StepSequence) -> None:
+    """Check that what the network receives is finite, and keeps its meaning during training.
 
     Raises:
-        ValueError: for time on an adaptive schedule.
+        ValueError: for the logsnr of a level without signal, and for time on an adaptive schedule.
     """
-    if isinstance(schedule, AdaptiveSchedule) and isinstance(c_noise, TimestepConditioning):
+    if not c_noise(chain.noisiest).isfinite():
+        raise ValueError(
+            f"c_noise: {type(c_noise).__name__} is infinite at the last timestep, which has no signal: use "
+            "c_noise=timestep, or a number for schedule.logsnr_min"
+        )
+    if isinstance(chain.schedule, AdaptiveSchedule) and isinstance(c_noise, TimestepConditioning):
         raise ValueError(
             "c_noise=timestep: schedule=adaptive changes the noise level of a time during training: use "
             "c_noise=logsnr, or c_noise=log_sigma"

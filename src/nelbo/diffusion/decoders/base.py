@@ -51,14 +51,27 @@ class Decoder(ABC):
         """
 
 
-def check_range(x0: Tensor, half_bin: float) -> None:
-    """Check that quantised data (B, ...) is in [-1, 1], up to less than half a bin.
+class QuantizedDecoder(Decoder):
+    """A decoder for quantised data in [-1, 1].
 
-    Raises:
-        ValueError: for other values, such as level indices.
+    Attributes:
+        levels: number of levels, 256 for 8-bit images.
+        half_bin: half the distance of two levels.
     """
-    low, high = (value.item() for value in x0.aminmax())
-    if not -1.0 - half_bin < low <= high < 1.0 + half_bin:
-        raise ValueError(
-            f"x0 has values of {low:g} to {high:g}: expected [-1, 1], as of DataSpec.from_levels"
-        )
+
+    def __init__(self, levels: int) -> None:
+        self.levels = levels
+        self.half_bin = 1.0 / (levels - 1)
+
+    def check_data(self, x0: Tensor) -> None:
+        """Check that the data (B, ...) has floats in [-1, 1], up to less than half a bin.
+
+        Raises:
+            ValueError: for other values, such as level indices.
+        """
+        super().check_data(x0)
+        low, high = (value.item() for value in x0.aminmax())
+        if not -1.0 - self.half_bin < low <= high < 1.0 + self.half_bin:
+            raise ValueError(
+                f"x0 has values of {low:g} to {high:g}: expected [-1, 1], as of DataSpec.from_levels"
+            )

@@ -11,14 +11,14 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from nelbo.diffusion.decoders.base import Decoder, check_range
+from nelbo.diffusion.decoders.base import QuantizedDecoder
 from nelbo.diffusion.gaussian import DiagonalGaussian
 
 CDFS = ("exact", "tanh")
 CUBIC = 0.044715  # of the approximation of the normal CDF by tanh
 
 
-class DiscretizedGaussian(Decoder):
+class DiscretizedGaussian(QuantizedDecoder):
     """A Gaussian integrated over the bins of quantised data in [-1, 1].
 
     Args:
@@ -38,21 +38,11 @@ class DiscretizedGaussian(Decoder):
             )
         if cdf not in CDFS:
             raise ValueError(f"decoder.cdf={cdf}: expected one of {', '.join(CDFS)}")
-        self.levels = levels
+        super().__init__(levels)
         self.cdf = cdf
-        self.half_bin = 1.0 / (levels - 1)
 
     def __str__(self) -> str:
         return f"discretized Gaussian, {self.levels} levels, {self.cdf} CDF"
-
-    def check_data(self, x0: Tensor) -> None:
-        """Check that the data (B, ...) has floats in [-1, 1], up to rounding.
-
-        Raises:
-            ValueError: for other values, such as level indices.
-        """
-        super().check_data(x0)
-        check_range(x0, self.half_bin)
 
     def log_prob(self, x0: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
         """Log probability in nats, elementwise, (B, ...), in the dtype of ``mean``.

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
 
-from nelbo.diffusion.decoders.base import Decoder, check_range
+from nelbo.diffusion.decoders.base import QuantizedDecoder
 from nelbo.diffusion.denoiser import Prediction
 from nelbo.diffusion.level import Step, per_example, scale
 
 
-class Softmax(Decoder):
+class Softmax(QuantizedDecoder):
     """p(x_0 | z) proportional to q(z | x_0), over the levels of quantised data in [-1, 1].
 
     Args:
@@ -35,26 +35,18 @@ class Softmax(Decoder):
                 "decoder=softmax needs data with discrete levels, but this data is continuous: use "
                 "decoder=gaussian"
             )
-        self.levels = levels
+        super().__init__(levels)
         self.values = [2.0 * k / (levels - 1) - 1.0 for k in range(levels)]
 
     def __str__(self) -> str:
         return f"softmax over {self.levels} levels"
 
-    def check_data(self, x0: Tensor) -> None:
-        """Check that the data (B, ...) has floats in [-1, 1], up to rounding.
-
-        Raises:
-            ValueError: for other values, such as level indices.
-        """
-        super().check_data(x0)
-        check_range(x0, 1.0 / (self.levels - 1))
-
     def distribution(self, prediction: Prediction, x0_hat: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         """z / signal = x0_hat + sigma eps_hat, (B, ...), and log sigma^2, (B, 1, ..., 1)."""
-        sigma = (-0.5 * step.t.logsnr).exp()
-        mean = prediction.x0_hat + scale(sigma, prediction.eps_hat)
-        return mean, per_example(-step.t.logsnr, x0_hat)
+        # other rows are masked, and an infinite sigma of theirs (no signal) would make gradients NaN
+        log_var = (-step.t.logsnr).masked_fill(~step.is_first, 0.0)
+        mean = prediction.x0_hat + scale((0.5 * log_var).exp(), prediction.eps_hat)
+        return mean, per_example(log_var, x0_hat)
 
     def log_prob(self, x0: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
         """Log probability in nats, elementwise, (B, ...), computed in float64.

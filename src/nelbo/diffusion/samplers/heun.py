@@ -31,7 +31,8 @@ class Heun(Sampler):
     K steps need 2 K - 1 evaluations, one less for every level above ``sigma_max`` except the cleanest.
 
     Args:
-        sigma_max: largest noise / signal from which a step is of second order; None for no limit.
+        sigma_max: largest noise / signal from which a step is of second order; None for no limit. A step from
+            a level without signal is Euler's.
         steps: see :class:`Sampler`.
         clip: see :class:`Sampler`.
         dynamic_clip: see :class:`Sampler`.
@@ -75,7 +76,8 @@ class Heun(Sampler):
 
     def _is_second_order(self, step: Step) -> Tensor:
         # (B,) bool; a level at sigma_max may be above it by rounding
-        return sigma(step.t) <= self.sigma_max * (1.0 + 1e-9)
+        at = sigma(step.t)  # infinite for a level without signal
+        return at.isfinite() & (at <= self.sigma_max * (1.0 + 1e-9))
 
 
 def sigma(level: NoiseLevel) -> Tensor:
