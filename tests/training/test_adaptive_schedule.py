@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from nelbo import torch_file
+from nelbo.diffusion.schedules import AdaptiveSchedule
 
 ADAPTIVE = (
     "schedule=adaptive", "schedule.bins=8", "schedule.decay=0.5", "c_noise=logsnr", "variance=fixed_large",
@@ -43,6 +44,16 @@ def test_the_curve_stays_without_a_validation(tiny_run, tmp_path, line):
     run = fitted(tiny_run, tmp_path / "run", "trainer.val_check_interval=6")
     assert torch.equal(curve(run.module.state_dict()), line)
     assert run.module.schedule.count.sum() > 0
+
+
+def test_the_curve_changes_once_for_a_validation_with_accumulated_gradients(tiny_run, tmp_path, monkeypatch):
+    reshaped = []
+    reshape = AdaptiveSchedule.reshape
+    monkeypatch.setattr(AdaptiveSchedule, "reshape", lambda self: (reshaped.append(1), reshape(self)))
+    options = ("trainer.accumulate_grad_batches=3", "trainer.val_check_interval=6")
+    run = fitted(tiny_run, tmp_path / "run", *options)
+    assert run.trainer.global_step == 6
+    assert len(reshaped) == 2  # after the validations at steps 2 and 4; the last one ends the run
 
 
 def test_a_resumed_run_has_the_same_curve_and_weights(tiny_run, tmp_path):

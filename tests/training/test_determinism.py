@@ -94,9 +94,11 @@ def test_dropout_depends_on_the_batch_number_alone(kind, tiny_run, stub_trainer)
     assert losses[0] == losses[2] != losses[1]
 
 
-def test_a_fused_optimizer_is_clipped_in_bfloat16(tiny_run):
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+def test_a_fused_optimizer_is_clipped_in_bfloat16(algorithm, tiny_run):
     """Lightning raises for this pair under any mixed precision, although bfloat16 gradients have no scale."""
-    run = tiny_run("trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1.0", "trainer.max_steps=2")
+    options = ("trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1.0", "trainer.max_steps=2")
+    run = tiny_run(*options, f"+trainer.gradient_clip_algorithm={algorithm}")
     before = [parameter.detach().clone() for parameter in run.module.parameters()]
     run.fit()
     assert run.trainer.global_step == 2

@@ -93,6 +93,7 @@ class DiffusionModule(LightningModule):
         self.seed = seed
         self.config = config or {}
         self.validated_at = -1  # optimizer steps at the last validation
+        self._reshape_due = False  # an adaptive schedule changes with the first batch after a validation
         self.reported: dict[str, float] = {}  # metrics in the checkpoint that was resumed
         self._lr: float | None = None  # of the optimizer step of this batch, if there is one
         self._seen: tuple[Tensor, ...] = ()  # steps, losses, bound terms and times of the last batch
@@ -166,8 +167,9 @@ class DiffusionModule(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Reshape an adaptive schedule after a validation."""
-        if isinstance(self.schedule, AdaptiveSchedule) and self.validated_at == self.trainer.global_step:
+        if isinstance(self.schedule, AdaptiveSchedule) and self._reshape_due:
             self.schedule.reshape()
+        self._reshape_due = False
 
     def on_after_backward(self) -> None:
         """Update an adaptive timestep sampler and an adaptive schedule with the losses of the global batch.
@@ -216,6 +218,7 @@ class DiffusionModule(LightningModule):
         """Reset the accumulator."""
         self.accumulator = self._empty_accumulator(self.val_estimator, "val")
         self.validated_at = self.trainer.global_step
+        self._reshape_due = True
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch of the validation split to the accumulator."""
@@ -265,9 +268,10 @@ class DiffusionModule(LightningModule):
         Lightning raises an error for a fused optimizer in mixed precision, because it unscales gradients
         itself. bfloat16 gradients have no scale and can be clipped.
         """
-        by_norm = gradient_clip_algorithm in (None, "norm")
-        if self.trainer.precision == "bf16-mixed" and gradient_clip_val and by_norm:
-            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        if self.trainer.precision == "bf16-mixed" and gradient_clip_val:
+            by_value = gradient_clip_algorithm == "value"
+            clip = torch.nn.utils.clip_grad_value_ if by_value else torch.nn.utils.clip_grad_norm_
+            clip(self.parameters(), gradient_clip_val)
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
@@ -298,6 +302,7 @@ class DiffusionModule(LightningModule):
             "data": self.trainer.datamodule.record().to_dict(),  # pyright: ignore[reportAttributeAccessIssue]
             "timesteps": adaptive.state_dict() if isinstance(adaptive, AdaptiveTimestepSampler) else {},
             "validated_at": self.validated_at,
+            "reshape_due": self._reshape_due,
             "reported": self.reported
             | {name: float(value) for name, value in metrics.items() if "/" in name},
         }
@@ -308,6 +313,7 @@ class DiffusionModule(LightningModule):
         if isinstance(self.timesteps, AdaptiveTimestepSampler):
             self.timesteps.load_state_dict(stored["timesteps"])
         self.validated_at = stored["validated_at"]
+        self._reshape_due = stored.get("reshape_due", self.validated_at == checkpoint["global_step"])
         self.reported = stored["reported"]
 
 
