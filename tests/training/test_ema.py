@@ -4,8 +4,6 @@ import pytest
 import torch
 from lightning import Callback
 
-from nelbo.training.callbacks import EMA
-
 
 class Record(Callback):
     """Records the weights after every step and in every validation."""
@@ -77,9 +75,3 @@ def test_without_it_everything_is_raw(tiny_run):
     checkpoint = torch.load(run.folder / "checkpoints/last.ckpt", weights_only=True)
     assert "current_model_state" not in checkpoint
     assert torch.equal(stored(run.module, checkpoint["state_dict"]), record.raw[-1])
-
-
-@pytest.mark.parametrize("decay", [-0.1, 1.0, 1.5])
-def test_a_decay_outside_0_to_1_raises(decay):
-    with pytest.raises(ValueError, match=r"must be inside \[0, 1\)"):
-        EMA(decay)

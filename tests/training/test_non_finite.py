@@ -28,7 +28,7 @@ class Spoil(Checkpoint):
 @pytest.mark.parametrize("value", [math.nan, pytest.param(math.inf, marks=pytest.mark.slow)])
 def test_training_stops_and_the_last_good_checkpoint_is_kept(value, tiny_run):
     run = tiny_run("checkpoint_every=1", "trainer.val_check_interval=100", callbacks=[Spoil(value)])
-    with pytest.raises(NonFiniteLossError, match=f"at step {BAD_STEP}, timesteps t = ") as raised:
+    with pytest.raises(NonFiniteLossError, match=f"at step {BAD_STEP}, in steps ") as raised:
         run.fit()
     assert "the last good checkpoint is kept" in str(raised.value)
     checkpoint = torch.load(run.folder / "checkpoints/last.ckpt", weights_only=True)
@@ -66,7 +66,7 @@ def test_the_timesteps_of_the_batch_are_named(tiny_run):
     run = tiny_run("data.batch_size=8", callbacks=[Spoil(math.nan), Remember()])
     with pytest.raises(NonFiniteLossError) as raised:
         run.fit()
-    assert f"t = {', '.join(map(str, seen[-1]))}: " in str(raised.value)
+    assert f"in steps {', '.join(map(str, seen[-1]))} of the chain" in str(raised.value)
 
 
 def test_the_command_reports_the_error_in_one_line(command, tiny):
@@ -107,7 +107,7 @@ def test_on_a_gpu_losses_are_checked_together_and_the_first_bad_step_is_named():
         reporter.global_step = step
         callback.on_train_batch_end(reporter, reporter, outputs(loss), None, step)
     assert reporter.looks == 0
-    with pytest.raises(NonFiniteLossError, match="at step 3, timesteps t = 3, 7:"):
+    with pytest.raises(NonFiniteLossError, match="at step 3, in steps 3, 7 of the chain"):
         callback.on_save_checkpoint(reporter, reporter, {})
     assert reporter.looks == 1
     reporter.global_step = 5

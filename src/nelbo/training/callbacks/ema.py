@@ -16,15 +16,10 @@ class EMA(WeightAveraging):
     consists mostly of its initial weights.
 
     Args:
-        decay: EMA decay rate; 0.9999 in DDPM and Improved DDPM.
-
-    Raises:
-        ValueError: if ``decay`` is not in [0, 1).
+        decay: EMA decay rate in [0, 1); 0.9999 in DDPM and Improved DDPM.
     """
 
     def __init__(self, decay: Probability = 0.9999) -> None:
-        if not 0.0 <= decay < 1.0:
-            raise ValueError(f"callbacks.ema.decay={decay} must be inside [0, 1)")
         self.decay = decay
         # buffers are tables and counters: copy them, do not average them
         super().__init__(use_buffers=False)

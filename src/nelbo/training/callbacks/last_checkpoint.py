@@ -26,14 +26,9 @@ class LastCheckpoint(Checkpoint):
     Args:
         folder: of ``last.ckpt``.
         every_n_steps: optimizer steps between two saves.
-
-    Raises:
-        ValueError: if ``every_n_steps`` is below 1.
     """
 
     def __init__(self, folder: str, every_n_steps: PositiveInt = 500) -> None:
-        if every_n_steps < 1:
-            raise ValueError(f"checkpoint_every={every_n_steps} must be at least 1 step")
         self.path = Path(folder) / Path(LAST).name
         self.every_n_steps = every_n_steps
         self._saved_at = 0, False  # step, and whether a validation is due

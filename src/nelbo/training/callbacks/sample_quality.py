@@ -58,7 +58,7 @@ class SampleQuality(Callback):
         seed: of the noise.
 
     Raises:
-        ValueError: if a number is too small, or ``features`` does not support the data.
+        ValueError: if ``num_samples`` is too small, or ``features`` does not support the data.
     """
 
     def __init__(
@@ -77,10 +77,8 @@ class SampleQuality(Callback):
         cache: Folder | None = None,
         seed: NonNegativeInt = 0,
     ) -> None:
-        at_least = {"num_samples": (num_samples, FEWEST), "every": (every, 1), "batch_size": (batch_size, 1)}
-        for name, (value, least) in at_least.items():
-            if value < least:
-                raise ValueError(f"callbacks.sample_quality.{name}={value} must be at least {least}")
+        if num_samples < FEWEST:
+            raise ValueError(f"callbacks.sample_quality.num_samples={num_samples} must be at least {FEWEST}")
         self.sampler = sampler
         self.spacing = spacing
         self.features = features

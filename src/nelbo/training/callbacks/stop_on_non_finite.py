@@ -14,7 +14,7 @@ KEPT = "the last good checkpoint is kept; try a lower optimizer.lr or trainer.gr
 
 
 class StopOnNonFinite(Callback):
-    """Raise :class:`NonFiniteLossError`, naming the step and the timesteps of the batch.
+    """Raise :class:`NonFiniteLossError`, naming the step, and the steps of the chain in the batch.
 
     On a GPU, reading the loss synchronises host and device. Losses are therefore checked together, every
     ``check_every`` batches and before a validation or a save; on the CPU, after every batch.
@@ -25,7 +25,7 @@ class StopOnNonFinite(Callback):
 
     def __init__(self, check_every: PositiveInt = 50) -> None:
         self.check_every = check_every
-        self._seen: list[tuple[int, Tensor, Tensor]] = []  # step, is finite (), timesteps (B,)
+        self._seen: list[tuple[int, Tensor, Tensor]] = []  # step, is finite (), steps of the chain (B,)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -68,4 +68,5 @@ class StopOnNonFinite(Callback):
         step, _, index = self._seen[int((~finite).int().argmax())]
         values = sorted(set(index.tolist()))
         shown = ", ".join(map(str, values[:12])) + (", ..." if len(values) > 12 else "")
-        return f"the loss is not finite at step {step}, timesteps t = {shown}: training stopped, {KEPT}"
+        where = f"at step {step}, in steps {shown} of the chain"
+        return f"the loss is not finite {where}: training stopped, {KEPT}"

@@ -25,14 +25,9 @@ class StopOnSignal(Callback):
     Args:
         agree_every: steps between two exchanges among several ranks, each of which synchronises host and
             device. A single rank checks before every step. A validation checks before every batch.
-
-    Raises:
-        ValueError: if ``agree_every`` is below 1.
     """
 
     def __init__(self, agree_every: PositiveInt = 10) -> None:
-        if agree_every < 1:
-            raise ValueError(f"callbacks.stop_on_signal.agree_every={agree_every} must be at least 1")
         self.agree_every = agree_every
         self._received: int | None = None
         self._shared_batches = 0  # of a validation, which all ranks have

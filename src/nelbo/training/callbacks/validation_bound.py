@@ -11,8 +11,8 @@ from nelbo.diffusion.schedules import LearnedSchedule, NoiseSchedule
 from nelbo.evaluation.step_table import StepTable
 from nelbo.evaluation.t_bins import VISIBLE_SHARE, share_below_half_bin, shares_by_t_bin
 from nelbo.runs import bound_table as table
+from nelbo.training.loggers.charts import Curve
 from nelbo.training.loggers.media import BoundChart, curve_of, media_loggers, shown_curves
-from nelbo.training.loggers.pictures import Curve
 from nelbo.training.module import DiffusionModule
 from nelbo.training.ranks import all_reduce_sum
 
@@ -52,7 +52,7 @@ class ValidationBound(Callback):
         bar = f"{split}/{pl_module.unit.metric}"
         below = share_below_half_bin(chain, contributions, estimate.total.mean)
         metrics[f"{split}/share_below_half_bin"] = below
-        # equal on all ranks; sync_dist only silences a warning of Lightning
+        # equal up to rounding on GPUs: sync_dist makes it equal, and BestCheckpoint compares it on every rank
         pl_module.log(bar, metrics.pop(bar), prog_bar=split == "val", sync_dist=True)
         pl_module.log_dict(metrics, sync_dist=True)
         if trainer.is_global_zero:
