@@ -22,7 +22,7 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e .[dev]
 	@touch $@
 
-train: install   ## train the default model on the bundled digits, 3 to 5 minutes on 2 CPU cores, including the installation
+train: install   ## train on the bundled digits, 3 to 5 minutes with the installation
 	$(PYTHON) train.py schedule=cosine loss=vlb
 
 test: dev    ## run the fast tests, in two processes
@@ -57,21 +57,21 @@ bench: install   ## run the benchmarks
 	$(PYTHON) -m benchmarks.lightning_overhead
 	@echo "with a checkpoint: python -m benchmarks.bound --checkpoint ...; python -m benchmarks.sampling --checkpoint ..."
 
-gpu: dev         ## measure the speed on a GPU, into outputs/gpu, and run the tests that need one
+gpu: dev         ## measure the speed on a GPU, and run the tests that need one
 	$(PYTHON) -m benchmarks.gpu --out outputs/gpu
 	$(PYTHON) -m pytest -n 0 -m gpu --show-capture=no
 
-cluster: dev     ## test on a real SLURM and on two hosts; as root on Debian, where it installs slurm-wlm and munge
+cluster: dev     ## test on a real SLURM and on two hosts, as root on Debian
 	@test "$$(id -u)" = 0 || { echo "make cluster: run it as root; it installs packages and makes network namespaces" >&2; exit 1; }
 	@command -v apt-get >/dev/null || { echo "make cluster: needs Debian, with apt-get" >&2; exit 1; }
 	apt-get update -qq
 	apt-get install -y -qq --no-install-recommends slurm-wlm munge iproute2 >/dev/null
 	$(PYTHON) -m pytest -n 0 -m cluster tests/cluster
 
-record: dev      ## train three seeds in a fixed time and add the result to docs/records.md: NAME=digits
+record: dev      ## train three seeds in a fixed time: NAME=digits
 	$(PYTHON) -m records $(NAME)
 
-notebooks: dev   ## run every notebook, a minute or two each; the files are not changed
+notebooks: dev   ## run every notebook, a minute or two each
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e .[notebooks]
 	$(PYTHON) -m pytest --nbmake --nbmake-timeout=600 notebooks/*.ipynb
 
@@ -79,7 +79,7 @@ notebooks: dev   ## run every notebook, a minute or two each; the files are not 
 RUN    ?= outputs/figures/digits
 GUIDED ?= outputs/figures/digits-guided
 
-figures: dev browser $(RUN)/summary.json $(GUIDED)/summary.json  ## draw the figures in docs/images, from RUN=FOLDER or a new run
+figures: dev browser $(RUN)/summary.json $(GUIDED)/summary.json  ## draw docs/images, from RUN=FOLDER or a new run
 	$(PYTHON) -m figures.report --run $(RUN)
 	$(PYTHON) -m figures.samples --checkpoint $(RUN)/checkpoints/last.ckpt
 	$(PYTHON) -m figures.few_steps --checkpoint $(RUN)/checkpoints/last.ckpt

@@ -1,9 +1,10 @@
-"""Time of attention on a CPU, forward and backward: torch's fused operation compared with three operations.
+"""Time of attention on a CPU: torch's fused operation and three operations.
 
-    python -m benchmarks.attention                 # one CPU thread, processor time
+    python -m benchmarks.attention              # one CPU thread, processor time
 
-Prints for each precision and size the median time of both, and the ratio fused / three operations, the median
-of the rounds with [quartiles]. Above 1, three operations are faster.
+Prints for each precision and size the median time of both, and the ratio fused
+/ three operations, the median of the rounds with [quartiles]. Above 1, three
+operations are faster.
 """
 
 import argparse

@@ -1,21 +1,23 @@
-"""Cost of a bound: standard error against network evaluations, for several estimators.
+"""Cost of a bound: standard error against network evaluations.
 
     python -m benchmarks.bound --checkpoint outputs/.../checkpoints/last.ckpt
-    python -m benchmarks.bound --checkpoint ... --no-full      # without the full loop, the longest part
+    python -m benchmarks.bound --checkpoint ... --no-full  # without the loop
 
-The full loop evaluates every t of every example of the split once, like calc_bpd_loop of improved-diffusion
-(diffusers has no bound). Its standard error comes mostly from the finite data set; the Monte Carlo (MC)
-error, from the noise, is a small part. The other estimators use fewer evaluations and have a larger Monte
-Carlo error:
+The full loop evaluates every t of every example of the split once, like
+calc_bpd_loop of improved-diffusion (diffusers has no bound). Its standard error
+comes mostly from the finite data set; the Monte Carlo (MC) error, from the
+noise, is a small part. The other estimators use fewer evaluations and have a
+larger Monte Carlo error:
 
     stderr^2 = data set^2 + MC^2,     MC^2 = V / evaluations
 
-V, the variance per evaluation, ranks the estimators independently of the budget. They have no control
-variate where the row does not say so. ``spread`` is the standard
-deviation of the totals over seeds, which should equal ``MC``.
+V, the variance per evaluation, ranks the estimators independently of the
+budget. They have no control variate where the row does not say so. ``spread``
+is the standard deviation of the totals over seeds, which should equal ``MC``.
 
-The last part compares the time of one evaluation in a loop of T passes per batch and in the estimator, which
-evaluates several timesteps per network call. The two are interleaved on a few examples.
+The last part compares the time of one evaluation in a loop of T passes per
+batch and in the estimator, which evaluates several timesteps per network call.
+The two are interleaved on a few examples.
 """
 
 import argparse
@@ -47,7 +49,7 @@ from nelbo.evaluation.estimators import (
 )
 from nelbo.evaluation.estimators.base import Assignment
 from nelbo.evaluation.measure import measure
-from nelbo.evaluation.spread import deviations_of_sum
+from nelbo.evaluation.stratified_draws import deviations_of_sum
 from nelbo.randomness import generator
 
 TIMED_EXAMPLES = 8

@@ -1,14 +1,16 @@
-"""Communication of data parallel training, and how much of it a step waits for: a model, not a measurement.
+"""Communication of data parallel training: a model, not a measurement.
 
     python -m benchmarks.communication
     python -m benchmarks.communication --step-ms 250 --processes 8 64 512
 
-A ring all-reduce of P gradients of 4 bytes sends 2 (n-1)/n 4P bytes from each of n processes. Its time is
-that of the slowest link of the ring. It overlaps with the backward pass, two thirds of a step: gradients
-are sent in buckets of 25 MiB (the default of torch) while earlier layers are computed. The last bucket does
-not overlap.
+A ring all-reduce of P gradients of 4 bytes sends 2 (n-1)/n 4P bytes from each
+of n processes. Its time is that of the slowest link of the ring. It overlaps
+with the backward pass, two thirds of a step: gradients are sent in buckets of
+25 MiB (the default of torch) while earlier layers are computed. The last bucket
+does not overlap.
 
-Not included: latencies, shared links, algorithms other than the ring, slower processes.
+Not included: latencies, shared links, algorithms other than the ring, slower
+processes.
 """
 
 import argparse

@@ -1,19 +1,24 @@
-"""Variance of estimates of the bound, for ways to lower it at the same number of network evaluations.
+"""Variance of estimates of the bound with the same network evaluations.
 
-    python -m benchmarks.estimator_variance                                              # an exact mixture
-    python -m benchmarks.estimator_variance --checkpoint outputs/.../checkpoints/last.ckpt
+    python -m benchmarks.estimator_variance                   # an exact mixture
+    python -m benchmarks.estimator_variance --checkpoint ...  # a trained model
 
-Every row is the Monte Carlo variance of L_0 + sum of L_t of one example from one pass of the chain, K network
-evaluations, in nats^2, and its standard error over the examples:
+Every row is the Monte Carlo variance of L_0 + sum of L_t of one example from
+one pass of the chain, K network evaluations, in nats^2, and its standard error
+over the examples:
 
-independent noise   one draw for each step
-antithetic noise    the mean of eps and -eps, at the same cost: variance times (1 + their correlation)
-control variate     minus the squared error of the exact denoiser of a Gaussian fitted to the training data,
-                    without its expectation over the noise, in proportion to the means of both
-path                minus the log weight of one trajectory of the forward process: likelihood=iwae with M = 1
+independent       one draw of noise for each step
+antithetic        the mean of eps and -eps, at the same cost: variance times
+                  (1 + their correlation)
+control variate   minus the squared error of the exact denoiser of a Gaussian
+                  fitted to the training data, without its expectation over the
+                  noise, in proportion to the means of both
+path              minus the log weight of one trajectory of the forward
+                  process: likelihood=iwae with M = 1
 
-The last part has the variance that timesteps alone cause, times the number of examples: that of the mean
-curve of L_t at the timesteps of 180 examples with 6 draws each.
+The last part has the variance that timesteps alone cause, times the number of
+examples: that of the mean curve of L_t at the timesteps of 180 examples with 6
+draws each.
 """
 
 import argparse

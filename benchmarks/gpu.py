@@ -1,18 +1,21 @@
-"""Speed on a GPU, in one table: training step, sampling, bound, features of images, several GPUs.
+"""Speed on a GPU in one table: training, sampling, bound, features, DDP.
 
-    python -m benchmarks.gpu --out outputs/gpu            # make gpu; under 4 minutes on an H100
+    python -m benchmarks.gpu --out outputs/gpu    # make gpu; at most 225 s
     python -m benchmarks.gpu --parts peak compiled graphs
-    python -m benchmarks.gpu --device cpu --tiny          # all code, with a small network
+    python -m benchmarks.gpu --device cpu --tiny  # all code, a small network
 
-The network is ``unet_ddpm`` on 3x32x32 images, with random weights. The variants of a part are interleaved.
-Times are medians over the rounds, and ratios have [quartiles]; a ratio above 1 is faster than the first
-variant of the part. A training step is forward, backward, fused AdamW and EMA, and with nelbo the bound.
+The network is ``unet_ddpm`` on 3x32x32 images, with random weights. The
+variants of a part are interleaved. Times are medians over the rounds, and
+ratios have [quartiles]; a ratio above 1 is faster than the first variant of the
+part. A training step is forward, backward, fused AdamW and EMA, and with nelbo
+the bound.
 
-FLOPs are those of the network, counted by ``torch.utils.flop_counter``. The bf16 peak is that of a product
-of two 8192x8192 matrices in the same run.
+FLOPs are those of the network, counted by ``torch.utils.flop_counter``. The
+bf16 peak is that of a product of two 8192x8192 matrices in the same run.
 
-Writes ``gpu.md`` and ``gpu.json`` after each part. A part that fails or exceeds its time prints one line, and
-the next one starts. Exit status: 0, 1 if a part failed, 2 without a GPU; then nothing is written.
+Writes ``gpu.md`` and ``gpu.json`` after each part. A part that fails or exceeds
+its time prints one line, and the next one starts. Exit status: 0, 1 if a part
+failed, 2 without a GPU; then nothing is written.
 """
 
 import argparse

@@ -1,10 +1,11 @@
-"""Time from the start of ``train.py`` on two processes to its first optimizer step, for two checkouts.
+"""Time to the first step of ``train.py`` on two processes, of two checkouts.
 
     python -m benchmarks.launch --other CHECKOUT
 
-Both checkouts run the same command in turn on the CPU. The first row of ``metrics.csv`` marks the first step.
-The CPU time is that of the whole command on all its processes; other load on the machine changes it less than
-the clock time.
+Both checkouts run the same command in turn on the CPU. The first row of
+``metrics.csv`` marks the first step. The CPU time is that of the whole command
+on all its processes; other load on the machine changes it less than the clock
+time.
 """
 
 import argparse

@@ -1,12 +1,13 @@
-"""Overhead of Lightning per training step: Trainer.fit compared with the same step in a bare loop.
+"""Overhead of Lightning: Trainer.fit against the same step in a bare loop.
 
-    python -m benchmarks.lightning_overhead                      # the digits, batch 128
+    python -m benchmarks.lightning_overhead  # the digits, batch 128
     python -m benchmarks.lightning_overhead data=patches data.batch_size=16
 
-Accepts the options of train.py. Both loops read batches from the data module and compute EMA and bound. The
-fit has all default callbacks and logging, without validation and checkpoints. The two alternate step by
-step in one process. Prints the median time of a step of both, and the median of the differences in ms and
-in per cent, with quartiles.
+Accepts the options of train.py. Both loops read batches from the data module
+and compute EMA and bound. The fit has all default callbacks and logging,
+without validation and checkpoints. The two alternate step by step in one
+process. Prints the median time of a step of both, and the median of the
+differences in ms and in per cent, with quartiles.
 """
 
 import argparse

@@ -1,13 +1,14 @@
-"""Cost of the bound during training: a training step on L_simple with and without it.
+"""Cost of the bound during training: a step with and without it.
 
-    python -m benchmarks.live_bound                              # the digits, batch 128
+    python -m benchmarks.live_bound  # the digits, batch 128
     python -m benchmarks.live_bound data=patches data.batch_size=16
     python -m benchmarks.live_bound --device cuda data=patches
 
-Accepts the options of train.py. Without the bound, its term and the prior are not computed and LiveBound
-does not run. Prints the median time of both steps, and their ratio with quartiles. Because the ratio of
-whole steps is noisy, the computation of the bound is also timed alone and compared with the step, which is
-more precise.
+Accepts the options of train.py. Without the bound, its term and the prior are
+not computed and LiveBound does not run. Prints the median time of both steps,
+and their ratio with quartiles. Because the ratio of whole steps is noisy, the
+computation of the bound is also timed alone and compared with the step, which
+is more precise.
 """
 
 import argparse

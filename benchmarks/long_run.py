@@ -1,11 +1,12 @@
 """Memory, open files and seconds of a long run with many validations.
 
-    python -m benchmarks.long_run                                   # 20,000 steps, 1,000 validations
+    python -m benchmarks.long_run  # 20,000 steps, 1,000 validations
     python -m benchmarks.long_run --steps 2000 --validations 100 data=patches
 
-Starts ``python train.py`` with a small network and observes its process. Further options go to train.py.
-Prints, after each tenth of the steps, the resident memory (MiB), the open files, and the wall seconds of the
-tenth with its validations. Only on Linux.
+Starts ``python train.py`` with a small network and observes its process.
+Further options go to train.py. Prints, after each tenth of the steps, the
+resident memory (MiB), the open files, and the wall seconds of the tenth with
+its validations. Only on Linux.
 """
 
 import argparse

@@ -1,19 +1,23 @@
-"""A training step and a sampling step of nelbo and of other libraries, with the same network.
+"""A training and a sampling step of other libraries, with the same network.
 
     pip install 'nelbo[peers]'
-    python -m benchmarks.peers                                  # unet_tiny on the digits, batches of 128
-    python -m benchmarks.peers data=cifar10 model=unet_ddpm data.batch_size=16 --rounds 20
+    python -m benchmarks.peers  # unet_tiny on the digits, batches of 128
+    python -m benchmarks.peers data=cifar10 model=unet_ddpm --rounds 20
 
-Accepts the options of train.py. The network is built by nelbo and copied, so the libraries differ in what
-they compute around it. azula and k-diffusion have the preconditioning of EDM in continuous time, the others
-predict noise on 1000 timesteps:
+Accepts the options of train.py. The network is built by nelbo and copied, so
+the libraries differ in what they compute around it. azula and k-diffusion have
+the preconditioning of EDM in continuous time, the others predict noise on 1000
+timesteps:
 
-training   the loss of the library's documentation, backward, AdamW (fused); no average of weights.
-           "nelbo, whole step" adds the learning-rate schedule, EMA and the live bound
-sampling   DDIM without noise (k-diffusion: Euler in sigma, the same method), one network evaluation per step
+training   the loss of the library's documentation, backward, AdamW (fused); no
+           average of weights. "nelbo, whole step" adds the learning-rate
+           schedule, EMA and the live bound
+sampling   DDIM without noise (k-diffusion: Euler in sigma, the same method),
+           one network evaluation per step
 
-The steps are interleaved in one process. Prints milliseconds and the ratio to the bare network with
-quartiles: forward and backward for training, forward for sampling.
+The steps are interleaved in one process. Prints milliseconds and the ratio to
+the bare network with quartiles: forward and backward for training, forward for
+sampling.
 """
 
 import argparse

@@ -1,12 +1,13 @@
-"""Recipes side by side: the same network, data and number of steps, several seeds, paired by seed.
+"""Recipes with the same network, data and steps, several seeds, paired.
 
     python -m benchmarks.recipes --seeds 5 --jobs 2
 
-Every run is one ``python train.py``. Its folder is kept, and a finished run is not repeated. All runs share
-the test images. A difference is the mean over seeds of the differences to the first recipe with the same
-seed. It has two standard errors: over seeds, and over the test images (of the differences averaged over
-seeds). Samples are drawn with each recipe's sampler at about 50 network evaluations, and compared with the
-training split (``fd_pixels``).
+Every run is one ``python train.py``. Its folder is kept, and a finished run is
+not repeated. All runs share the test images. A difference is the mean over
+seeds of the differences to the first recipe with the same seed. It has two
+standard errors: over seeds, and over the test images (of the differences
+averaged over seeds). Samples are drawn with each recipe's sampler at about 50
+network evaluations, and compared with the training split (``fd_pixels``).
 """
 
 import argparse

@@ -1,10 +1,11 @@
-"""Time of sampling compared with the bare network, and with diffusers on the same weights.
+"""Time of sampling: the bare network, nelbo, and diffusers.
 
     python -m benchmarks.sampling --checkpoint outputs/.../checkpoints/last.ckpt
 
-K steps of DDIM (eta 0) are timed for the network alone, the sampler of nelbo, and UNet2DModel with
-DDIMScheduler of diffusers, with the weights from `python -m nelbo export`. The three are interleaved in one
-process. Prints the time of a step, and the ratios to the bare network with quartiles.
+K steps of DDIM (eta 0) are timed for the network alone, the sampler of nelbo,
+and UNet2DModel with DDIMScheduler of diffusers, with the weights from `python
+-m nelbo export`. The three are interleaved in one process. Prints the time of a
+step, and the ratios to the bare network with quartiles.
 """
 
 import argparse

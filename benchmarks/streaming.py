@@ -1,8 +1,9 @@
-"""Streaming from parquet files: time to the first batch, and resident memory for small and large sets.
+"""Streaming from parquet files: time to the first batch, and memory.
 
     python -m benchmarks.streaming
 
-Writes sets of random 32x32 images into a temporary folder, and reads each in a new process.
+Writes sets of random 32x32 images into a temporary folder, and reads each in a
+new process.
 """
 
 import argparse

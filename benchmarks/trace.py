@@ -1,13 +1,15 @@
-"""Record the results of a dozen short runs, and check that a change of the code does not change them.
+"""Record the results of a dozen short runs, and compare them after a change.
 
     python -m benchmarks.trace record before.json
     ... change the code ...
     python -m benchmarks.trace compare before.json
 
-Each configuration is trained for a few steps, evaluated and sampled by the commands. The file contains
-training and validation metrics, the rows of bound.parquet, the weights, the bound of each test example, and
-the samples, without timings and throughput. The comparison lists all values that are not equal. All runs
-use one thread, because the number of threads changes the order of sums.
+Each configuration is trained for a few steps, evaluated and sampled by the
+commands. The file contains training and validation metrics, the rows of
+bound.parquet, the weights, the bound of each test example, and the samples,
+without timings and throughput. The comparison lists all values that are not
+equal. All runs use one thread, because the number of threads changes the order
+of sums.
 """
 
 import argparse

@@ -1,15 +1,17 @@
-"""Time of a training step (forward, backward, AdamW, EMA) compared with diffusers, on the same architecture.
+"""Time of a training step (forward, backward, AdamW, EMA), and of diffusers.
 
-    python -m benchmarks.train_step                  # one CPU thread, processor time
-    python -m benchmarks.train_step --threads 2      # wall time
+    python -m benchmarks.train_step             # one CPU thread, processor time
+    python -m benchmarks.train_step --threads 2 # wall time
     python -m benchmarks.train_step --device cuda --batch-size 128
 
-The step of nelbo includes the bound. The step of diffusers is that of its example for unconditional
-training, with fused AdamW and foreach EMA, which are faster than in the example. Gradients are not clipped.
-The network is for 3x32x32 images: widths 64, 128, 128, two blocks per level, attention at 16x16.
+The step of nelbo includes the bound. The step of diffusers is that of its
+example for unconditional training, with fused AdamW and foreach EMA, which are
+faster than in the example. Gradients are not clipped. The network is for
+3x32x32 images: widths 64, 128, 128, two blocks per level, attention at 16x16.
 
-Prints for each precision the median time of both steps, the ratio diffusers / nelbo (above 1: nelbo is
-faster), and the ratio nelbo fp32 / nelbo, the gain from the precision. Ratios are medians with [quartiles].
+Prints for each precision the median time of both steps, the ratio diffusers /
+nelbo (above 1: nelbo is faster), and the ratio nelbo fp32 / nelbo, the gain
+from the precision. Ratios are medians with [quartiles].
 """
 
 import argparse

@@ -64,8 +64,7 @@ def endless_batches(data: DataModule, device: torch.device) -> Iterator[Batch]:
     loader = data.train_dataloader()
     while True:
         for batch in loader:
-            moved = Batch(*(None if part is None else part.to(device) for part in batch))
-            yield data.on_after_batch_transfer(moved)
+            yield data.on_after_batch_transfer(batch.to(device))
         loader.set_epoch(loader.epoch + 1)
 
 

@@ -1,13 +1,14 @@
-"""Train a rung of the records within its time, and write the table in docs/records.md.
+"""Train a rung of the records within its time, and write docs/records.md.
 
-    python -m records digits            # seeds 0, 1 and 2: make record NAME=digits
+    python -m records digits            # seeds 0, 1 and 2; make record NAME=...
     python -m records mnist --seeds 1   # one of them
     python -m records --table           # the table alone
 
-A rung is a file of ``records/rungs``: data, machine, seconds, options. The clock runs from the start of
-``python train.py`` to its end, with its start-up, validations and final test. ``evaluate.py`` then measures
-the bound of the test split, outside of the time. A result is written only for a committed tree, a machine of
-the class of the rung, and a run that ended by itself in time.
+A rung is a file of ``records/rungs``: data, machine, seconds, options. The
+clock runs from the start of ``python train.py`` to its end, with its start-up,
+validations and final test. ``evaluate.py`` then measures the bound of the test
+split, outside of the time. A result is written only for a committed tree, a
+machine of the class of the rung, and a run that ended by itself in time.
 """
 
 import argparse

@@ -82,6 +82,8 @@ def test_help_shows_the_command_that_was_typed(program, subcommand, options, sho
     out = capsys.readouterr().out
     assert out.count(f"\n  {shown} ") >= 3
     assert f"\n{shown} --cfg job prints" in out
+    assert "\nsampler: ancestral, ddim, dpm_solver_pp, edm, heun\n" in out
+    assert max(map(len, out.splitlines())) <= 80
 
 
 @pytest.mark.slow

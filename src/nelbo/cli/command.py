@@ -12,6 +12,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from nelbo.cli.choices import register_choices
 from nelbo.cli.claim_folder import ClaimError, check_unused_folder, claimed_folders
 from nelbo.cli.error_message import TRACEBACK, describe_error, no_such_choice
 from nelbo.cli.interrupted import report_interruption
@@ -56,6 +57,7 @@ def run(config_name: str, job: Callable[[DictConfig], float | None], subcommand:
                 _run_or_report(checked, config_name, show_traceback)
 
     def main() -> None:
+        register_choices()
         project = read_project(sys.argv[1:], config_name)
         import_from.extend(project.import_from)
         if not is_launched():
