@@ -19,7 +19,8 @@ from nelbo.compose.trained import TrainedModel, composing
 from nelbo.data import DataSpec, Digits
 from nelbo.data.to_stored import to_stored
 from nelbo.diffusion import DDIM, Chain, CosineSchedule, DiscretizedGaussian, VariationalBound, diffuse
-from nelbo.interop.formats import Weights
+from nelbo.evaluation.estimators import ImportanceEstimator, StratifiedEstimator
+from nelbo.interop.formats import CheckpointFormat, Weights
 
 ROOT = Path(__file__).parents[1]
 FLAT = {
@@ -145,6 +146,36 @@ def test_samples_are_those_of_sample_bit_for_bit(command, checkpoint, model, tmp
     assert np.array_equal(model.spec.to_levels(samples).numpy(), expected)
     assert torch.equal(model.sample(2, sampler=DDIM(steps=3, data_range=(-1, 1)), seed=4), samples[:2])
     assert len(model.bound(samples, estimator="stratified").per_example) == 5  # they are images of the model
+
+
+def test_an_estimator_that_has_made_its_measurement_is_refused(model, digits):
+    estimator = ImportanceEstimator(target_stderr=1.0, pilot_evaluations=36)
+    model.bound(digits, estimator=estimator)
+    with pytest.raises(ValueError, match="ImportanceEstimator has made its measurement: a new one is needed"):
+        model.bound(digits, estimator=estimator)
+    again = StratifiedEstimator()
+    assert model.bound(digits, estimator=again).bpd == model.bound(digits, estimator=again).bpd
+
+
+def test_batches_have_examples(model, digits):
+    for call in (lambda: model.sample(2, steps=2, batch_size=0), lambda: model.bound(digits, batch_size=0)):
+        with pytest.raises(ValueError, match="batch_size=0: expected an integer of at least 1"):
+            call()
+
+
+def test_a_timestep_in_a_list_is_that_of_all_examples(model, digits):
+    x0 = model.spec.from_levels(digits)
+    assert torch.equal(model.denoise(x0, [300]).x0_hat, model.denoise(x0, 300).x0_hat)
+
+
+def test_an_option_that_training_does_not_have_is_refused(checkpoint):
+    class NoConfiguration(CheckpointFormat):
+        def pick(self, content, path, weights):
+            return Weights({}, None, weights, None)
+
+    options = {"experiment": "ddpm_cifar10", "options": "model.chanels=64"}
+    with pytest.raises(ValueError, match=r"trained_with: .*model\.chanels.*; expected options of train\.py"):
+        nelbo.load(checkpoint, checkpoint_format=NoConfiguration(), **options)
 
 
 def test_values_and_level_indices_are_the_same_images(model, digits):

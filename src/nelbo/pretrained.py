@@ -38,7 +38,6 @@ from nelbo.interop.formats import CheckpointFormat
 from nelbo.progress import counted
 from nelbo.reports.evaluation_progress import evaluation_progress
 from nelbo.reports.numbers import plus_minus
-from nelbo.runs.paths import LAST
 
 if TYPE_CHECKING:
     from nelbo.diffusion.chain import Chain, StepSequence
@@ -81,16 +80,15 @@ def load(
     Raises:
         ValueError: for a checkpoint that is missing (also a FileNotFoundError), damaged, or refused, with the
             remedy.
+        OSError: for a file that cannot be read.
     """
-    path = Path(checkpoint)
-    if (path / LAST).is_file():
-        path /= LAST
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     with composing():
         config = hydra.compose("evaluate")
-        config.checkpoint, config.weights = str(path), weights
-        config.trained_as, config.trained_with = experiment, list(options)
+        config.checkpoint, config.weights = str(checkpoint), weights
+        config.trained_as = experiment
+        config.trained_with = [options] if isinstance(options, str) else list(options)
         config.trust = list(trust) if isinstance(trust, Sequence) and not isinstance(trust, str) else trust
         trained = read_model(config, checkpoint_format or DetectedFormat())
     trained.module.requires_grad_(False).to(device)
@@ -102,7 +100,7 @@ class StepTerms:
     """L_t of each step of the chain after the first, whose term is L_0. Arrays (K - 1,).
 
     Attributes:
-        t: timestep.
+        t: timestep; in continuous time the number of the bin, 2..K.
         mean: of L_t over its draws, in the unit of the bound; NaN for a step that was not drawn.
         stderr: standard error of ``mean``; NaN for fewer than two draws.
         count: draws of the step.
@@ -223,7 +221,8 @@ class Model:
                 values of one example for all images.
             target_stderr: Monte Carlo standard error to reach, in bits/dim (nats for continuous data); None
                 for 0.005. It is an option of the importance estimator.
-            estimator: choice of ``conf/estimator``, or an object. ``full`` evaluates every term.
+            estimator: choice of ``conf/estimator``, or an object. ``full`` evaluates every term. An
+                ``ImportanceEstimator`` makes one measurement.
             steps: length of a shorter chain; None for all T timesteps.
             spacing: choice of ``conf/spacing``, or an object: the timesteps of a shorter chain.
             clip: clamp x0_hat to the range of the data: a different bound.
@@ -236,6 +235,7 @@ class Model:
                 a bound that is not finite.
         """
         module, spec = self.trained.module, self.spec
+        _check_batch_size(batch_size)
         data = GivenImages(images, self._cond(cond, len(images)), spec, eval_batch_size=batch_size)
         bound = self.trained.bound(clip, "clip=True")
         if steps is not None:
@@ -321,12 +321,12 @@ class Model:
         """
         check_shape(xt, self.spec)
         timesteps = self._timesteps(t)
-        if timesteps.ndim and len(timesteps) != len(xt):
+        if timesteps.ndim and len(timesteps) not in (1, len(xt)):
             raise ValueError(f"t has {len(timesteps)} timesteps for {len(xt)} examples: give 1 or {len(xt)}")
         null = self.trained.module.null
         if cond is None and null is not None:
-            everywhere = torch.ones(len(xt), dtype=torch.bool)
-            own_cond = drop(self.spec.example_cond(len(xt)), everywhere, null)
+            all_rows = torch.ones(len(xt), dtype=torch.bool)
+            own_cond = drop(self.spec.example_cond(len(xt)), all_rows, null)
         else:
             own_cond = self._cond(cond, len(xt))
         level = self.chain.schedule.level(timesteps.expand(len(xt)).to(self.device))
@@ -345,7 +345,7 @@ class Model:
         batch_size: int = 64,
         progress: bool = False,
     ) -> Tensor:
-        """Samples, (n, *shape) float32 in the values of the data, rounded to its levels, as of ``sample.py``.
+        """Samples as of ``sample.py``, (n, *shape) float32 on ``device``, in values, rounded to the levels.
 
         ``spec.to_pixels`` converts them to uint8 pixels.
 
@@ -366,6 +366,7 @@ class Model:
         """
         if n < 1:
             raise ValueError(f"n={n}: at least one sample is needed")
+        _check_batch_size(batch_size)
         if isinstance(sampler, str):
             options = {} if steps is None else {"steps": steps}
             sampler = build_component("sampler", sampler, options, data_range=self.spec.range)
@@ -426,7 +427,7 @@ class Model:
         model.
 
         Raises:
-            ValueError: for a class that there is not, or another number, names or shapes.
+            ValueError: for an unknown class, or another number, names or shapes.
         """
         last = (self.spec.num_classes or 0) - 1
         if not self.trained.module.conditional:
@@ -479,6 +480,11 @@ class GivenImages(DataModule):
     def read_split(self, name: SplitName) -> Examples:
         """The images, whatever the split."""
         return self._examples
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: expected an integer of at least 1")
 
 
 def _are_integers(x: Tensor, low: int, high: int) -> bool:

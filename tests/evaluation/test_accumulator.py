@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nelbo.evaluation.accumulator import BoundAccumulator, Draws, Estimate
-from nelbo.evaluation.spread import deviations_of_sum
+from nelbo.evaluation.stratified_draws import deviations_of_sum
 from nelbo.evaluation.t_bins import t_bins
 
 K, R = 5, 3

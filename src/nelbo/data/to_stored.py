@@ -12,7 +12,7 @@ TOLERANCE = 0.1  # of the distance of two levels: the rounding of half precision
 
 
 def to_stored(x: Any, spec: DataSpec) -> Tensor:
-    """Examples as they are stored: level indices, or float32 values of continuous data, (N, *shape).
+    """Examples as they are stored, (N, *shape) on the CPU: level indices, or float32 of continuous data.
 
     Args:
         x: (N, *shape) tensor or array. Of quantised data, integers are level indices, 0 to 255 for 8-bit
@@ -24,7 +24,7 @@ def to_stored(x: Any, spec: DataSpec) -> Tensor:
     """
     if not isinstance(x, Tensor | np.ndarray):
         raise ValueError(f"images must be a tensor or an array, not a {type(x).__name__}")
-    x = torch.as_tensor(x).detach()
+    x = torch.as_tensor(x).detach().cpu()
     check_shape(x, spec)
     if len(x) == 0:
         raise ValueError("images: there are none")

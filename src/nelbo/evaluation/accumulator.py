@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nelbo.evaluation.spread import deviations_over_ranges, without_trend
 from nelbo.evaluation.step_table import StepTable
+from nelbo.evaluation.stratified_draws import deviations_over_ranges, without_trend
 from nelbo.evaluation.t_bins import Groups, two_groups
 
 PARTS = ("total", "reconstruction", "denoising", "prior")
@@ -129,7 +129,7 @@ class BoundAccumulator:
         device: of the sums.
         num_examples: size of the data set, to store the estimate of each example.
         groups: of steps, the columns of an example's estimate; L_0 and all of L_t by default.
-        num_draws: the last draws of each example to store, made by :func:`paired_spread` with the
+        num_draws: the last draws of each example to store, made by :func:`paired_stratified_draws` with the
             same weights for all examples. The mean of L_t along the chain is then removed from the estimates
             of the examples, and the errors of L_t and of the total are computed without it.
         control: whether draws have a control variate; needs ``num_examples``.

@@ -16,7 +16,7 @@ from nelbo.evaluation.step_table import StepTable
 from nelbo.evaluation.t_bins import t_bins
 from nelbo.evaluation.units import Unit
 
-Progress = Callable[[BoundAccumulator, BoundAccumulator], None]
+RoundProgress = Callable[[BoundAccumulator, BoundAccumulator], None]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def measure(
     unit: Unit,
     device: torch.device | str = "cpu",
     conditional: bool = False,
-    progress: Progress = lambda total, fresh: None,
+    progress: RoundProgress = lambda total, fresh: None,
     all_reduce_sum: Callable[[Tensor], None] = lambda _: None,
     control: GaussianControl | None = None,
 ) -> list[Measurement]:
@@ -87,7 +87,12 @@ def measure(
 
     Returns:
         One measurement per variant.
+
+    Raises:
+        ValueError: for an estimator of several rounds that has made a measurement.
     """
+    if isinstance(estimator, MultiRoundEstimator) and estimator.is_finished:
+        raise ValueError(f"this {type(estimator).__name__} has made its measurement: a new one is needed")
     chain = variants[0].bound.chain
     groups = t_bins(chain.t())
     stored = estimator.stored_draws(chain)
@@ -112,5 +117,6 @@ def measure(
             for total in totals:
                 total.reset(keep_evaluations=True)
         if not needs_another:
+            estimator.is_finished = True
             break
     return [Measurement.of(total, chain.step_numbers, estimator.rounds) for total in totals]

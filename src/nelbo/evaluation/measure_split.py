@@ -13,7 +13,7 @@ from nelbo.evaluation.control_variate import control_of
 from nelbo.evaluation.estimators import BoundEstimator
 from nelbo.evaluation.ledger import Ledger, arithmetic, make_ledger
 from nelbo.evaluation.likelihoods import Likelihood, LikelihoodError, MeasuredLikelihood, measure_likelihood
-from nelbo.evaluation.measure import Measurement, Progress, measure
+from nelbo.evaluation.measure import Measurement, RoundProgress, measure
 from nelbo.evaluation.processes import Processes
 from nelbo.evaluation.units import Unit
 
@@ -30,7 +30,7 @@ def measure_split(
     conditional: bool,
     weights: str,
     processes: Processes,
-    progress: Progress = lambda total, fresh: None,
+    progress: RoundProgress = lambda total, fresh: None,
 ) -> tuple[list[Measurement], list[Ledger]]:
     """Measure the bound of a split.
 

@@ -13,7 +13,7 @@ from nelbo.diffusion.process import diffuse
 from nelbo.evaluation.estimators.importance import steps_by_logsnr
 from nelbo.evaluation.log_linear import log_linear
 from nelbo.evaluation.noise import ExampleNoise
-from nelbo.evaluation.spread import spread
+from nelbo.evaluation.stratified_draws import stratified_draws
 
 EVALUATIONS = 16_384  # of the network, in total
 EXAMPLES = 1024  # at most; their noise is in memory at the same time
@@ -48,7 +48,7 @@ def measure_log_mse(
     """
     T, n = bound.chain.num_steps, len(batch.x0)
     draws = max(1, evaluations // n)
-    u = spread(n, draws, seed, "moments")
+    u = stratified_draws(n, draws, seed, "moments")
     steps = torch.searchsorted(steps_by_logsnr(bound.chain).cumsum(0), u, right=True).clamp(max=T - 1) + 1
     noise = ExampleNoise(seed, "moments", torch.arange(n), batch.x0)
     count, total = torch.zeros(2, T, dtype=torch.float64)

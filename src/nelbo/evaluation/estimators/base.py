@@ -16,7 +16,7 @@ from nelbo.evaluation.accumulator import BoundAccumulator, BoundEstimate, Draws
 from nelbo.evaluation.bound_variant import BoundVariant
 from nelbo.evaluation.control_variate import GaussianControl
 from nelbo.evaluation.noise import ExampleNoise
-from nelbo.evaluation.spread import deviations_of_sum
+from nelbo.evaluation.stratified_draws import deviations_of_sum, deviations_over_ranges
 from nelbo.evaluation.units import Unit
 from nelbo.option_types import NonNegativeInt, PositiveInt
 from nelbo.randomness import uniforms
@@ -157,18 +157,19 @@ class BoundEstimator(ABC):
             )
             accumulator.add(draws, index)
 
-    @abstractmethod
     def deviations(self, steps: Tensor, weights: Tensor, values: Tensor) -> Tensor | None:
         """Deviations (B, M, V) of draws from each other, linear in their values.
 
         The sum of their squares over M estimates the Monte Carlo variance of each example's weighted sum of
-        the values. None where the draws do not show it.
+        the values. None where the draws do not show it. By default the differences of the draws within each
+        range of :func:`paired_stratified_draws`.
 
         Args:
             steps: (B, R) int64, as assigned.
             weights: (B, R) float64, as assigned.
             values: (B, R, V) float64, such as L_t at these steps.
         """
+        return deviations_over_ranges(weights.unsqueeze(2) * values)
 
     def shortfall(self, estimate: BoundEstimate, unit: Unit) -> str | None:
         """One sentence that says which target the estimate missed; None if it reached all."""
@@ -180,7 +181,12 @@ class MultiRoundEstimator(BoundEstimator):
 
     The first pass may be a pilot, which only informs the draws of the following rounds; its estimates are
     discarded. An instance makes one measurement.
+
+    Attributes:
+        is_finished: whether it has made it.
     """
+
+    is_finished = False
 
     @property
     @abstractmethod

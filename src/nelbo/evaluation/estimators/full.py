@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nelbo.diffusion.chain import StepSequence
 from nelbo.evaluation.estimators.base import Assignment, BoundEstimator
-from nelbo.evaluation.spread import spread
+from nelbo.evaluation.stratified_draws import stratified_draws
 
 REPEATED = 8  # steps of each example that are drawn twice, for the Monte Carlo variance
 
@@ -35,7 +35,7 @@ class FullEstimator(BoundEstimator):
         terms = chain.num_steps - 1
         every = torch.arange(2, chain.num_steps + 1).expand(len(index), -1)
         first, size = ranges(terms)
-        u = spread(num_examples, len(size), self.seed, "repeated steps")[index]
+        u = stratified_draws(num_examples, len(size), self.seed, "repeated steps")[index]
         within = u * len(size) - torch.arange(len(size))  # position in its range, in [0, 1)
         repeated = 2 + first + (within * size).long().clamp(max=size - 1)
         weights = torch.ones(every.shape, dtype=torch.float64).scatter(1, repeated - 2, 0.5)

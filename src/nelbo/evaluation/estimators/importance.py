@@ -18,7 +18,7 @@ from nelbo.diffusion.chain import StepSequence
 from nelbo.evaluation.accumulator import BoundAccumulator, BoundEstimate
 from nelbo.evaluation.estimators.base import RECONSTRUCTION_DRAWS, Assignment, MultiRoundEstimator
 from nelbo.evaluation.log_linear import log_linear
-from nelbo.evaluation.spread import deviations_over_ranges, paired_spread
+from nelbo.evaluation.stratified_draws import paired_stratified_draws
 from nelbo.evaluation.units import Unit
 from nelbo.option_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -124,14 +124,12 @@ class ImportanceEstimator(MultiRoundEstimator):
             draws = max(1, round(self.pilot_evaluations / num_examples) - RECONSTRUCTION_DRAWS)
         else:
             p, draws = self.phase.probabilities, self.evaluations_per_round - RECONSTRUCTION_DRAWS
-        u, shares = paired_spread(num_examples, draws, self.seed, f"importance steps, round {self.rounds}")
+        u, shares = paired_stratified_draws(
+            num_examples, draws, self.seed, f"importance steps, round {self.rounds}"
+        )
         # rounding may leave the last cumulative value a little below 1
         drawn = torch.searchsorted(p.cumsum(0), u[index], right=True).clamp(max=len(p) - 1)
         return Assignment(drawn + 2, shares / p[drawn])
-
-    def deviations(self, steps: Tensor, weights: Tensor, values: Tensor) -> Tensor | None:
-        """Differences of the draws within each range, (B, R, V) nats."""
-        return deviations_over_ranges(weights.unsqueeze(2) * values)
 
     def finish_round(self, accumulator: BoundAccumulator, unit: Unit) -> bool:
         """Continue after the pilot, then up to the planned round while ``max_evaluations`` allows it."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nelbo.diffusion.chain import StepSequence
 from nelbo.evaluation.estimators.base import RECONSTRUCTION_DRAWS, Assignment, BoundEstimator
-from nelbo.evaluation.spread import deviations_over_ranges, paired_spread
+from nelbo.evaluation.stratified_draws import paired_stratified_draws
 from nelbo.option_types import NonNegativeInt, PositiveInt
 
 
@@ -53,7 +53,7 @@ class StratifiedEstimator(BoundEstimator):
         """Draws in 2..K for every example, (B, R)."""
         K = chain.num_steps
         draws = self.stored_draws(chain)
-        u, shares = paired_spread(num_examples, draws, self.seed, "steps")
+        u, shares = paired_stratified_draws(num_examples, draws, self.seed, "steps")
         steps = 2 + (u[index] * (K - 1)).long()
         return Assignment(steps, (K - 1) * shares.expand(steps.shape))
 
@@ -61,7 +61,3 @@ class StratifiedEstimator(BoundEstimator):
         """All of them."""
         # a chain of one step has no L_t
         return self.evaluations_per_example - RECONSTRUCTION_DRAWS if chain.num_steps > 1 else 0
-
-    def deviations(self, steps: Tensor, weights: Tensor, values: Tensor) -> Tensor | None:
-        """Differences of the draws within each range, (B, R, V) nats, with the variation along the chain."""
-        return deviations_over_ranges(weights.unsqueeze(2) * values)

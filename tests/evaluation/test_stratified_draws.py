@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nelbo.evaluation.spread import TREND_DRAWS, deviations_over_ranges, without_trend
+from nelbo.evaluation.stratified_draws import TREND_DRAWS, deviations_over_ranges, without_trend
 
 
 def steps(n: int, draws: int) -> torch.Tensor:

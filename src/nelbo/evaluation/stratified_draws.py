@@ -23,7 +23,7 @@ def deviations_of_sum(parts: Tensor) -> Tensor | None:
 
 
 def deviations_over_ranges(weighted: Tensor) -> Tensor | None:
-    """Deviations (B, R, ...), as of :func:`deviations_of_sum`, of draws made by :func:`paired_spread`.
+    """Deviations (B, R, ...), as of :func:`deviations_of_sum`, of :func:`paired_stratified_draws`.
 
     None for a single draw, whose variance is not known.
     """
@@ -40,7 +40,7 @@ def ranges_of(draws: int) -> Tensor:
     return (torch.arange(draws) // 2).clamp(max=max(draws // 2 - 1, 0))
 
 
-def paired_spread(num_examples: int, draws: int, *key: int | str) -> tuple[Tensor, Tensor]:
+def paired_stratified_draws(num_examples: int, draws: int, *key: int | str) -> tuple[Tensor, Tensor]:
     """Draws for each example, and the share of [0, 1) that each represents.
 
     Returns:
@@ -51,14 +51,15 @@ def paired_spread(num_examples: int, draws: int, *key: int | str) -> tuple[Tenso
     size = torch.bincount(ranges)
     within = torch.arange(draws) - 2 * ranges  # first, second or third of its range
     columns = [
-        spread(num_examples, len(size), *key, number)[:, ranges[within == number]] for number in range(3)
+        stratified_draws(num_examples, len(size), *key, number)[:, ranges[within == number]]
+        for number in range(3)
     ]
     order = torch.cat([(within == number).nonzero().flatten() for number in range(3)]).argsort()
     return torch.cat(columns, dim=1)[:, order], 1.0 / (len(size) * size[ranges].double())
 
 
 @lru_cache(maxsize=4)
-def spread(num_examples: int, draws: int, *key: int | str) -> Tensor:
+def stratified_draws(num_examples: int, draws: int, *key: int | str) -> Tensor:
     """(num_examples, draws) float64 in [0, 1): a draw in each of ``draws`` equal ranges for each example.
 
     Within each range the examples are spread evenly as well, in random order.
