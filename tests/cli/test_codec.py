@@ -272,6 +272,16 @@ def test_compress_does_not_replace_an_input(nelbo, checkpoint, tmp_path, name):
     assert (tmp_path / name).read_bytes() == before
 
 
+def test_compress_does_not_replace_the_checkpoint_of_a_run(nelbo, checkpoint, tmp_path):
+    np.save(tmp_path / "x.npy", digits())
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    last.parent.mkdir(parents=True)
+    last.write_bytes(checkpoint.read_bytes())
+    ended = nelbo("compress", tmp_path / "x.npy", "--checkpoint", tmp_path / "run", *CHAIN, "-o", last)
+    is_refused(ended, "it is an input, which would be lost")
+    assert last.read_bytes() == checkpoint.read_bytes()
+
+
 def test_decompress_does_not_replace_its_file(nelbo, coded, checkpoint, tmp_path):
     path = tmp_path / "x.npy"
     path.write_bytes(coded.read_bytes())

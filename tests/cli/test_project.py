@@ -183,7 +183,7 @@ def test_new_writes_a_project_with_its_name(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err == "error: waves is not empty: choose a new folder\n"
 
 
-@pytest.mark.parametrize("name", ["two-words", "1st", "json", "torch", "nelbo"])
+@pytest.mark.parametrize("name", ["two-words", "1st", "json", "torch", "nelbo", "class"])
 def test_new_refuses_a_name_that_no_package_can_have(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["new", name]) == 1

@@ -98,6 +98,13 @@ def test_arrays_are_read_exactly(column, shape, levels, values, form, streaming,
     assert sorted(found.tolist()) == sorted(values.reshape(N, -1).tolist())
 
 
+def test_an_empty_split_of_a_stream_counts_as_missing(tmp_path):
+    root = write(tmp_path, "parquet", {"train": table(), "test": table(0, 0)})
+    data = HFDataset(root, label="label", streaming=True)
+    data.setup()
+    assert len(data.split("test")) == N // 10
+
+
 def test_missing_splits_are_held_out_of_training_as_of_other_data(tmp_path):
     data = HFDataset(write(tmp_path, "parquet", {"train": table()}), label="label")
     sizes = {name: len(data.split(name)) for name in ("train", "val", "test")}

@@ -66,6 +66,15 @@ def test_a_failed_download_is_one_line(tmp_path, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
+def test_a_download_that_fails_without_a_message_is_named(tmp_path, monkeypatch):
+    def timed_out(*args, **options):
+        raise TimeoutError
+
+    monkeypatch.setattr(torchvision.datasets.MNIST, "download", timed_out)
+    with pytest.raises(OSError, match=r"cannot download MNIST into .* \(TimeoutError\): set data\.root"):
+        MNIST(root=str(tmp_path)).prepare_data()
+
+
 @pytest.mark.skipif(
     not NELBO_DATA or not Path(NELBO_DATA, "MNIST").is_dir(),
     reason="NELBO_DATA names no folder with MNIST",

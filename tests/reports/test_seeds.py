@@ -240,6 +240,7 @@ def test_the_figure_is_written_in_the_format_of_its_name(sweep, tmp_path, suffix
     [
         (["--figure", "figure.bmp"], "--figure figure.bmp: expected a name that ends in .pdf, .png, .svg"),
         (["--table", "table"], "--table table: expected a name that ends in .csv, .tex"),
+        (["--output", "figure.pdf"], "--output figure.pdf: expected a name that ends in .html"),
     ],
 )
 def test_a_file_of_another_format_is_refused_in_one_line(sweep, capsys, arguments, said):

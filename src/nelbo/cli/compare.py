@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Options of ``python -m nelbo compare``."""
+    """Define the arguments of ``python -m nelbo compare``."""
     parser.add_argument(
         "runs",
         metavar="RUN",

@@ -136,7 +136,7 @@ def check_arguments(arguments: Namespace, paths: list[str]) -> None:
     """
     from nelbo.evaluation.codec.file import MOST_AT_ONCE
 
-    check_file(arguments.output, [arguments.checkpoint, *paths])
+    check_file(arguments.output, [*checkpoint_files(arguments), *paths])
     if bool(arguments.images) == (arguments.split is not None):
         raise ValueError("which images? Name files or folders, or --split test of the model's data")
     if arguments.split is None and arguments.max_examples is not None:
@@ -161,6 +161,13 @@ def check_folder_of(output: Path) -> None:
         raise ValueError(f"--output={output}: there is no folder {output.parent}")
     if not os.access(output.parent, os.W_OK):
         raise ValueError(f"--output={output}: the folder {output.parent} cannot be written")
+
+
+def checkpoint_files(arguments: Namespace) -> list[str]:
+    """The checkpoint that is read: a file, or that of a run's folder."""
+    from nelbo.runs.paths import LAST
+
+    return [arguments.checkpoint, str(Path(arguments.checkpoint) / LAST)]
 
 
 def check_file(output: Path, inputs: Iterable[str]) -> None:

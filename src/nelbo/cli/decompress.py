@@ -5,7 +5,13 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nelbo.cli.compress import add_common_arguments, check_file, check_folder_of, read_model
+from nelbo.cli.compress import (
+    add_common_arguments,
+    check_file,
+    check_folder_of,
+    checkpoint_files,
+    read_model,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +45,7 @@ def run(arguments: Namespace) -> None:
     quieten_libraries()
     output, is_array = arguments.output, arguments.output.suffix == ".npy"
     if is_array:
-        check_file(output, [arguments.checkpoint, str(arguments.file)])
+        check_file(output, [*checkpoint_files(arguments), str(arguments.file)])
     else:
         check_folder_of(output)
         if output.suffix == ".npz" or is_image_name(output):

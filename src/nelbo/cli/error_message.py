@@ -98,7 +98,7 @@ def _unreadable_option(override: str) -> str:
     if not equals:
         return f"{override}: expected name=value, such as checkpoint=FILE"
     example = as_typed(name, value)
-    return f"{override}: Hydra does not read this value as it stands; as a string it is {example}"
+    return f"{override}: Hydra cannot parse this value; quoted as a string it is {example}"
 
 
 def _misspelt_option(message: str, config_name: str) -> str | None:
@@ -136,7 +136,7 @@ def _inside_a_choice(name: str, config: DictConfig) -> str:
 
 def no_such_choice(name: str, config_name: str) -> str:
     """The message for a group of ``conf/`` that ``evaluate.py`` or ``sample.py`` does not have."""
-    return f"{config_name}.py has no choice of {name}: what it does not ask for comes from the checkpoint"
+    return f"{config_name}.py has no option {name}: it is taken from the checkpoint"
 
 
 def compose_choices_only(config_name: str) -> DictConfig:

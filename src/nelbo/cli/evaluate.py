@@ -155,9 +155,8 @@ def choose_data(config: DictConfig, model: "TrainedModel") -> "DataModule":
 
     from nelbo.compose.trained import match_classes, set_root
 
+    _check_no_network(config)
     if config.get("data") is None:
-        if config.get("model") is not None:
-            raise ValueError("model=...: the network is the checkpoint's; there is nothing to choose")
         data = instantiate(model.config.data)
         match_classes(data, model)
         return data
@@ -172,6 +171,22 @@ def choose_data(config: DictConfig, model: "TrainedModel") -> "DataModule":
             f"{data.spec.levels or 'continuous'} levels"
         )
     return data
+
+
+def _check_no_network(config: DictConfig) -> None:
+    """Check that no network was chosen. A data set that is chosen selects one, which is not used.
+
+    Raises:
+        ValueError: for ``model=`` or ``model.…=``.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    from nelbo.cli.overrides import option_name
+
+    typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    is_typed = any(option_name(option).partition(".")[0] == "model" for option in typed)
+    if is_typed or (config.get("model") is not None and config.get("data") is None):
+        raise ValueError("model=...: the network is the checkpoint's; there is nothing to choose")
 
 
 def read_examples(config: DictConfig, data: "DataModule") -> None:

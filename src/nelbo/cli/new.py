@@ -5,6 +5,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from importlib.resources import files
 from importlib.util import find_spec
+from keyword import iskeyword
 from pathlib import Path
 
 TEMPLATE = Path(str(files("nelbo") / "project_template"))
@@ -26,8 +27,10 @@ def run(arguments: Namespace) -> None:
     """
     folder: Path = arguments.folder.expanduser()
     name = folder.absolute().name
-    if not name.isidentifier() or not name.isascii():
-        raise ValueError(f"{name}: the name of a Python package has letters, digits and _ only")
+    if not name.isidentifier() or not name.isascii() or iskeyword(name):
+        raise ValueError(
+            f"{name}: the name of a Python package has letters, digits and _ only, and is no keyword"
+        )
     found = find_spec(name)
     if name in sys.stdlib_module_names or (found is not None and found.origin is not None):
         raise ValueError(f"{name}: there is a Python package of this name: choose another one")

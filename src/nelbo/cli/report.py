@@ -47,7 +47,12 @@ def run(arguments: Namespace) -> None:
     if not folders:
         raise ValueError("no folder of a run is among these")
     figure, table = arguments.figure, arguments.table
-    for option, path, known in (("--figure", figure, FIGURES), ("--table", table, TABLES)):
+    suffixes = {
+        "--output": (arguments.output, (".html",)),
+        "--figure": (figure, FIGURES),
+        "--table": (table, TABLES),
+    }
+    for option, (path, known) in suffixes.items():
         if path is not None:
             check_suffix(option, path, known)
     if figure is None and table is None:

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from importlib.util import find_spec
 
-INSTALL = "pip install -c constraints.txt -e .[workspace]"
+INSTALL = "pip install 'nelbo[workspace]'"
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -18,7 +18,7 @@ def download(source: type[Any], root: str) -> None:
         with FileLock(lock):  # another process may have completed the download
             source(root, download=True)
     except (OSError, RuntimeError) as error:  # torchvision reports failed mirrors as RuntimeError
-        reason = str(error).strip().splitlines()[-1]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise OSError(
             f"cannot download {source.__name__} into {root} ({reason}): "
             "set data.root to a folder with the data"

@@ -309,9 +309,10 @@ def _select(data: HFDataset, splits: "Mapping[str, datasets.Dataset]") -> dict[s
 
 def _stream(data: HFDataset, splits: Mapping[str, list[str]]) -> dict[str, Rows]:
     with _reported(data):
-        return {
+        rows = {
             name: ParquetRows(paths, data.column, data.label, data.buffer) for name, paths in splits.items()
         }
+    return {name: split for name, split in rows.items() if len(split)}
 
 
 def _library() -> Any:  # the module

@@ -111,7 +111,7 @@ class Flags:
         Raises:
             ValueError: for a multiple below 1.
         """
-        if self.channel_mult is None:
+        if self.channel_mult in (None, ""):
             return self.CHANNEL_MULT[self.image_size]
         multiples = whole_numbers("channel_mult", self.channel_mult)
         if min(multiples, default=0) < 1:

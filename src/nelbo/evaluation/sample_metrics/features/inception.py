@@ -54,7 +54,7 @@ def _load(weights_path: str | None) -> nn.Module:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     if weights_path is not None:
-        _check_same_files(weights_path)
+        _check_weights_file(weights_path)
     try:
         return FeatureExtractorInceptionV3(
             "inception-v3-compat", [LAYER], feature_extractor_weights_path=weights_path, verbose=False
@@ -68,11 +68,11 @@ def _load(weights_path: str | None) -> nn.Module:
         raise ValueError(f"{weights_path} does not hold the weights of torch-fidelity's Inception") from error
 
 
-def _check_same_files(weights_path: str) -> None:
+def _check_weights_file(weights_path: str) -> None:
     """Check that the file holds tensors only, before the library unpickles it."""
     if not Path(weights_path).is_file():
         raise ValueError(f"features.weights_path={weights_path}: there is no such file")
     try:
-        torch.load(weights_path, weights_only=True)
+        torch.load(weights_path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(f"{weights_path} is damaged, or not a file of weights") from error
