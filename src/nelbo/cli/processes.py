@@ -1,5 +1,7 @@
 """The processes of ``evaluate.py`` and ``sample.py``, one for each device."""
 
+from datetime import timedelta
+
 import torch
 from omegaconf import DictConfig
 
@@ -8,6 +10,9 @@ from nelbo.cli.rendezvous import check_process_count
 from nelbo.compose.environment import cluster_plugins
 from nelbo.connections import enable_keepalive
 from nelbo.evaluation.processes import Processes
+
+# One process measures what others wait for (spacing=optimal). The agent ends all if one of them dies.
+LONGEST_WAIT = timedelta(days=7)
 
 
 def run_on_ranks(config: DictConfig) -> bool:
@@ -62,8 +67,10 @@ def start_processes(device: str, count: int) -> Processes:
     if count == 1:
         return Processes(0, 1, torch.device(device))
     from lightning import Fabric
+    from lightning.fabric.strategies.ddp import DDPStrategy
 
-    fabric = Fabric(accelerator=device, devices=count, strategy="ddp", plugins=cluster_plugins())
+    strategy = DDPStrategy(timeout=LONGEST_WAIT)
+    fabric = Fabric(accelerator=device, devices=count, strategy=strategy, plugins=cluster_plugins())
     fabric.launch()
     enable_keepalive()
     return Processes(fabric.global_rank, count, fabric.device, fabric)
