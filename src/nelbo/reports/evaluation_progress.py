@@ -18,14 +18,12 @@ from nelbo.reports.numbers import plus_minus
 def evaluation_progress(
     estimator: BoundEstimator, unit: Unit, shown: bool = True
 ) -> Iterator[Callable[[BoundAccumulator, BoundAccumulator], None]]:
-    """Show the number of evaluations and the estimate so far.
+    """Show the number of evaluations and the estimate so far. On Ctrl-C, say that nothing is saved.
 
     Args:
         estimator: its rounds are counted.
         unit: of the estimate.
         shown: whether this process shows it.
-
-    On Ctrl-C it says that nothing is saved.
 
     Yields:
         A function to call after a batch, with the rounds before this one and the measurements of this round.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nelbo.atomic_file import replacing
 from nelbo.evaluation.seeds import SeedEstimate
 from nelbo.evaluation.units import PARTS
-from nelbo.reports.comparison.named_run import NamedRun, run_names, shared_label
+from nelbo.reports.comparison.named_run import NamedRun, chain_label, run_names, shared_label
 from nelbo.reports.comparison.seed_curves import SeedCurve, step_curve, validation_curve
 from nelbo.reports.comparison.seeds import SeedGroup, group_by_seed
 from nelbo.reports.html.style import RUN_COLOURS
@@ -72,7 +72,7 @@ def write_figure(runs: Sequence[Run], path: Path) -> None:
     unit = shared_label([group.runs[0] for group in groups])
     curves = {
         ("step", f"validation bound, {unit}"): validation_curve,
-        ("$t$", f"$L_t$, {unit}"): step_curve,
+        (chain_label([group.first for group in groups]), f"$L_t$, {unit}"): step_curve,
     }
     panels: dict[tuple[str, str], list[tuple[SeedGroup, SeedCurve]]] = {}
     for labels, curve_of in curves.items():
@@ -80,7 +80,7 @@ def write_figure(runs: Sequence[Run], path: Path) -> None:
             if (curve := curve_of(group)) is not None:
                 panels.setdefault(labels, []).append((group, curve))
     if not panels:
-        raise ValueError("the figure needs metrics.csv with val/ figures, or bound.parquet")
+        raise ValueError("the figure needs val/ metrics in metrics.csv, or bound.parquet")
     drawn = Figure(figsize=(WIDTH / 2 * len(panels), HEIGHT), layout="constrained")
     axes: list[Axes] = list(drawn.subplots(1, len(panels), squeeze=False)[0])
     for axis, ((x, y), found) in zip(axes, panels.items(), strict=True):

@@ -127,10 +127,10 @@ def variance_at_a_limit(run: Run) -> Advice | None:
         return None
     split, terms = found
     table = binned(terms, log_bins([terms]))
-    value, fraction = parts(table)[0][1:], table.fraction[1:]  # the limits at L_0 are different
+    value, interpolation = parts(table)[0][1:], table.interpolation[1:]  # the limits at L_0 are different
     # of a density, L_0 may be negative; L_t is not
     whole = parts(table)[0].sum() + run.prior(split) if run.is_discrete else value.sum()
-    for limit, inside in zip(CHANGES, (fraction < AT_LOWER, fraction > AT_UPPER), strict=True):
+    for limit, inside in zip(CHANGES, (interpolation < AT_LOWER, interpolation > AT_UPPER), strict=True):
         if value[inside].sum() > VISIBLE_SHARE * whole:
             return Advice(
                 f"The learned variance is at its {limit} in steps that hold "

@@ -24,8 +24,8 @@ def gap(entries: Sequence[Entry]) -> Card:
         shared = bins.log_bins([held_out, train], per_decade=4, at_least=16)
         tables = bins.binned(held_out, shared), bins.binned(train, shared)
         longest = max(longest, int(train.t[-1]))
-        _add(added, bins.gap(*tables), entry.run.unit.per_nat, name, colour)
-        _add(relative, bins.relative_gap(*tables), 1.0, name, colour)
+        _add(added, bins.gap(*tables), entry.run.unit.per_nat, name, colour, x)
+        _add(relative, bins.relative_gap(*tables), 1.0, name, colour, x)
     views = {"what it adds to the bound": added, "relative": relative}
     for view in views.values():
         view.add_hline(y=0, line={"color": GREY, "width": 1})
@@ -53,7 +53,7 @@ def _pairs(entries: Sequence[Entry]) -> Iterator[tuple[Entry, StepTable, StepTab
                 yield entry, held_out, train, entry.label, entry.colour
 
 
-def _add(drawn: go.Figure, curve: bins.Curve, factor: float, name: str, colour: str) -> None:
+def _add(drawn: go.Figure, curve: bins.Curve, factor: float, name: str, colour: str, x: str) -> None:
     drawn.add_scatter(
         x=curve.t,
         y=curve.value * factor,
@@ -62,5 +62,6 @@ def _add(drawn: go.Figure, curve: bins.Curve, factor: float, name: str, colour: 
         mode="markers",
         marker={"size": 7, "color": colour},
         name=name,
-        hovertemplate="<b>%{fullData.name}</b><br>t around %{x:.3~g}: %{y}%{customdata}<extra></extra>",
+        hovertemplate=f"<b>%{{fullData.name}}</b><br>{x} around %{{x:.3~g}}: "
+        "%{y}%{customdata}<extra></extra>",
     )

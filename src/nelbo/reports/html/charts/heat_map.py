@@ -35,7 +35,8 @@ def heat_map(entries: Sequence[Entry]) -> Card:
 
 
 def _map(run: Run, split: str) -> go.Figure:
-    drawn = figure("step", chain_label([run]))
+    label = chain_label([run])
+    drawn = figure("step", label)
     measured = run.step_tables.get(split, {})
     if len(measured) < 2:
         return drawn
@@ -52,7 +53,7 @@ def _map(run: Run, split: str) -> go.Figure:
         z=colour,
         customdata=10**colour,
         text=np.broadcast_to(
-            [[_range(a, b)] for a, b in zip(bins.first_t, bins.last_t, strict=True)], nats.shape
+            [[_range(label, a, b)] for a, b in zip(bins.first_t, bins.last_t, strict=True)], nats.shape
         ),
         colorscale="Viridis",
         colorbar={
@@ -86,5 +87,5 @@ def _edges(steps: np.ndarray) -> np.ndarray:
     return np.concatenate([[max(2 * steps[0] - steps[1], 0)], steps])
 
 
-def _range(first: int, last: int) -> str:
-    return f"t = {first}" if first == last else f"t = {first}–{last}"
+def _range(label: str, first: int, last: int) -> str:
+    return f"{label} = {first}" if first == last else f"{label} = {first}–{last}"

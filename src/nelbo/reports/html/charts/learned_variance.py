@@ -21,11 +21,12 @@ def learned_variance(entries: Sequence[Entry]) -> Card:
     for line in lines(entries, _is_known):
         table, name, colour = binned(line.table, log_bins([line.table])), line.name, line.colour
         longest = max(longest, int(line.table.t[-1]))
-        lowest, highest = min(lowest, np.nanmin(table.fraction)), max(highest, np.nanmax(table.fraction))
+        v = table.interpolation
+        lowest, highest = min(lowest, np.nanmin(v)), max(highest, np.nanmax(v))
         markers = {"mode": "lines+markers", "marker": {"size": 4, "color": colour}}
-        add_line(drawn, table.bins.centre[1:], table.fraction[1:], name, colour, **markers)
+        add_line(drawn, table.bins.centre[1:], v[1:], name, colour, **markers)
         hover = "first step: %{y:.3f}"
-        add_first_step(drawn, table.bins.first_t[:1], table.fraction[:1], name, colour, hover)
+        add_first_step(drawn, table.bins.first_t[:1], v[:1], name, colour, hover)
     for limit, name in LIMITS.items() if has_traces(drawn) else ():
         drawn.add_hline(
             y=limit,

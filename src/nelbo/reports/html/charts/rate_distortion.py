@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from nelbo.evaluation.step_table import StepTable
 from nelbo.evaluation.units import PIXELS_PER_UNIT
-from nelbo.reports.comparison.named_run import shared_label
+from nelbo.reports.comparison.named_run import chain_label, shared_label
 from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry, lines
 from nelbo.reports.html.style import GREY, figure
@@ -40,8 +40,8 @@ def rate_distortion(entries: Sequence[Entry]) -> Card:
             line={"color": line.colour, "width": 2},
             marker={"size": 4},
             name=line.name,
-            hovertemplate="<b>%{fullData.name}</b>, t = %{customdata:.0f}<br>rate %{x:.4g}, "
-            "error %{y:.3g}<extra></extra>",
+            hovertemplate=f"<b>%{{fullData.name}}</b>, {chain_label([line.run])} = %{{customdata:.0f}}"
+            "<br>rate %{x:.4g}, error %{y:.3g}<extra></extra>",
         )
     if is_discrete and len(drawn.data):  # pyright: ignore[reportArgumentType]
         steps, rate, error = zip(*DDPM_CIFAR10, strict=True)

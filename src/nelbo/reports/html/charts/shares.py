@@ -34,7 +34,7 @@ def shares(entries: Sequence[Entry]) -> Card:
             "The largest share has the most to gain."
         ),
         views=views,
-        needs="share/ figures in summary.json or metrics.csv" if is_discrete else None,
+        needs="share/ metrics in summary.json or metrics.csv" if is_discrete else None,
     )
 
 

@@ -44,7 +44,7 @@ def training(entries: Sequence[Entry]) -> Card:
         "Training values are measured on the training batches, with raw weights and dropout; each point "
         "is the mean since the previous one. Bands and bars are one standard error.",
         views={label: integer_steps(view) for label, view in views.items()},
-        needs="metrics.csv with train/ or val/ figures" if was_trained(entries) else None,
+        needs="metrics.csv with train/ or val/ metrics" if was_trained(entries) else None,
     )
 
 
