@@ -1011,7 +1011,7 @@ axes[0].legend(ncols=3, loc="upper left", columnspacing=1)
 axes[1].plot(range(2, T_trained + 1), best, color=INK, label="best for this network")
 axes[1].plot(
     learned_bins.bins.centre[1:],
-    learned_bins.fraction[1:],
+    learned_bins.interpolation[1:],
     "o-",
     ms=3,
     lw=1,

@@ -1,6 +1,6 @@
-"""Let torchvision be imported beside a CPU-only torch.
+"""Let torchvision be imported with a CPU-only torch.
 
-PyPI's Linux wheel of torchvision is built for CUDA. Beside a CPU-only torch its compiled operators
+PyPI's Linux wheel of torchvision is built for CUDA. With a CPU-only torch its compiled operators
 cannot be loaded, and ``import torchvision`` fails with ``operator torchvision::nms does not exist``;
 torchmetrics imports torchvision, and Lightning imports torchmetrics, so ``import lightning`` fails too.
 Declaring the two missing operators is enough for all that nelbo uses (datasets, transforms, utils);

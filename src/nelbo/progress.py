@@ -16,6 +16,8 @@ from rich.progress import (
 
 SECONDS = 30.0  # between two plain lines
 
+ReportProgress = Callable[[int, int], None]  # receives (done, of how many)
+
 
 class PlainProgress:
     """Prints a line every 30 seconds, however long one step of the work takes. For output without a terminal.
@@ -50,7 +52,7 @@ class PlainProgress:
 
 
 @contextmanager
-def counted(what: str, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
+def counted(what: str, shown: bool = True) -> Iterator[ReportProgress]:
     """A bar for work whose end is known.
 
     Args:

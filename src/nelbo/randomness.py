@@ -1,8 +1,8 @@
-"""Random numbers that are a function of what they are for, and of nothing else.
+"""Counter-based random numbers: each is a function of its key and its position.
 
 A key is a hash of (seed, purpose, ...), so a draw depends neither on the batch size, nor on the number of
-processes, nor on whether the run was interrupted before it. Noise has a counter for each row and position
-besides (Salmon et al. 2011), so any rows can be drawn anywhere, on any device.
+processes, nor on an earlier interruption. Noise also has a counter for each row and position (Salmon et al.
+2011), so any rows can be drawn on any device.
 """
 
 import hashlib

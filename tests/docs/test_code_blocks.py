@@ -41,7 +41,8 @@ OF_A_PROJECT = [
     for name in ("data", "features", "loss", "model", "parameterization", "schedule")
 ]
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "docs/from_python.md", ROOT / "docs/other_projects.md", *HOW_TOS]
+PROSE = [ROOT / "CONTRIBUTING.md", ROOT / "docs/from_python.md", ROOT / "docs/other_projects.md"]
+PAGES = [README, *PROSE, *HOW_TOS]
 
 FENCE = re.compile(
     r"(?:<!-- (?P<comment>[^>]*) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S

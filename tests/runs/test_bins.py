@@ -254,4 +254,4 @@ def test_edges_lie_between_the_steps_of_the_chain():
 
 def test_the_fraction_of_a_learned_variance_is_averaged_over_draws():
     terms = terms_of(some_draws([9, 3, 20]))
-    assert binned(terms, bins_of_one(3)).fraction == pytest.approx([0.25, 0.25, 0.25])
+    assert binned(terms, bins_of_one(3)).interpolation == pytest.approx([0.25, 0.25, 0.25])

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from nelbo.runs.paths import SAMPLES
-from nelbo.training.loggers import pictures, run_id
+from nelbo.training.loggers import charts, run_id
+from nelbo.training.loggers.charts import Curve
 from nelbo.training.loggers.media import shown_curves
-from nelbo.training.loggers.pictures import Curve
 
 ROOT = Path(__file__).parents[2]
 LOGGERS = "logger=[wandb,tensorboard,mlflow,trackio]"
@@ -34,25 +34,25 @@ def curve(scale: float) -> Curve:
     return Curve(t, scale * np.array([1.0, 0.1, -0.01, 0.001]), np.full(4, 0.001))
 
 
-def test_a_picture_of_curves_has_the_colours_of_the_first_and_the_last_step():
-    image = np.asarray(pictures.draw_curves({10: curve(2.0), 500: curve(1.0)}, "val", "nats"))
-    assert image.shape == (pictures.HEIGHT * 2, pictures.WIDTH * 2, 3)
+def test_a_chart_of_curves_has_the_colours_of_the_first_and_the_last_step():
+    image = np.asarray(charts.draw_curves({10: curve(2.0), 500: curve(1.0)}, "val", "nats"))
+    assert image.shape == (charts.HEIGHT * 2, charts.WIDTH * 2, 3)
     found = {tuple(pixel) for pixel in image.reshape(-1, 3)}
-    middle = tuple(round((a + b) / 2) for a, b in zip(pictures.OLD, pictures.NEW, strict=True))
-    assert {middle, pictures.NEW} <= found
+    middle = tuple(round((a + b) / 2) for a, b in zip(charts.OLD, charts.NEW, strict=True))
+    assert {middle, charts.NEW} <= found
 
 
-def test_a_picture_without_positive_values_is_drawn():
+def test_a_chart_without_positive_values_is_drawn():
     nothing = Curve(np.array([1.0, 2.0]), np.array([-1.0, np.nan]), np.zeros(2))
-    assert pictures.draw_curves({1: nothing}, "val", "nats").size == (pictures.WIDTH * 2, pictures.HEIGHT * 2)
+    assert charts.draw_curves({1: nothing}, "val", "nats").size == (charts.WIDTH * 2, charts.HEIGHT * 2)
 
 
 def test_the_bar_of_the_shares_has_their_widths():
     shares = {"L_0": 0.5, "t_2_10": 0.25, "t_11_100": 0.25, "L_T": 0.0}
-    row = np.asarray(pictures.draw_shares(shares, "val"))[160]
-    first = tuple(int(pictures.BIN_COLOURS[0][i : i + 2], 16) for i in (1, 3, 5))
+    row = np.asarray(charts.draw_shares(shares, "val"))[160]
+    first = tuple(int(charts.BIN_COLOURS[0][i : i + 2], 16) for i in (1, 3, 5))
     width = sum(tuple(pixel) == first for pixel in row)
-    assert width == pytest.approx(0.5 * (pictures.WIDTH - 48) * 2, abs=2)
+    assert width == pytest.approx(0.5 * (charts.WIDTH - 48) * 2, abs=2)
 
 
 def test_few_of_many_curves_are_shown_with_the_first_and_the_last():
@@ -137,8 +137,8 @@ def test_mlflow_holds_one_run_with_scalars_samples_and_the_chart(logged, monkeyp
     assert sorted({metric.step for metric in client.get_metric_history(run_id, "val/bpd")}) == [3, 6, 9]
     for folder in ("samples", "val/L_t_against_t", "val/shares"):
         names = [artifact.path for artifact in client.list_artifacts(run_id, folder)]
-        pictures_found = [name for name in names if name.endswith(".png")]
-        assert pictures_found == [f"{folder}/step_{step:08d}.png" for step in (3, 6, 9)]
+        images_found = [name for name in names if name.endswith(".png")]
+        assert images_found == [f"{folder}/step_{step:08d}.png" for step in (3, 6, 9)]
     path = client.download_artifacts(run_id, "samples/step_00000009.png", str(tmp_path))
     assert np.array_equal(np.asarray(Image.open(path).convert("RGB")), sample_grid(logged, 9))
     stored = client.download_artifacts(run_id, "val/L_t_against_t/step_00000009.json", str(tmp_path))
@@ -165,7 +165,7 @@ def test_trackio_holds_one_run_with_scalars_samples_and_the_chart(logged):
     last = {key: value for log in found["logs"] if log["step"] == 9 for key, value in log.items()}
     media = logged.parent / "trackio/media"
     assert last["val/L_t_against_t"]["_type"] == "trackio.image"
-    assert Image.open(media / last["val/L_t_against_t"]["file_path"]).size[0] == pictures.WIDTH * 2
+    assert Image.open(media / last["val/L_t_against_t"]["file_path"]).size[0] == charts.WIDTH * 2
     grid = np.asarray(Image.open(media / last["samples"]["file_path"]).convert("RGB"))
     assert np.array_equal(grid, sample_grid(logged, 9))
     assert last["val/L_t_against_t_table"]["_value"][0]["t"] == 1

@@ -34,7 +34,7 @@ def shorter_chain(
         config: of the evaluation.
         model: with the reverse variance that is measured.
         bound: over all timesteps.
-        data: the costs of steps are measured on another split of it, where they are not kept beside the
+        data: the costs of steps are measured on another split of it, where they are not stored next to the
             checkpoint.
         processes: this one among others.
 

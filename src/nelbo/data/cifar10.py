@@ -11,7 +11,7 @@ from nelbo.data.base import DataModule, Loading, SplitName, folder_of
 from nelbo.data.download import download
 from nelbo.data.examples import Examples, TensorExamples
 from nelbo.data.spec import DataSpec
-from nelbo.data.split import deal
+from nelbo.data.split import stratified_parts
 from nelbo.option_types import Folder
 
 # those of the file batches.meta, needed before the download
@@ -78,6 +78,6 @@ class CIFAR10(DataModule):
         label = torch.tensor(official.targets)
         if name == "test":
             return TensorExamples(x, label)
-        val, *train = deal(label, hands=10)
+        val, *train = stratified_parts(label, parts=10)
         chosen = val if name == "val" else torch.cat(train)
         return TensorExamples(x[chosen], label[chosen])

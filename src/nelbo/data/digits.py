@@ -6,7 +6,7 @@ from sklearn.datasets import load_digits
 from nelbo.data.base import DataModule, SplitName
 from nelbo.data.examples import Examples, TensorExamples
 from nelbo.data.spec import DataSpec
-from nelbo.data.split import deal
+from nelbo.data.split import stratified_parts
 
 
 class Digits(DataModule):
@@ -21,7 +21,7 @@ class Digits(DataModule):
         """Of every ten of a class, one goes to validation, one to test and eight to training."""
         pixels, digit = load_digits(return_X_y=True)
         label = torch.from_numpy(digit).long()
-        val, test, *train = deal(label, hands=10)
+        val, test, *train = stratified_parts(label, parts=10)
         chosen = {"train": torch.cat(train), "val": val, "test": test}[name]
         x = torch.from_numpy(pixels).to(torch.uint8).view(-1, 1, 8, 8)
         return TensorExamples(x[chosen], label[chosen])

@@ -16,7 +16,7 @@ from nelbo.data.base import DataModule, Loading, SplitName, folder_of
 from nelbo.data.download import download
 from nelbo.data.examples import Examples, TensorExamples
 from nelbo.data.spec import DataSpec
-from nelbo.data.split import deal
+from nelbo.data.split import stratified_parts
 from nelbo.option_types import Folder
 
 
@@ -74,7 +74,7 @@ class MNIST(DataModule):
         label = _read_idx(self.folder, f"{official}-labels-idx1-ubyte").long()
         if name == "test":
             return TensorExamples(x, label)
-        val, *train = deal(label, hands=12)
+        val, *train = stratified_parts(label, parts=12)
         chosen = val if name == "val" else torch.cat(train)
         return TensorExamples(x[chosen], label[chosen])
 

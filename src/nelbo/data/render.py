@@ -35,14 +35,14 @@ def draw_lines(x: Tensor, low: float, high: float) -> Tensor:
     """Series (B, C, L) as lines on white, one colour per channel: pixels (B, 3, 64, 128) uint8."""
     height = 1 + (LINES_HEIGHT - 3) * ((high - x.cpu().double()) / max(high - low, 1e-30)).clamp(0, 1)
     across = np.linspace(1, LINES_WIDTH - 2, x.shape[-1]).tolist()
-    pictures = []
+    images = []
     for series in height.nan_to_num(LINES_HEIGHT / 2).tolist():
-        picture = Image.new("RGB", (LINES_WIDTH, LINES_HEIGHT), "white")
-        draw = ImageDraw.Draw(picture)
+        image = Image.new("RGB", (LINES_WIDTH, LINES_HEIGHT), "white")
+        draw = ImageDraw.Draw(image)
         for channel, values in enumerate(series):
             draw.line(list(zip(across, values, strict=True)), fill=COLOURS[channel % len(COLOURS)])
-        pictures.append(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
-    return torch.stack(pictures)
+        images.append(torch.from_numpy(np.array(image)).permute(2, 0, 1))
+    return torch.stack(images)
 
 
 DRAW = {"image": draw_images, "slice": draw_slices, "lines": draw_lines}

@@ -131,7 +131,7 @@ class DataSpec:
 
     @property
     def is_drawn(self) -> bool:
-        """Whether there are pictures of examples."""
+        """Whether examples can be drawn."""
         return (self.renderer or RENDERER_OF.get(len(self.shape), "none")) != "none"
 
     @property

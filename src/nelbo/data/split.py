@@ -18,28 +18,28 @@ SPLIT_OF: dict[str, SplitName] = {
 """Splits by their name in lower case."""
 
 
-def deal(label: Tensor, hands: int) -> list[Tensor]:
-    """Split examples into ``hands`` parts, stratified by class.
+def stratified_parts(label: Tensor, parts: int) -> list[Tensor]:
+    """Split examples into ``parts`` parts, stratified by class.
 
     Parts are disjoint and complete. Their sizes, also within each class, differ by at most one. Each part is
     in random order, so that its first examples are a random sample of the classes.
 
     Args:
         label: ``(N,)`` class of each example.
-        hands: number of parts.
+        parts: their number.
 
     Returns:
         The indices of the examples of each part, ``(about N / hands,)``.
     """
     shuffled = torch.randperm(len(label), generator=generator(0, 0, "split"))
     by_class = shuffled[label[shuffled].argsort(stable=True)]
-    hand = torch.empty_like(label)
-    hand[by_class] = torch.arange(len(label)) % hands
-    return [shuffled[hand[shuffled] == i] for i in range(hands)]
+    part = torch.empty_like(label)
+    part[by_class] = torch.arange(len(label)) % parts
+    return [shuffled[part[shuffled] == i] for i in range(parts)]
 
 
 def hold_out(label: Tensor | None, n: int, names: Sequence[str], parts: int) -> dict[str, Tensor]:
-    """Split examples into the splits ``names``, each one of ``parts`` parts of :func:`deal`, and train.
+    """Split examples into the splits ``names``, each one of the :func:`stratified_parts`, and train.
 
     Args:
         label: ``(n,)`` class of each example; None for one class.
@@ -53,8 +53,8 @@ def hold_out(label: Tensor | None, n: int, names: Sequence[str], parts: int) -> 
     Raises:
         ValueError: if a split would be empty.
     """
-    hands = deal(torch.zeros(n, dtype=torch.long) if label is None else label, parts)
-    splits = {"train": torch.cat(hands[len(names) :]), **dict(zip(names, hands, strict=False))}
+    found = stratified_parts(torch.zeros(n, dtype=torch.long) if label is None else label, parts)
+    splits = {"train": torch.cat(found[len(names) :]), **dict(zip(names, found, strict=False))}
     if not all(map(len, splits.values())):
         raise ValueError(f"{n} examples are too few for data.parts={parts}: a split would be empty")
     return splits

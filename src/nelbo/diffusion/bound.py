@@ -34,7 +34,8 @@ from nelbo.diffusion.level import (
 )
 from nelbo.diffusion.process import diffuse, marginal, posterior_coefficients
 
-# devices where L_0 is computed for the rows at the first step only; on others, to count them is to wait
+# devices where L_0 is computed only for the rows at the first step; on others, selecting them would
+# synchronise host and device
 SELECTING_DEVICES = ("cpu",)
 
 Denoise = Callable[[Tensor, NoiseLevel, Cond | None], Prediction]
@@ -153,7 +154,7 @@ class VariationalBound:
                 give unbiased terms. The middle of each bin by default.
 
         Raises:
-            ValueError: for data of another shape, or with values that the decoder is not for.
+            ValueError: for data of another shape, or with values outside the range of the decoder.
         """
         self.check_data(x0)
         terms: list[Tensor] = []
@@ -169,7 +170,7 @@ class VariationalBound:
         """Check the shape and the values of data (B, ...).
 
         Raises:
-            ValueError: for another shape, or values that the decoder is not for.
+            ValueError: for another shape, or values outside the range of the decoder.
         """
         if self.shape is not None and tuple(x0.shape[1:]) != tuple(self.shape):
             raise ValueError(f"x0 has shape {tuple(x0.shape)}: expected a batch of shape {tuple(self.shape)}")

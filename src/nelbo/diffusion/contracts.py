@@ -69,7 +69,7 @@ def check_parameterization(parameterization: Parameterization) -> None:
 
 
 def check_conditioning(c_noise: NoiseConditioning, schedule: NoiseSchedule) -> None:
-    """Check that the network receives another finite float32 value at every level of a chain.
+    """Check that c_noise is finite and monotone in the noise level, in float32.
 
     Args:
         c_noise: of levels of shape (B,).
@@ -100,7 +100,7 @@ class _Constant(nn.Module):
 
 
 def _close(actual: Tensor, expected: Tensor, amplification: Tensor) -> None:
-    """Equal to the rounding of float64, where it is amplified by at most so much, (B,)."""
+    """Assert that both (B, ...) agree up to the rounding of float64 times ``amplification`` (B,)."""
     error = (actual - expected).abs().flatten(1).amax(1)
     worst = (error / amplification).max().item()
     assert worst <= 1e-13, f"the error is {worst:.1e} times the rounding to be expected, instead of 1e-13"

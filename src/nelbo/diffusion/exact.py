@@ -12,6 +12,7 @@ from torch import Tensor
 from nelbo.cond import Cond
 from nelbo.diffusion.denoiser import Prediction
 from nelbo.diffusion.level import NoiseLevel, scale, sum_per_example
+from nelbo.diffusion.process import noise_in
 from nelbo.diffusion.variances import ReverseVariance
 
 
@@ -47,8 +48,7 @@ class GaussianMixtureDenoiser:
             x0_hats.append(mean + scale(gain, centred))
         p = torch.stack(log_p).softmax(0)
         x0_hat = sum((scale(p_k, x) for p_k, x in zip(p, x0_hats, strict=True)), torch.zeros_like(xt))
-        eps_hat = scale(1.0 / level.noise_scale, xt - scale(level.signal_scale, x0_hat))
-        return Prediction(x0_hat=x0_hat, eps_hat=eps_hat, variance=self.variance)
+        return Prediction(x0_hat=x0_hat, eps_hat=noise_in(xt, x0_hat, level), variance=self.variance)
 
 
 def gaussian_denoiser(

@@ -37,8 +37,8 @@ class Guided:
         """The guided prediction, x0_hat and eps_hat (B, ...)."""
         assert cond is not None, "guidance is towards a condition"
         twice = NoiseLevel(torch.cat([level.t, level.t]), torch.cat([level.logsnr, level.logsnr]))
-        everywhere = torch.ones(len(xt), dtype=torch.bool, device=xt.device)
-        conds = concatenate([cond, drop(cond, everywhere, self.null)])
+        all_rows = torch.ones(len(xt), dtype=torch.bool, device=xt.device)
+        conds = concatenate([cond, drop(cond, all_rows, self.null)])
         both = self.denoise(torch.cat([xt, xt]), twice, conds)
         x0_hat, x0_hat_alone = both.x0_hat.chunk(2)
         eps_hat, eps_hat_alone = both.eps_hat.chunk(2)

@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from nelbo.data import DataSpec
+from nelbo.progress import ReportProgress
 
 MOST_PIXELS_PER_SIDE = 16383  # of WebP
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def check_images(spec: DataSpec) -> None:
 
 
 def coded_sizes(
-    images: Tensor, progress: Progress = lambda done, total: None, codecs: Sequence[str] = tuple(CODECS)
+    images: Tensor, progress: ReportProgress = lambda done, total: None, codecs: Sequence[str] = tuple(CODECS)
 ) -> dict[str, CodedSize]:
     """The size of images in each format, by its name.
 
@@ -86,7 +86,7 @@ def coded_sizes(
         progress: called with (images done, of how many) over all formats.
         codecs: names of the formats.
     """
-    pictures = [_to_image(image) for image in images]
+    singles = [_to_image(pixels) for pixels in images]
     mosaics = [_to_image(mosaic) for mosaic in make_mosaics(images)]
     found: dict[str, CodedSize] = {}
     for number, name in enumerate(codecs):
@@ -96,10 +96,10 @@ def coded_sizes(
             found[name] = CodedSize(codec.label, None, None, missing)
             continue
         single = 0
-        for done, picture in enumerate(pictures, start=1):
-            single += file_size(picture, codec)
-            progress(number * len(pictures) + done, len(codecs) * len(pictures))
-        mosaic = sum(file_size(picture, codec) for picture in mosaics)
+        for done, image in enumerate(singles, start=1):
+            single += file_size(image, codec)
+            progress(number * len(singles) + done, len(codecs) * len(singles))
+        mosaic = sum(file_size(image, codec) for image in mosaics)
         found[name] = CodedSize(codec.label, 8 * single / images.numel(), 8 * mosaic / images.numel())
     return found
 
@@ -117,10 +117,10 @@ def make_mosaics(images: Tensor) -> Iterator[Tensor]:
         yield grid.reshape(part.shape[1], rows * height, columns * width)
 
 
-def file_size(picture: Image.Image, codec: ImageCodec) -> int:
+def file_size(image: Image.Image, codec: ImageCodec) -> int:
     """Bytes of an image in a format."""
     stream = io.BytesIO()
-    picture.save(stream, **codec.options)
+    image.save(stream, **codec.options)
     return stream.tell()
 
 

@@ -25,8 +25,8 @@ from nelbo.diffusion.process import diffuse
 from nelbo.diffusion.step_cost_table import StepCostTable
 from nelbo.evaluation.chebyshev import chebyshev_points, interpolation_matrix
 from nelbo.evaluation.noise import ExampleNoise
+from nelbo.progress import ReportProgress
 
-Progress = Callable[[int, int], None]
 Score = Callable[[Step, Tensor, Prediction], Tensor]
 
 SECOND_LEVELS = 16  # at which L_0 is evaluated
@@ -42,7 +42,7 @@ def measure_step_costs(
     cond: Cond | None = None,
     seed: int = 0,
     pairs_per_call: int = 512,
-    progress: Progress = lambda done, total: None,
+    progress: ReportProgress = lambda done, total: None,
 ) -> StepCostTable:
     """The costs of all steps between the levels of a chain, means over examples in nats.
 
@@ -97,7 +97,7 @@ def _predict(
 def _step_costs(bound: VariationalBound, x0: Tensor, prediction: Prediction, i: int) -> Tensor:
     """L_t of the steps from level i to each cleaner level, (i - 1,), summed over the examples."""
     s = bound.chain.level(torch.arange(1, i, device=x0.device))
-    t = _everywhere(bound.chain, i, s)
+    t = _level_like(bound.chain, i, s)
     # ``next`` matters for first steps only
     return _scored(bound.denoising, Step(s=s, t=t, next=t), x0, prediction)
 
@@ -106,7 +106,7 @@ def _first_costs(bound: VariationalBound, x0: Tensor, prediction: Prediction, i:
     """L_0 from level i with second level i + 1, ..., T, or none: (T - i + 1,), summed over the examples."""
 
     def scored(second: NoiseLevel) -> Tensor:
-        t = _everywhere(bound.chain, i, second)
+        t = _level_like(bound.chain, i, second)
         return _scored(bound.reconstruction, Step(s=data_level(t), t=t, next=second), x0, prediction)
 
     this = bound.chain.level(torch.tensor([i], device=x0.device))
@@ -159,6 +159,6 @@ def _rows(prediction: Prediction, rows: Tensor | slice) -> Prediction:
     )
 
 
-def _everywhere(chain: StepSequence, i: int, like: NoiseLevel) -> NoiseLevel:
+def _level_like(chain: StepSequence, i: int, like: NoiseLevel) -> NoiseLevel:
     """Level i of the chain, shaped like ``like``."""
     return chain.level(torch.full_like(like.t, i))

@@ -7,9 +7,9 @@ differential entropy and is reported in nats.
 import math
 from dataclasses import dataclass
 
-from nelbo.evaluation.accumulator import BoundEstimate
+from nelbo.evaluation.accumulator import BoundEstimate, Estimate
 
-PARTS = {"L_0": "reconstruction", "L_t": "denoising", "L_T": "prior"}  # of the total
+PARTS = {"L_0": "reconstruction", "L_t": "denoising", "L_T": "prior"}  # symbols and fields of BoundEstimate
 PIXELS_PER_UNIT = 127.5  # from [-1, 1] to [0, 255]
 
 
@@ -34,12 +34,8 @@ class Unit:
 
     def metrics(self, split: str, estimate: BoundEstimate) -> dict[str, float]:
         """Metrics ``split/bpd``, ``split/L_0``, ``split/L_t``, ``split/L_T``, and their standard errors."""
-        names = {
-            self.metric: estimate.total,
-            "L_0": estimate.reconstruction,
-            "L_t": estimate.denoising,
-            "L_T": estimate.prior,
-        }
+        parts = {name: getattr(estimate, field) for name, field in PARTS.items()}
+        names: dict[str, Estimate] = {self.metric: estimate.total} | parts
         values = {f"{split}/{name}": part.mean * self.per_nat for name, part in names.items()}
         errors = {f"{split}/{name}_stderr": part.stderr * self.per_nat for name, part in names.items()}
         for name, part in names.items():

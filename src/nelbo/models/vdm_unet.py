@@ -29,7 +29,7 @@ class VDMUNet(nn.Module):
         out_channels: Channels of the output, at least C.
         num_classes: Number of classes, or None for an unconditional network.
         channels: Width of all blocks.
-        depth: Number of blocks before the middle; one more follow it.
+        depth: Number of blocks before the middle; ``depth + 1`` blocks follow it.
         fourier_exponents: n of the features sin(2 pi 2^n x) and cos(2 pi 2^n x); empty for none.
         dropout: Probability of dropout in the residual blocks.
 

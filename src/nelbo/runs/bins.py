@@ -86,7 +86,7 @@ class Binned:
         mean: mean of L_t per step, nats.
         stderr: standard error of the mean, nats; NaN for fewer than two draws.
         mse: mean squared error of x0_hat; NaN if it was not measured.
-        fraction: mean interpolation v of a learned variance between its limits; NaN for a fixed variance.
+        interpolation: mean v of a learned variance between its limits; NaN for a fixed variance.
     """
 
     bins: Bins
@@ -94,7 +94,7 @@ class Binned:
     mean: np.ndarray
     stderr: np.ndarray
     mse: np.ndarray
-    fraction: np.ndarray
+    interpolation: np.ndarray
 
 
 def log_bins(tables: Sequence[StepTable], per_decade: int = 8, at_least: int = 8) -> Bins:

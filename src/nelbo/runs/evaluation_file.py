@@ -154,12 +154,12 @@ def bounds_by_variance(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
     unit, chosen = evaluation.unit, evaluation.measurements[0]
     found: dict[str, dict[str, Any]] = {}
     for measured, ledger in zip(evaluation.measurements, evaluation.ledgers, strict=True):
-        figures = unit.metrics(evaluation.split, measured.estimate)
+        metrics = unit.metrics(evaluation.split, measured.estimate)
         if measured is not chosen:
             difference = paired_difference(measured.examples.sum(1), chosen.examples.sum(1))
-            figures |= {
+            metrics |= {
                 "difference": difference.mean * unit.per_nat,
                 "difference_stderr": difference.stderr * unit.per_nat,
             }
-        found[ledger.variance] = {**figures, "first_step": ledger.first_step}
+        found[ledger.variance] = {**metrics, "first_step": ledger.first_step}
     return found

@@ -341,7 +341,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _without_unknown(content: dict[str, Any]) -> dict[str, Any]:
-    """Without figures that are null: an error of a single example, a mean that is not finite."""
+    """Without metrics that are null: an error of a single example, a mean that is not finite."""
     return {key: value for key, value in content.items() if value is not None or "/" not in key}
 
 

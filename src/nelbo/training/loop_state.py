@@ -2,8 +2,8 @@
 
 Lightning counts batches, epochs and logged steps in several places, and the saved counts depend on the hook
 in which they are saved. Between two batches all of them follow from two numbers: the batches trained on so
-far and the batches of an epoch. They are recomputed from these when a run is resumed. A checkpoint that is
-written at the start of a validation says so, and the resumed run begins with this validation.
+far and the batches of an epoch. They are recomputed from these when a run is resumed. A checkpoint written at
+the start of a validation stores ``validation_due``, and the resumed run begins with this validation.
 """
 
 from typing import Any

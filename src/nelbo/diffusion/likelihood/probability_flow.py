@@ -46,8 +46,8 @@ class ProbabilityFlow:
     """The probability-flow ODE of a denoiser.
 
     It runs from the cleanest level of the schedule to the noisiest finite one, where the distribution is
-    N(0, I). Between the timesteps of a discrete schedule the denoiser is
-    evaluated at fractional timesteps, see :meth:`NoiseSchedule.at_logsnr`.
+    N(0, I). Between the timesteps of a discrete schedule the denoiser is evaluated at fractional timesteps,
+    see :meth:`NoiseSchedule.at_logsnr`.
 
     Args:
         denoise: maps (x_t, level, cond) to a prediction; differentiable with respect to x_t.

@@ -21,7 +21,7 @@ class LearnedSchedule(NoiseSchedule):
 class LearnedEnds(LearnedSchedule):
     """logsnr falls linearly with u between two learned ends.
 
-    The parameters are float32 and stay so in half precision; levels are computed in float64.
+    The parameters are float32; levels are computed in float64.
 
     Args:
         num_steps: None: continuous time. A table of T levels would not follow the parameters.

@@ -25,7 +25,7 @@ class LearnedNet(LearnedEnds):
         initial_max: logsnr at u = 0 at the start of training; see :class:`LearnedEnds` for ``"auto"``.
         initial_min: logsnr at u = 1 at the start of training.
         features: number of hidden units.
-        half_bin: of the data, for the share of the bound below half a bin.
+        half_bin: see :class:`LearnedEnds`.
 
     Raises:
         ValueError: as :class:`LearnedEnds`.

@@ -53,7 +53,7 @@ class Optimal(Spacing):
         return best_chain(self.costs, steps)
 
     def positions(self, schedule: NoiseSchedule, steps: int) -> Tensor:
-        """None, where (K,) float64 would be expected: the costs are those of timesteps.
+        """Not defined in continuous time, where (K,) float64 would be expected: costs are those of timesteps.
 
         Raises:
             ValueError: in continuous time, always.

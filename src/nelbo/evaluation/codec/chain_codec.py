@@ -16,7 +16,7 @@ coded with. The precision cancels: q and p have mass on the same grid.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -34,13 +34,12 @@ from nelbo.diffusion.gaussian import DiagonalGaussian
 from nelbo.diffusion.level import Step, sum_per_example
 from nelbo.diffusion.process import forward, posterior
 from nelbo.evaluation.codec.stack import OTHER_MODEL, BitStack, DrawnGaussian, OpenGridGaussian, constriction
+from nelbo.progress import ReportProgress
 
 BINS_PER_STD = 8
 GROWTH = 16  # examples before a batch, for each of its examples beyond the first
 MOST_BINS_FROM_0 = 2**31
 MOST_PROBABILITIES = 2**22  # in memory at a time
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ class ChainCodec:
 
     @torch.no_grad()
     def encode(
-        self, stored: Tensor, cond: Cond | None = None, progress: Progress = lambda done, total: None
+        self, stored: Tensor, cond: Cond | None = None, progress: ReportProgress = lambda done, total: None
     ) -> Coded:
         """Code examples.
 
@@ -132,7 +131,7 @@ class ChainCodec:
         initial_words: int,
         n: int,
         cond: Cond | None = None,
-        progress: Progress = lambda done, total: None,
+        progress: ReportProgress = lambda done, total: None,
     ) -> Tensor:
         """The examples, (N, *shape) as they were given to :meth:`encode`.
 

@@ -35,7 +35,7 @@ class BitStack:
     """Bits as 32-bit words, on which symbols are pushed and popped.
 
     A new stack starts with fixed pseudo-random bits, as many as the pops need. They remain at the bottom, and
-    the one who pops everything else finds them again.
+    are left over when everything else is popped.
 
     Args:
         words: (W,) uint32, content of another stack; None for a new one.
@@ -92,7 +92,7 @@ class BitStack:
         return symbols.astype(np.int64)
 
     def is_initial(self, initial_words: int) -> bool:
-        """Whether nothing is left but so many words of initial bits."""
+        """Whether exactly ``initial_words`` words of initial bits are left."""
         words = self.words
         return len(words) == initial_words and np.array_equal(words, _initial(initial_words))
 

@@ -64,8 +64,8 @@ class AdaptiveSolver(Solver):
                 f"solver=adaptive: {failed} of {len(y)} examples did not reach the noisy end with rtol="
                 f"{self.rtol:g}, atol={self.atol:g} and solver.max_steps={self.max_steps}: use a larger one"
             )
-        # f is evaluated for the whole batch until its last example arrives: count an example's own steps; the
-        # first stage of a step is the last one of the step before
+        # f is evaluated for the whole batch until its last example has finished: count an example's own
+        # steps; the first stage of a step is the last one of the step before
         own_steps = solution.stats["n_steps"]
         later = (own_steps.max() - own_steps) * (method.TABLEAU.n_stages - 1)
         evaluations = solution.stats["n_f_evals"].to(later.device) - later

@@ -16,8 +16,8 @@ from nelbo.diffusion.process import diffuse
 from nelbo.option_types import PositiveInt
 from nelbo.randomness import generator
 from nelbo.training.callbacks.due import Due
+from nelbo.training.loggers.charts import Curve, draw_curves
 from nelbo.training.loggers.media import log_image, shown_curves
-from nelbo.training.loggers.pictures import Curve, draw_curves
 from nelbo.training.module import DiffusionModule
 from nelbo.training.ranks import all_reduce_sum
 from nelbo.training.sharded.strategy import FullySharded
@@ -91,8 +91,8 @@ class GradientNoise(Callback):
             logger.log_metrics(metrics, trainer.global_step)
         centre = t.double().mean(1).numpy()
         self._curves[trainer.global_step] = Curve(centre, np.array(variance), np.full(len(centre), np.nan))
-        picture = draw_curves(shown_curves(self._curves), "variance of the gradient against t", "per example")
-        log_image(trainer, "gradient_variance", picture)
+        chart = draw_curves(shown_curves(self._curves), "variance of the gradient against t", "per example")
+        log_image(trainer, "gradient_variance", chart)
 
 
 def step_ranges(num_steps: int, bins: int) -> list[tuple[int, int]]:

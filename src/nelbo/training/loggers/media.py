@@ -14,10 +14,10 @@ from nelbo.evaluation.step_table import StepTable
 from nelbo.evaluation.units import Unit
 from nelbo.runs.bins import binned, log_bins
 from nelbo.runs.images import evenly_spaced
-from nelbo.training.loggers import pictures
-from nelbo.training.loggers.pictures import Curve
+from nelbo.training.loggers import charts
+from nelbo.training.loggers.charts import Curve
 
-MOST_CURVES = 6  # validations in one picture or chart
+MOST_CURVES = 6  # validations in one chart
 COLUMNS = ("t", "log10_t", "L_t", "stderr", "low", "high")  # of the table of L_t
 
 
@@ -37,9 +37,9 @@ class BoundChart:
     table: StepTable
     curves: dict[int, Curve]
 
-    def picture(self) -> Image.Image:
+    def image(self) -> Image.Image:
         """The curves as an image."""
-        return pictures.draw_curves(self.curves, f"{self.split}: L_t against t", self.unit.label)
+        return charts.draw_curves(self.curves, f"{self.split}: L_t against t", self.unit.label)
 
     def rows(self) -> list[list[float | None]]:
         """L_t of every step with draws, in the columns :data:`COLUMNS`; low and high are L_t -+ stderr.
@@ -65,11 +65,11 @@ class MediaLogger(Logger):
 
     def log_bound(self, chart: BoundChart, step: int) -> None:
         """Log L_t against t; by default as an image."""
-        self.log_image(f"{chart.split}/L_t_against_t", chart.picture(), step)
+        self.log_image(f"{chart.split}/L_t_against_t", chart.image(), step)
 
     def log_shares(self, split: str, shares: Mapping[str, float], step: int) -> None:
         """Log the shares of the bound by bin of t; by default as an image. Scalars have them as well."""
-        self.log_image(f"{split}/shares", pictures.draw_shares(shares, f"{split}: shares of the bound"), step)
+        self.log_image(f"{split}/shares", charts.draw_shares(shares, f"{split}: shares of the bound"), step)
 
     def finish(self) -> None:
         """Called once, after the test."""
