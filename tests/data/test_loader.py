@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from nelbo.cli.error_message import describe_error
 from nelbo.data.examples import Flipped, TensorExamples
 from nelbo.data.loader import Loader
 from nelbo.data.order import ShuffledOrder
@@ -67,3 +68,30 @@ def test_flips_depend_on_the_epoch_and_the_index_alone():
     mirrored = every[:, 0, 0, 0] % 4 == 3
     assert 0 < mirrored.sum() < 8
     assert not torch.equal(flipped.fetch(torch.arange(8), epoch=3).x0, every)
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "message", "expected"),
+    [
+        (2, "[Errno 104] Connection reset by peer", RuntimeError),
+        (2, "Caught ConnectionResetError in DataLoader worker process 0.", ConnectionResetError),
+        (0, "[Errno 104] Connection reset by peer", ConnectionResetError),
+    ],
+    ids=["it died while it sent a batch", "its data was lost", "there is none"],
+)
+def test_a_worker_that_died_is_named(num_workers, message, expected, monkeypatch):
+    loader = make_loader()
+
+    class Broken:
+        def __iter__(self):
+            raise ConnectionResetError(message)
+            yield
+
+    broken = Broken()
+    broken.num_workers = num_workers
+    monkeypatch.setattr(loader, "_loader", broken)
+    with pytest.raises(expected) as raised:
+        next(iter(loader))
+    assert describe_error(raised.value, "train").startswith(
+        "a process that fetches data died" if expected is RuntimeError else message
+    )

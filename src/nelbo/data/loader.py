@@ -67,17 +67,32 @@ class Loader:
 
         Raises:
             ValueError: for an example that cannot be read; the message names it.
+            RuntimeError: when a worker has died.
         """
         if not self._resuming:
             self._consumed = 0
         self._resuming = False
         left = self.order.batches(self.epoch)[self._consumed :]
         self._requests.epoch, self._requests.batches = self.epoch, left
-        for requested, batch in zip(left, self._loader, strict=True):
+        for requested, batch in zip(left, self._fetched(), strict=True):
             if isinstance(batch, ValueError):
                 raise batch
             self._unreadable += requested[requested != batch.index].tolist()
             self._consumed += 1  # batches yielded; workers have fetched more
+            yield batch
+
+    def _fetched(self) -> Iterator[Batch | ValueError]:
+        batches = iter(self._loader)
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except (ConnectionError, EOFError, FileNotFoundError) as error:
+                if self._loader.num_workers == 0 or str(error).startswith("Caught"):  # raised by the data
+                    raise
+                # it died while this process received its tensors, which torch does not report as such
+                raise RuntimeError("DataLoader worker (pid not known) exited unexpectedly") from error
             yield batch
 
     def take_unreadable(self) -> list[str]:
