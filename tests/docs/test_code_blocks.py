@@ -32,6 +32,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 
 from nelbo.cli.overrides import SHORT_NAMES
+from nelbo.compose.options import check_options
 
 ROOT = Path(__file__).parents[2]
 HOW_TOS = [ROOT / "docs/quickstart.md", *sorted((ROOT / "docs/how-to").glob("*.md"))]
@@ -166,6 +167,9 @@ def composes(name: str, options: list[str]) -> None:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         compose(name, overrides=chosen, return_hydra_config=True)
+        if name == "train" and not any(option.startswith("resume=") for option in chosen):
+            without_hydra = [option for option in chosen if not option.startswith("hydra")]
+            check_options(compose(name, overrides=[*without_hydra, "run_dir=unused"]), name)
 
 
 # ------------------------------------------------------------------------------------ run
