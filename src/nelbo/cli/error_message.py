@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nelbo.cli.overrides import SHORT_NAMES, as_typed
 from nelbo.cli.project import search_path_option, searched_folders
-from nelbo.compose.config import CONFIG_DIR, nested_composition
+from nelbo.compose.config import config_groups, nested_composition
 from nelbo.compose.environment import process_count
 from nelbo.text import did_you_mean
 
@@ -141,7 +141,7 @@ def no_such_choice(name: str, config_name: str) -> str:
 
 def compose_choices_only(config_name: str) -> DictConfig:
     """The configuration with the command line's choices of groups alone: they decide what options exist."""
-    groups = {entry.name for entry in CONFIG_DIR.iterdir() if entry.is_dir()}
+    groups = config_groups()
     # a job of a sweep has other options than the command line of its process
     given = HydraConfig.get().overrides.task if HydraConfig.initialized() else sys.argv[1:]
     chosen = [a for a in given if re.split("[@=]", a)[0] in groups and "," not in a]

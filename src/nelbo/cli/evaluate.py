@@ -183,8 +183,8 @@ def _check_no_network(config: DictConfig) -> None:
 
     from nelbo.cli.overrides import option_name
 
-    typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    is_typed = any(option_name(option).partition(".")[0] == "model" for option in typed)
+    typed = map(option_name, HydraConfig.get().overrides.task)
+    is_typed = any(name.partition(".")[0] == "model" for name in typed)
     if is_typed or (config.get("model") is not None and config.get("data") is None):
         raise ValueError("model=...: the network is the checkpoint's; there is nothing to choose")
 

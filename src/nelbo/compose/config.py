@@ -22,13 +22,17 @@ def to_plain(config: Any, resolve: bool = True) -> dict[str, Any]:
     return {str(key): value for key, value in container.items()}
 
 
+def config_groups() -> set[str]:
+    """The groups of nelbo: what can be chosen."""
+    return {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
+
+
 def config_files(folder: Path) -> list[Path]:
     """The yaml files of a configuration folder that can be chosen: at its top, and in the groups of nelbo.
 
     Others may be anything: a ``--config-dir`` is often the folder of a whole project.
     """
-    groups = [path.name for path in CONFIG_DIR.iterdir() if path.is_dir()]
-    chosen = [path for group in groups for path in (folder / group).rglob("*.yaml")]
+    chosen = [path for group in config_groups() for path in (folder / group).rglob("*.yaml")]
     return sorted([*folder.glob("*.yaml"), *chosen])
 
 

@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from nelbo.atomic_file import read_yaml
 from nelbo.cli.overrides import option_name, quoted, resumed_folder, split_command_line
 from nelbo.cli.sweep.folder import MAX_JOBS
-from nelbo.compose.config import CONFIG_DIR
+from nelbo.compose.config import config_groups
 from nelbo.compose.resumed_config import OUTPUTS, could_leave_folder
 from nelbo.compose.stored_config import CODE_ARGUMENTS, NAMED, SPECIAL_KEYS, WANDB_LOGGER, excerpt
 from nelbo.runs.paths import SWEEP
@@ -113,7 +113,7 @@ def _is_plain(option: str, command: str) -> bool:
     if parsed is None:
         return False
     override, values = parsed
-    groups = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
+    groups = config_groups()
     keys = re.split(r"[./]", override.key_or_group)
     names = {*keys, *(override.package or keys[0]).split(".")}
     if not all(map(PLAIN_NAME.fullmatch, names)) or names & {"hydra", *REFUSED, *SPECIAL_KEYS}:
