@@ -109,10 +109,8 @@ def build_supplied(node: DictConfig, offered: Mapping[str, Callable[[], Any]]) -
 
 
 def build_conditioning(config: DictConfig, schedule: NoiseSchedule) -> NoiseConditioning:
-    """What the network receives for the noise level. Checkpoints without this choice have timesteps."""
+    """What the network receives for the noise level; its scale depends on the chain, unless it is given."""
     scale = 1000.0 / (schedule.num_steps or 1)  # u in [0, 1] in continuous time
-    if "c_noise" not in config:
-        return TimestepConditioning(scale)
     return build_supplied(config.c_noise, {"scale": lambda: scale})
 
 

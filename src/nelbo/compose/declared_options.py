@@ -34,7 +34,7 @@ class TrainOptions(TypedDict):
 
     schedule: Component
     parameterization: Component
-    c_noise: NotRequired[Component]
+    c_noise: Component
     variance: Component
     decoder: Component
     model: Component

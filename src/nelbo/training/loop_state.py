@@ -27,7 +27,7 @@ def normalize(checkpoint: dict[str, Any]) -> None:
 
     Where a validation is due, the epoch of the last batch has not ended, and the validation has started.
     """
-    loops, due = checkpoint["loops"]["fit_loop"], checkpoint.get(VALIDATION_DUE, False)
+    loops, due = checkpoint["loops"]["fit_loop"], checkpoint[VALIDATION_DUE]
     batches = loops["epoch_loop.batch_progress"]
     done, length = batches["total"]["completed"], checkpoint[BATCHES_PER_EPOCH]
     epoch, batch = divmod(done, length)

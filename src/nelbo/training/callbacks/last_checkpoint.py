@@ -110,7 +110,7 @@ class LastCheckpoint(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Normalize the loop counters, unless training is complete."""
-        step, validation_due = checkpoint["global_step"], checkpoint.get(loop_state.VALIDATION_DUE, False)
+        step, validation_due = checkpoint["global_step"], checkpoint[loop_state.VALIDATION_DUE]
         self._saved_at = step, validation_due
         if validation_due or trainer.max_steps < 0 or step < trainer.max_steps:
             loop_state.normalize(checkpoint)
