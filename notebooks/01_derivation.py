@@ -948,7 +948,7 @@ def best_log_var(mse):
     return (step.log_beta_tilde.exp() + w**2 * mse).log()
 
 
-def fraction(log_var):
+def interpolation(log_var):
     return (log_var - step.log_beta_tilde) / (step.log_beta - step.log_beta_tilde)
 
 
@@ -965,7 +965,7 @@ curves = {}
 for s in scales:
     mse = posterior_variance(step.t, s)
     best = best_log_var(mse)
-    curves[s] = fraction(best)
+    curves[s] = interpolation(best)
     # a scan finds no lower KL than the formula's
     scan = torch.stack([expected_kl(best + shift, mse) for shift in torch.linspace(-1, 1, 21)])
     assert (scan.argmin(0) == 10).all()
@@ -994,7 +994,7 @@ assert curves[2.0][:-1].max() > 1.2
 log_mse = measure_log_mse(bound, denoiser, data.take("val", size), evaluations=6000)
 step = Chain(bound.chain.schedule).step(torch.arange(2, T_trained + 1))
 _, w = posterior_coefficients(step)
-best = fraction(best_log_var(log_mse[1:].exp()))
+best = interpolation(best_log_var(log_mse[1:].exp()))
 learned_terms = read_run(folder).last_step_table("test")
 learned_bins = binned(learned_terms, log_bins([learned_terms]))
 

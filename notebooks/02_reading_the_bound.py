@@ -266,7 +266,7 @@ best_fixed = min(m.estimate.denoising.mean for m in measured[2:])
 assert measured[1].estimate.denoising.mean < best_fixed  # that is what analytic means
 
 axis = panels(width=6.0, height=2.5)
-draw(axis, learned_variance(entries).views["fraction"])
+draw(axis, learned_variance(entries).views["interpolation"])
 for y, name in ((0, r"$\tilde\beta_t$"), (1, r"$\beta_t$")):
     axis.text(1.05, y, name, va="center", transform=axis.get_yaxis_transform())
 plt.show()

@@ -50,7 +50,7 @@ def draw_table(
     mean: np.ndarray,
     draws: int,
     with_error: bool,
-    fraction: float = math.nan,
+    interpolation: float = math.nan,
     timesteps: torch.Tensor = TIMESTEPS,
 ) -> StepTable:
     """Each step drawn about so many times, some never."""
@@ -65,7 +65,7 @@ def draw_table(
             x.sum(),
             (x**2).sum(),
             error.sum(),
-            n * fraction,
+            n * interpolation,
         )
     if not with_error:
         sums[3:] = math.nan
@@ -142,7 +142,7 @@ def write_evaluation(
     seed: int = 0,
     timesteps: torch.Tensor = TIMESTEPS,
     better: float = 1.0,
-    fraction: float = 0.4,
+    interpolation: float = 0.4,
     split: str = "test",
     **ledger: object,
 ) -> Path:
@@ -211,7 +211,9 @@ def write_evaluation(
         "config": CONFIG,
     }
     (folder / "evaluation.json").write_text(json.dumps(content))
-    table.append(folder / "bound.parquet", 400, split, draw_table(rng, mean, 60, True, fraction, timesteps))
+    table.append(
+        folder / "bound.parquet", 400, split, draw_table(rng, mean, 60, True, interpolation, timesteps)
+    )
     example_table.write(folder / "examples.parquet", groups.columns, torch.from_numpy(values))
     return folder
 

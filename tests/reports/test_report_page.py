@@ -241,7 +241,7 @@ def test_the_curves_of_a_short_chain_end_at_its_bound(make_evaluation, tmp_path)
 
 
 def test_a_fixed_variance_has_no_place_between_limits(make_evaluation, tmp_path):
-    page = render([read_run(make_evaluation(tmp_path / "run", fraction=math.nan))])
+    page = render([read_run(make_evaluation(tmp_path / "run", interpolation=math.nan))])
     assert "learned_variance" not in figures(page)
     assert "Learned variance" not in text(page)
 

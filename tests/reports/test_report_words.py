@@ -112,15 +112,15 @@ def test_advice_in_continuous_time_names_no_timesteps_and_no_learned_variance(ru
 
 
 @pytest.mark.parametrize(
-    ("fraction", "found", "change"),
+    ("interpolation", "found", "change"),
     [
         (0.01, "The learned variance is at its lower limit, beta-tilde, in steps that hold", "fixed_small"),
         (-0.3, "The learned variance is at its lower limit, beta-tilde, in steps that hold", "logsnr_max"),
         (0.99, "The learned variance is at its upper limit, beta, in steps that hold", "fixed_large"),
     ],
 )
-def test_a_learned_variance_at_a_limit(make_evaluation, tmp_path, fraction, found, change):
-    (advice,) = advise(read_run(make_evaluation(tmp_path / "run", fraction=fraction)))
+def test_a_learned_variance_at_a_limit(make_evaluation, tmp_path, interpolation, found, change):
+    (advice,) = advise(read_run(make_evaluation(tmp_path / "run", interpolation=interpolation)))
     assert advice.found.startswith(found)
     run = read_run(tmp_path / "run")
     said = int(re.search(r"hold (\d+)% of the bound", advice.found)[1])
@@ -129,12 +129,12 @@ def test_a_learned_variance_at_a_limit(make_evaluation, tmp_path, fraction, foun
     assert change in advice.change
 
 
-@pytest.mark.parametrize("fraction", [0.03, 0.97, math.nan])
-def test_a_learned_variance_between_its_limits_is_fine(make_evaluation, tmp_path, fraction):
-    assert advise(read_run(make_evaluation(tmp_path / "run", fraction=fraction))) == []
+@pytest.mark.parametrize("interpolation", [0.03, 0.97, math.nan])
+def test_a_learned_variance_between_its_limits_is_fine(make_evaluation, tmp_path, interpolation):
+    assert advise(read_run(make_evaluation(tmp_path / "run", interpolation=interpolation))) == []
 
 
-def test_the_best_fraction_is_the_error_of_x0_hat_in_units_of_the_noise():
+def test_the_best_interpolation_is_the_error_of_x0_hat_in_units_of_the_noise():
     """What the advice at the limits rests on, for a short step of the cosine schedule."""
     schedule = CosineSchedule(1000)
     for t in (20, 200, 700):

@@ -252,6 +252,6 @@ def test_edges_lie_between_the_steps_of_the_chain():
     assert log_bins([terms]).edges == pytest.approx([0.5, 2.5, 7.0, 55.0, 100.5])
 
 
-def test_the_fraction_of_a_learned_variance_is_averaged_over_draws():
+def test_the_interpolation_of_a_learned_variance_is_averaged_over_draws():
     terms = terms_of(some_draws([9, 3, 20]))
     assert binned(terms, bins_of_one(3)).interpolation == pytest.approx([0.25, 0.25, 0.25])

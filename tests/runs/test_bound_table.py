@@ -93,19 +93,27 @@ def test_every_description_can_be_restored_after_merges(tmp_path, few_parts):
         table.restore(path, **described[0][0] | {"rows": 2})
 
 
-def test_rows_of_a_file_without_blocks_are_compared_as_one(tmp_path):
+def test_a_file_without_a_checksum_of_its_rows_is_refused(tmp_path):
+    path = tmp_path / "bound.parquet"
+    append_one(path, 0)
+    rows, _ = table._read_rows(path)
+    table.parquet_file.write(path, rows)
+    for act in (table.describe, lambda path: append_one(path, 1)):
+        with pytest.raises(DamagedFileError, match=r"bound\.parquet: damaged, it has no checksum"):
+            act(path)
+
+
+@pytest.mark.parametrize("ends", ["1", "1 two", "1 4", "2 1 3", "-1 3"])
+def test_damaged_ends_of_appends_are_named(tmp_path, ends):
     path = tmp_path / "bound.parquet"
     append_one(path, 0)
     append_one(path, 1)
     rows, _ = table._read_rows(path)
     table.merge(path)
-    table.parquet_file.write(path, rows)
-    description = table.describe(path)
-    assert description == {"rows": 3, "sha256": table.parquet_file.checksum(rows)}
-    append_one(path, 2)
-    table.restore(path, **description)
-    table.restore(path, 1, table.parquet_file.checksum(rows.slice(0, 1)))
-    assert len(all_rows(path)) == 1
+    assert len(rows) == 3
+    table.parquet_file.write(path, rows, {table.APPEND_ENDS: ends})
+    with pytest.raises(DamagedFileError, match=r"bound\.parquet: damaged, its metadata does not say"):
+        table.restore(path, 1, table.parquet_file.checksum(rows.slice(0, 1)))
 
 
 @pytest.mark.parametrize("merged", [False, True])

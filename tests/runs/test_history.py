@@ -34,11 +34,11 @@ def run(tmp_path):
     metrics = MetricsFile(tmp_path / "metrics.csv")
     for step in range(3):
         metrics.log_metrics({"train/loss": 0.1 * step, "train/bpd": 1 / (step + 3)}, step)
-    parquet_file.write(tmp_path / "bound.parquet", bound([1, 2]))
+    table._write(tmp_path / "bound.parquet", bound([1, 2]), [8])
     checkpoint = CHECKPOINT | {history.HISTORY: history.describe(tmp_path)}
     kept = read(tmp_path)
     metrics.log_metrics({"train/loss": 0.4, "val/bpd": 2.0}, 2)  # a step and a column that are there already
-    parquet_file.write(tmp_path / "bound.parquet", bound([1, 2, 2]))
+    table._write(tmp_path / "bound.parquet", bound([1, 2, 2]), [8, 12])
     return SimpleNamespace(folder=tmp_path, checkpoint=checkpoint, kept=kept)
 
 

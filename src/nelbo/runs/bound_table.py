@@ -4,7 +4,7 @@ Columns: ``step`` (optimizer steps so far), ``split`` (``train`` rows come from 
 the rows before them, ``val`` rows from one validation), ``t``, ``sum``, ``sum_of_squares``, ``count``. The
 mean of L_t is sum / count; rows of several steps may be added. The row with the smallest t is L_0.
 ``sum_of_errors`` adds up the mean squared error of x0_hat per dimension, in the units of the data, and
-``sum_of_fractions`` where between its limits a learned variance lies; training batches measure neither.
+``sum_of_interpolations`` where between its limits a learned variance lies; training batches measure neither.
 
 During a run new rows are files of their own in the folder ``bound.parts``, named by the number of rows before
 them, so that a validation costs the same however many there were. Now and then, and at the end, they are
@@ -41,19 +41,13 @@ SCHEMA = pa.schema(
         ("sum_of_squares", pa.float64()),
         ("count", pa.int64()),
         ("sum_of_errors", pa.float64()),
-        ("sum_of_fractions", pa.float64()),
+        ("sum_of_interpolations", pa.float64()),
     ]
 )
 
 
-# columns of sums, by the name of their attribute
-SUMS = {
-    "count": "count",
-    "sum": "sum",
-    "sum_of_squares": "sum_of_squares",
-    "sum_of_errors": "sum_of_errors",
-    "sum_of_fractions": "sum_of_interpolations",
-}
+# columns of sums, named as the attributes of a StepTable
+SUMS = ("count", "sum", "sum_of_squares", "sum_of_errors", "sum_of_interpolations")
 
 
 def append(path: Path, step: int, split: str, table: StepTable) -> None:
@@ -71,7 +65,7 @@ def append(path: Path, step: int, split: str, table: StepTable) -> None:
     rows = int(table.drawn.sum())
     if rows == 0:
         return
-    sums = {column: getattr(table, name)[table.drawn].numpy() for column, name in SUMS.items()}
+    sums = {name: getattr(table, name)[table.drawn].numpy() for name in SUMS}
     columns = {"step": [step] * rows, "split": [split] * rows, "t": table.t[table.drawn].numpy(), **sums}
     new = pa.table(
         # NaN becomes null
@@ -108,14 +102,18 @@ def describe(path: Path) -> dict[str, Any]:
     """Number of rows and their checksum, to be compared when a run is resumed.
 
     The checksum is that of :func:`extend`, one block of rows for each :func:`append`.
+
+    Raises:
+        DamagedFileError: naming a file that is damaged, or that :func:`append` did not write.
     """
     if not path.exists():
         return {"rows": 0, "sha256": None}
     last = [path, *_parts(path)][-1]
     metadata = parquet_file.read_metadata(last)
-    entries = metadata.metadata or {}
-    found = entries.get(RUNNING_CHECKSUM, entries.get(parquet_file.CHECKSUM, b""))
-    return {"rows": _first_row(last, path) + metadata.num_rows, "sha256": found.decode()}
+    found = (metadata.metadata or {}).get(RUNNING_CHECKSUM)
+    if found is None:
+        raise DamagedFileError(f"{last}: damaged, it has no checksum of its rows")
+    return {"rows": _first_row(last, path) + metadata.num_rows, "sha256": found.decode("ascii", "replace")}
 
 
 def restore(path: Path, rows: int, sha256: str | None) -> None:
@@ -206,10 +204,22 @@ def _read_rows(path: Path, verified: bool = True) -> tuple[pa.Table, list[int]]:
         if not rows.schema.equals(SCHEMA):
             raise DamagedFileError(f"{file}: damaged, its columns are not those that were written")
         first = ends[-1] if ends else 0
-        own = (rows.schema.metadata or {}).get(APPEND_ENDS, str(len(rows)).encode()).decode().split()
-        ends += [first + int(end) for end in own]
+        ends += [first + end for end in _append_ends(file, rows)]
         tables.append(rows.replace_schema_metadata(None))
     return pa.concat_tables(tables), ends
+
+
+def _append_ends(file: Path, rows: pa.Table) -> list[int]:
+    """Number of rows of a file at the end of each append; a part is one append.
+
+    Raises:
+        DamagedFileError: naming the file, for anything else than rising numbers up to that of its rows.
+    """
+    entry = (rows.schema.metadata or {}).get(APPEND_ENDS, str(len(rows)).encode()).split()
+    ends = [int(end) for end in entry if end.isdigit()]
+    if len(ends) != len(entry) or ends != sorted(ends) or ends[-1:] != [len(rows)]:
+        raise DamagedFileError(f"{file}: damaged, its metadata does not say how its rows were appended")
+    return ends
 
 
 def _tables(path: Path, verified: bool = True) -> Iterator[tuple[Path, pa.Table]]:
@@ -260,7 +270,7 @@ def read(path: Path, ledger: Mapping[str, Any]) -> dict[str, dict[int, StepTable
         raise ValueError(f"t = {t[~np.isin(t, chain)][0]} is not a step of the chain in the ledger")
     measured: dict[str, dict[int, StepTable]] = {}
     for rows in _blocks(step, split, t):
-        sums = {name: _on_chain(chain, t[rows], column[of][rows]) for of, name in SUMS.items()}
+        sums = {name: _on_chain(chain, t[rows], column[name][rows]) for name in SUMS}
         found = StepTable(t=torch.from_numpy(chain), **sums)
         measured.setdefault(str(split[rows][0]), {})[int(step[rows][0])] = found
     return {name: dict(sorted(by_step.items())) for name, by_step in measured.items()}

@@ -16,7 +16,7 @@ LIMITS = {0.0: "β̃, the lower limit", 1.0: "β, the upper limit"}
 
 def learned_variance(entries: Sequence[Entry]) -> Card:
     """Whether the network uses the room that it is given."""
-    drawn = figure("t, from data to noise", "fraction v")
+    drawn = figure("t, from data to noise", "interpolation v")
     longest, lowest, highest = 1, 0.0, 1.0
     for line in lines(entries, _is_known):
         table, name, colour = binned(line.table, log_bins([line.table])), line.name, line.colour
@@ -46,7 +46,7 @@ def learned_variance(entries: Sequence[Entry]) -> Card:
             "on v. The diamond is the step to the data, L<sub>0</sub>, whose lower limit is "
             "variance.first_step."
         ),
-        views={"fraction": log_t(drawn, longest)},
+        views={"interpolation": log_t(drawn, longest)},
         needs=None,  # a variance that is fixed has no place between limits
     )
 
