@@ -1,5 +1,6 @@
 """Estimation of a positive curve over the steps of a chain from a few draws per step."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -8,8 +9,8 @@ def log_linear(count: Tensor, total: Tensor, draws_per_bin: int) -> Tensor:
     """Means over bins of neighbouring steps, interpolated linearly in the logarithm, (K,) float64.
 
     Args:
-        count: (K,) number of draws of each step; may be 0.
-        total: (K,) sums of the draws, not negative.
+        count: (K,) number of draws of each step, on the CPU; some may be 0.
+        total: (K,) sums of the draws, not negative, on the CPU.
         draws_per_bin: number of draws per bin.
     """
     num_bins = max(1, int(count.sum()) // draws_per_bin)
@@ -23,13 +24,4 @@ def log_linear(count: Tensor, total: Tensor, draws_per_bin: int) -> Tensor:
     drawn = added(count) > 0
     mean = (added(total)[drawn] / added(count)[drawn]).clamp(min=torch.finfo(torch.float64).tiny)
     centre = added(count * position)[drawn] / added(count)[drawn]
-    return _interpolate(position, centre, mean.log()).exp()
-
-
-def _interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
-    """Piecewise linear through (xs, ys), constant beyond the ends; xs is increasing."""
-    if len(xs) == 1:
-        return ys.expand_as(x)
-    right = torch.searchsorted(xs, x).clamp(1, len(xs) - 1)
-    share = ((x - xs[right - 1]) / (xs[right] - xs[right - 1])).clamp(0.0, 1.0)
-    return torch.lerp(ys[right - 1], ys[right], share)
+    return torch.from_numpy(np.interp(position.numpy(), centre.numpy(), mean.log().numpy())).exp()

@@ -187,6 +187,8 @@ def steps_by_logsnr(chain: StepSequence) -> Tensor:
 
 def learned_probabilities(accumulator: BoundAccumulator, floor: float) -> Tensor:
     """p(t) of steps 2..K, proportional to sqrt(E[L_t^2]), (K - 1,) float64 on the CPU."""
+    if accumulator.num_steps == 1:  # there is no L_t
+        return torch.empty(0, dtype=torch.float64)
     count, squares = (accumulator.sums[name][1:].cpu() for name in ("count", "squared_nats"))
     size = log_linear(count, squares, PILOT_DRAWS_PER_BIN).sqrt()
-    return (1.0 - floor) * size / size.sum() + floor / max(len(size), 1)
+    return (1.0 - floor) * size / size.sum() + floor / len(size)
