@@ -16,6 +16,7 @@ from nelbo.evaluation.likelihoods import Likelihood, LikelihoodError, MeasuredLi
 from nelbo.evaluation.measure import Measurement, RoundProgress, measure
 from nelbo.evaluation.processes import Processes
 from nelbo.evaluation.units import Unit
+from nelbo.progress import ReportProgress
 
 
 def measure_split(
@@ -91,7 +92,7 @@ def measure_likelihoods(
     unit: Unit,
     conditional: bool,
     processes: Processes,
-    progress: Callable[[str], AbstractContextManager[Callable[[int, int], None]]],
+    progress: Callable[[str], AbstractContextManager[ReportProgress]],
 ) -> tuple[dict[str, MeasuredLikelihood], list[LikelihoodError]]:
     """Measure other likelihoods of a split.
 

@@ -1,7 +1,5 @@
 """Measurement of the mean squared error of x0_hat at every timestep, for ``variance=analytic``."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -14,6 +12,7 @@ from nelbo.evaluation.estimators.importance import steps_by_logsnr
 from nelbo.evaluation.log_linear import log_linear
 from nelbo.evaluation.noise import ExampleNoise
 from nelbo.evaluation.stratified_draws import stratified_draws
+from nelbo.progress import ReportProgress
 
 EVALUATIONS = 16_384  # of the network, in total
 EXAMPLES = 1024  # at most; their noise is in memory at the same time
@@ -29,7 +28,7 @@ def measure_log_mse(
     seed: int = 0,
     pairs_per_call: int = 512,
     evaluations: int = EVALUATIONS,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: ReportProgress = lambda done, total: None,
 ) -> Tensor:
     """log E |x_0 - x0_hat|^2 / D at each timestep of a full chain, (T,) float64 on the CPU.
 

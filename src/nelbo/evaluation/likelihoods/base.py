@@ -15,6 +15,7 @@ from nelbo.diffusion.bound import Denoise, VariationalBound
 from nelbo.diffusion.chain import StepSequence
 from nelbo.evaluation.accumulator import Estimate
 from nelbo.evaluation.units import Unit
+from nelbo.progress import ReportProgress
 
 
 class LikelihoodError(ValueError):
@@ -155,7 +156,7 @@ def measure_likelihood(
     num_examples: int,
     device: torch.device | str = "cpu",
     conditional: bool = False,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: ReportProgress = lambda done, total: None,
     all_reduce_sum: Callable[[Tensor], None] = lambda _: None,
 ) -> LikelihoodEstimate:
     """Measure a likelihood on a data set.

@@ -19,6 +19,7 @@ from nelbo.data.spec import DataSpec
 from nelbo.evaluation.sample_metrics.accumulator import FeatureAccumulator
 from nelbo.evaluation.sample_metrics.features import Features
 from nelbo.evaluation.sample_metrics.images import features_of
+from nelbo.progress import ReportProgress
 
 FOLDER = "NELBO_CACHE"
 
@@ -50,7 +51,7 @@ def make_reference(
     device: torch.device | str = "cpu",
     position: tuple[int, int] = (0, 1),
     all_reduce_sum: Callable[[Tensor], None] = lambda _: None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: ReportProgress = lambda done, total: None,
 ) -> Reference:
     """Read the features of a split from the cache, or compute and cache them. Call it on all ranks.
 
@@ -110,7 +111,7 @@ def _measure(
     split: SplitName,
     features: Features,
     position: tuple[int, int],
-    progress: Callable[[int, int], None],
+    progress: ReportProgress,
 ) -> None:
     examples = RandomSubset(data.split(split), accumulator.size)
     order = SequentialOrder(accumulator.size, data.eval_batch_size, *position)
