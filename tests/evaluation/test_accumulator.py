@@ -119,7 +119,7 @@ def test_accumulators_of_several_ranks_are_added(control):
     together = first.empty()
     together.merge(first)
     others = torch.cat([x.flatten() for x in second.sums.values()])
-    together.all_reduce(lambda flat: flat.add_(others))
+    together.all_reduce_sum(lambda flat: flat.add_(others))
     torch.testing.assert_close(together.sums, whole.sums, rtol=1e-13, atol=1e-13)
     assert together.estimate().total.mean == pytest.approx(whole.estimate().total.mean, rel=1e-13)
     torch.testing.assert_close(together.example_table(), whole.example_table(), rtol=1e-12, atol=1e-12)

@@ -289,7 +289,7 @@ class BoundAccumulator:
         """Number of network evaluations."""
         return int(self.sums["evaluations"])
 
-    def all_reduce(self, reduce: Callable[[Tensor], None]) -> None:
+    def all_reduce_sum(self, reduce: Callable[[Tensor], None]) -> None:
         """Replace the sums by those of all ranks, in one reduction.
 
         Args:

@@ -107,7 +107,7 @@ def measure(
             estimator.measure(fresh, variants, denoise, batch.x0, batch.index, cond, num_examples, control)
             progress(totals[0], fresh[0])
         for total, part in zip(totals, fresh, strict=True):
-            part.all_reduce(all_reduce_sum)
+            part.all_reduce_sum(all_reduce_sum)
             total.merge(part)
         if not isinstance(estimator, MultiRoundEstimator):
             break

@@ -49,10 +49,14 @@ class FeatureAccumulator:
         is_kept = (index - 1) * kept // self.size < place  # the first of those that share a place
         self.rows[place[is_kept]] = features[is_kept].to(self.rows)
 
-    def all_reduce_sum(self, add: Callable[[Tensor], None]) -> None:
-        """Replace sums and rows by their totals over all ranks; rows of other ranks are 0."""
+    def all_reduce_sum(self, reduce: Callable[[Tensor], None]) -> None:
+        """Replace sums and rows by their totals over all ranks; rows of other ranks are 0.
+
+        Args:
+            reduce: replaces a tensor by its sum over the ranks, in place.
+        """
         for tensor in (self.count, self.total, self.outer, self.rows):
-            add(tensor)
+            reduce(tensor)
 
     def mean(self) -> Tensor:
         """Mean of the features, (F,) float64."""

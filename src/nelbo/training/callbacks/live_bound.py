@@ -111,7 +111,7 @@ class LiveBound(Callback):
     def _log(
         self, trainer: Trainer, pl_module: DiffusionModule, window: BoundAccumulator, loss: Tensor
     ) -> None:
-        window.all_reduce(partial(all_reduce_sum, trainer))
+        window.all_reduce_sum(partial(all_reduce_sum, trainer))
         all_reduce_sum(trainer, loss)
         pl_module.log("train/loss", loss[0] / loss[1], prog_bar=True)
         unit = pl_module.unit
@@ -126,7 +126,7 @@ class LiveBound(Callback):
         assert isinstance(pl_module, DiffusionModule)
         if self._steps is None:
             return
-        self._steps.all_reduce(partial(all_reduce_sum, trainer))
+        self._steps.all_reduce_sum(partial(all_reduce_sum, trainer))
         steps = self._steps.step_table(pl_module.bound.chain.step_numbers)
         if trainer.is_global_zero and steps.drawn.any():
             table.append(self.path, trainer.global_step, "train", steps)

@@ -41,7 +41,7 @@ class ValidationBound(Callback):
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
         assert isinstance(pl_module, DiffusionModule)
-        pl_module.accumulator.all_reduce(partial(all_reduce_sum, trainer))
+        pl_module.accumulator.all_reduce_sum(partial(all_reduce_sum, trainer))
         chain, accumulator = pl_module.bound.chain, pl_module.accumulator
         estimate, contributions = accumulator.estimate(), accumulator.contributions()
         metrics = pl_module.unit.metrics(split, estimate)
