@@ -14,7 +14,7 @@ from nelbo.evaluation.step_table import StepTable
 from nelbo.evaluation.stratified_draws import deviations_over_ranges, without_trend
 from nelbo.evaluation.t_bins import Groups, two_groups
 
-PARTS = ("total", "reconstruction", "denoising", "prior")
+PART_FIELDS = ("total", "reconstruction", "denoising", "prior")  # of BoundParts
 FOLDS = 2  # halves of the data set; the coefficients of one are fitted to the draws of the other
 
 
@@ -52,8 +52,8 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class BoundEstimate:
-    """The bound and its parts, in nats per example.
+class BoundParts:
+    """The bound of a set of examples and its parts, in nats per example.
 
     Attributes:
         total: L_0 + sum of L_t + L_T.
@@ -61,7 +61,6 @@ class BoundEstimate:
         denoising: the sum of L_t over the chain.
         prior: L_T.
         num_examples: number of examples.
-        num_evaluations: number of network evaluations.
     """
 
     total: Estimate
@@ -69,6 +68,21 @@ class BoundEstimate:
     denoising: Estimate
     prior: Estimate
     num_examples: int
+
+    @property
+    def parts(self) -> tuple[Estimate, Estimate, Estimate, Estimate]:
+        """The total, L_0, the sum of L_t, and L_T."""
+        return self.total, self.reconstruction, self.denoising, self.prior
+
+
+@dataclass(frozen=True)
+class BoundEstimate(BoundParts):
+    """The bound of all examples of a measurement.
+
+    Attributes:
+        num_evaluations: number of network evaluations.
+    """
+
     num_evaluations: int
 
 
@@ -114,9 +128,9 @@ class BoundAccumulator:
         groups: the G columns of an example's estimate.
         num_draws: R, draws of L_t that are stored for each example.
         sums: all that is stored, float64 tensors by name: ``evaluations`` (), ``examples`` (), ``parts`` and
-            ``squared_parts`` (4,) in the order of PARTS, ``mc_variances`` (4,) and the examples ``mc_known``
-            () for which they are known, ``count``, ``nats``, ``squared_nats`` and ``weighted_nats`` (K,),
-            ``errors`` and ``interpolations`` (K,) and the draws ``errors_known`` and
+            ``squared_parts`` (4,) in the order of PART_FIELDS, ``mc_variances`` (4,) and the examples
+            ``mc_known`` () for which they are known, ``count``, ``nats``, ``squared_nats`` and
+            ``weighted_nats`` (K,), ``errors`` and ``interpolations`` (K,) and the draws ``errors_known`` and
             ``interpolations_known`` () that have them, ``by_example`` (N, G), ``draw_steps`` and
             ``draw_nats`` (N, R), ``draw_weights`` (R,). With a control variate also ``controls_by_example``
             (N, G) and, of each half, ``controls_by_step`` (2, K), both weighted; ``draw_controls`` (N, R);
@@ -151,7 +165,7 @@ class BoundAccumulator:
         self.control = control
         self.groups = two_groups(num_steps) if groups is None else groups
         self._group_of_step = self.groups.of_step.to(device)
-        K, parts = (num_steps,), (len(PARTS),)
+        K, parts = (num_steps,), (len(PART_FIELDS),)
         shapes: dict[str, tuple[int, ...]] = {
             "evaluations": (),
             "examples": (),
@@ -341,12 +355,14 @@ class BoundAccumulator:
         n = added / rounds
         stderrs = [_stderr(n, x, xx) for x, xx in zip(parts.tolist(), squares.tolist(), strict=True)]
         variances = self._mc_variances()
-        mc_stderrs: list[float] | list[None] = [None] * len(PARTS)
+        mc_stderrs: list[float] | list[None] = [None] * len(PART_FIELDS)
         if variances is not None:
             mc_stderrs = [math.sqrt(x) / added for x in variances.tolist()]
         estimates = {
             name: Estimate(total / n, stderr, mc_stderr)
-            for name, total, stderr, mc_stderr in zip(PARTS, parts.tolist(), stderrs, mc_stderrs, strict=True)
+            for name, total, stderr, mc_stderr in zip(
+                PART_FIELDS, parts.tolist(), stderrs, mc_stderrs, strict=True
+            )
         }
         return BoundEstimate(num_examples=round(n), num_evaluations=self.num_evaluations, **estimates)
 
@@ -443,7 +459,7 @@ class BoundAccumulator:
 
 
 def _with_total(reconstruction: Tensor, denoising: Tensor, prior: Tensor) -> Tensor:
-    """The parts of each example (B,) and their sum, (4, B) in the order of PARTS."""
+    """The parts of each example (B,) and their sum, (4, B) in the order of PART_FIELDS."""
     parts = torch.stack([reconstruction, denoising, prior])
     return torch.cat([parts.sum(0, keepdim=True), parts])
 

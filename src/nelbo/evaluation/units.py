@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from nelbo.evaluation.accumulator import BoundEstimate, Estimate
 
-PARTS = {"L_0": "reconstruction", "L_t": "denoising", "L_T": "prior"}  # symbols and fields of BoundEstimate
+PARTS = {"L_0": "reconstruction", "L_t": "denoising", "L_T": "prior"}  # symbols and fields of BoundParts
 PIXELS_PER_UNIT = 127.5  # from [-1, 1] to [0, 255]
 
 

@@ -29,8 +29,8 @@ METRICS, TERMS = METRICS_FILE, bound_table.FILE_NAME
 # files and folders that are read here
 BELOW = (f"*/{CONFIG}", f"*/*/{CONFIG}", f"*/*/*/{CONFIG}")  # runs in a folder that is no run
 EXAMPLES, LIKELIHOODS = example_table.FILE_NAME, likelihood_table.FILE_NAME
-PARTS = bound_table.parts_folder(Path(TERMS)).name
-FILES = (".hydra", SAMPLES, SUMMARY, EVALUATION, METRICS, TERMS, PARTS, EXAMPLES, LIKELIHOODS)
+TERMS_PARTS = bound_table.parts_folder(Path(TERMS)).name
+FILES = (".hydra", SAMPLES, SUMMARY, EVALUATION, METRICS, TERMS, TERMS_PARTS, EXAMPLES, LIKELIHOODS)
 PNG = b"\x89PNG\r\n\x1a\n"  # the first bytes of such a file
 # the types of what a ledger has; a number that is not finite is null
 _TYPES: dict[str, Any] = {name: (kind | None, None) for name, kind in get_type_hints(Ledger).items()}
