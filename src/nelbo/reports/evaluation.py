@@ -29,7 +29,7 @@ def print_evaluation(evaluation: Evaluation, run_dir: Path, by_class: bool, sear
     console, unit, estimate = terminal.make_console(), evaluation.unit, evaluation.measurements[0].estimate
     ledger = evaluation.ledgers[0]
     console.print()
-    terminal.print_whole(console, terminal.bound_table(evaluation.metrics, (evaluation.split,), unit))
+    terminal.print_whole(console, terminal.make_bound_table(evaluation.metrics, (evaluation.split,), unit))
     in_full = estimate.num_examples * evaluation.chain.num_steps
     search = "; the search of spacing=optimal is not included" if searched else ""
     lines = _error_lines(estimate, unit) | {

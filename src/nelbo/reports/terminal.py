@@ -30,7 +30,7 @@ def print_bound(metrics: Mapping[str, float], splits: tuple[str, ...], unit: Uni
     """
     console = make_console()
     console.print()
-    print_whole(console, bound_table(metrics, splits, unit))
+    print_whole(console, make_bound_table(metrics, splits, unit))
     for what, where in _files(run_dir):
         print_fact(console, what, where)
 
@@ -82,7 +82,7 @@ def print_whole(console: Console, table: Table) -> None:
     console.print(table)
 
 
-def bound_table(metrics: Mapping[str, float], splits: tuple[str, ...], unit: Unit) -> Table:
+def make_bound_table(metrics: Mapping[str, float], splits: tuple[str, ...], unit: Unit) -> Table:
     """L_0, L_t, L_T and their sum, with a column for each measured split."""
     table = make_table(f"variational bound, {unit.label}")
     table.add_column("term", no_wrap=True)

@@ -68,7 +68,7 @@ class Bins:
 
 
 @dataclass(frozen=True)
-class Curve:
+class BinnedCurve:
     """(B,) a value for each bin, and its standard error."""
 
     t: np.ndarray
@@ -143,16 +143,17 @@ def binned(terms: StepTable, bins: Bins) -> Binned:
     )
 
 
-def from_noise(binned: Binned, prior: float) -> Curve:
+def from_noise(binned: Binned, prior: float) -> BinnedCurve:
     """L_T plus the terms of all steps from T down to the lowest t of each bin, nats; ends at the bound."""
     value, error = parts(binned)
-    return Curve(binned.bins.first_t, prior + _sum_from_right(value), np.sqrt(_sum_from_right(error**2)))
+    total, total_error = _sum_from_right(value), np.sqrt(_sum_from_right(error**2))
+    return BinnedCurve(binned.bins.first_t, prior + total, total_error)
 
 
-def from_data(binned: Binned) -> Curve:
+def from_data(binned: Binned) -> BinnedCurve:
     """The terms of all steps from 1 up to the highest t of each bin, nats; ends at the bound minus L_T."""
     value, error = parts(binned)
-    return Curve(binned.bins.last_t, np.cumsum(value), np.sqrt(np.cumsum(error**2)))
+    return BinnedCurve(binned.bins.last_t, np.cumsum(value), np.sqrt(np.cumsum(error**2)))
 
 
 def rate_and_distortion(binned: Binned, prior: float) -> tuple[np.ndarray, np.ndarray]:
@@ -167,19 +168,19 @@ def rate_and_distortion(binned: Binned, prior: float) -> tuple[np.ndarray, np.nd
     return above + inside, np.sqrt(binned.mse)
 
 
-def gap(held_out: Binned, train: Binned) -> Curve:
+def gap(held_out: Binned, train: Binned) -> BinnedCurve:
     """Contribution of each bin on held-out data minus that on training data, nats."""
     value, error = parts(held_out)
     other, other_error = parts(train)
-    return Curve(held_out.bins.centre, value - other, np.hypot(error, other_error))
+    return BinnedCurve(held_out.bins.centre, value - other, np.hypot(error, other_error))
 
 
-def relative_gap(held_out: Binned, train: Binned) -> Curve:
+def relative_gap(held_out: Binned, train: Binned) -> BinnedCurve:
     """The gap as a fraction of the training value, with the first-order error of a ratio."""
     with np.errstate(divide="ignore", invalid="ignore"):  # a decoder may make L_0 exactly 0: no fraction
         ratio = held_out.mean / train.mean
         error = np.abs(ratio) * np.hypot(held_out.stderr / held_out.mean, train.stderr / train.mean)
-    return Curve(held_out.bins.centre, ratio - 1.0, error)
+    return BinnedCurve(held_out.bins.centre, ratio - 1.0, error)
 
 
 def parts(binned: Binned) -> tuple[np.ndarray, np.ndarray]:

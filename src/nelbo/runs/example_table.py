@@ -39,11 +39,11 @@ class Examples:
         if name == "total":
             return sum(self.columns.values(), zero)
         if name == "L_t":
-            return sum((self.columns[name] for name in t_bins(self.columns)), zero)
+            return sum((self.columns[name] for name in t_bin_columns(self.columns)), zero)
         return self.columns.get(name, zero)
 
 
-def t_bins(names: Iterable[str]) -> list[str]:
+def t_bin_columns(names: Iterable[str]) -> list[str]:
     """The names of bins of t or u among the names of columns, from clean to noisy."""
     found = {name for name in names if T_BIN.fullmatch(name)}
     return sorted(found, key=lambda name: (name[0], float(name.split("_")[1])))
@@ -51,7 +51,7 @@ def t_bins(names: Iterable[str]) -> list[str]:
 
 def common_bins(first: Iterable[str], other: Iterable[str]) -> list[str]:
     """The bins of two tables; none where one has bins of t and the other bins of u."""
-    found = t_bins({*first, *other})
+    found = t_bin_columns({*first, *other})
     return found if len({name[0] for name in found}) == 1 else []
 
 

@@ -17,7 +17,7 @@ from nelbo.evaluation.ledger import Ledger
 from nelbo.evaluation.step_table import StepTable
 from nelbo.evaluation.units import Unit, unit_of
 from nelbo.runs import bound_table, example_table, likelihood_table, metrics_file
-from nelbo.runs.example_table import Examples, t_bins
+from nelbo.runs.example_table import Examples, t_bin_columns
 from nelbo.runs.files import RunFolderError, check_contained, read_if_there
 from nelbo.runs.metrics_file import METRICS_FILE, Series
 from nelbo.runs.paths import CONFIG, EVALUATION, OVERRIDES, SAMPLES, SUMMARY, SWEEP
@@ -220,7 +220,7 @@ class Run:
 def share_names(names: Iterable[str]) -> list[str]:
     """The names of shares among names: L_0, the bins of t from clean to noisy, L_T."""
     found = set(names)
-    return [*({"L_0"} & found), *t_bins(found), *({"L_T"} & found)]
+    return [*({"L_0"} & found), *t_bin_columns(found), *({"L_T"} & found)]
 
 
 def run_folders(paths: Iterable[Path]) -> list[Path]:

@@ -9,7 +9,7 @@ from nelbo.evaluation.ledger import disagreements
 from nelbo.evaluation.paired import paired_difference
 from nelbo.evaluation.units import Unit
 from nelbo.reports.numbers import VISIBLE
-from nelbo.runs.example_table import Examples, common_bins, t_bins
+from nelbo.runs.example_table import Examples, common_bins, t_bin_columns
 from nelbo.runs.run_folder import Run, RunLikelihood
 
 STANDARD_ERRORS = 2.0  # a larger difference is marked
@@ -139,7 +139,7 @@ def _unpaired(first: Run, other: Run) -> dict[str, Estimate]:
     def difference(name: str) -> Estimate:
         return _independent(first.part(name), other.part(name))
 
-    bins = common_bins(a, b) if t_bins(a) and t_bins(b) else []
+    bins = common_bins(a, b) if t_bin_columns(a) and t_bin_columns(b) else []
     parts = {name: difference(name) for name in ("L_0", "L_t")}
     parts |= {name: Estimate(b.get(name, 0.0) - a.get(name, 0.0), math.nan) for name in bins}
     return parts | {"L_T": difference("L_T"), "total": difference(first.unit.metric)}

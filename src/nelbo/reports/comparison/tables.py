@@ -21,7 +21,7 @@ from nelbo.reports.comparison.named_run import shared_label
 from nelbo.reports.comparison.seeds import SeedGroup
 from nelbo.reports.numbers import VISIBLE, cell, plus_minus, short
 from nelbo.reports.terminal import make_table, natural_width
-from nelbo.runs.example_table import t_bins
+from nelbo.runs.example_table import t_bin_columns
 
 BETTER, WORSE = "▼", "▲"
 TERM_WIDTH, HALF_BAR = 14, 8
@@ -204,7 +204,7 @@ def _seed_table(title: str, rows: Sequence[tuple[SeedGroup, SeedEstimate, SeedEs
 def _differences(first: ComparedRun, others: Sequence[ComparedRun], with_bars: bool) -> Table:
     """The differences of each part, a column for each run."""
     found = [compared.differences.parts for compared in others if compared.differences is not None]
-    bins = t_bins({name for parts in found for name in parts})
+    bins = t_bin_columns({name for parts in found for name in parts})
     pieces = ("L_0", *(bins or ("L_t",)), "L_T")  # they add up to the total
     known = (abs(parts[name].mean) for parts in found for name in pieces if name in parts)
     largest = max((size for size in known if math.isfinite(size)), default=0.0)

@@ -12,7 +12,7 @@ from nelbo.training.loggers.media import COLUMNS, BoundChart
 LINE_CHART, BAR_CHART = "wandb/line/v0", "wandb/bar/v0"  # presets of W&B
 
 
-def bound_table(run: wandb.Run, chart: BoundChart, key: str) -> wandb.Table:
+def chart_table(run: wandb.Run, chart: BoundChart, key: str) -> wandb.Table:
     """L_t of every step."""
     return _bound_to_run(run, key, COLUMNS, chart.rows())
 

@@ -90,7 +90,7 @@ class GuardedWandbLogger(WandbLogger, MediaLogger):
 
         def record(run: wandb.Run) -> dict[str, Any]:
             content: dict[str, Any] = {} if figure is None else {key: wandb.Plotly(figure)}
-            content[f"{key}_table"] = wandb_charts.bound_table(run, chart, f"{key}_table")
+            content[f"{key}_table"] = wandb_charts.chart_table(run, chart, f"{key}_table")
             by_step = f"{chart.split}/L_t_by_step"
             return content | {by_step: wandb_charts.overlay(run, chart, by_step)}
 

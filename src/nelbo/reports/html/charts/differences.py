@@ -9,7 +9,7 @@ from nelbo.reports.comparison.named_run import shared_label
 from nelbo.reports.html.card import Card
 from nelbo.reports.html.entry import Entry
 from nelbo.reports.html.style import GREY, error_texts, figure, has_traces, part_label
-from nelbo.runs.example_table import t_bins
+from nelbo.runs.example_table import t_bin_columns
 
 
 def differences(entries: Sequence[Entry], from_first: Sequence[Differences | None]) -> Card:
@@ -26,7 +26,8 @@ def differences(entries: Sequence[Entry], from_first: Sequence[Differences | Non
         for entry, difference in zip(entries, from_first, strict=True)
         if difference is not None
     ]
-    names = ["L_0", *t_bins({name for _, difference in found for name in difference.parts}), "L_T", "total"]
+    columns = t_bin_columns({name for _, difference in found for name in difference.parts})
+    names = ["L_0", *columns, "L_T", "total"]
     for number, (entry, difference) in enumerate(found):
         shown = [(row, difference.parts[name]) for row, name in enumerate(names) if name in difference.parts]
         error = np.nan_to_num([part.stderr for _, part in shown])

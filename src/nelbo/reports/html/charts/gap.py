@@ -53,7 +53,7 @@ def _pairs(entries: Sequence[Entry]) -> Iterator[tuple[Entry, StepTable, StepTab
                 yield entry, held_out, train, entry.label, entry.colour
 
 
-def _add(drawn: go.Figure, curve: bins.Curve, factor: float, name: str, colour: str, x: str) -> None:
+def _add(drawn: go.Figure, curve: bins.BinnedCurve, factor: float, name: str, colour: str, x: str) -> None:
     drawn.add_scatter(
         x=curve.t,
         y=curve.value * factor,
