@@ -1,6 +1,5 @@
 """Checkpoint files of a run: replaced atomically, and verified when read."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ from lightning import Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from nelbo import torch_file
-from nelbo.atomic_file import sync
+from nelbo.atomic_file import replacing, sync
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
@@ -44,16 +43,16 @@ def write_checkpoint(trainer: Trainer, path: Path, previous: Path | None = None)
     Raises:
         OSError: if the file cannot be written; the message names it.
     """
-    unfinished = path.with_name(f"{path.stem}.{os.getpid()}.tmp")  # rank 0 writes it
+    if not trainer.is_global_zero:
+        trainer.save_checkpoint(path)  # rank 0 writes the file, at its own path
+        return
     try:
-        trainer.save_checkpoint(unfinished)
-        if trainer.is_global_zero:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path, durable=False) as unfinished:
+            trainer.save_checkpoint(unfinished)  # which waits for the disk
             if previous is not None and path.exists():
                 path.replace(previous)
-            unfinished.replace(path)
-            sync(path.parent)
-    except BaseException as error:
-        unfinished.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OSError(f"cannot write {path} ({error}); the checkpoint before it is kept") from error
-        raise
+        sync(path.parent)
+    except OSError as error:
+        reason = error.__cause__ or error
+        raise OSError(f"cannot write {path} ({reason}); the checkpoint before it is kept") from error
