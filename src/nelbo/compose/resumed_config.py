@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from nelbo.compose.stored_config import NAMED, WANDB_LOGGER, Components, Place, excerpt, walk
 
+# Arguments of loggers that are never used as paths
 FREE_TEXT = {
     WANDB_LOGGER: ("project", "name", "group", "entity", "tags"),
     "nelbo.training.loggers.mlflow.MLflow": ("experiment_name", "run_name"),

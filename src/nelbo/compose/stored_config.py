@@ -46,7 +46,6 @@ MODEL = frozenset(
 )
 # Arguments that name code, or a file with code in it
 CODE_ARGUMENTS = {"nelbo.evaluation.sample_metrics.features.torch_module.TorchModule": ("path",)}
-# Arguments of callbacks and loggers that are never used as paths
 WANDB_LOGGER = "nelbo.training.loggers.wandb_run.wandb_logger"
 SPECIAL_KEYS = {"_target_", "_args_", "_partial_", "_recursive_", "_convert_", "_mode_"}
 MAX_DEPTH = 32

@@ -42,7 +42,7 @@ class Patches(DataModule):
 
     def __init__(
         self,
-        size: Annotated[int, Ge(1), Le(96)] = 32,
+        size: Annotated[int, Ge(1), Le(_MAX_SIZE)] = 32,
         crops_per_epoch: PositiveInt = 8192,
         flip: bool = True,
         **loading: Unpack[Loading],

@@ -29,7 +29,7 @@ def stratified_parts(label: Tensor, parts: int) -> list[Tensor]:
         parts: their number.
 
     Returns:
-        The indices of the examples of each part, ``(about N / hands,)``.
+        The indices of the examples of each part, ``(about N / parts,)``.
     """
     shuffled = torch.randperm(len(label), generator=generator(0, 0, "split"))
     by_class = shuffled[label[shuffled].argsort(stable=True)]

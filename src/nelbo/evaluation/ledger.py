@@ -27,8 +27,8 @@ class Ledger:
 
     Attributes:
         data: name of the data set.
-        fingerprint: hash of some of its examples: data sets of one name may be sampled or cropped
-            differently.
+        fingerprint: digest of its examples, their order and their class names: data sets of one name may be
+            sampled or cropped differently.
         dims: number of scalars in an example.
         levels: number of values of a scalar; None for continuous data.
         split: of the data set.
