@@ -19,10 +19,10 @@ ARRAYS = {
 
 
 def test_what_was_saved_is_loaded(tmp_path):
-    about = {"model": "a.ckpt", "examples": "16", "path": "ä/ö"}
-    save(tmp_path / "a.npz", ARRAYS, about)
+    metadata = {"model": "a.ckpt", "examples": "16", "path": "ä/ö"}
+    save(tmp_path / "a.npz", ARRAYS, metadata)
     loaded, said = load(tmp_path / "a.npz")
-    assert said == about
+    assert said == metadata
     assert loaded.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
         assert loaded[name].dtype == array.dtype
@@ -33,8 +33,8 @@ def test_a_file_is_replaced_whole(tmp_path):
     path = tmp_path / "a.npz"
     save(path, ARRAYS, {})
     save(path, {"steps": torch.zeros(2)}, {"again": "yes"})
-    loaded, about = load(path)
-    assert about == {"again": "yes"}
+    loaded, metadata = load(path)
+    assert metadata == {"again": "yes"}
     assert loaded.keys() == {"steps"}
     assert [file.name for file in tmp_path.iterdir()] == ["a.npz"]
 
@@ -55,7 +55,7 @@ def damaged_files(path):
     yield path.read_bytes()
     np.save(path.with_suffix(".npy"), np.zeros(3))
     yield path.with_suffix(".npy").read_bytes()
-    np.savez(path, about=np.array({"code": 1}, dtype=object))  # a pickle is not loaded
+    np.savez(path, metadata=np.array({"code": 1}, dtype=object))  # a pickle is not loaded
     yield path.read_bytes()
 
 

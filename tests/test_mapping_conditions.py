@@ -124,8 +124,8 @@ def test_guided_samples_have_the_conditions_of_training_examples(run, project, c
     for i in range(6):
         (row,) = np.flatnonzero(train["shift"].float().numpy() == shift[i])
         assert (train["signs"][row].numpy() == signs[i]).all()
-    about = json.loads((ended.folder / "sampling.json").read_text())
-    assert about["cond"] == "those of training examples"
+    metadata = json.loads((ended.folder / "sampling.json").read_text())
+    assert metadata["cond"] == "those of training examples"
 
 
 def test_samples_of_one_given_condition(run, project, command, tmp_path):

@@ -15,22 +15,22 @@ from torch import Tensor
 
 from nelbo.atomic_file import DamagedFileError, check_growth, open_regular, replacing
 
-ABOUT = "about"
+METADATA = "metadata"
 
 
-def save(path: Path, arrays: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
+def save(path: Path, arrays: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write the file atomically.
 
     Args:
         path: of the file.
         arrays: by name.
-        about: what they were measured on.
+        metadata: what they were measured on.
 
     Raises:
         OSError: naming the file, if it cannot be written.
     """
     content: dict[str, Any] = {name: array.cpu().numpy() for name, array in arrays.items()}
-    content[ABOUT] = np.array(json.dumps(dict(about)))
+    content[METADATA] = np.array(json.dumps(dict(metadata)))
     with replacing(path) as unfinished, unfinished.open("wb") as file:
         np.savez_compressed(file, **content)
 
@@ -45,8 +45,8 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         DamagedFileError: naming the file, when it is damaged, too large, or another kind of file.
     """
     with opened(path) as file:
-        about = dict(json.loads(str(file[ABOUT])))
-        return {name: torch.from_numpy(file[name]) for name in file.files if name != ABOUT}, about
+        metadata = dict(json.loads(str(file[METADATA])))
+        return {name: torch.from_numpy(file[name]) for name in file.files if name != METADATA}, metadata
 
 
 @contextmanager

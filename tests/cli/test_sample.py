@@ -187,10 +187,10 @@ def test_damaged_samples_are_drawn_again(has_list, draw):
 
 
 def test_sample_folder_describes_its_samples(draw):
-    about = json.loads((draw("sampler=heun").folder / "sampling.json").read_text())
-    assert about["sampler"]["_target_"].endswith("Heun")
-    assert (about["sampler"]["clip"], about["levels"], about["format"]) == ([-1.0, 1.0], 17, "png")
-    assert about["timesteps"] == [333, 667, 1000]
+    metadata = json.loads((draw("sampler=heun").folder / "sampling.json").read_text())
+    assert metadata["sampler"]["_target_"].endswith("Heun")
+    assert (metadata["sampler"]["clip"], metadata["levels"], metadata["format"]) == ([-1.0, 1.0], 17, "png")
+    assert metadata["timesteps"] == [333, 667, 1000]
 
 
 def test_sample_folder_describes_levels_and_learned_weights(compose):

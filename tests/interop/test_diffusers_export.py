@@ -236,10 +236,10 @@ def test_metadata_is_written_to_nelbo_json(tmp_path):
         "unet/config.json",
         "unet/diffusion_pytorch_model.safetensors",
     ]
-    about = read_json(tmp_path / "model/nelbo.json")
-    checksums = about.pop("files")
+    metadata = read_json(tmp_path / "model/nelbo.json")
+    checksums = metadata.pop("files")
     assert checksums.keys() == {*files} - {"nelbo.json"}
-    assert about == {
+    assert metadata == {
         "time_shift": 0.0,
         "first_step": "beta_tilde",
         "config": {"seed": 3},
@@ -285,9 +285,9 @@ def test_a_file_that_was_changed_after_the_export_says_what_to_do(tmp_path):
     config.write_text(json.dumps(json.loads(config.read_text()) | {"clip_sample_range": 2.0}))
     with pytest.raises(ValueError, match=r"scheduler_config\.json was damaged or edited .* remove files and"):
         read_folder(folder)
-    about = read_json(folder / "nelbo.json")
-    del about["files"]
-    (folder / "nelbo.json").write_text(json.dumps(about))
+    metadata = read_json(folder / "nelbo.json")
+    del metadata["files"]
+    (folder / "nelbo.json").write_text(json.dumps(metadata))
     assert read_folder(folder).scheduler["clip_sample_range"] == 2.0
     write(tmp_path / "other", *iddpm())
     (tmp_path / "other/unet/config.json").unlink()

@@ -60,10 +60,10 @@ def sample(config: DictConfig) -> None:
     generator = SampleGenerator(
         model.spec.shape, sampler, denoise, chain, cond, config.seed, processes.device
     )
-    about = describe(config, model, generator, image_format)
+    metadata = describe(config, model, generator, image_format)
 
     def open_folder() -> SampleFolder:
-        return SampleFolder(Path(config.run_dir), about, image_format, model.spec, cond)
+        return SampleFolder(Path(config.run_dir), metadata, image_format, model.spec, cond)
 
     # decided by one process: others could look after the first files are written
     missing = processes.broadcast(lambda: open_folder().missing(config.n))
@@ -77,7 +77,7 @@ def sample(config: DictConfig) -> None:
         written = write_images(config, folder, generator, images[:shown])
         quality: dict[str, float] = {}
         if features is not None:
-            quality = measure_quality(config, model, features, images, processes.device, about)
+            quality = measure_quality(config, model, features, images, processes.device, metadata)
         folder.finish(config.n)
         print_samples(folder, config.n, sampler.evaluations(chain), quality, config.reference_split, written)
     processes.close()
@@ -242,7 +242,7 @@ def measure_quality(
     features: "Features",
     images: "Tensor",
     device: "torch.device",
-    about: dict[str, object],
+    metadata: dict[str, object],
 ) -> dict[str, float]:
     """How far samples are from the model's data, and quality.json about it."""
     from nelbo.compose.trained import read_data
@@ -251,7 +251,7 @@ def measure_quality(
 
     reference = make_reference(read_data(model), config.reference_split, features, device=device)
     quality = sample_quality(images, reference, features)
-    ledger = quality_ledger(reference, len(images), **about)
+    ledger = quality_ledger(reference, len(images), **metadata)
     write_json(Path(config.run_dir) / "quality.json", {**quality, "ledger": ledger})
     return quality
 

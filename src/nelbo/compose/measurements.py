@@ -20,7 +20,7 @@ DENOISER = ("model", "parameterization", "c_noise", "conditional")  # options th
 def measure_once(
     model: TrainedModel,
     kind: str,
-    about: Mapping[str, str],
+    metadata: Mapping[str, str],
     measure: Callable[[], dict[str, Tensor]],
     processes: Processes,
     at_least: Mapping[str, int] | None = None,
@@ -30,13 +30,13 @@ def measure_once(
     Args:
         model: that is measured.
         kind: in the name of the file: ``<checkpoint>.<weights>.<kind>.npz``.
-        about: everything that the result depends on.
+        metadata: everything that the result depends on.
         measure: makes the arrays.
         processes: the first one reads, measures and writes, and sends the result to the others.
         at_least: see :func:`nelbo.runs.measurement_cache.cached`.
     """
     path = model.path.with_name(f"{model.path.stem}.{model.weights.kind}.{kind}.npz")
-    return processes.broadcast(lambda: cached(path, about, measure, at_least or {}))
+    return processes.broadcast(lambda: cached(path, metadata, measure, at_least or {}))
 
 
 def split_to_measure(reported: SplitName) -> SplitName:
@@ -44,7 +44,7 @@ def split_to_measure(reported: SplitName) -> SplitName:
     return "train" if reported == "val" else "val"
 
 
-def about_model(
+def model_metadata(
     model: TrainedModel, bound: VariationalBound, data: DataModule, split: SplitName
 ) -> dict[str, str]:
     """What every measurement of a model depends on."""

@@ -7,7 +7,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
-from nelbo.compose.measurements import about_model, measure_once
+from nelbo.compose.measurements import measure_once, model_metadata
 from nelbo.compose.trained import TrainedModel
 from nelbo.data import DataModule
 from nelbo.data.base import SplitName
@@ -90,5 +90,5 @@ def log_mse(
             measured = measure_log_mse(bound, module.denoiser, batch, module.conditional, progress=progress)
         return {"log_mse": measured}
 
-    about = about_model(model, bound, data, split)
-    return measure_once(model, "moments", about, measure, processes)["log_mse"]
+    metadata = model_metadata(model, bound, data, split)
+    return measure_once(model, "moments", metadata, measure, processes)["log_mse"]

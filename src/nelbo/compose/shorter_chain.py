@@ -7,7 +7,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
-from nelbo.compose.measurements import about_model, measure_once, split_to_measure
+from nelbo.compose.measurements import measure_once, model_metadata, split_to_measure
 from nelbo.compose.trained import TrainedModel
 from nelbo.data import DataModule
 from nelbo.data.base import SplitName
@@ -119,12 +119,12 @@ def step_costs(
         }
 
     variance = model.module.denoiser.variance
-    about = about_model(model, bound, data, split) | {
+    metadata = model_metadata(model, bound, data, split) | {
         "variance": f"{type(variance).__name__}, first step {variance.first_step}",
         "decoder": str(bound.decoder),
     }
     kind = f"{type(variance).__name__.lower()}.step_costs"
-    tables = measure_once(model, kind, about, measured, processes, {"examples": examples})
+    tables = measure_once(model, kind, metadata, measured, processes, {"examples": examples})
     return StepCostTable(
         tables["timesteps"], tables["first"].double(), tables["step"].double(), tables["prior"]
     )

@@ -16,7 +16,7 @@ from nelbo import array_file
 
 def cached(
     path: Path,
-    about: Mapping[str, str],
+    metadata: Mapping[str, str],
     measure: Callable[[], dict[str, Tensor]],
     at_least: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Tensor]:
@@ -26,7 +26,7 @@ def cached(
 
     Args:
         path: of the file.
-        about: everything that the result depends on. A file with another description is replaced.
+        metadata: everything that the result depends on. A file with another description is replaced.
         measure: makes the arrays.
         at_least: numbers that make a result more accurate, such as of examples. A file with larger ones is
             used too.
@@ -38,11 +38,11 @@ def cached(
             warnings.warn(f"{error}: it is measured again", stacklevel=2)
         else:
             enough = all(_number(stored.pop(name, None)) >= least for name, least in at_least.items())
-            if enough and stored == dict(about):
+            if enough and stored == dict(metadata):
                 return arrays
     arrays = measure()
     try:
-        array_file.save(path, arrays, {**about, **{name: str(value) for name, value in at_least.items()}})
+        array_file.save(path, arrays, {**metadata, **{name: str(value) for name, value in at_least.items()}})
     except OSError as error:
         warnings.warn(f"{error}: it will be measured again next time", stacklevel=2)
     return arrays

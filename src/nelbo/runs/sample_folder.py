@@ -38,7 +38,7 @@ class SampleFolder:
 
     Args:
         path: of the folder.
-        about: everything that a sample depends on, except its number.
+        metadata: everything that a sample depends on, except its number.
         image_format: ``png``: a file for each sample; ``npz``: ``samples.npz`` at the end, of parts that are
             kept until then; ``none``: nothing but what is made of them.
         spec: of the data, by which samples are stored.
@@ -52,7 +52,7 @@ class SampleFolder:
     def __init__(
         self,
         path: Path,
-        about: Mapping[str, Any],
+        metadata: Mapping[str, Any],
         image_format: str,
         spec: DataSpec,
         cond: Cond | None = None,
@@ -69,7 +69,7 @@ class SampleFolder:
         self.spec = spec
         self.cond = cond
         self.parts = path / ("images" if image_format == "png" else "parts")
-        self._claim(dict(about))
+        self._claim(dict(metadata))
 
     def missing(self, n: int) -> list[int]:
         """Numbers out of 0..n-1 that were not drawn yet, or whose file is damaged."""
@@ -187,13 +187,13 @@ class SampleFolder:
         suffix = "png" if self.image_format == "png" else "npy"
         return self.parts / f"{number:06d}.{suffix}"
 
-    def _claim(self, about: dict[str, Any]) -> None:
+    def _claim(self, metadata: dict[str, Any]) -> None:
         file = self.path / METADATA_FILE
         if not file.is_file():
-            write_json(file, about)
+            write_json(file, metadata)
             return
         kept = read_json(file)
-        differs = [name for name in about if kept.get(name) != about[name]]
+        differs = [name for name in metadata if kept.get(name) != metadata[name]]
         if differs:
-            found = "; ".join(f"{name}: {kept.get(name)}, not {about[name]}" for name in differs)
+            found = "; ".join(f"{name}: {kept.get(name)}, not {metadata[name]}" for name in differs)
             raise ValueError(f"{self.path} holds other samples ({found}): choose another hydra.run.dir")
