@@ -125,8 +125,8 @@ def test_interrupted_search_resumes_until_n_trials(tmp_path):
     assert found == ["COMPLETE"] * 6
     assert [len(attempts(tmp_path, job)) for job in range(6)] == [1, 1, 1, 2, 1, 1]
     for trial in study.trials:
-        outcome = json.loads((tmp_path / str(trial.number) / "job.json").read_text())
-        assert outcome["objective"] == pytest.approx(trial.value)
+        status = json.loads((tmp_path / str(trial.number) / "job.json").read_text())
+        assert status["objective"] == pytest.approx(trial.value)
     assert len({trial.params["optimizer.lr"] for trial in study.trials}) == 6, "a trial was drawn twice"
 
     code, _, _ = finish(start(NO_TIME, f"resume={tmp_path}", "hydra.sweeper.n_trials=7"))

@@ -24,7 +24,7 @@ from nelbo.cli.rendezvous import options_of_shared_run, share_run_dir
 from nelbo.cli.resume import add_resumed_run
 from nelbo.cli.started import store_started_command
 from nelbo.cli.sweep.resume_sweep import add_resumed_sweep
-from nelbo.cli.sweep.run_job import attempt, is_sweep_job
+from nelbo.cli.sweep.run_job import is_sweep_job, run_job
 from nelbo.compose.config import to_plain
 from nelbo.compose.environment import rank
 from nelbo.runs.files import check_contained
@@ -52,7 +52,7 @@ def run(config_name: str, job: Callable[[DictConfig], float | None], subcommand:
         make_importable(import_from)
         with _restored_traceback_setting(show_traceback):
             if is_sweep_job():
-                attempt(checked, lambda error: describe_error(error, config_name))
+                run_job(checked, lambda error: describe_error(error, config_name))
             else:
                 _run_or_report(checked, config_name, show_traceback)
 

@@ -50,14 +50,14 @@ class SweptRun:
         folder: of the run.
         choices: options that the sweep sets.
         is_begun: whether the job was started.
-        outcome: how the job ended; None until it ends.
+        job_status: how the job ended; None until it ends.
     """
 
     name: str
     folder: Path
     choices: Mapping[str, str]
     is_begun: bool
-    outcome: JobStatus | None
+    job_status: JobStatus | None
 
     @cached_property
     def run(self) -> Run | None:
@@ -70,14 +70,14 @@ class SweptRun:
     @property
     def state(self) -> JobState:
         """Whether the job was started, and how it ended."""
-        if self.outcome is None:
+        if self.job_status is None:
             return JobState.INTERRUPTED if self.is_begun else JobState.NOT_BEGUN
-        return JobState.FINISHED if self.outcome.failure is None else JobState.FAILED
+        return JobState.FINISHED if self.job_status.failure is None else JobState.FAILED
 
     @property
     def status(self) -> str:
         """The state, and the error of a failed job."""
-        failure = None if self.outcome is None else self.outcome.failure
+        failure = None if self.job_status is None else self.job_status.failure
         return str(self.state) if failure is None else f"{self.state}: {failure}"
 
     @property
@@ -86,7 +86,7 @@ class SweptRun:
         trained = None if self.run is None else self.run.summary.get("train_seconds")
         if trained is not None:
             return trained
-        return None if self.outcome is None else self.outcome.seconds
+        return None if self.job_status is None else self.job_status.seconds
 
     @cached_property
     def metrics(self) -> dict[str, float]:

@@ -60,7 +60,7 @@ def _show(folder: Path, jobs: Sequence[Job], tries_again: bool) -> None:
 
     rows, left = [], False
     for job in jobs:
-        outcome = job.read_outcome()
-        rows.append(SweptRun(job.name, job.folder, job.choices, job.is_begun, outcome))
-        left |= outcome is None or (tries_again and outcome.failure is not None)
+        job_status = job.read_status()
+        rows.append(SweptRun(job.name, job.folder, job.choices, job.is_begun, job_status))
+        left |= job_status is None or (tries_again and job_status.failure is not None)
     show_sweep(folder, rows, f"{started_command().shown} {as_typed('resume', str(folder))}" if left else None)

@@ -44,7 +44,7 @@ class Job:
         """The choices in a line."""
         return printable(" ".join(f"{option}={value}" for option, value in self.choices.items()))
 
-    def read_outcome(self) -> JobStatus | None:
+    def read_status(self) -> JobStatus | None:
         """Its result; None before its end. A training that has written its summary is finished."""
         found = read_job_status(self.folder)
         if found is None and self.command == "train" and self.is_begun and is_finished(self.folder):
@@ -60,8 +60,8 @@ class Job:
 
     def is_done(self) -> bool:
         """Whether it finished without a failure."""
-        outcome = self.read_outcome()
-        return outcome is not None and outcome.failure is None
+        job_status = self.read_status()
+        return job_status is not None and job_status.failure is None
 
     def check_same_options(self) -> None:
         """Check that the folder does not hold a job of another sweep.

@@ -17,7 +17,7 @@ SECONDS_FOR_WORKERS = 60.0  # that workers have after Ctrl-C
 
 
 def launch_jobs(launcher: Launcher, jobs: Sequence[Job], in_sequence: bool) -> None:
-    """Run the jobs that are not done; each writes its outcome to its folder.
+    """Run the jobs that are not done; each writes its status to its folder.
 
     If a worker is killed, for example because memory ran out, a launcher stops all its workers. The jobs that
     were running are then resumed one at a time, which isolates the one that fails, and then the others.
@@ -40,7 +40,7 @@ def launch_jobs(launcher: Launcher, jobs: Sequence[Job], in_sequence: bool) -> N
         if len(waiting) == 1:
             _died(waiting[0], error)
             return
-        lost = [job for job in waiting if job.is_begun and job.read_outcome() is None]
+        lost = [job for job in waiting if job.is_begun and job.read_status() is None]
         if not lost:
             raise
         for job in lost:

@@ -35,7 +35,7 @@ def is_sweep_job() -> bool:
     return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
-def attempt(action: Callable[[], float | None], describe: Callable[[Exception], str]) -> None:
+def run_job(action: Callable[[], float | None], describe: Callable[[Exception], str]) -> None:
     """Run a job. A failure is printed in one line, stored in its folder, and does not stop the other jobs.
 
     The output of jobs that run in parallel is not mixed in one terminal: what a job prints goes into a file
@@ -55,10 +55,10 @@ def attempt(action: Callable[[], float | None], describe: Callable[[Exception], 
         except FolderInUseError as error:  # another process runs this job
             print(f"{named}: {error}", file=sys.stderr, flush=True)
             return
-        _attempt(action, describe, folder, in_sequence, named)
+        _run(action, describe, folder, in_sequence, named)
 
 
-def _attempt(
+def _run(
     action: Callable[[], float | None],
     describe: Callable[[Exception], str],
     folder: Path,
@@ -77,12 +77,12 @@ def _attempt(
         except Exception as error:
             failure = printable(describe(error))
             (folder / TRACEBACK_FILE).write_text(traceback.format_exc(), "utf-8", "backslashreplace")
-    outcome = JobStatus(failure, objective, round(time.perf_counter() - started, 1))
-    outcome.write(folder)
+    job_status = JobStatus(failure, objective, round(time.perf_counter() - started, 1))
+    job_status.write(folder)
     if failure is not None:
         print(f"{named} failed: {failure}", file=sys.stderr, flush=True)
     elif not in_sequence:
-        _print_end(named, outcome, terminal)
+        _print_end(named, job_status, terminal)
 
 
 def separate_wandb_run() -> None:
@@ -91,11 +91,11 @@ def separate_wandb_run() -> None:
         os.environ.pop(name, None)
 
 
-def _print_end(named: str, outcome: JobStatus, terminal: TextIO) -> None:
+def _print_end(named: str, job_status: JobStatus, terminal: TextIO) -> None:
     from nelbo.reports.numbers import duration
 
-    value = "" if outcome.objective is None else f", val {outcome.objective:.4f}"
-    print(f"{named} finished in {duration(outcome.seconds)}{value}", file=terminal, flush=True)
+    value = "" if job_status.objective is None else f", val {job_status.objective:.4f}"
+    print(f"{named} finished in {duration(job_status.seconds)}{value}", file=terminal, flush=True)
 
 
 @contextmanager

@@ -216,8 +216,8 @@ def _tell(study: "Study", number: int, job: Job) -> None:
     """The value of a trial, or that it has none; a trial that failed does not steer the search."""
     from optuna.trial import TrialState
 
-    outcome = job.read_outcome()
-    value = None if outcome is None or outcome.failure is not None else outcome.objective
+    job_status = job.read_status()
+    value = None if job_status is None or job_status.failure is not None else job_status.objective
     if value is None or not math.isfinite(value):
         study.tell(number, state=TrialState.FAIL)
     else:
