@@ -1,4 +1,4 @@
-"""Pictures of examples: images, lines of series, central slices of volumes."""
+"""Images of examples: images themselves, lines of series, central slices of volumes."""
 
 from typing import Literal
 

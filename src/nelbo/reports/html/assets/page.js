@@ -22,7 +22,7 @@ function theme(layout) {
   const colour = (name) => css.getPropertyValue(name).trim();
   const narrow = window.innerWidth < 600;
   const changes = {
-    paper_bgcolor: colour("--card"),  // a saved picture needs one
+    paper_bgcolor: colour("--card"),  // a saved image needs one
     plot_bgcolor: "rgba(0,0,0,0)",
     "modebar.bgcolor": "rgba(0,0,0,0)",
     "modebar.color": colour("--quiet"),
