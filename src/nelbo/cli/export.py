@@ -58,12 +58,13 @@ def run(arguments: Namespace) -> None:
 def read(checkpoint: Path, weights: str, trust: list[str] | None = None) -> "TrainedModel":
     """The model of a checkpoint, with its averaged or its raw weights."""
     from nelbo.cli.logging import quieten_libraries
-    from nelbo.cli.overrides import quoted
-    from nelbo.compose.trained import load_model
+    from nelbo.interop.formats.nelbo import NelboFormat
+    from nelbo.pretrained import load
 
     quieten_libraries()
-    trusted = [f"trust=[{','.join(map(quoted, trust))}]"] if trust else []
-    return load_model(checkpoint, f"weights={weights}", *trusted)
+    return load(
+        checkpoint, weights=weights, trust=trust, checkpoint_format=NelboFormat(), device="cpu"
+    ).trained
 
 
 def write(model: "TrainedModel", folder: Path) -> None:
