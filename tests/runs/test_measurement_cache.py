@@ -31,10 +31,10 @@ def test_measurement_on_more_examples_is_used_and_one_on_fewer_is_made_again(tmp
     assert array_file.load(path)[1] == {"weights": "a", "examples": "33"}
 
 
-@pytest.mark.parametrize("stored", ['{"weights": "a", "examples": "many"}', '{"weights": "a"}', "[1]", "null"])
-def test_file_without_the_number_is_measured_again(tmp_path, stored, recwarn):
+@pytest.mark.parametrize("text", ['{"weights": "a", "examples": "many"}', '{"weights": "a"}', "[1]", "null"])
+def test_file_without_the_number_is_measured_again(tmp_path, text, recwarn):
     path = tmp_path / "x.npz"
-    np.savez(path, x=np.array(1), metadata=np.array(stored))
+    np.savez(path, x=np.array(1), metadata=np.array(text))
     assert measured(path, METADATA, 2, {"examples": 1}) == 2
     with np.load(path) as file:
         assert json.loads(str(file["metadata"])) == {"weights": "a", "examples": "1"}
