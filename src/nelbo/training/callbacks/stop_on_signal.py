@@ -78,11 +78,12 @@ class StopOnSignal(Callback):
         self._set_handlers(stop)
 
     def _stop_if_received(self, trainer: Trainer, in_validation: bool = False) -> None:
-        received = self._received is not None
-        if trainer.world_size > 1:
-            received = trainer.strategy.reduce_boolean_decision(received, all=False)
-        if received:
-            raise Interrupted(self._received or signal.SIGTERM, trainer.global_step, in_validation)
+        number = self._received or 0
+        if trainer.world_size > 1:  # all ranks stop for the same signal, also one that has not received it
+            own = torch.tensor(number, device=trainer.strategy.root_device)
+            number = int(trainer.strategy.reduce(own, reduce_op="max"))
+        if number:
+            raise Interrupted(number, trainer.global_step, in_validation)
 
     def _record(self, number: int, frame: FrameType | None) -> None:
         self._received = number
