@@ -224,6 +224,8 @@ def test_sample_folder_describes_levels_and_learned_weights(compose):
     assert described(Karras(), ends) != even
     assert described(Even(), {name: value + 1.0 for name, value in ends.items()}) != even
     assert described(Even(), dict(ends)) == even
+    config.c_noise = {"_target_": "another"}
+    assert described(Even(), ends) != even
 
 
 @pytest.fixture(scope="module")

@@ -137,14 +137,20 @@ def describe(
     config: DictConfig, model: "TrainedModel", generator: "SampleGenerator", image_format: str
 ) -> dict[str, object]:
     """Everything that the samples depend on. A folder accepts only samples of the same description."""
-    from nelbo.compose.config import to_plain
+    import torch
 
-    clip = generator.sampler.clip
+    from nelbo.compose.config import to_plain
+    from nelbo.compose.measurements import DENOISER
+
+    clip, chain = generator.sampler.clip, generator.chain
+    variance = model.module.denoiser.variance
     return {
         "weights": model.fingerprint,
+        "denoiser": repr({name: model.config.get(name) for name in DENOISER}),
         "sampler": {**to_plain(config.sampler), "clip": clip and list(clip)},
-        "variance": type(model.module.denoiser.variance).__name__,
-        "timesteps": generator.chain.t().tolist(),
+        "variance": f"{type(variance).__name__}, first step {variance.first_step}",
+        "timesteps": chain.t().tolist(),
+        "logsnr": chain.level(torch.arange(1, chain.num_steps + 1)).logsnr.tolist(),
         "cond": describe_cond(config, model),
         "guidance": config.guidance,
         "seed": config.seed,

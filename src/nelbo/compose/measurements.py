@@ -1,6 +1,7 @@
 """Measurements of a trained model that a bound is computed with."""
 
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 
 import torch
 from torch import Tensor
@@ -50,10 +51,11 @@ def model_metadata(
     """What every measurement of a model depends on."""
     schedule = bound.chain.schedule
     full = full_chain(schedule)
-    ends = full.level(torch.tensor([1, full.num_steps])).logsnr.tolist()
+    logsnr = full.level(torch.arange(1, full.num_steps + 1)).logsnr.tolist()
+    levels = sha256(repr(logsnr).encode()).hexdigest()[:16]
     return {
         "weights": model.fingerprint,
-        "schedule": f"{type(schedule).__name__}, {schedule.num_steps} steps, logsnr {ends}",
+        "schedule": f"{type(schedule).__name__}, {schedule.num_steps} steps, levels {levels}",
         "clip": str(bound.clip),
         "data": f"{type(data).__name__}, {split}, {data.fingerprint(split)}",
         "denoiser": repr({name: model.config.get(name) for name in DENOISER}),
