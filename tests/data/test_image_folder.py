@@ -185,6 +185,19 @@ def test_a_corrupt_image_is_replaced_by_the_next_and_the_rest_is_unchanged(
     assert loader.take_unreadable() == []
 
 
+def test_a_replaced_image_of_a_subset_is_named(partly_broken, tmp_path):
+    data = ImageFolder(in_memory=False, on_corrupt="skip", **options(tmp_path))
+    data.setup()
+    data.subset("train", 32)
+    subset = data.split("train")
+    broken = Path(subset.name(7))
+    partly_broken(broken.relative_to(tmp_path))
+    loader = data.train_dataloader()
+    indices = torch.cat([batch.index for batch in loader])
+    assert sorted(indices.tolist()) == [-1, *(i for i in range(32) if i != 7)]
+    assert loader.take_unreadable() == [str(broken)]
+
+
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_an_image_that_setup_cannot_read_is_removed_and_not_counted(

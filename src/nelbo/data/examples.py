@@ -134,8 +134,10 @@ class RandomSubset(WrappedExamples):
         return super().name(int(self.chosen[index]))
 
     def fetch(self, indices: Tensor, epoch: int) -> Batch:
-        """The examples at ``indices`` (B,) of the subset."""
-        return self.examples.fetch(self.chosen[indices], epoch)._replace(index=indices)
+        """The examples at ``indices`` (B,) of the subset; -1 as index of one that replaces another."""
+        chosen = self.chosen[indices]
+        batch = self.examples.fetch(chosen, epoch)
+        return batch._replace(index=indices.where(batch.index == chosen, -1))
 
     def content(self, indices: Tensor) -> bytes:
         """Content of the examples in the whole split."""
