@@ -98,6 +98,22 @@ def test_quality_is_measured_every_few_validations_and_at_the_end(every, expecte
 
 
 @pytest.mark.slow
+def test_quality_is_measured_at_the_end_of_the_last_epoch(tiny_run, measured):
+    run = tiny_run(
+        *ON,
+        "trainer.max_steps=-1",
+        "+trainer.max_epochs=2",
+        "+trainer.limit_train_batches=4",
+        "trainer.val_check_interval=4",
+        "lr_schedule=constant",
+        "callbacks.sample_quality.every=9",
+    )
+    run.fit()
+    assert run.module.validated_at == 8
+    assert measured == [8]
+
+
+@pytest.mark.slow
 def test_conditional_samples_are_measured(tiny_run):
     run = tiny_run(*ON, "conditional=true")
     run.fit()

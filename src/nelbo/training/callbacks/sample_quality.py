@@ -104,8 +104,7 @@ class SampleQuality(Callback):
         """Measure. The average of the weights is in place until the end of the epoch."""
         assert isinstance(pl_module, DiffusionModule)
         self.validations += 1
-        is_last = trainer.state.fn != "fit" or trainer.global_step == trainer.max_steps
-        if self.validations % self.every and not is_last:
+        if self.validations % self.every and not _is_last_validation(trainer):
             return
         if self._reference is None:
             self._reference = self._make_reference(trainer, pl_module)
@@ -185,3 +184,14 @@ class SampleQuality(Callback):
         )
         content = {"step": trainer.global_step, **metrics, "ledger": ledger}
         write_json(self.path, content)
+
+
+def _is_last_validation(trainer: Trainer) -> bool:
+    """Whether training ends after it, by max_steps, max_time or max_epochs, or it is outside of training."""
+    ends_epoch = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+    return (
+        trainer.state.fn != "fit"
+        or trainer.should_stop
+        or trainer.global_step == trainer.max_steps
+        or (ends_epoch and trainer.current_epoch + 1 == trainer.max_epochs)
+    )
