@@ -258,6 +258,10 @@ def test_classes_are_given_by_name_number_or_index(conditional, digits):
     assert torch.equal(in_turn, conditional.sample(12, steps=2, cond=torch.arange(12) % 10))
     alternating = conditional.sample(12, steps=2, cond=torch.arange(12) % 2)
     assert torch.equal(alternating, conditional.sample(12, steps=2, cond=[0, 1]))
+    seven = bound(7)
+    for given in (np.int64(7), np.array(7), torch.tensor(7)):
+        assert bound(given) == seven
+        assert torch.equal(conditional.sample(2, steps=2, cond=given), conditional.sample(2, steps=2, cond=7))
     without = conditional.denoise(torch.zeros(1, 1, 8, 8), 5)
     index = conditional.trained.module.null
     level = conditional.chain.level(torch.tensor([5]))
@@ -281,6 +285,7 @@ def test_the_repr_of_a_model_is_one_line(model, checkpoint):
         ([1, 2], "cond has 2 classes for 12 images"),
         (torch.full((12,), 10), "cond must be class indices"),
         (torch.zeros(12), "cond must be class indices"),
+        (torch.tensor(0.5), "cond=0.5: expected a class, or one for each image"),
     ],
 )
 def test_classes_that_cannot_work_are_refused(cond, message, conditional, digits):

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from nelbo.diffusion.spacings import Spacing
     from nelbo.evaluation.estimators import BoundEstimator
 
-GivenCond = (
+_Cond = (
     int
     | str
     | Sequence[int | str]
@@ -53,6 +53,7 @@ GivenCond = (
     | np.ndarray
     | Mapping[str, Tensor | np.ndarray | Sequence[Any] | float]
 )
+GivenCond = _Cond | np.integer
 
 
 def load(
@@ -371,6 +372,7 @@ class Model:
             options = {} if steps is None else {"steps": steps}
             sampler = build_component("sampler", sampler, options, data_range=self.spec.range)
         assert not isinstance(sampler, str)
+        cond = _without_dimensions(cond)
         if cond is None and self.trained.module.conditional:
             own_cond = (
                 torch.arange(n) % (self.spec.num_classes or 1)
@@ -429,7 +431,7 @@ class Model:
         Raises:
             ValueError: for an unknown class, or another number, names or shapes.
         """
-        last = (self.spec.num_classes or 0) - 1
+        cond, last = _without_dimensions(cond), (self.spec.num_classes or 0) - 1
         if not self.trained.module.conditional:
             if cond is not None:
                 raise ValueError(f"cond={cond}, but the model was trained without conditions")
@@ -485,6 +487,20 @@ class GivenImages(DataModule):
 def _check_batch_size(batch_size: int) -> None:
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: expected an integer of at least 1")
+
+
+def _without_dimensions(cond: GivenCond | None) -> _Cond | None:
+    """A class that is given as an array or tensor () as a number or name; others unchanged.
+
+    Raises:
+        ValueError: for an array () of another type.
+    """
+    if isinstance(cond, np.generic) or (isinstance(cond, Tensor | np.ndarray) and cond.ndim == 0):
+        item = cond.item()
+        if not isinstance(item, int | str):
+            raise ValueError(f"cond={item}: expected a class, or one for each image")
+        return item
+    return cond
 
 
 def _are_integers(x: Tensor, low: int, high: int) -> bool:
