@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from nelbo.cli import resume
 from nelbo.cli.launch import RESULT
 from nelbo.compose import build
-from nelbo.runs.metrics_file import MetricsFile, describe, restore
+from nelbo.runs.metrics_file import MetricsFile, restore
 from nelbo.runs.resume_point import ResumePoint, newest_checkpoint
 from nelbo.runs.summary import finished_step, is_finished
 from nelbo.training.module import DiffusionModule
@@ -342,8 +342,9 @@ def test_metrics_are_continued_and_a_row_that_is_cut_off_is_dropped(tmp_path):
     file = MetricsFile(path)
     for step, row in enumerate([{"b": 1.0}, {"b": 2.0}, {"a": 3.0, "b": 4.0}, {"b": 0.5}]):
         file.log_metrics(row, step)
+        assert MetricsFile(path).describe() == file.describe()  # read from the file
         if step == 2:
-            kept = describe(path)
+            kept = file.describe()
     with path.open("a") as stream:
         stream.write("0.1,0.")
     restore(path, **kept)

@@ -5,24 +5,34 @@ compared and those after them are dropped. A file that is missing or damaged doe
 set aside under another name, and a new one begins.
 """
 
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_warn
 
 from nelbo.atomic_file import DamagedFileError
 from nelbo.runs import bound_table as table
 from nelbo.runs import metrics_file
+from nelbo.runs.metrics_file import MetricsFile
 
 HISTORY = "history"  # in a checkpoint
 BOUND = table.FILE_NAME
 
 
-def describe(run_dir: Path) -> dict[str, dict[str, Any]]:
-    """Number and checksum of the rows of each file, for a checkpoint."""
+def describe(run_dir: Path, loggers: Sequence[Logger] = ()) -> dict[str, dict[str, Any]]:
+    """Number and checksum of the rows of each file, for a checkpoint.
+
+    Args:
+        run_dir: the run's folder.
+        loggers: of the run; one that writes ``metrics.csv`` knows its rows, otherwise the file is read.
+    """
+    writers = (logger for logger in loggers if isinstance(logger, MetricsFile))
+    metrics = next(writers, MetricsFile(run_dir / metrics_file.METRICS_FILE))
     return {
-        metrics_file.METRICS_FILE: metrics_file.describe(run_dir / metrics_file.METRICS_FILE),
+        metrics_file.METRICS_FILE: metrics.describe(),
         BOUND: table.describe(run_dir / BOUND),
     }
 

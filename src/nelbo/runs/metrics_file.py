@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from io import StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ METRICS_FILE = "metrics.csv"
 STEP = "step"  # optimizer steps that are completed
 EPOCH = "epoch"
 MAX_BYTES = 2**30
+NO_ROWS = ""  # their checksum
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class MetricsFile(Logger):
         super().__init__()
         self.path = path
         self._columns: list[str] | None = None
+        self._count, self._sha256 = 0, NO_ROWS
 
     @property
     def name(self) -> str:
@@ -79,18 +82,31 @@ class MetricsFile(Logger):
         Raises:
             OSError: if the file cannot be written.
         """
-        row = {**metrics, STEP: step}
-        if EPOCH in row:  # Lightning logs every metric as a float
-            row[EPOCH] = int(row[EPOCH])
-        if self._columns is None:
-            self._columns = column_names(self.path)
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        if row.keys() <= set(self._columns):
+        values = {**metrics, STEP: step}
+        if EPOCH in values:  # Lightning logs every metric as a float
+            values[EPOCH] = int(values[EPOCH])
+        row = {name: str(value) for name, value in values.items() if value is not None}
+        columns = self._read()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if row.keys() <= set(columns):
             with self.path.open("a", newline="", encoding="utf-8") as file:
-                csv.DictWriter(file, self._columns).writerow(row)
+                csv.DictWriter(file, columns).writerow(row)
         else:
-            self._columns = sorted({*self._columns, *row})
+            self._columns = sorted({*columns, *row})
             _write(self.path, self._columns, [*_rows(self.path), row])
+        self._count, self._sha256 = self._count + 1, _extend(self._sha256, row)
+
+    def describe(self) -> dict[str, Any]:
+        """Number of rows and their checksum, to be compared when a run is resumed."""
+        self._read()
+        return {"rows": self._count, "sha256": self._sha256}
+
+    def _read(self) -> list[str]:
+        """The columns. The first time, those of the file, whose rows are counted."""
+        if self._columns is None:
+            rows = _rows(self.path)
+            self._columns, self._count, self._sha256 = column_names(self.path), len(rows), _checksum(rows)
+        return self._columns
 
 
 def column_names(path: Path) -> list[str]:
@@ -101,14 +117,8 @@ def column_names(path: Path) -> list[str]:
         return next(csv.reader(file), [])
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """Number of rows and their checksum, to be compared when a run is resumed."""
-    rows = _rows(path)
-    return {"rows": len(rows), "sha256": _checksum(rows)}
-
-
 def restore(path: Path, rows: int, sha256: str) -> None:
-    """Keep the rows that were there when :func:`describe` was called, and drop those after them.
+    """Keep the rows that were there when :meth:`MetricsFile.describe` was called, and drop those after them.
 
     Args:
         path: the file.
@@ -156,8 +166,13 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 def _checksum(rows: list[dict[str, str]]) -> str:
-    cells = [sorted((str(name), str(cell)) for name, cell in row.items() if cell) for row in rows]
-    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
+    return reduce(_extend, rows, NO_ROWS)
+
+
+def _extend(checksum: str, row: Mapping[str, str]) -> str:
+    """Checksum of the rows so far and one more."""
+    cells = sorted((name, cell) for name, cell in row.items() if cell)
+    return hashlib.sha256(json.dumps([checksum, cells]).encode()).hexdigest()
 
 
 def _write(path: Path, names: list[str], rows: list[Any]) -> None:

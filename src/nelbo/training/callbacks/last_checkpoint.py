@@ -104,7 +104,7 @@ class LastCheckpoint(Checkpoint):
         """
         loop_state.save(trainer, checkpoint, self._validation_due)
         if self._is_saving and trainer.is_global_zero:
-            checkpoint[history.HISTORY] = history.describe(self.path.parents[1])
+            checkpoint[history.HISTORY] = history.describe(self.path.parents[1], trainer.loggers)
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
