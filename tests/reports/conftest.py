@@ -17,6 +17,8 @@ import yaml
 from PIL import Image
 
 from figures.browser import QUIET, find_browser
+from nelbo.atomic_file import write_json
+from nelbo.data import DataRecord, DataSpec
 from nelbo.evaluation.step_table import StepTable
 from nelbo.evaluation.t_bins import t_bins
 from nelbo.evaluation.units import unit_of
@@ -133,6 +135,8 @@ def write_run(
     }
     summary = {**test, "step": 400, "train_seconds": 125.0, "ledger": ledger}
     (folder / "summary.json").write_text(json.dumps(summary))
+    data = DataRecord("Digits", DataSpec((1, 8, 8), ledger["levels"], 10), {}, None, {}, None)
+    write_json(folder / "data_record.json", data.to_dict())
     return folder
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from nelbo.evaluation.step_table import StepTable
+from nelbo.evaluation.units import Unit
 from nelbo.runs import bound_table as table
 from nelbo.runs.files import RunFolderError
 from nelbo.runs.run_folder import read_run, run_folders
@@ -39,15 +40,19 @@ def test_the_runs_in_a_folder_without_results_are_found(make_run, tmp_path):
     assert run_folders([tmp_path]) == [tmp_path]
 
 
-def test_without_a_ledger_the_unit_is_read_off_the_two_files(make_run, tmp_path):
-    folder = make_run(tmp_path / "run")
+@pytest.mark.parametrize("discrete", [True, False])
+def test_the_unit_of_a_run_that_is_not_finished_is_that_of_its_data(discrete, make_run, tmp_path):
+    folder = make_run(tmp_path / "run", discrete=discrete)
+    finished = read_run(folder).unit
     (folder / "summary.json").unlink()
-    run = read_run(folder)
-    assert run.unit.label == "bits/dim"
-    # the made-up table scatters around the made-up metrics; those of a run agree to rounding
-    assert run.unit.per_nat == pytest.approx(1 / (64 * math.log(2)), rel=0.5)
-    terms = run.last_step_table("val")
-    assert run.final("val/L_0") == pytest.approx(run.unit.per_nat * terms.sum[0] / terms.count[0])
+    assert read_run(folder).unit == finished
+    (folder / "data_record.json").unlink()
+    assert read_run(folder).unit == Unit(finished.metric, "nats", 1.0)
+
+
+def test_a_run_describes_its_data_when_it_starts(finished_run):
+    data = read_run(finished_run).data
+    assert (data.shape, data.levels, data.num_classes) == ((1, 8, 8), 17, 10)
 
 
 def test_continuous_data_is_read_in_nats(make_run, tmp_path):

@@ -65,7 +65,7 @@ def test_every_file_is_there_and_nothing_unfinished(folder):
     kept = {"last.ckpt", "previous.ckpt", "best.ckpt"}
     assert {path.name for path in (folder / "checkpoints").iterdir()} == kept
     assert not [name for name in names if name.endswith(".tmp")]
-    tables = {"summary.json", "metrics.csv", "bound.parquet", "examples.parquet"}
+    tables = {"summary.json", "data_record.json", "metrics.csv", "bound.parquet", "examples.parquet"}
     expected = {".hydra", ".lock", "samples", "checkpoints", "wandb", *tables}
     assert {path.name for path in folder.iterdir()} - {"report.html", "hparams.yaml"} == expected
 

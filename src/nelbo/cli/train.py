@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from nelbo.runs.paths import LAST, REPORT
+from nelbo.runs.paths import DATA, LAST, REPORT
 
 if TYPE_CHECKING:
     from lightning import Callback, Trainer
@@ -114,7 +114,9 @@ def _build(config: DictConfig, run_dir: Path, resumes: bool) -> Training:
     """
     from hydra.utils import instantiate
     from lightning import seed_everything
+    from lightning.pytorch.utilities import rank_zero_only
 
+    from nelbo.atomic_file import write_json
     from nelbo.cli import resume
     from nelbo.compose import build
     from nelbo.compose.config import to_plain
@@ -147,6 +149,8 @@ def _build(config: DictConfig, run_dir: Path, resumes: bool) -> Training:
         resume.restore_run(config, run_dir, point)
     else:
         write_config(to_plain(config), run_dir)
+    if rank_zero_only.rank == 0:
+        write_json(run_dir / DATA, data.record().to_dict())
     return Training(config, data, module, callbacks, stopwatch, point, subsets)
 
 

@@ -2,6 +2,7 @@
 
 CONFIG, HYDRA, OVERRIDES = ".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml"
 SUMMARY = "summary.json"
+DATA = "data_record.json"  # of what a run is trained on
 EVALUATION = "evaluation.json"  # in place of the summary, where a trained model was evaluated
 REPORT = "report.html"
 SAMPLES = "samples"

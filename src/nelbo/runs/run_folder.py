@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, create_model
 from torch import Tensor
 
 from nelbo.atomic_file import MAX_YAML_BYTES, open_regular, read_bytes, read_json, read_yaml
+from nelbo.data import DataRecord, DataSpec
 from nelbo.evaluation.accumulator import Estimate
 from nelbo.evaluation.ledger import Ledger
 from nelbo.evaluation.step_table import StepTable
@@ -20,7 +21,7 @@ from nelbo.runs import bound_table, example_table, likelihood_table, metrics_fil
 from nelbo.runs.example_table import Examples, t_bin_columns
 from nelbo.runs.files import RunFolderError, check_contained, read_if_there
 from nelbo.runs.metrics_file import METRICS_FILE, Series
-from nelbo.runs.paths import CONFIG, EVALUATION, OVERRIDES, SAMPLES, SUMMARY, SWEEP
+from nelbo.runs.paths import CONFIG, DATA, EVALUATION, OVERRIDES, SAMPLES, SUMMARY, SWEEP
 from nelbo.runs.run_options import typed_options
 from nelbo.runs.summary import check_files
 from nelbo.text import json_to_validate
@@ -30,7 +31,7 @@ METRICS, TERMS = METRICS_FILE, bound_table.FILE_NAME
 BELOW = (f"*/{CONFIG}", f"*/*/{CONFIG}", f"*/*/*/{CONFIG}")  # runs in a folder that is no run
 EXAMPLES, LIKELIHOODS = example_table.FILE_NAME, likelihood_table.FILE_NAME
 TERMS_PARTS = bound_table.parts_folder(Path(TERMS)).name
-FILES = (".hydra", SAMPLES, SUMMARY, EVALUATION, METRICS, TERMS, TERMS_PARTS, EXAMPLES, LIKELIHOODS)
+FILES = (".hydra", SAMPLES, DATA, SUMMARY, EVALUATION, METRICS, TERMS, TERMS_PARTS, EXAMPLES, LIKELIHOODS)
 PNG = b"\x89PNG\r\n\x1a\n"  # the first bytes of such a file
 # the types of what a ledger has; a number that is not finite is null
 _TYPES: dict[str, Any] = {name: (kind | None, None) for name, kind in get_type_hints(Ledger).items()}
@@ -95,6 +96,7 @@ class Run:
             were written.
         config_text: the same, as a person wrote it.
         options: as they were typed, by name; those of an evaluation do not describe its model.
+        data: spec of the data that the run is trained on; None without the file.
         summary: ``summary.json`` or ``evaluation.json``; empty while the run is not finished.
         metrics: every column of ``metrics.csv``.
         step_tables: of ``bound.parquet``, by split and step of the measurement, steps in order.
@@ -106,6 +108,7 @@ class Run:
     config: dict[str, Any]
     config_text: str
     options: dict[str, str]
+    data: DataSpec | None
     summary: dict[str, Any]
     metrics: dict[str, Series]
     step_tables: dict[str, dict[int, StepTable]]
@@ -129,15 +132,12 @@ class Run:
 
     @cached_property
     def unit(self) -> Unit:
-        """Unit of the results: from the ledger, else inferred from L_0, which is in both files."""
+        """Unit of the results: from the ledger, or the data of a run that is not finished; else nats."""
         if "dims" in self.ledger:
             return unit_of(self.ledger["dims"], self.ledger["levels"])
-        if not self.is_discrete:
-            return unit_of(1, None)
-        read, steps = self.final("val/L_0"), self.last_step_table("val")
-        if read is None or steps is None or not steps.sum[0]:
-            return Unit(metric="bpd", label="nats", per_nat=1.0)  # nothing to convert by
-        return Unit(metric="bpd", label="bits/dim", per_nat=read * float(steps.count[0] / steps.sum[0]))
+        if self.data is not None:
+            return unit_of(self.data.dims, self.data.levels)
+        return Unit(metric="bpd" if self.is_discrete else "nelbo", label="nats", per_nat=1.0)
 
     def final(self, metric: str) -> float | None:
         """The last value of a metric, None if there is none."""
@@ -269,6 +269,7 @@ def read_run(path: Path) -> Run:
         config=config,
         config_text=text,
         options=read_if_there(path / OVERRIDES, lambda _: typed_options(path)) or {},
+        data=read_if_there(path / DATA, lambda file: DataRecord.from_dict(read_json(file)).spec),
         summary=summary,
         metrics=read_if_there(path / METRICS, metrics_file.read) or {},
         step_tables=read_if_there(path / TERMS, lambda file: bound_table.read(file, ledger)) or {},
