@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nelbo.atomic_file import DamagedFileError, check_growth, open_regular, replacing
@@ -102,7 +103,14 @@ def checksum(rows: pa.Table) -> str:
     sha256 = hashlib.sha256()
     for name in rows.column_names:
         column = rows[name]
-        is_text = pa.types.is_string(column.type)
-        data = "\0".join(column.to_pylist()).encode() if is_text else column.to_numpy().tobytes()
-        sha256.update(f"{name} {column.type} {len(data)}\n".encode() + data)
+        data = _joined(column) if pa.types.is_string(column.type) else column.to_numpy().tobytes()
+        sha256.update(f"{name} {column.type} {len(data)}\n".encode())
+        sha256.update(data)
     return sha256.hexdigest()
+
+
+def _joined(texts: pa.ChunkedArray) -> pa.Buffer:
+    """The texts with a zero byte between them, without an object of Python for each of them."""
+    values = texts.combine_chunks()
+    rows = pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values)
+    return pc.call_function("binary_join", [rows, pa.scalar("\0")])[0].as_buffer()
