@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from nelbo.cli.overrides import SHORT_NAMES, as_typed
-from nelbo.cli.project import search_path_option, searched_folders
-from nelbo.compose.config import config_groups, nested_composition
+from nelbo.cli.project import searched_folders
+from nelbo.compose.config import config_groups, nested_composition, search_path_option
 from nelbo.compose.environment import process_count
 from nelbo.text import did_you_mean
 

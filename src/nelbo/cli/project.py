@@ -12,13 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from nelbo.cli.overrides import option_name, quoted, split_command_line
-from nelbo.compose.config import CONFIG_DIR, config_files, folder_of
+from nelbo.compose.config import (
+    CONFIG_DIR,
+    SEARCH_PATH,
+    config_files,
+    current_options,
+    folder_of,
+    search_path_option,
+)
 
-SEARCH_PATH = "hydra.searchpath"
 FOLDER_FLAGS = ("--config-dir", "-cd", "--config-path", "-cp")
 NAMES_CODE = ("trust", "_target_", "features.path")  # names or ends of names of options
 
@@ -58,7 +63,7 @@ def read_project(arguments: Sequence[str], config_name: str) -> Project:
             f"configuration conf/experiment/{parsed.config_name}.yaml and choose it by experiment="
         )
     flags, options = split_command_line(arguments)
-    given = [option for option in options if option_name(option) == SEARCH_PATH]
+    given = search_path_option(options)
     typed = [f"--config-dir {shlex.quote(parsed.config_dir)}"] if parsed.config_dir else []
     typed += [f"--config-path {shlex.quote(parsed.config_path)}"] if parsed.config_path else []
     typed += map(shlex.quote, given)
@@ -104,27 +109,10 @@ def searched_folders(arguments: Sequence[str] | None = None) -> list[Path]:
         arguments: as :func:`read_project` returns them; by default those of the running command or job.
     """
     if arguments is None:
-        arguments = _current_options()
+        arguments = current_options()
     entries = [entry for option in search_path_option(arguments) for entry in _entries(option)]
     entries += [f"file://{flag.partition('=')[2]}" for flag in arguments if flag.startswith("--config-path=")]
     return list(dict.fromkeys([CONFIG_DIR, *map(folder_of, entries)]))
-
-
-def search_path_option(arguments: Sequence[str] | None = None) -> list[str]:
-    """The option ``hydra.searchpath`` of a command, for another composition in it; empty without one.
-
-    Args:
-        arguments: of the command; by default those of the running command or job.
-    """
-    given = _current_options() if arguments is None else arguments
-    return [option for option in given if option_name(option) == SEARCH_PATH]
-
-
-def _current_options() -> list[str]:
-    if HydraConfig.initialized():  # a job of a sweep may be in another process
-        overrides = HydraConfig.get().overrides
-        return [*overrides.task, *overrides.hydra]
-    return sys.argv[1:]
 
 
 def _names_code(option: str) -> bool:

@@ -1,6 +1,7 @@
 """The folder of configurations, and configurations as plain data."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from importlib.util import find_spec
@@ -13,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 CONFIG_DIR = Path(str(files("nelbo") / "conf"))
+SEARCH_PATH = "hydra.searchpath"
 
 
 def to_plain(config: Any, resolve: bool = True) -> dict[str, Any]:
@@ -67,7 +69,19 @@ def nested_composition() -> Iterator[None]:
         GlobalHydra.instance().hydra = running
 
 
-def search_path_overrides() -> list[str]:
-    """``hydra.searchpath=...`` of the running command, for another composition in it; empty without one."""
-    given = HydraConfig.get().overrides.hydra if HydraConfig.initialized() else []
-    return [option for option in given if option.startswith("hydra.searchpath=")]
+def search_path_option(arguments: Sequence[str] | None = None) -> list[str]:
+    """The option ``hydra.searchpath`` of a command, for another composition in it; empty without one.
+
+    Args:
+        arguments: of the command; by default those of the running command or job.
+    """
+    given = current_options() if arguments is None else arguments
+    return [option for option in given if option.partition("=")[0].lstrip("+") == SEARCH_PATH]
+
+
+def current_options() -> list[str]:
+    """The options of the running command or job."""
+    if HydraConfig.initialized():  # a job of a sweep may be in another process
+        overrides = HydraConfig.get().overrides
+        return [*overrides.task, *overrides.hydra]
+    return sys.argv[1:]

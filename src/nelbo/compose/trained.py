@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig, OmegaConf
 
 from nelbo.compose.build import build_module
-from nelbo.compose.config import nested_composition, search_path_overrides, to_plain
+from nelbo.compose.config import nested_composition, search_path_option, to_plain
 from nelbo.compose.options import check_component, has_argument, names_argument
 from nelbo.compose.stored_config import MODEL, check_values, plain_config, validate_stored
 from nelbo.data import DataModule, DataRecord, DataSpec
@@ -251,7 +251,7 @@ def training_config(config: DictConfig, weights: Weights, path: Path) -> dict[st
     elif config.trained_as is None:
         raise ValueError(f"{path} does not say how it was trained: name it, such as experiment=ddpm_cifar10")
     else:
-        options = [f"experiment={config.trained_as}", *config.trained_with, *search_path_overrides()]
+        options = [f"experiment={config.trained_as}", *config.trained_with, *search_path_option()]
         try:
             composed = hydra.compose("train", overrides=options)
         except MissingConfigException:
