@@ -313,7 +313,7 @@ class DiffusionModule(LightningModule):
         if isinstance(self.timesteps, AdaptiveTimestepSampler):
             self.timesteps.load_state_dict(stored["timesteps"])
         self.validated_at = stored["validated_at"]
-        self._reshape_due = stored.get("reshape_due", self.validated_at == checkpoint["global_step"])
+        self._reshape_due = stored["reshape_due"]
         self.reported = stored["reported"]
 
 
