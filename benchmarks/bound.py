@@ -232,17 +232,19 @@ def compare_times(case: Case, clock: Clock, rounds: int) -> None:
     def passes() -> None:
         bound.terms(module.denoiser, batch.x0, lambda _: noise, batch.cond if module.conditional else None)
 
-    def estimator() -> None:
+    def estimator() -> int:
         accumulator = BoundAccumulator(chain.num_steps, case.device, len(batch.x0))
         index = torch.arange(len(batch.x0), device=case.device)
         cond = batch.cond if module.conditional else None
         FullEstimator().measure(
             [accumulator], [BoundVariant(bound)], module.denoiser, batch.x0, index, cond, len(batch.x0)
         )
+        return accumulator.num_evaluations
 
+    evaluations = estimator()
     seconds = interleave({"passes": passes, "estimator": estimator}, clock, rounds)
     in_passes = [s / (TIMED_EXAMPLES * chain.num_steps) for s in seconds["passes"]]
-    in_estimator = [s / (TIMED_EXAMPLES * (chain.num_steps + 1)) for s in seconds["estimator"]]
+    in_estimator = [s / evaluations for s in seconds["estimator"]]
     print(
         f"\n{TIMED_EXAMPLES} examples at a time, one evaluation: {statistics.median(in_passes) * 1e3:.3f} ms "
         f"in a loop with one pass for each t, {statistics.median(in_estimator) * 1e3:.3f} ms in the "

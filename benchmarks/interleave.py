@@ -87,7 +87,7 @@ def ratio(numerators: list[float], denominators: list[float]) -> Ratio:
 
 
 def interleave(
-    steps: Mapping[str, Callable[[], None]],
+    steps: Mapping[str, Callable[[], object]],
     clock: Clock,
     rounds: int,
     warmup: int = 2,
