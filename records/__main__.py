@@ -36,7 +36,7 @@ SEEDS = (0, 1, 2)
 LOGS = ("train", "evaluate")
 MARK = "<!-- python -m records writes what follows -->\n"
 COLUMNS = (
-    "| date | bits/dim (± seeds ± images) | seeds | seconds | images/s | options of train.py | commit |",
+    "| date | bits/dim (± seeds ± images) | seeds | seconds | images/s | train.py; evaluate.py | commit |",
     "| --- | --- | --- | --- | --- | --- | --- |",
 )
 
@@ -175,7 +175,8 @@ def record(rung: Rung, seed: int) -> Path:
     for name in LOGS:
         log = (folder / f"{name}.txt").read_text().replace(f"{ROOT}/", "")
         kept.with_name(f"{seed}_{name}.txt").write_text(log)
-    write_json(kept, {"date": time.strftime("%Y-%m-%d"), "options": list(rung.train), **found})
+    options = {"options": list(rung.train), "evaluate": list(rung.evaluate)}
+    write_json(kept, {"date": time.strftime("%Y-%m-%d"), **options, **found})
     return kept
 
 
@@ -212,7 +213,9 @@ def row(commit: str, results: Sequence[Mapping[str, Any]]) -> str:
         str(bpd.count),
         f"{max(result['seconds'] for result in results):.0f}",
         f"{statistics.fmean(result['images_per_second'] for result in results):.0f}",
-        f"`{' '.join(results[0]['options'])}`",
+        "; ".join(
+            f"`{' '.join(results[0][name])}`" for name in ("options", "evaluate") if name in results[0]
+        ),
         commit,
     ]
     return "| " + " | ".join(cells) + " |"

@@ -50,7 +50,7 @@ def test_a_result_has_its_logs_and_a_row_of_the_table(quick):
     assert json.loads(path.read_text())["options"] == ["data=toy"]
     section = records.section(RUNG)
     assert "Aim: 1.5 bits/dim. Published: Other 2.0." in section
-    assert "| 1.2500 ± 0.0000 ± 0.5000 | 2 | 12 | 100 | `data=toy` | abc |" in section
+    assert "| 1.2500 ± 0.0000 ± 0.5000 | 2 | 12 | 100 | `data=toy`; `estimator=full` | abc |" in section
 
 
 def test_a_commit_has_one_result_for_each_seed(quick):
