@@ -8,7 +8,7 @@ from pathlib import Path
 
 from figures.page import save
 
-LAST = "#heat_map"  # the last card of the figure
+LAST = "#chain"  # the last card of the figure
 
 
 def main() -> None:
