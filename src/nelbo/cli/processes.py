@@ -11,7 +11,8 @@ from nelbo.compose.environment import cluster_plugins
 from nelbo.connections import enable_keepalive
 from nelbo.evaluation.processes import Processes
 
-# One process measures what others wait for (spacing=optimal). The agent ends all if one of them dies.
+# One process measures what others wait for (spacing=optimal). If one dies, what started them ends the others:
+# this command, torchrun, or srun --kill-on-bad-exit=1.
 LONGEST_WAIT = timedelta(days=7)
 
 
