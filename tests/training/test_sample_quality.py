@@ -102,7 +102,7 @@ def test_quality_is_measured_at_the_end_of_the_last_epoch(tiny_run, measured):
     run = tiny_run(
         *ON,
         "trainer.max_steps=-1",
-        "+trainer.max_epochs=2",
+        "trainer.max_epochs=2",
         "+trainer.limit_train_batches=4",
         "trainer.val_check_interval=4",
         "lr_schedule=constant",
