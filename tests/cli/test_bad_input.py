@@ -5,6 +5,7 @@ from PIL import Image
 
 MISTAKES = {
     "schedule.num_step=3": "there is no option num_step in schedule (did you mean num_steps?)",
+    "objectiv=simple": "there is no option objectiv (did you mean objective?); there are: ",
     "shedule=linear": "there is no option shedule (did you mean schedule?); there are: ",
     "logger=[csv,wandbb]": "there is no logger=wandbb (did you mean wandb?); there are: csv, mlflow, ",
     "loss=vbl": "there is no loss=vbl (did you mean vlb?); there are: edm, flow, hybrid, ",

@@ -345,7 +345,7 @@ MISTAKES = {
     "checkpoint={model} steps=1001": "steps=1001: the schedule has only 1000 timesteps",
     "checkpoint={model} steps=0": "steps=0: expected an integer >= 1 or null",
     "checkpoint={model} spacing=optimal steps=2000": "steps=2000: the schedule has only 1000 timesteps",
-    "checkpoint={model} spacing=optimal": "spacing=...: of how many steps? steps=16",
+    "checkpoint={model} spacing=optimal": "spacing= needs the number of steps of the chain, such as steps=16",
     "checkpoint={model} spacing=optimum": "there is no spacing=optimum (did you mean optimal?)",
     "checkpoint={model} data=patches": "the model is for data of shape (1, 8, 8) with 17 levels, and Patches "
     "has shape (3, 32, 32) with 256 levels",
@@ -365,6 +365,7 @@ MISTAKES = {
     "checkpoint={model} device=tpu": "device=tpu: expected one of auto, cpu, cuda",
     "checkpoint={model} devices=0": "devices=0: expected an integer >= 1",
     "checkpoint={model} estimator.target_stderr=0": "estimator.target_stderr=0: expected a number > 0",
+    "checkpoint={model} spacin=optimal": "there is no option spacin (did you mean spacing?)",
     "checkpoint={model} estimatr=full": "there is no option estimatr (did you mean estimator?)",
     "checkpoint={model} target_stderr=0.2": "no option target_stderr (did you mean estimator.target_stderr?)",
     "checkpoint=/nonexistent.ckpt": "there is no checkpoint file /nonexistent.ckpt",

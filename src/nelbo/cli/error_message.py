@@ -9,9 +9,10 @@ from hydra.errors import HydraException, InstantiationException, OverrideParseEx
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from nelbo.atomic_file import read_yaml
 from nelbo.cli.overrides import SHORT_NAMES, as_typed
 from nelbo.cli.project import searched_folders
-from nelbo.compose.config import config_groups, nested_composition, search_path_option
+from nelbo.compose.config import CONFIG_DIR, config_groups, nested_composition, search_path_option
 from nelbo.compose.environment import process_count
 from nelbo.text import did_you_mean
 
@@ -117,6 +118,8 @@ def _misspelt_option(message: str, config_name: str) -> str | None:
         if isinstance(node, DictConfig)
         else []
     )
+    if not parents:
+        choices = sorted({*choices, *_groups(config_name)} - {"run_dir"})
     if name in choices:  # the options were replaced before this one was set
         parent = ".".join(parents)
         choice = f"; a choice has its group before it, as in estimator@{parent}=stratified"
@@ -125,6 +128,13 @@ def _misspelt_option(message: str, config_name: str) -> str | None:
     where = f" in {'.'.join(parents)}" if parents else ""
     hint = did_you_mean(name, choices) or ("" if parents else _inside_a_choice(name, whole))
     return f"there is no option {name}{where}{hint}; there are: {', '.join(choices) or 'none'}"
+
+
+def _groups(config_name: str) -> set[str]:
+    """Groups that a command chooses from, by the names that it knows them by."""
+    defaults = read_yaml(CONFIG_DIR / f"{config_name}.yaml")["defaults"]
+    names = {str(name) for entry in defaults if isinstance(entry, dict) for name in entry}
+    return {name for name in names if name in config_groups()} | set(SHORT_NAMES[config_name])
 
 
 def _inside_a_choice(name: str, config: DictConfig) -> str:
