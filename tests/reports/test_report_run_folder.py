@@ -169,3 +169,11 @@ def test_a_broken_file_is_named(make_run, tmp_path, name, content):
     with pytest.raises(RunFolderError, match=f"{name}: cannot be read") as caught:
         read_run(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_in_place_of_the_folder_of_its_run_is_named(make_run, tmp_path):
+    last = make_run(tmp_path / "run") / "checkpoints/last.ckpt"
+    last.parent.mkdir()
+    last.touch()
+    with pytest.raises(RunFolderError, match=rf"{last} is a checkpoint: expected .* such as {tmp_path}/run$"):
+        run_folders([tmp_path / "run", last])

@@ -21,7 +21,7 @@ from nelbo.runs import bound_table, example_table, likelihood_table, metrics_fil
 from nelbo.runs.example_table import Examples, t_bin_columns
 from nelbo.runs.files import RunFolderError, check_contained, read_if_there
 from nelbo.runs.metrics_file import METRICS_FILE, Series
-from nelbo.runs.paths import CONFIG, DATA, EVALUATION, OVERRIDES, SAMPLES, SUMMARY, SWEEP
+from nelbo.runs.paths import CONFIG, DATA, EVALUATION, LAST, OVERRIDES, SAMPLES, SUMMARY, SWEEP
 from nelbo.runs.run_options import typed_options
 from nelbo.runs.summary import check_files
 from nelbo.text import json_to_validate
@@ -228,9 +228,15 @@ def run_folders(paths: Iterable[Path]) -> list[Path]:
 
     A folder of runs is that of a sweep, or one without results and runs up to three levels below it. Files
     are ignored, so that ``multirun/<date>/<time>/*`` may be given.
+
+    Raises:
+        RunFolderError: for a checkpoint.
     """
     found: dict[Path, None] = {}
-    for path in (path.resolve() for path in paths if not path.is_file()):
+    for path in (path.resolve() for path in paths if not path.is_file() or path.suffix == ".ckpt"):
+        if path.is_file():
+            run = f", such as {path.parents[1]}" if path.parent.name == Path(LAST).parent.name else ""
+            raise RunFolderError(f"{path} is a checkpoint: expected the folder of a run{run}")
         patterns = BELOW[:1] if (path / SWEEP).is_file() else () if is_run_folder(path) else BELOW
         below = [config.parents[1] for pattern in patterns for config in path.glob(pattern)]
         found |= dict.fromkeys(sorted(below, key=lambda folder: (len(str(folder)), folder)) or [path])
