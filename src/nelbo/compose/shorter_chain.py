@@ -44,7 +44,7 @@ def shorter_chain(
     schedule = bound.chain.schedule
     if config.steps is None:
         if config.get("spacing") is not None:
-            raise ValueError("spacing=...: of how many steps? steps=16")
+            raise ValueError("spacing= needs the number of steps of the chain, such as steps=16")
         return bound
     spacing: Spacing | partial[Spacing] = instantiate(config.spacing) if config.get("spacing") else Even()
     chain = spaced_chain(

@@ -67,6 +67,8 @@ def read_folder(path: Path) -> Folder:
     Raises:
         ValueError: if the folder is missing, damaged, or of another pipeline.
     """
+    if path.is_file():
+        raise ValueError(f"{path} is a file, and format=diffusers reads folders")
     if not path.is_dir():
         raise ValueError(f"there is no folder {path}")
     ours = _read_json(path / OURS) if (path / OURS).exists() else {}
@@ -75,7 +77,10 @@ def read_folder(path: Path) -> Folder:
     if (path / INDEX).is_file():
         _check_index(path, _read_json(path / INDEX))
     elif not (homes["unet"] / CONFIGS["unet"]).is_file():
-        raise ValueError(f"{path} is not a folder of diffusers: it has neither {INDEX} nor {CONFIGS['unet']}")
+        raise ValueError(
+            f"{path} is not a folder of diffusers: it has neither {INDEX} nor {CONFIGS['unet']}; nor is it "
+            "that of a run, which has checkpoints/last.ckpt"
+        )
     unet = _read_unet(homes["unet"])
     place = homes["scheduler"] / CONFIGS["scheduler"]
     scheduler = _read_json(place) if place.exists() or (path / INDEX).is_file() else None
