@@ -12,11 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from nelbo.evaluation.units import PARTS, Unit
-from nelbo.reports.numbers import VISIBLE, plus_minus
+from nelbo.reports.numbers import plus_minus
 from nelbo.runs.paths import LAST, REPORT, SAMPLES
 from nelbo.text import printable
 
 LABEL_WIDTH = 12
+SMALL = 1e-3  # in scientific notation below
 
 
 def print_bound(metrics: Mapping[str, float], splits: tuple[str, ...], unit: Unit, run_dir: Path) -> None:
@@ -103,7 +104,8 @@ def _cells(metrics: Mapping[str, float], splits: tuple[str, ...], key: str, unit
     cells: list[Text] = []
     for split in splits:
         value, error = metrics[f"{split}/{key}"], metrics[f"{split}/{key}_stderr"]
-        cells.append(Text(plus_minus(value, error if abs(value) >= VISIBLE else None)))  # 80 columns
+        is_small = key != unit.metric and abs(value) < SMALL  # its error would not fit 80 columns
+        cells.append(Text(plus_minus(value, None if is_small else error)))
         if unit.is_discrete:
             share = value / metrics[f"{split}/{unit.metric}"]
             cells.append(Text("100%" if key == unit.metric else f"{share:.1%}"))
