@@ -1,9 +1,11 @@
-"""Connections between processes that fail when a host cannot be reached."""
+"""Connections between processes: they fail when a host cannot be reached, and are closed at the end."""
 
 import os
 import socket
 from contextlib import suppress
 from pathlib import Path
+
+import torch
 
 OPTIONS = {
     "TCP_KEEPIDLE": 5,  # seconds without data before the first probe
@@ -28,3 +30,12 @@ def enable_keepalive() -> None:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
                 for option, value in OPTIONS.items():
                     connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+def close_process_group() -> None:
+    """Destroy the process group, if there is one.
+
+    Lightning leaves that of gloo to the end of the interpreter, which can then abort while its threads run.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

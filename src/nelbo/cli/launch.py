@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from nelbo.atomic_file import replacing
 from nelbo.cli.error_message import LOST_CONNECTION, NO_ANSWER
 from nelbo.cli.overrides import WITHOUT_HYDRA_FILES, option_name, quoted
 from nelbo.cli.started import started_command
@@ -133,7 +134,9 @@ def report_error(message: str) -> None:
     """Print an error, or pass it from a rank to its agent, which prints the one that came first."""
     if is_launched():
         content = {"message": message, "timestamp": int(time.time())}
-        Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(json.dumps(content))
+        # whole or not at all: the agent reads it when another rank fails
+        with replacing(Path(os.environ["TORCHELASTIC_ERROR_FILE"])) as unfinished:
+            unfinished.write_text(json.dumps(content))
     else:
         print(printable(f"error: {message}"), file=sys.stderr)
 

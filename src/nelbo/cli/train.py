@@ -67,6 +67,7 @@ def train(config: DictConfig) -> float | None:
     from nelbo.compose import build
     from nelbo.compose.environment import rank
     from nelbo.compose.options import check_options
+    from nelbo.connections import close_process_group
     from nelbo.reports.html import report_finished_run
     from nelbo.reports.terminal import print_bound
 
@@ -97,6 +98,7 @@ def train(config: DictConfig) -> float | None:
             report_finished_run(run_dir)
         finally:
             print_bound(metrics, ("val", "test"), unit, run_dir)
+    close_process_group()
     return metrics[f"val/{unit.metric}"]
 
 

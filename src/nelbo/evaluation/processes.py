@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from nelbo.connections import close_process_group
+
 T = TypeVar("T")
 
 
@@ -44,5 +46,4 @@ class Processes:
 
     def close(self) -> None:
         """Destroy the process group."""
-        if self.fabric is not None:
-            torch.distributed.destroy_process_group()
+        close_process_group()
