@@ -134,7 +134,7 @@ def _groups(config_name: str) -> set[str]:
     """Groups that a command chooses from, by the names that it knows them by."""
     defaults = read_yaml(CONFIG_DIR / f"{config_name}.yaml")["defaults"]
     names = {str(name) for entry in defaults if isinstance(entry, dict) for name in entry}
-    return {name for name in names if name in config_groups()} | set(SHORT_NAMES[config_name])
+    return (names & config_groups()) | set(SHORT_NAMES[config_name])
 
 
 def _inside_a_choice(name: str, config: DictConfig) -> str:

@@ -140,13 +140,13 @@ def describe(
     import torch
 
     from nelbo.compose.config import to_plain
-    from nelbo.compose.measurements import DENOISER
+    from nelbo.compose.measurements import denoiser_options
 
     clip, chain = generator.sampler.clip, generator.chain
     variance = model.module.denoiser.variance
     return {
         "weights": model.fingerprint,
-        "denoiser": repr({name: model.config.get(name) for name in DENOISER}),
+        "denoiser": denoiser_options(model),
         "sampler": {**to_plain(config.sampler), "clip": clip and list(clip)},
         "variance": f"{type(variance).__name__}, first step {variance.first_step}",
         "timesteps": chain.t().tolist(),

@@ -7,7 +7,7 @@ from hashlib import sha256
 import torch
 
 from nelbo.compose.component import build_component
-from nelbo.compose.measurements import DENOISER
+from nelbo.compose.measurements import denoiser_options
 from nelbo.compose.shorter_chain import spaced_chain, step_costs
 from nelbo.compose.trained import TrainedModel, read_data
 from nelbo.data import DataModule
@@ -98,7 +98,7 @@ def describe_model(model: TrainedModel, codec: ChainCodec) -> dict[str, str]:
     logsnr = [bound.chain.level(torch.tensor([i])).logsnr.item() for i in range(1, bound.chain.num_steps + 1)]
     parts = {
         "weights": model.fingerprint,
-        "denoiser": repr({name: model.config.get(name) for name in DENOISER}),
+        "denoiser": denoiser_options(model),
         "variance": f"{type(variance).__name__}, first step {variance.first_step}",
         "decoder": str(bound.decoder),
         "levels": repr(logsnr),

@@ -45,6 +45,11 @@ def split_to_measure(reported: SplitName) -> SplitName:
     return "train" if reported == "val" else "val"
 
 
+def denoiser_options(model: TrainedModel) -> str:
+    """The options that determine the denoiser, besides its weights."""
+    return repr({name: model.config.get(name) for name in DENOISER})
+
+
 def model_metadata(
     model: TrainedModel, bound: VariationalBound, data: DataModule, split: SplitName
 ) -> dict[str, str]:
@@ -58,6 +63,6 @@ def model_metadata(
         "schedule": f"{type(schedule).__name__}, {schedule.num_steps} steps, levels {levels}",
         "clip": str(bound.clip),
         "data": f"{type(data).__name__}, {split}, {data.fingerprint(split)}",
-        "denoiser": repr({name: model.config.get(name) for name in DENOISER}),
+        "denoiser": denoiser_options(model),
         "version": VERSION,
     }

@@ -87,11 +87,11 @@ class MetricsFile(Logger):
             values[EPOCH] = int(values[EPOCH])
         row = {name: str(value) for name, value in values.items() if value is not None}
         columns = self._read()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         if row.keys() <= set(columns):
             with self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, columns).writerow(row)
         else:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._columns = sorted({*columns, *row})
             _write(self.path, self._columns, [*_rows(self.path), row])
         self._count, self._sha256 = self._count + 1, _extend(self._sha256, row)
